@@ -1,0 +1,37 @@
+# The two commands of the README: `make serve` and `make test`. Both set up what they need in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BACKEND ?= fastpath
+ARGS ?=
+SOURCES := pyproject.toml setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/kernels/*)
+
+.PHONY: serve test test-all lint clean
+
+serve: $(VENV)/.ready
+	$(BIN)/sanic server.app --backend $(BACKEND) $(ARGS)
+
+test: $(VENV)/.ready-to-test lint
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready-to-test lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready-to-test
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fastpath/*.so
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "verbatim needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.ready: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.ready-to-test: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/.ready
