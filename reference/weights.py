@@ -1,0 +1,127 @@
+"""Weights on disk: safetensors files, memory-mapped, widened to float32 only where they are used.
+
+A checkpoint is one `model.safetensors`, or several with `model.safetensors.index.json`. The format is eight bytes of
+header length, a JSON header of dtype, shape and byte range for each tensor, then the bytes
+(https://huggingface.co/docs/safetensors). Everything in it is checked before it is believed.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reference.config import read_json
+from reference.errors import ModelError
+
+MAX_HEADER_BYTES = 100_000_000
+STORED_AS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # NumPy has no bfloat16: its bits
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named array as stored: `bits` is float32, float16, or for BF16 the upper 16 bits of a float32."""
+
+    name: str
+    dtype: str
+    bits: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in elements."""
+        return self.bits.shape
+
+    def float32(self) -> np.ndarray:
+        """The values widened to float32, exactly (N1)."""
+        if self.dtype == "BF16":
+            return (self.bits.astype(np.uint32) << 16).view(np.float32)
+        return self.bits.astype(np.float32)
+
+    def is_finite(self) -> bool:
+        """Whether no element is NaN or infinite: an exponent of all ones is either."""
+        if self.dtype == "BF16":
+            return not ((self.bits & 0x7F80) == 0x7F80).any()
+        return bool(np.isfinite(self.bits).all())
+
+
+class Weights:
+    """All tensors of a checkpoint by name; nothing is read from disk until a tensor is asked for."""
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def names(self) -> list[str]:
+        """Every tensor's name, sorted."""
+        return sorted(self._tensors)
+
+    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor of that name; a ModelError says if it is missing, of another shape, or not finite (N0)."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"weights: tensor {name} is missing")
+        if tensor.shape != shape:
+            raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
+        if not tensor.is_finite():
+            raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
+        return tensor
+
+
+def load_weights(directory: str | Path) -> Weights:
+    """Map the checkpoint in `directory`, following the sharded index where there is one."""
+    directory = Path(directory)
+    index = directory / "model.safetensors.index.json"
+    if not index.exists():
+        return Weights(_map_file(directory / "model.safetensors"))
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{index} has no weight_map")
+    shards = {name: _map_file(_inside(directory, name)) for name in sorted(set(weight_map.values()))}
+    missing = [name for name, shard in weight_map.items() if name not in shards[shard]]
+    if missing:
+        raise ModelError(f"{index} promises tensor {missing[0]} in {weight_map[missing[0]]}, which does not hold it")
+    return Weights({name: shards[shard][name] for name, shard in weight_map.items()})
+
+
+def _inside(directory: Path, name: str) -> Path:
+    if Path(str(name)).name != name:  # a plain file name: an index must not lead elsewhere
+        raise ModelError(f"shard {name!r} is not the name of a file in the model directory")
+    return directory / name
+
+
+def _map_file(path: Path) -> dict[str, Tensor]:
+    """Map one safetensors file and check its header against its length."""
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    header_size = int.from_bytes(content[:8].tobytes(), "little") if len(content) >= 8 else 0
+    if not 2 <= header_size <= min(MAX_HEADER_BYTES, len(content) - 8):
+        raise ModelError(f"{path} is truncated or not a safetensors file: header of {header_size} bytes in a file of {len(content)}")
+    try:
+        header = json.loads(content[8 : 8 + header_size].tobytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} has a damaged header: {error}") from None
+    data = content[8 + header_size :]
+    return {name: _map_tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"}
+
+
+def _map_tensor(path: Path, name: str, entry: dict, data: np.ndarray) -> Tensor:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        size = math.prod(shape)
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{path}: the header entry of tensor {name} is damaged: {entry!r}") from None
+    if dtype not in STORED_AS:
+        raise ModelError(f"{path}: tensor {name} is stored as {dtype}; supported: {', '.join(STORED_AS)}")
+    stored = STORED_AS[dtype]
+    if not 0 <= begin <= end <= len(data):
+        raise ModelError(f"{path} is truncated: tensor {name} ends at byte {end} of {len(data)}")
+    if end - begin != size * stored.itemsize:
+        raise ModelError(f"{path}: tensor {name} of shape {shape} in {dtype} needs {size * stored.itemsize} bytes, has {end - begin}")
+    return Tensor(name, dtype, np.frombuffer(data[begin:end], dtype=stored).reshape(shape))
