@@ -52,8 +52,8 @@ class Scheduler:
             if budget and sequence in self.running:  # an earlier one may have taken its pages
                 budget -= self._plan(sequence, budget, plan)
         while budget and self.waiting and len(self.running) < self.max_num_sequences:
-            if not self._has_room(self.waiting[0]):
-                break
+            if self.running and not self._has_room(self.waiting[0]):
+                break  # with nobody running, the first in line may take what those behind it hold
             self.running.append(self.waiting.popleft())
             budget -= self._plan(self.running[-1], budget, plan)
         return [work for sequence, work in plan.items() if sequence in self.running]
