@@ -1,6 +1,6 @@
 """Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
 
-Each rule is a function of its own; `RULES` names them in order, and `weigh` applies them up to any of them, which
+Each rule is a function of its own; `sampling_rules.RULES` names them in order, and `weigh` applies them up to any of them, which
 is how `--explain` shows what each one did.
 """
 
@@ -12,8 +12,8 @@ from reference.errors import NumericsError
 from reference.numerics import LN2, exp2, log2
 from reference.request import SamplingParams
 from reference.rng import random_bits
+from reference.sampling_rules import RULES
 
-RULES = ("model", "logit_bias", "penalties", "mask", "temperature", "top_k", "top_p", "min_p")
 ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
 
 

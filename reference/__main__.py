@@ -1,0 +1,10 @@
+"""`python -m reference --model DIR "prompt"`: an answer, token by token, from the reference engine."""
+
+import sys
+from functools import partial
+
+from reference import backend
+from reference.cli import generate, run
+
+if __name__ == "__main__":
+    sys.exit(run(partial(generate, backend)))

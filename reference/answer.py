@@ -1,0 +1,73 @@
+"""One choice's way from sampled tokens to text: what may be shown, with which log-probabilities, and when it ends."""
+
+from collections import deque
+
+from reference.request import Candidate, FinishReason, Output, TokenLogprob
+from reference.sequence import Sequence
+from reference.tokenizer import Tokenizer
+
+
+class Answer:
+    """The text side of a sequence, put together from the engine's own stopper and detokenizer."""
+
+    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer):
+        self.sequence, self.tokenizer = sequence, tokenizer
+        self.stopper, self.detokenizer = stopper, detokenizer
+        # Some vocabularies put a space before a text's first word; an answer to an empty prompt is such a text.
+        prompt = sequence.request.prompt_ids
+        self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, prompt))
+        self._pending: deque[tuple[int, TokenLogprob]] = deque()  # with the place of the token's first byte
+        self._num_bytes = 0
+        self._num_released = 0
+
+    def excluded_ids(self) -> tuple[int, ...]:
+        """Ids that may not be drawn next."""
+        return self.stopper.excluded_ids()
+
+    def push(self, sampled) -> Output:
+        """Take in a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
+        token = self._bytes(sampled.token_id)
+        decision = self.stopper.push(sampled.token_id, token)
+        is_text = decision.stop_reason != sampled.token_id
+        if sampled.logprob is not None and is_text:
+            self._pending.append((self._num_bytes, self._logprob(sampled, token)))
+        self._num_bytes += len(token)
+        if token:
+            self._drops_space = False
+        text = self.detokenizer.push(decision.released)
+        if decision.finish_reason is not None:
+            text += self.detokenizer.finish()
+        return self._output(
+            text=text, token_ids=(sampled.token_id,), logprobs=self._release(decision),
+            finish_reason=decision.finish_reason, stop_reason=decision.stop_reason,
+        )
+
+    def fail(self, message: str) -> Output:
+        """The end by an error."""
+        return self._output(finish_reason=FinishReason.ERROR, error=message)
+
+    def _output(self, **fields) -> Output:
+        sequence = self.sequence
+        return Output(
+            request_id=sequence.request.request_id, choice=sequence.choice,
+            num_prompt_tokens=len(sequence.request.prompt_ids), num_cached_tokens=sequence.num_cached,
+            num_completion_tokens=len(sequence.output_ids), **fields,
+        )
+
+    def _release(self, decision) -> tuple[TokenLogprob, ...]:
+        """Log-probabilities of tokens of which something is shown now; at a cut the rest is dropped with its text."""
+        self._num_released += len(decision.released)
+        is_whole = decision.finish_reason is not None and self._num_released == self._num_bytes
+        released = []
+        while self._pending and (self._pending[0][0] < self._num_released or is_whole):
+            released.append(self._pending.popleft()[1])
+        return tuple(released)
+
+    def _logprob(self, sampled, token: bytes) -> TokenLogprob:
+        chosen = Candidate(token_id=sampled.token_id, token=token, logprob=sampled.logprob)
+        top = (Candidate(token_id=i, token=self._bytes(i), logprob=logprob) for i, logprob in sampled.top)
+        return TokenLogprob(chosen=chosen, top=tuple(top))
+
+    def _bytes(self, token_id: int) -> bytes:
+        token = self.tokenizer.token_bytes(token_id)
+        return token[1:] if self._drops_space and token.startswith(b" ") else token

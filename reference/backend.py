@@ -1,0 +1,33 @@
+"""Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
+
+from reference import cache, detokenizer, model, sampling, scheduler, stopping
+from reference.device import check_device
+from reference.engine import Engine, EngineLimits, Parts
+from reference.engine import load_engine as load_parts
+from reference.engine import load_model as load_model_parts
+
+PARTS = Parts(
+    name="reference",
+    Model=model.Model,
+    PagedCache=cache.PagedCache,
+    Scheduler=scheduler.Scheduler,
+    Stopper=stopping.Stopper,
+    Detokenizer=detokenizer.Detokenizer,
+    sample=sampling.sample,
+    adjust=sampling.adjust,
+    weigh=sampling.weigh,
+    page_size=cache.PAGE_SIZE,
+)
+
+
+def load_engine(directory, *, device: str = "auto", quantization: str | None = None,
+                limits: EngineLimits | None = None, observe=None) -> Engine:
+    """The reference engine over a model directory. Raises ModelError, or BackendError for a device it does not run on."""
+    check_device(device, engine="reference")
+    return load_parts(PARTS, directory, quantization=quantization, limits=limits, observe=observe)
+
+
+def load_model(directory, *, device: str = "auto", quantization: str | None = None):
+    """Only the model; works without a tokenizer."""
+    check_device(device, engine="reference")
+    return load_model_parts(PARTS, directory, quantization=quantization)

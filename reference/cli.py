@@ -1,0 +1,145 @@
+"""The command line of both CPU engines: stream an answer to the terminal, or write logits to a file."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from reference.engine import EngineLimits
+from reference.errors import VerbatimError
+from reference.explain import Explainer
+from reference.request import Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk
+from reference.template import load_template
+
+
+def run(main, arguments: list[str] | None = None) -> int:
+    """Call `main`; one of our own errors becomes one line on stderr and exit status 1."""
+    try:
+        main(arguments)
+    except VerbatimError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def generate(backend, arguments: list[str] | None = None) -> None:
+    """`python -m reference "prompt"`: chat with a model that has a chat template, else continue the text."""
+    options = _generate_parser(backend.PARTS.name).parse_args(arguments)
+    console = Console(highlight=False)
+    explainer = Explainer(backend.PARTS, console) if options.explain else None
+    engine = backend.load_engine(
+        options.model, device=options.device, quantization=options.quantization,
+        limits=EngineLimits(max_num_sequences=max(1, options.n)), observe=explainer,
+    )
+    if explainer:
+        explainer.engine = engine
+    template = None if options.raw else load_template(options.model, engine.tokenizer)
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    engine.add(_request(options, engine, template, prompt))
+    texts = ["" if template else prompt] * options.n
+    is_streaming = options.n == 1 and not options.explain
+    if is_streaming:
+        _write(console, texts[0])
+    while engine.has_work():
+        for output in engine.step():
+            texts[output.choice] += output.text
+            if is_streaming:
+                _write(console, output.text)
+    if is_streaming:
+        _write(console, "\n")
+        return
+    for choice, text in enumerate(texts):
+        console.rule(f"choice {choice}", align="left")
+        _write(console, text + "\n")
+
+
+def logits(backend, arguments: list[str] | None = None) -> None:
+    """`python -m reference.logits`: the logits of given token ids, float32 (tokens, vocab), as array `logits` in an npz."""
+    options = _logits_parser(backend.PARTS.name).parse_args(arguments)
+    model = backend.load_model(options.model, device=options.device, quantization=options.quantization)
+    config, ids = model.config, options.ids
+    wrong = [token_id for token_id in ids if not 0 <= token_id < config.vocab_size]
+    if wrong:
+        raise VerbatimError(f"--ids: token id {wrong[0]} is not below the vocabulary's size, {config.vocab_size}")
+    if len(ids) > config.context_size:
+        raise VerbatimError(f"--ids: {len(ids)} tokens do not fit the context of {config.context_size}")
+    num_pages = -(-len(ids) // backend.PARTS.page_size)
+    cache = backend.PARTS.PagedCache(config, num_pages)
+    pages = tuple(cache.allocate() for _ in range(num_pages))
+    chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids))
+    with options.out.open("wb") as file:
+        np.savez(file, logits=np.asarray(model.forward([chunk], cache)))
+
+
+def _write(console: Console, text: str) -> None:
+    """Text as it is: no markup, no wrapping, no newline of its own."""
+    console.file.write(text)
+    console.file.flush()
+
+
+def _request(options, engine, template, prompt: str) -> Request:
+    if template:
+        system = [{"role": "system", "content": options.system}] if options.system else []
+        pieces = template.render([*system, {"role": "user", "content": prompt}])
+        prompt_ids = engine.tokenizer.encode_pieces(pieces)
+    else:
+        prompt_ids = engine.tokenizer.encode_prompt(prompt)
+    seed = {} if options.seed is None else {"seed": options.seed}
+    return Request(
+        request_id="terminal",
+        prompt_ids=tuple(prompt_ids),
+        sampling=SamplingParams(
+            temperature=0 if options.greedy else options.temperature, top_p=options.top_p, top_k=options.top_k,
+            min_p=options.min_p, **seed,
+        ),
+        stopping=StoppingParams(max_tokens=options.max_tokens, strings=tuple(options.stop)),
+        n=options.n,
+    )
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    from demo import MODEL  # the directory only; kept here so that nothing else depends on the demo
+
+    parser.add_argument("--model", default=MODEL, metavar="DIR", help="model directory (default: the demo model)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:i] (default: auto)")
+    parser.add_argument("--quantization", metavar="FORMAT", help="quantise the weights while loading: w8a8")
+
+
+def _generate_parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Stream an answer from the {name} engine.")
+    parser.add_argument("prompt", help="what to say, or - to read it from standard input")
+    _model_options(parser)
+    parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
+    parser.add_argument("--system", help="a system message to begin with")
+    parser.add_argument("--greedy", action="store_true", help="the likeliest token always (temperature 0)")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--min-p", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, help="the same seed gives the same answer (default: a random one)")
+    parser.add_argument("--max-tokens", type=int, help="default: until the context is full")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    parser.add_argument("--n", type=int, default=1, help="how many answers (default: 1)")
+    parser.add_argument("--explain", action="store_true", help="show for every token how it was chosen")
+    return parser
+
+
+def _logits_parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {name}.logits", description="Write the logits of token ids to a file.")
+    _model_options(parser)
+    parser.add_argument("--ids", type=_ids, required=True, metavar="1,2,3", help="token ids, separated by commas")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    return parser
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"token ids must be integers separated by commas, not {text!r}") from None

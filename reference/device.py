@@ -1,0 +1,15 @@
+"""Which device an engine runs on, as `--device` names it: auto, cpu, or cuda with an optional index."""
+
+import re
+
+from reference.errors import BackendError, RequestError
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def check_device(device: str, *, engine: str) -> None:
+    """Refuse a word that is no device, and a GPU: no engine of this version runs on one."""
+    if not DEVICE.fullmatch(device):
+        raise RequestError(f"device must be auto, cpu, cuda or cuda:INDEX, not {device!r}", field="device")
+    if device.startswith("cuda"):
+        raise BackendError(f"the {engine} engine does not run on {device}: there is no GPU engine yet; use --device cpu")

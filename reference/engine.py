@@ -1,0 +1,200 @@
+"""The loop that every engine shares, written once: schedule, forward, sample, stop, emit.
+
+A synchronous core without threads or clock: `add` requests, call `step` for what is new, `abort` what is no longer
+wanted. An engine is this loop and its `Parts`, the mirrored names of reference/ or of fastpath/.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reference.answer import Answer
+from reference.checkpoint import open_checkpoint
+from reference.config import ModelConfig, load_config
+from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
+from reference.quantization import check_format
+from reference.request import FinishReason, Output, Request, require
+from reference.sequence import Sequence
+from reference.tokenizer import Tokenizer, load_tokenizer
+from reference.weights import load_weights
+
+MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The mirrored names that make an engine, from one package."""
+
+    name: str
+    Model: type
+    PagedCache: type
+    Scheduler: type
+    Stopper: type
+    Detokenizer: type
+    sample: Callable
+    adjust: Callable
+    weigh: Callable
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """How much an engine takes on at once. `token_budget` is tokens a step; `max_total_tokens` None is worked out."""
+
+    max_num_sequences: int = 16
+    token_budget: int = 512
+    max_total_tokens: int | None = None
+    max_queue: int = 256
+
+    def __post_init__(self):
+        """Refuse limits under which nothing could run."""
+        for name in ("max_num_sequences", "token_budget", "max_queue"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        tokens = self.max_total_tokens
+        require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
+        require(self.token_budget >= self.max_num_sequences, "token_budget", self.token_budget,
+                f"at least max_num_sequences ({self.max_num_sequences}), so that every running sequence gets its token")
+
+
+class Engine:
+    """The loop over one loaded model. `observe`, if given, sees every sampled token (for `--explain`)."""
+
+    def __init__(self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *,
+                 limits: EngineLimits | None = None, observe: Callable | None = None):
+        limits = limits or EngineLimits()
+        self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
+        self.max_queue = limits.max_queue
+        self.observe = observe
+        num_pages = _num_pages(config, limits, parts.page_size)
+        self.context_size = min(config.context_size, num_pages * parts.page_size)
+        self.cache = parts.PagedCache(config, num_pages)
+        self.scheduler = parts.Scheduler(
+            self.cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
+        )
+        self._answers: dict[Sequence, Answer] = {}
+        self._num_steps = 0
+
+    def add(self, request: Request) -> None:
+        """Queue a request, or raise: RequestError, ContextLengthError if its prompt is too long, QueueFullError."""
+        self._check_request(request)
+        if len(self.scheduler.waiting) >= self.max_queue:
+            raise QueueFullError(f"{self.max_queue} sequences wait already; try again later")
+        sequence = Sequence(request=request, num_forks=request.n - 1)
+        self._answers[sequence] = self._answer(sequence)
+        self.scheduler.add(sequence)
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._answers)
+
+    def step(self) -> list[Output]:
+        """One pass of the model over what the scheduler chose; what it adds to each choice."""
+        work = self.scheduler.schedule()
+        if not work:
+            return []
+        self._num_steps += 1
+        rows = iter(self.model.forward([chunk for _, chunk in work], self.cache))
+        outputs = []
+        for sequence, chunk in work:
+            sequence.num_computed += len(chunk.token_ids)
+            if chunk.num_logits:
+                logits = next(rows)
+                outputs.extend(self._extend(choice, logits) for choice in self._branch(sequence))
+        return outputs
+
+    def abort(self, request_id: str) -> None:
+        """Forget a request and free its pages; one that has ended, or never was, is no error."""
+        for sequence in [one for one in self._answers if one.request.request_id == request_id]:
+            self._remove(sequence)
+
+    def stats(self) -> dict[str, int]:
+        """Counts for people and metrics: sequences, pages, steps."""
+        return {
+            "running": len(self.scheduler.running),
+            "waiting": len(self.scheduler.waiting),
+            "used_pages": self.cache.num_pages - self.cache.num_free,
+            "total_pages": self.cache.num_pages,
+            "steps": self._num_steps,
+        }
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant of the books does not hold."""
+        self.scheduler.check()
+        listed = {*self.scheduler.running, *self.scheduler.waiting}
+        assert listed == set(self._answers), "scheduled sequences and their answers differ"
+
+    def _branch(self, sequence: Sequence) -> list[Sequence]:
+        """The sequence, and on its first token the further choices, which share the pages of its prompt."""
+        forks = []
+        for choice in range(1, sequence.num_forks + 1):
+            fork = Sequence(request=sequence.request, choice=choice, num_computed=sequence.num_computed,
+                            pages=self.cache.share(sequence.pages))
+            self._answers[fork] = self._answer(fork)
+            forks.append(fork)
+        sequence.num_forks = 0
+        self.scheduler.add_forks(forks)
+        return [sequence, *forks]
+
+    def _extend(self, sequence: Sequence, logits) -> Output:
+        """Sample one token and let the answer take it in; an ended sequence leaves at once."""
+        answer, request = self._answers[sequence], sequence.request
+        try:
+            sampled = self.parts.sample(
+                logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids,
+                position=len(sequence), choice=sequence.choice, excluded=answer.excluded_ids(),
+            )
+        except NumericsError as error:
+            self._remove(sequence)
+            return answer.fail(str(error))
+        if self.observe:
+            self.observe(sequence, logits, sampled, answer)
+        sequence.output_ids.append(sampled.token_id)
+        output = answer.push(sampled)
+        if output.finish_reason is not None:
+            self._remove(sequence)
+        return output
+
+    def _remove(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
+        del self._answers[sequence]
+
+    def _answer(self, sequence: Sequence) -> Answer:
+        stopper = self.parts.Stopper(
+            sequence.request.stopping, eos_ids=self.config.eos_ids,
+            num_prompt=len(sequence.request.prompt_ids), context_size=self.context_size,
+        )
+        return Answer(sequence, self.tokenizer, stopper, self.parts.Detokenizer())
+
+    def _check_request(self, request: Request) -> None:
+        """What can only be said with the model at hand: the context, the vocabulary, the ids in use."""
+        num_prompt, vocab_size = len(request.prompt_ids), self.config.vocab_size
+        if num_prompt >= self.context_size:
+            raise ContextLengthError(
+                f"the prompt has {num_prompt} tokens, but the context holds {self.context_size} with the answer", field="prompt"
+            )
+        for name, ids in (("prompt", request.prompt_ids), ("logit_bias", request.sampling.logit_bias),
+                          ("stop_token_ids", request.stopping.token_ids)):
+            for token_id in ids:
+                require(0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}")
+        if any(sequence.request.request_id == request.request_id for sequence in self._answers):
+            raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
+
+
+def load_engine(parts: Parts, directory, *, quantization: str | None = None, limits: EngineLimits | None = None,
+                observe: Callable | None = None) -> Engine:
+    """An engine over a model directory; raises ModelError naming what is wrong with it."""
+    config = load_config(directory)
+    tokenizer = load_tokenizer(directory)
+    return Engine(parts, config, load_model(parts, directory, quantization=quantization), tokenizer, limits=limits, observe=observe)
+
+
+def load_model(parts: Parts, directory, *, quantization: str | None = None):
+    """Only the model, which needs no tokenizer."""
+    check_format(quantization)
+    config = load_config(directory)
+    return parts.Model(config, open_checkpoint(config, load_weights(directory)), quantization=quantization)
+
+
+def _num_pages(config: ModelConfig, limits: EngineLimits, page_size: int) -> int:
+    everything = limits.max_num_sequences * config.context_size
+    total = limits.max_total_tokens or min(everything, max(config.context_size, MAX_DEFAULT_TOKENS))
+    return -(-total // page_size)
