@@ -38,8 +38,11 @@ class Answer:
         if decision.finish_reason is not None:
             text += self.detokenizer.finish()
         return self._output(
-            text=text, token_ids=(sampled.token_id,), logprobs=self._release(decision),
-            finish_reason=decision.finish_reason, stop_reason=decision.stop_reason,
+            text=text,
+            token_ids=(sampled.token_id,),
+            logprobs=self._release(decision),
+            finish_reason=decision.finish_reason,
+            stop_reason=decision.stop_reason,
         )
 
     def fail(self, message: str) -> Output:
@@ -49,9 +52,12 @@ class Answer:
     def _output(self, **fields) -> Output:
         sequence = self.sequence
         return Output(
-            request_id=sequence.request.request_id, choice=sequence.choice,
-            num_prompt_tokens=len(sequence.request.prompt_ids), num_cached_tokens=sequence.num_cached,
-            num_completion_tokens=len(sequence.output_ids), **fields,
+            request_id=sequence.request.request_id,
+            choice=sequence.choice,
+            num_prompt_tokens=len(sequence.request.prompt_ids),
+            num_cached_tokens=sequence.num_cached,
+            num_completion_tokens=len(sequence.output_ids),
+            **fields,
         )
 
     def _release(self, decision) -> tuple[TokenLogprob, ...]:

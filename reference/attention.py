@@ -31,8 +31,10 @@ def attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positio
         is_visible = start + np.arange(len(block_keys)) <= positions[:, None]  # (tokens, block)
         block_peak, block_weight, block_total = _block(queries, block_keys, block_values, is_visible)
         peak, weight, total = _merge(
-            (peak, weight, total), (block_peak, block_weight, block_total),
-            is_first=start == 0, has_visible=is_visible.any(axis=1)[:, None],
+            (peak, weight, total),
+            (block_peak, block_weight, block_total),
+            is_first=start == 0,
+            has_visible=is_visible.any(axis=1)[:, None],
         )
     return total / weight[..., None]
 

@@ -20,11 +20,12 @@ PARTS = Parts(
 )
 
 
-def load_engine(directory, *, device: str = "auto", quantization: str | None = None,
-                limits: EngineLimits | None = None, observe=None) -> Engine:
-    """The reference engine over a model directory. Raises ModelError, or BackendError for a device it does not run on."""
+def load_engine(
+    directory, *, device: str = "auto", quantization: str | None = None, limits: EngineLimits | None = None
+) -> Engine:
+    """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
     check_device(device, engine="reference")
-    return load_parts(PARTS, directory, quantization=quantization, limits=limits, observe=observe)
+    return load_parts(PARTS, directory, quantization=quantization, limits=limits)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):

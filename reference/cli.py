@@ -32,13 +32,14 @@ def generate(backend, arguments: list[str] | None = None) -> None:
     """`python -m reference "prompt"`: chat with a model that has a chat template, else continue the text."""
     options = _generate_parser(backend.PARTS.name).parse_args(arguments)
     console = Console(highlight=False)
-    explainer = Explainer(backend.PARTS, console) if options.explain else None
     engine = backend.load_engine(
-        options.model, device=options.device, quantization=options.quantization,
-        limits=EngineLimits(max_num_sequences=max(1, options.n)), observe=explainer,
+        options.model,
+        device=options.device,
+        quantization=options.quantization,
+        limits=EngineLimits(max_num_sequences=max(1, options.n)),
     )
-    if explainer:
-        explainer.engine = engine
+    if options.explain:
+        engine.observe = Explainer(engine, console)
     template = None if options.raw else load_template(options.model, engine.tokenizer)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     engine.add(_request(options, engine, template, prompt))
@@ -60,7 +61,7 @@ def generate(backend, arguments: list[str] | None = None) -> None:
 
 
 def logits(backend, arguments: list[str] | None = None) -> None:
-    """`python -m reference.logits`: the logits of given token ids, float32 (tokens, vocab), as array `logits` in an npz."""
+    """`python -m reference.logits`: logits of token ids, float32 (tokens, vocab), array `logits` of an npz."""
     options = _logits_parser(backend.PARTS.name).parse_args(arguments)
     model = backend.load_model(options.model, device=options.device, quantization=options.quantization)
     config, ids = model.config, options.ids
@@ -95,8 +96,11 @@ def _request(options, engine, template, prompt: str) -> Request:
         request_id="terminal",
         prompt_ids=tuple(prompt_ids),
         sampling=SamplingParams(
-            temperature=0 if options.greedy else options.temperature, top_p=options.top_p, top_k=options.top_k,
-            min_p=options.min_p, **seed,
+            temperature=0 if options.greedy else options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            min_p=options.min_p,
+            **seed,
         ),
         stopping=StoppingParams(max_tokens=options.max_tokens, strings=tuple(options.stop)),
         n=options.n,
@@ -131,7 +135,9 @@ def _generate_parser(name: str) -> argparse.ArgumentParser:
 
 
 def _logits_parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {name}.logits", description="Write the logits of token ids to a file.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}.logits", description="Write logits of token ids to a file."
+    )
     _model_options(parser)
     parser.add_argument("--ids", type=_ids, required=True, metavar="1,2,3", help="token ids, separated by commas")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")

@@ -48,13 +48,23 @@ class ModelConfig:
 
     def __post_init__(self):
         """Refuse sizes that cannot belong together."""
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
-                     "context_size"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "context_size",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ModelError(f"config.json: {name} must be a positive integer, not {value!r}")
         if self.num_heads % self.num_kv_heads:
-            raise ModelError(f"config.json: {self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly")
+            raise ModelError(
+                f"config.json: {self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly"
+            )
         if self.head_dim % 2:
             raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
 
@@ -73,7 +83,7 @@ def read_json(path: Path) -> dict:
 
 
 def load_config(directory: str | Path) -> ModelConfig:
-    """Read `config.json` and, where it is there, `generation_config.json` (which has the better end-of-sequence ids)."""
+    """Read `config.json`, and `generation_config.json` where it is there: it has the better end-of-sequence ids."""
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
@@ -115,11 +125,15 @@ def _required(raw: dict, name: str) -> int:
 def _refuse_unknown(raw: dict) -> None:
     architectures = raw.get("architectures") or [None]
     if architectures[0] not in ARCHITECTURES:
-        raise ModelError(f"config.json: architecture {architectures[0]!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
+        raise ModelError(
+            f"config.json: architecture {architectures[0]!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
+        )
     if raw.get("hidden_act", "silu") != "silu":
         raise ModelError(f"config.json: hidden_act {raw['hidden_act']!r} is not supported; supported: silu")
     if raw.get("quantization_config"):
-        raise ModelError("config.json: quantization_config is not supported: give the float checkpoint and --quantization")
+        raise ModelError(
+            "config.json: quantization_config is not supported: give the float checkpoint and --quantization"
+        )
 
 
 def _rope(raw: dict) -> tuple[float, RopeScaling | None]:

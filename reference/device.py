@@ -12,4 +12,6 @@ def check_device(device: str, *, engine: str) -> None:
     if not DEVICE.fullmatch(device):
         raise RequestError(f"device must be auto, cpu, cuda or cuda:INDEX, not {device!r}", field="device")
     if device.startswith("cuda"):
-        raise BackendError(f"the {engine} engine does not run on {device}: there is no GPU engine yet; use --device cpu")
+        raise BackendError(
+            f"the {engine} engine does not run on {device}: there is no GPU engine yet; use --device cpu"
+        )

@@ -12,7 +12,7 @@ from reference.checkpoint import open_checkpoint
 from reference.config import ModelConfig, load_config
 from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
 from reference.quantization import check_format
-from reference.request import FinishReason, Output, Request, require
+from reference.request import Output, Request, require
 from reference.sequence import Sequence
 from reference.tokenizer import Tokenizer, load_tokenizer
 from reference.weights import load_weights
@@ -51,19 +51,36 @@ class EngineLimits:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         tokens = self.max_total_tokens
         require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
-        require(self.token_budget >= self.max_num_sequences, "token_budget", self.token_budget,
-                f"at least max_num_sequences ({self.max_num_sequences}), so that every running sequence gets its token")
+        require(
+            self.token_budget >= self.max_num_sequences,
+            "token_budget",
+            self.token_budget,
+            f"at least max_num_sequences ({self.max_num_sequences}), so that every running sequence gets its token",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One sampled token as `observe` sees it: what it was drawn from, what came of it, what stopping holds back."""
+
+    sequence: Sequence
+    logits: object
+    sampled: object
+    excluded: tuple[int, ...]
+    output: Output
+    held: bytes
 
 
 class Engine:
-    """The loop over one loaded model. `observe`, if given, sees every sampled token (for `--explain`)."""
+    """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`)."""
 
-    def __init__(self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *,
-                 limits: EngineLimits | None = None, observe: Callable | None = None):
+    def __init__(
+        self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *, limits: EngineLimits | None = None
+    ):
         limits = limits or EngineLimits()
         self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
         self.max_queue = limits.max_queue
-        self.observe = observe
+        self.observe: Callable[[Observation], None] | None = None
         num_pages = _num_pages(config, limits, parts.page_size)
         self.context_size = min(config.context_size, num_pages * parts.page_size)
         self.cache = parts.PagedCache(config, num_pages)
@@ -126,8 +143,12 @@ class Engine:
         """The sequence, and on its first token the further choices, which share the pages of its prompt."""
         forks = []
         for choice in range(1, sequence.num_forks + 1):
-            fork = Sequence(request=sequence.request, choice=choice, num_computed=sequence.num_computed,
-                            pages=self.cache.share(sequence.pages))
+            fork = Sequence(
+                request=sequence.request,
+                choice=choice,
+                num_computed=sequence.num_computed,
+                pages=self.cache.share(sequence.pages),
+            )
             self._answers[fork] = self._answer(fork)
             forks.append(fork)
         sequence.num_forks = 0
@@ -137,18 +158,24 @@ class Engine:
     def _extend(self, sequence: Sequence, logits) -> Output:
         """Sample one token and let the answer take it in; an ended sequence leaves at once."""
         answer, request = self._answers[sequence], sequence.request
+        excluded = answer.excluded_ids()
         try:
             sampled = self.parts.sample(
-                logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids,
-                position=len(sequence), choice=sequence.choice, excluded=answer.excluded_ids(),
+                logits,
+                request.sampling,
+                prompt_ids=request.prompt_ids,
+                output_ids=sequence.output_ids,
+                position=len(sequence),
+                choice=sequence.choice,
+                excluded=excluded,
             )
         except NumericsError as error:
             self._remove(sequence)
             return answer.fail(str(error))
-        if self.observe:
-            self.observe(sequence, logits, sampled, answer)
         sequence.output_ids.append(sampled.token_id)
         output = answer.push(sampled)
+        if self.observe:
+            self.observe(Observation(sequence, logits, sampled, excluded, output, answer.stopper.held))
         if output.finish_reason is not None:
             self._remove(sequence)
         return output
@@ -159,8 +186,10 @@ class Engine:
 
     def _answer(self, sequence: Sequence) -> Answer:
         stopper = self.parts.Stopper(
-            sequence.request.stopping, eos_ids=self.config.eos_ids,
-            num_prompt=len(sequence.request.prompt_ids), context_size=self.context_size,
+            sequence.request.stopping,
+            eos_ids=self.config.eos_ids,
+            num_prompt=len(sequence.request.prompt_ids),
+            context_size=self.context_size,
         )
         return Answer(sequence, self.tokenizer, stopper, self.parts.Detokenizer())
 
@@ -169,22 +198,30 @@ class Engine:
         num_prompt, vocab_size = len(request.prompt_ids), self.config.vocab_size
         if num_prompt >= self.context_size:
             raise ContextLengthError(
-                f"the prompt has {num_prompt} tokens, but the context holds {self.context_size} with the answer", field="prompt"
+                f"the prompt has {num_prompt} tokens, but the context holds {self.context_size} with the answer",
+                field="prompt",
             )
-        for name, ids in (("prompt", request.prompt_ids), ("logit_bias", request.sampling.logit_bias),
-                          ("stop_token_ids", request.stopping.token_ids)):
+        for name, ids in (
+            ("prompt", request.prompt_ids),
+            ("logit_bias", request.sampling.logit_bias),
+            ("stop_token_ids", request.stopping.token_ids),
+        ):
             for token_id in ids:
-                require(0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}")
+                require(
+                    0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}"
+                )
         if any(sequence.request.request_id == request.request_id for sequence in self._answers):
             raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
 
 
-def load_engine(parts: Parts, directory, *, quantization: str | None = None, limits: EngineLimits | None = None,
-                observe: Callable | None = None) -> Engine:
+def load_engine(
+    parts: Parts, directory, *, quantization: str | None = None, limits: EngineLimits | None = None
+) -> Engine:
     """An engine over a model directory; raises ModelError naming what is wrong with it."""
     config = load_config(directory)
     tokenizer = load_tokenizer(directory)
-    return Engine(parts, config, load_model(parts, directory, quantization=quantization), tokenizer, limits=limits, observe=observe)
+    model = load_model(parts, directory, quantization=quantization)
+    return Engine(parts, config, model, tokenizer, limits=limits)
 
 
 def load_model(parts: Parts, directory, *, quantization: str | None = None):

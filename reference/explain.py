@@ -3,66 +3,76 @@
 It asks the engine's own `adjust` and `weigh` for their state after each rule, so it explains the engine that runs.
 """
 
-from rich.console import Console, Group
+from itertools import pairwise
+
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from reference.engine import Parts
+from reference.engine import Engine, Observation
 from reference.sampling_rules import ADJUSTING_RULES, RULES
-
 
 SHOWN_CANDIDATES = 6
 
 
 class Explainer:
-    """An engine's observer: prints one table a token. `cache` is set once the engine exists."""
+    """An observer of `engine`: prints one table for every token that it samples."""
 
-    def __init__(self, parts: Parts, console: Console):
-        self.parts, self.console = parts, console
-        self.engine = None
+    def __init__(self, engine: Engine, console: Console):
+        self.engine, self.console = engine, console
 
-    def __call__(self, sequence, logits, sampled, answer) -> None:
-        """Show the step that has just been decided; called before the token is appended."""
-        table = Table(title=self._title(sequence, sampled), title_justify="left", pad_edge=False)
-        table.add_column("token")
-        stages = self._stages(sequence, logits, answer)
-        for rule, _ in stages:
-            table.add_column(rule, justify="right")
-        for token_id in self._shown(stages, sampled.token_id):
-            style = "bold green" if token_id == sampled.token_id else ""
-            cells = [_share(weights, token_id) for _, weights in stages]
-            table.add_row(f"{self._name(token_id)} {token_id}", *cells, style=style)
-        held = answer.stopper.held
-        self.console.print(Group(table, Text(f"pages: {self._pages(sequence)}"), Text(f"held back before it: {held!r}")))
+    def __call__(self, seen: Observation) -> None:
+        """Show how a token was chosen, and what became of it."""
+        stages = self._stages(seen)
+        acting = [stages[0], *(after for before, after in pairwise(stages) if (before[1] != after[1]).any())]
+        table = Table(title=self._title(seen), title_justify="left", pad_edge=False)
+        table.add_column("candidate", no_wrap=True)
+        for rule, _ in acting:
+            table.add_column(rule, justify="right", no_wrap=True)
+        for token_id in _shown(stages, seen.sampled.token_id):
+            shares = [_share(weights, token_id) for _, weights in acting]
+            table.add_row(self._name(token_id), *shares, style="bold" if token_id == seen.sampled.token_id else "")
+        self.console.print(table)
+        idle = [rule for rule, _ in stages if rule not in dict(acting)]
+        self._say("rules without effect", ", ".join(idle) or "none")
+        self._say("text shown", f"{seen.output.text!r}, held back: {seen.held.decode(errors='replace')!r}")
+        self._say("pages", self._pages(seen))
+        if seen.output.finish_reason:
+            self._say("ended by", f"{seen.output.finish_reason} {seen.output.stop_reason or ''}")
+        self.console.print()
 
-    def _stages(self, sequence, logits, answer):
+    def _stages(self, seen: Observation):
         """Pairs of a rule's name and the integer weights after it."""
-        request, excluded = sequence.request, answer.excluded_ids()
-        seen = {"prompt_ids": request.prompt_ids, "output_ids": sequence.output_ids}
+        request, parts = seen.sequence.request, self.engine.parts
+        history = {"prompt_ids": request.prompt_ids, "output_ids": seen.sequence.output_ids[:-1]}
         stages = []
         for rule in RULES:
             last = rule if rule in ADJUSTING_RULES else ADJUSTING_RULES[-1]
-            adjusted = self.parts.adjust(logits, request.sampling, **seen, last_rule=last)
-            stages.append((rule, self.parts.weigh(adjusted, request.sampling, excluded, last_rule=rule)))
+            adjusted = parts.adjust(seen.logits, request.sampling, **history, last_rule=last)
+            stages.append((rule, parts.weigh(adjusted, request.sampling, seen.excluded, last_rule=rule)))
         return stages
 
-    def _shown(self, stages, chosen: int) -> list[int]:
-        """The heaviest candidates of the model and of the last rule, and the chosen one."""
-        shown = {chosen: None}
-        for weights in (stages[-1][1], stages[0][1]):
-            shown |= dict.fromkeys(sorted(range(len(weights)), key=lambda i: -int(weights[i]))[:SHOWN_CANDIDATES])
-        return sorted(shown, key=lambda i: -int(stages[0][1][i]))
-
-    def _title(self, sequence, sampled) -> str:
-        how = "greedy" if sequence.request.sampling.temperature == 0 else f"seed {sequence.request.sampling.seed}"
-        return f"position {len(sequence)}, choice {sequence.choice}, {how}: {self._name(sampled.token_id)}"
+    def _title(self, seen: Observation) -> str:
+        sampling, position = seen.sequence.request.sampling, len(seen.sequence) - 1
+        how = "the largest logit" if sampling.temperature == 0 else f"drawn with seed {sampling.seed}"
+        return f"position {position}, choice {seen.sequence.choice}: {self._name(seen.sampled.token_id)}, {how}"
 
     def _name(self, token_id: int) -> str:
-        return repr(self.engine.tokenizer.token_bytes(token_id).decode(errors="replace"))
+        return f"{self.engine.tokenizer.token_bytes(token_id).decode(errors='replace')!r} ({token_id})"
 
-    def _pages(self, sequence) -> str:
-        cache = self.engine.cache
-        return " ".join(f"{page}{' (shared)' if cache.is_shared(page) else ''}" for page in sequence.pages)
+    def _pages(self, seen: Observation) -> str:
+        is_shared = self.engine.cache.is_shared
+        return " ".join(f"{page} (shared)" if is_shared(page) else str(page) for page in seen.sequence.pages)
+
+    def _say(self, name: str, text: str) -> None:
+        self.console.print(f"  {name}: {text}", markup=False)
+
+
+def _shown(stages, chosen: int) -> list[int]:
+    """The chosen token and the heaviest of the model and of the last rule, by the model's weight."""
+    shown = {chosen}
+    for weights in (stages[0][1], stages[-1][1]):
+        shown.update(sorted(range(len(weights)), key=lambda i: -int(weights[i]))[:SHOWN_CANDIDATES])
+    return sorted(shown, key=lambda i: -int(stages[0][1][i]))
 
 
 def _share(weights, token_id: int) -> str:

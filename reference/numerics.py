@@ -91,7 +91,7 @@ def linear_quantized(x: np.ndarray, weight: QuantizedTensor) -> np.ndarray:
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
-    """x * (1 / sqrt(mean(x²) + epsilon)) * weight over the last axis, left to right (N5)."""
+    """X * (1 / sqrt(mean(x²) + epsilon)) * weight over the last axis, left to right (N5)."""
     mean = lane_sum(x * x) / np.float32(x.shape[-1])
     scale = np.float32(1) / np.sqrt(mean + np.float32(epsilon))
     return x * scale[..., None] * weight
@@ -109,7 +109,7 @@ def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
 
 
 def exp2(x: np.ndarray) -> np.ndarray:
-    """2^x (N7): round to the nearest whole n, a polynomial of the rest, times 2^n. Below -126 it is 0; above 127, 2^127."""
+    """2^x (N7): the nearest whole n, a polynomial of the rest, times 2^n. Below -126 it is 0; above 127, 2^127."""
     clamped = np.minimum(np.maximum(x, np.float32(-126)), np.float32(127))
     whole = np.rint(clamped)
     fraction = clamped - whole
@@ -121,7 +121,7 @@ def exp2(x: np.ndarray) -> np.ndarray:
 
 
 def log2(x: np.ndarray) -> np.ndarray:
-    """log2 of positive normal numbers (N7): the exponent plus t times a polynomial of t, where 1 + t is the mantissa."""
+    """log2 of positive normal numbers (N7): the exponent, plus t times a polynomial of t for the mantissa 1 + t."""
     shifted = x.view(np.int32) - SQRT_HALF_BITS
     exponent = shifted >> 23
     mantissa = ((shifted & 0x007FFFFF) + SQRT_HALF_BITS).view(np.float32)  # in [sqrt(1/2), sqrt(2))
@@ -133,5 +133,5 @@ def log2(x: np.ndarray) -> np.ndarray:
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """x / (1 + 2^(-x * log2(e))) (N7)."""
+    """X / (1 + 2^(-x * log2(e))) (N7)."""
     return x / (np.float32(1) + exp2(-x * LOG2E))

@@ -90,7 +90,12 @@ class StoppingParams:
         """Refuse empty stop strings and impossible counts."""
         if self.max_tokens is not None:
             require_integer("max_tokens", self.max_tokens, 1)
-            require(self.min_tokens <= self.max_tokens, "min_tokens", self.min_tokens, f"at most max_tokens ({self.max_tokens})")
+            require(
+                self.min_tokens <= self.max_tokens,
+                "min_tokens",
+                self.min_tokens,
+                f"at most max_tokens ({self.max_tokens})",
+            )
         require_integer("min_tokens", self.min_tokens, 0)
         for string in self.strings:
             require(isinstance(string, str) and string != "", "stop", string, "a non-empty string")

@@ -10,7 +10,7 @@ from reference.config import ModelConfig, RopeScaling
 
 LN2 = 0.6931471805599453
 PI = 3.141592653589793
-# π/2 in three parts of about 33 bits each: a multiple of one by a count below 2^20 is exact in float64 (Cody and Waite).
+# π/2 in three parts; the first two have 33 bits, so that multiples up to 2^20 are exact in float64 (Cody and Waite).
 HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)
 
 

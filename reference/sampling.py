@@ -1,7 +1,7 @@
 """Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
 
-Each rule is a function of its own; `sampling_rules.RULES` names them in order, and `weigh` applies them up to any of them, which
-is how `--explain` shows what each one did.
+Each rule is a function of its own; `sampling_rules.RULES` names them in order, and `weigh` applies them up to any
+one, which is how `--explain` shows what each did.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,9 @@ class Sampled:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def sample(logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()) -> Sampled:
+def sample(
+    logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()
+) -> Sampled:
     """The token at `position`: the largest logit at temperature 0, else a draw by integer weights.
 
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.

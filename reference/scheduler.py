@@ -64,16 +64,19 @@ class Scheduler:
         stop = start + min(budget, sequence.num_uncomputed)
         if not self._reserve(sequence, start, stop):
             return 0
-        plan[sequence] = sequence, Chunk(
-            token_ids=sequence.tokens(start, stop),
-            start=start,
-            pages=tuple(sequence.pages),
-            num_logits=int(stop == len(sequence)),
+        plan[sequence] = (
+            sequence,
+            Chunk(
+                token_ids=sequence.tokens(start, stop),
+                start=start,
+                pages=tuple(sequence.pages),
+                num_logits=int(stop == len(sequence)),
+            ),
         )
         return stop - start
 
     def _reserve(self, sequence: Sequence, start: int, stop: int) -> bool:
-        """Give the sequence pages of its own for positions start to stop - 1; False if it had to be preempted itself."""
+        """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
         first = start // PAGE_SIZE
         while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
             if self.cache.num_free:

@@ -14,7 +14,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from reference.errors import ModelError, RequestError
-from reference.tokenizer import Tokenizer, read_settings
+from reference.tokenizer import Tokenizer, read_settings, token_content
 
 GUARD = "\ufdd0"  # a noncharacter, never in sensible text: it breaks up control tokens that a message spells out
 
@@ -41,7 +41,10 @@ class ChatTemplate:
         """The prompt that asks for the assistant's next message, in pieces; RequestError if the template refuses."""
         try:
             text = self._template.render(
-                messages=self._guard(messages), tools=self._guard(tools) or None, add_generation_prompt=True, **self._tokens
+                messages=self._guard(messages),
+                tools=self._guard(tools) or None,
+                add_generation_prompt=True,
+                **self._tokens,
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise RequestError(f"messages do not fit the model's chat template: {error}", field="messages") from None
@@ -71,12 +74,8 @@ def load_template(directory: str | Path, tokenizer: Tokenizer) -> ChatTemplate |
         source = {entry["name"]: entry["template"] for entry in source}.get("default")
     if not source:
         return None
-    names = {name: _content(settings.get(name)) or "" for name in ("bos_token", "eos_token")}
+    names = {name: token_content(settings.get(name)) or "" for name in ("bos_token", "eos_token")}
     return ChatTemplate(source, tokenizer.control_ids, **names)
-
-
-def _content(token) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _to_json(value, indent: int | None = None, **options) -> str:

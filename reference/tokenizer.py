@@ -62,7 +62,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
         marked = {processor.id_to_piece(i): i for i in range(self.vocab_size) if processor.is_control(i)}
         self.control_ids = {**marked, **_added_control_ids(settings)}
-        self._adds_space = bool(processor.encode("a")) and processor.id_to_piece(processor.encode("a")[0]).startswith("▁")
+        self._adds_space = processor.id_to_piece(processor.encode("a")[0]).startswith("▁")
         self._is_legacy = settings.get("legacy", True)
         self.strips_first_space = self._adds_space
         if settings.get("add_bos_token", True) and processor.bos_id() >= 0:
@@ -115,7 +115,7 @@ class JsonTokenizer(Tokenizer):
         first = self._tokenizer.encode("a", add_special_tokens=False).tokens
         self.strips_first_space = not is_byte_level and bool(first) and first[0].startswith("▁")
         start = self._tokenizer.encode("", add_special_tokens=True).ids
-        bos = self.control_ids.get(_content(settings.get("bos_token")))
+        bos = self.control_ids.get(token_content(settings.get("bos_token")))
         self.bos_ids = (bos,) if bos is not None and (settings.get("add_bos_token") or bos in start) else ()
 
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
@@ -144,8 +144,8 @@ def read_settings(directory: Path) -> dict:
     return read_json(path) if path.exists() else {}
 
 
-def _content(token) -> str | None:
-    """transformers writes a special token as a string or as an object with `content`."""
+def token_content(token) -> str | None:
+    """The text of a special token, which transformers writes as a string or as an object with `content`."""
     return token.get("content") if isinstance(token, dict) else token
 
 

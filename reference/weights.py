@@ -102,7 +102,9 @@ def _map_file(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} cannot be read: {error}") from None
     header_size = int.from_bytes(content[:8].tobytes(), "little") if len(content) >= 8 else 0
     if not 2 <= header_size <= min(MAX_HEADER_BYTES, len(content) - 8):
-        raise ModelError(f"{path} is truncated or not a safetensors file: header of {header_size} bytes in a file of {len(content)}")
+        raise ModelError(
+            f"{path} is truncated or not a safetensors file: its header has {header_size} bytes of {len(content)}"
+        )
     try:
         header = json.loads(content[8 : 8 + header_size].tobytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -123,5 +125,7 @@ def _map_tensor(path: Path, name: str, entry: dict, data: np.ndarray) -> Tensor:
     if not 0 <= begin <= end <= len(data):
         raise ModelError(f"{path} is truncated: tensor {name} ends at byte {end} of {len(data)}")
     if end - begin != size * stored.itemsize:
-        raise ModelError(f"{path}: tensor {name} of shape {shape} in {dtype} needs {size * stored.itemsize} bytes, has {end - begin}")
+        raise ModelError(
+            f"{path}: tensor {name} has {end - begin} bytes, {dtype} {shape} needs {size * stored.itemsize}"
+        )
     return Tensor(name, dtype, np.frombuffer(data[begin:end], dtype=stored).reshape(shape))
