@@ -1,0 +1,21 @@
+"""`python -m server` is `sanic server.app`, for a checkout whose start-up hook is not installed."""
+
+import sys
+
+from sanic.__main__ import main
+from sanic.cli.arguments import Group
+
+from server.options import register
+
+
+def run(arguments: list[str]) -> None:
+    """Serve with Sanic's own command line, our options among its own."""
+    known = {group.name for group in Group._registry}
+    if "Verbatim" not in known:
+        register(Group)
+    sys.argv = ["sanic", "server.app", *arguments]
+    main()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

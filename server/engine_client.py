@@ -1,0 +1,121 @@
+"""A worker's line to the engine process: requests go in, their outputs come back as they are made.
+
+One connection serves all requests of a worker. When it breaks, every running request ends with
+`EngineUnavailableError`, and the client connects again for as long as it lives.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from sanic.log import logger
+
+from reference.errors import VerbatimError
+from reference.request import FinishReason, Output, Request
+from server import wire
+
+RECONNECT_SECONDS = 0.2
+FRAME_LIMIT_BYTES = 256 << 20
+STATS_TIMEOUT_SECONDS = 20
+
+
+class EngineUnavailableError(VerbatimError):
+    """The engine is loading, or has died and is being started again."""
+
+
+class EngineFailedError(VerbatimError):
+    """The engine gave up one request and said why; other requests are not concerned."""
+
+
+class EngineClient:
+    """Connects to the engine at `path`, and shares the connection among requests."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._writer: asyncio.StreamWriter | None = None
+        self._inboxes: dict[str, asyncio.Queue] = {}  # request id: where its outputs go
+        self._stats_waiters: list[asyncio.Future] = []
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether an engine has loaded and answers."""
+        return self._writer is not None
+
+    async def run(self) -> None:
+        """Connect, read until the connection breaks, and begin again. Runs until cancelled."""
+        while True:
+            with contextlib.suppress(OSError):  # no engine there yet, or no longer
+                reader, self._writer = await asyncio.open_unix_connection(self.path, limit=FRAME_LIMIT_BYTES)
+                try:
+                    while line := await reader.readline():
+                        self._receive(wire.decode(line))
+                except ValueError:
+                    logger.exception("A frame from the engine cannot be read; connecting again.")
+                finally:
+                    self._disconnect()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Output]:
+        """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
+
+        Raises what the engine raised on `add` (then none of them runs), EngineUnavailableError, or
+        EngineFailedError when a choice ends in error.
+        """
+        if not self.is_connected:
+            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
+        inbox: asyncio.Queue = asyncio.Queue()
+        num_open = {request.request_id: request.n for request in requests}
+        self._inboxes.update(dict.fromkeys(num_open, inbox))
+        self._send({"add": [wire.request_to_json(request) for request in requests]})
+        try:
+            while any(num_open.values()):
+                output = await inbox.get()
+                if isinstance(output, VerbatimError):
+                    raise output
+                if output.finish_reason is FinishReason.ERROR:
+                    raise EngineFailedError(output.error or "The engine failed on this request.")
+                num_open[output.request_id] -= output.finish_reason is not None
+                yield output
+        finally:
+            for request_id in num_open:
+                self._inboxes.pop(request_id, None)
+            self._send({"abort": [request_id for request_id, count in num_open.items() if count]})
+
+    async def stats(self) -> dict:
+        """The engine's own counts. EngineUnavailableError if it is not there or does not answer in time."""
+        if not self.is_connected:
+            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
+        waiter = asyncio.get_running_loop().create_future()
+        self._stats_waiters.append(waiter)
+        self._send({"stats": None})
+        try:
+            return await asyncio.wait_for(waiter, STATS_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise EngineUnavailableError("The engine does not answer.") from None
+
+    def _send(self, message: dict) -> None:
+        if self._writer and message.get("abort") != []:
+            self._writer.write(wire.encode(message))
+
+    def _receive(self, message: dict) -> None:
+        for value in message.get("outputs", ()):
+            if inbox := self._inboxes.get(value["request_id"]):  # else aborted a moment ago
+                inbox.put_nowait(wire.output_from_json(value))
+        if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
+            inbox.put_nowait(wire.error_from_json(message["refused"]))
+        if "stats" in message:
+            for waiter in self._take_waiters():
+                waiter.set_result(message["stats"])
+
+    def _disconnect(self) -> None:
+        self._writer.close()
+        self._writer = None
+        error = EngineUnavailableError("The engine died; it is being restarted.")
+        for inbox in set(self._inboxes.values()):
+            inbox.put_nowait(error)
+        for waiter in self._take_waiters():
+            waiter.set_exception(error)
+
+    def _take_waiters(self) -> list[asyncio.Future]:
+        waiters, self._stats_waiters = self._stats_waiters, []
+        return [waiter for waiter in waiters if not waiter.done()]

@@ -1,0 +1,97 @@
+"""The server's options: one table, read by the command line, kept in the environment.
+
+Sanic starts its workers with `spawn`, and the engine is a process of its own. What the command line says is
+therefore written to `VERBATIM_*` as it is parsed; every process reads it back with `Options.from_environment`.
+Setting those variables by hand works as well, for tests, containers and other ASGI servers.
+"""
+
+import argparse
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo import MODEL as DEMO_MODEL
+
+PREFIX = "VERBATIM_"
+SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
+DEMO_ID = "verbatim-demo"
+BACKENDS = ("reference", "fastpath")
+QUANTIZATIONS = ("w8a8",)
+
+
+def device(text: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:i`; argparse adds the option's name to the error."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"invalid device: {text!r} (choose from 'auto', 'cpu', 'cuda', 'cuda:0', ...)")
+    return text
+
+
+def directory(text: str) -> str:
+    """An absolute path: a daemon, for one, changes its working directory. Whether it exists is seen later."""
+    return str(Path(text).absolute())
+
+
+TABLE = (
+    ("--backend", {"choices": BACKENDS, "default": "fastpath", "help": "the engine that computes (default: fastpath)"}),
+    (
+        "--model",
+        {"type": directory, "metavar": "DIR", "default": str(DEMO_MODEL), "help": "the model (default: the demo)"},
+    ),
+    (
+        "--device",
+        {"type": device, "metavar": "DEVICE", "default": "auto", "help": "auto, cpu, cuda or cuda:i (default: auto)"},
+    ),
+    (
+        "--quantization",
+        {"choices": QUANTIZATIONS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
+    ),
+)
+
+
+class ToEnvironment(argparse.Action):
+    """Stores a value in the namespace, and in the environment where the other processes look."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        """Called by argparse for each use of the option."""
+        setattr(namespace, self.dest, value)
+        os.environ[PREFIX + self.dest.upper()] = value
+
+
+def register(group_class) -> None:
+    """Add the "Verbatim" group to Sanic's parser; `group_class` is `sanic.cli.arguments.Group`."""
+
+    class VerbatimGroup(group_class):
+        name = "Verbatim"
+
+        def attach(self, short=False):
+            for flag, settings in TABLE:
+                self.container.add_argument(flag, action=ToEnvironment, **settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for on the command line or in the environment, defaults filled in."""
+
+    backend: str
+    model: Path
+    device: str
+    quantization: str | None
+
+    @classmethod
+    def from_environment(cls) -> "Options":
+        """Read `VERBATIM_BACKEND`, `_MODEL`, `_DEVICE` and `_QUANTIZATION`; ValueError if one cannot be."""
+        values = {}
+        for flag, settings in TABLE:
+            name = flag.removeprefix("--")
+            value = os.environ.get(PREFIX + name.upper()) or settings["default"]
+            allowed = settings.get("choices")
+            if allowed and value is not None and value not in allowed:
+                raise ValueError(f"{PREFIX}{name.upper()} must be one of {', '.join(allowed)}, not {value!r}")
+            values[name] = value
+        return cls(**values | {"model": Path(values["model"]).absolute()})
+
+    @property
+    def model_id(self) -> str:
+        """The name that clients use: the directory's, or the demo's own."""
+        return DEMO_ID if self.model == DEMO_MODEL.absolute() else self.model.name

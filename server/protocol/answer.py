@@ -1,0 +1,92 @@
+"""One response under way: it takes the engine's outputs and gives chunks, and in the end the whole.
+
+A stream and a whole answer are folded from the same outputs by the same choices, so they cannot disagree.
+What a choice looks like is the endpoint's business (chat.py, completions.py); the envelope and usage are here.
+"""
+
+import time
+import uuid
+from typing import Protocol
+
+from reference.request import Output, Request
+from server.served import ServedModel
+
+
+class Choice(Protocol):
+    """One of the answers."""
+
+    def take(self, output: Output) -> list[dict]:
+        """What the output adds, as the `choices` items of zero or more chunks."""
+
+    def whole(self) -> dict:
+        """The finished choice."""
+
+
+class Answer:
+    """Folds the outputs of `requests`; `choices` maps (request id, choice) to the choice, in the order of `index`.
+
+    `known_outputs` are there instead of the engine's where nothing needs to be computed.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ServedModel,
+        answer_id: str,
+        requests: tuple[Request, ...],
+        objects: tuple[str, str],
+        streaming: tuple[bool, bool],
+    ):
+        self.requests = requests
+        self.known_outputs: list[Output] = []
+        self.choices: dict[tuple[str, int], Choice] = {}
+        self.whole_object, self.chunk_object = objects
+        self.is_stream, self.wants_usage = streaming
+        self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
+        self._envelope["system_fingerprint"] = model.fingerprint
+        self._num_prompt = sum(len(request.prompt_ids) for request in requests)
+        self._num_completion: dict[tuple[str, int], int] = {}
+        self._num_cached: dict[str, int] = {}
+
+    def take(self, output: Output) -> list[dict]:
+        """The chunks that this output adds; must be called for streamed and whole answers alike."""
+        key = output.request_id, output.choice
+        self._num_completion[key] = output.num_completion_tokens
+        if output.choice == 0:  # choices share one prefill, so it counts once
+            self._num_cached[output.request_id] = output.num_cached_tokens
+        return [self.chunk([choice]) for choice in self.choices[key].take(output)]
+
+    def chunk(self, choices: list[dict]) -> dict:
+        """One chunk of a stream."""
+        usage = {"usage": None} if self.wants_usage else {}
+        return self._envelope | {"object": self.chunk_object, "choices": choices} | usage
+
+    def usage_chunk(self) -> dict:
+        """The last chunk of a stream that was asked for usage."""
+        return self.chunk([]) | {"usage": self.usage()}
+
+    def whole(self) -> dict:
+        """The whole answer, once every choice has finished."""
+        choices = [choice.whole() for choice in self.choices.values()]
+        return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
+
+    def usage(self) -> dict:
+        """Tokens: the prompt counted once, the completions summed over choices."""
+        num_completion = sum(self._num_completion.values())
+        return {
+            "prompt_tokens": self._num_prompt,
+            "completion_tokens": num_completion,
+            "total_tokens": self._num_prompt + num_completion,
+            "prompt_tokens_details": {"cached_tokens": sum(self._num_cached.values()), "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other response has."""
+    return f"{prefix}-{uuid.uuid4().hex}"

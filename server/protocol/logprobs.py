@@ -1,0 +1,57 @@
+"""Log-probabilities in OpenAI's two shapes: a list of entries for chat, four parallel arrays for completions.
+
+Natural logarithms, of the raw logits. JSON has no infinity: OpenAI writes -9999.0 for what cannot happen.
+"""
+
+import codecs
+import math
+
+from reference.request import Candidate, TokenLogprob
+
+IMPOSSIBLE = -9999.0
+
+
+def finite(logprob: float) -> float:
+    """The number, or OpenAI's stand-in for minus infinity."""
+    return logprob if math.isfinite(logprob) else IMPOSSIBLE
+
+
+def chat_entry(entry: TokenLogprob) -> dict:
+    """One token of `logprobs.content`."""
+    return _chat_candidate(entry.chosen) | {"top_logprobs": [_chat_candidate(item) for item in entry.top]}
+
+
+def _chat_candidate(candidate: Candidate) -> dict:
+    text = candidate.token.decode(errors="replace")
+    return {"token": text, "logprob": finite(candidate.logprob), "bytes": list(candidate.token)}
+
+
+class CompletionLogprobs:
+    """The four arrays of one choice; `text_offset` counts the characters of the text before each token."""
+
+    def __init__(self):
+        self.arrays = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._num_characters = 0
+
+    def add(self, entries: tuple[TokenLogprob, ...]) -> dict:
+        """The arrays for these tokens only; the chosen token is always among the alternatives."""
+        new = {name: [] for name in self.arrays}
+        for entry in entries:
+            new["tokens"].append(completion_token(entry.chosen.token))
+            new["token_logprobs"].append(finite(entry.chosen.logprob))
+            candidates = (*entry.top, entry.chosen)
+            new["top_logprobs"].append({completion_token(item.token): finite(item.logprob) for item in candidates})
+            new["text_offset"].append(self._num_characters)
+            self._num_characters += len(self._decoder.decode(entry.chosen.token))
+        for name, values in new.items():
+            self.arrays[name] += values
+        return new
+
+
+def completion_token(token: bytes) -> str:
+    """A token's text; one that holds part of a character is written as its bytes, as OpenAI does."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)

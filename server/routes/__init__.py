@@ -1,0 +1,1 @@
+"""Thin handlers: each reads a body, asks the engine, and answers."""

@@ -1,0 +1,22 @@
+"""GET /v1/models and /v1/models/{id}; an id may hold slashes, plain or as %2F."""
+
+from urllib.parse import unquote
+
+from sanic import Blueprint, json
+
+
+def model_routes() -> Blueprint:
+    """A fresh blueprint: Sanic ties each one to the app it joins."""
+    blueprint = Blueprint("models")
+
+    @blueprint.get("/v1/models")
+    async def list_models(request):
+        return json({"object": "list", "data": [request.app.ctx.model.describe()]})
+
+    @blueprint.get("/v1/models/<model_id:path>")
+    async def retrieve_model(request, model_id):
+        model = request.app.ctx.model
+        model.check_name(unquote(model_id))
+        return json(model.describe())
+
+    return blueprint

@@ -1,0 +1,60 @@
+"""What an HTTP worker knows about the model: its name, its words, its chat template. The weights are elsewhere."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from reference.config import ModelConfig, load_config
+from reference.errors import RequestError
+from reference.template import ChatTemplate, load_template
+from reference.tokenizer import Tokenizer, load_tokenizer
+from server.options import Options
+
+
+class ModelNotFoundError(RequestError):
+    """The model asked for is not the one served here."""
+
+    code = "model_not_found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """One model as clients see it. `created` is in Unix seconds; `fingerprint` names what answers, not where."""
+
+    model_id: str
+    created: int
+    fingerprint: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+
+    def check_name(self, name: str) -> None:
+        """Raise ModelNotFoundError unless `name` is this model's; never answer for another one."""
+        if name != self.model_id:
+            raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {self.model_id!r}.")
+
+    def describe(self) -> dict:
+        """The entry of `GET /v1/models`."""
+        entry = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
+        return entry | {"max_model_len": self.config.context_size}
+
+
+def load_served_model(options: Options) -> ServedModel:
+    """Read what is needed beside the weights. ModelError if the directory or a file in it cannot be used."""
+    config = load_config(options.model)
+    tokenizer = load_tokenizer(options.model)
+    return ServedModel(
+        model_id=options.model_id,
+        created=int((options.model / "config.json").stat().st_mtime),
+        fingerprint=f"verbatim-{own_version()}",
+        config=config,
+        tokenizer=tokenizer,
+        template=load_template(options.model, tokenizer),
+    )
+
+
+def own_version() -> str:
+    """The installed version, or "checkout" where nothing is installed."""
+    try:
+        return version("verbatim")
+    except PackageNotFoundError:
+        return "checkout"

@@ -1,0 +1,122 @@
+"""Keeps processes alive: the engine under a watching thread, and HTTP workers that Sanic itself would leave dead.
+
+The engine is an ordinary child of the main process (with `--single-process`, of the only one). It is started again
+whenever it ends by itself, waiting longer after each quick death. Each process asks the kernel for a SIGTERM when
+its parent dies, so that even SIGKILL of the main process leaves nothing running. Sanic is corrected in two places
+by `patch_manager`; the names are private, which is why its version is pinned and tests run the real command.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from sanic.exceptions import ServerKilled
+from sanic.log import logger
+from sanic.worker.constants import ProcessState
+from sanic.worker.manager import WorkerManager
+
+from server.engine_process import CANNOT_START
+
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 30
+QUICK_DEATH_SECONDS = 30
+WATCH_SECONDS = 0.5
+WORKER_RESTARTS = 5
+
+
+class EngineSupervisor(threading.Thread):
+    """Starts the engine process and starts it again; ends the whole server if it can never start."""
+
+    def __init__(self):
+        super().__init__(name="engine-supervisor", daemon=True)
+        self.process: subprocess.Popen | None = None
+        self.has_failed = False
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Start, wait, report, wait a little, start again."""
+        delay = FIRST_DELAY_SECONDS
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            self.process = subprocess.Popen([sys.executable, "-m", "server.engine_process"])
+            code = self.process.wait()
+            if self._stopping.is_set():
+                return
+            if code == CANNOT_START:
+                self.has_failed = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            if time.monotonic() - started > QUICK_DEATH_SECONDS:
+                delay = FIRST_DELAY_SECONDS
+            logger.error("The engine ended with code %s; starting it again in %.1f s.", code, delay)
+            self._stopping.wait(delay)
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+
+    def stop(self, timeout: float) -> None:
+        """Ask the engine to end once its connections have closed; insist after `timeout` seconds."""
+        self._stopping.set()
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.join(timeout)
+
+
+def watch_workers(manager: WorkerManager) -> None:
+    """Restart HTTP workers that died (out of memory, SIGKILL), a few times; then end the server."""
+    threading.Thread(target=_watch_workers, args=(manager,), name="worker-watch", daemon=True).start()
+
+
+def _watch_workers(manager: WorkerManager) -> None:
+    deaths: dict[str, int] = {}
+    while not manager._shutting_down:
+        time.sleep(WATCH_SECONDS)
+        for process in list(manager.transient_processes):
+            if manager._shutting_down or not _has_died(process):
+                continue
+            deaths[process.name] = deaths.get(process.name, 0) + 1
+            logger.error("Worker %s died with code %s.", process.name, process.exitcode)
+            if deaths[process.name] > WORKER_RESTARTS:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            manager.monitor_publisher.send(f"{process.name}:")  # the restart itself runs in the monitor's loop
+            time.sleep(3)
+
+
+def _has_died(process) -> bool:
+    ran = (ProcessState.STARTED, ProcessState.ACKED, ProcessState.FAILED)
+    return bool(process.pid) and not process.is_alive() and process.state in ran
+
+
+def patch_manager() -> None:
+    """Two corrections: SIGTERM during start-up ends the wait, and killing is for our own processes only.
+
+    As it stands, the wait puts the request to stop back into its own queue for ever, and `kill` ends the whole
+    process group, with the shell or the test runner that started the server.
+    """
+    all_acked = WorkerManager._all_workers_ack
+
+    def all_workers_ack_or_stopping(manager):
+        return manager._shutting_down or all_acked(manager)
+
+    def kill_own_processes(manager):
+        for process in manager.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        raise ServerKilled
+
+    if all_acked.__name__ != all_workers_ack_or_stopping.__name__:
+        WorkerManager._all_workers_ack = all_workers_ack_or_stopping
+        WorkerManager.kill = kill_own_processes
+
+
+def other_children() -> list[int]:
+    """Process ids of Sanic's own helper processes, which would outlive a killed main process."""
+    return [child.pid for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]

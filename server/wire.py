@@ -1,0 +1,94 @@
+"""What the HTTP workers and the engine process say to each other: one JSON object a line, over a unix socket.
+
+    worker -> engine    {"add": [request, ...]}    all of them or none; {"abort": [id, ...]}; {"stats": null}
+    engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
+                        {"stats": counts}
+
+A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out.
+"""
+
+import json
+from dataclasses import MISSING, fields
+
+from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError, VerbatimError
+from reference.request import Candidate, FinishReason, Output, Request, SamplingParams, StoppingParams, TokenLogprob
+
+ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
+
+
+def encode(message: dict) -> bytes:
+    """One frame: a line of JSON."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict:
+    """The message of one frame."""
+    return json.loads(line)
+
+
+def plain(record) -> dict:
+    """The fields of a record that do not hold their default."""
+    values = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if field.default is MISSING or value != field.default:
+            values[field.name] = value
+    return values
+
+
+def request_to_json(request: Request) -> dict:
+    """A request as JSON can hold it."""
+    nested = {"sampling": plain(request.sampling), "stopping": plain(request.stopping)}
+    nested["sampling"]["logit_bias"] = list(request.sampling.logit_bias.items())
+    return plain(request) | nested
+
+
+def request_from_json(value: dict) -> Request:
+    """The request that `request_to_json` was given, checked again by its own rules."""
+    sampling = value["sampling"] | {"logit_bias": dict(map(tuple, value["sampling"]["logit_bias"]))}
+    stopping = {name: tuple(item) if isinstance(item, list) else item for name, item in value["stopping"].items()}
+    records = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
+    return Request(**value | records | {"prompt_ids": tuple(value["prompt_ids"])})
+
+
+def output_to_json(output: Output) -> dict:
+    """An output as JSON can hold it; bytes travel as Latin-1 text, one character a byte."""
+    value = plain(output)
+    if output.logprobs:
+        value["logprobs"] = [
+            [[item.token_id, item.token.decode("latin-1"), item.logprob] for item in (entry.chosen, *entry.top)]
+            for entry in output.logprobs
+        ]
+    return value
+
+
+def output_from_json(value: dict) -> Output:
+    """The output that `output_to_json` was given."""
+    changes = {"token_ids": tuple(value.get("token_ids", ()))}
+    if "logprobs" in value:
+        changes["logprobs"] = tuple(_token_logprob(entry) for entry in value["logprobs"])
+    if "finish_reason" in value:
+        changes["finish_reason"] = FinishReason(value["finish_reason"])
+    return Output(**value | changes)
+
+
+def _token_logprob(entry: list) -> TokenLogprob:
+    chosen, *top = (Candidate(token_id=i, token=t.encode("latin-1"), logprob=p) for i, t, p in entry)
+    return TokenLogprob(chosen=chosen, top=tuple(top))
+
+
+def error_to_json(error: VerbatimError) -> dict:
+    """An error that an engine raised on `add`."""
+    kind = next((name for name in map(_name, type(error).__mro__) if name in ERRORS), "RequestError")
+    names = {"field": error.field, "code": error.code} if isinstance(error, RequestError) else {}
+    return {"kind": kind, "message": str(error), **names}
+
+
+def error_from_json(value: dict) -> VerbatimError:
+    """The same error, to be raised on the other side."""
+    names = {name: value[name] for name in ("field", "code") if name in value}
+    return ERRORS[value["kind"]](value["message"], **names)
+
+
+def _name(kind: type) -> str:
+    return kind.__name__
