@@ -71,7 +71,8 @@ def _shown(stages, chosen: int) -> list[int]:
     """The chosen token and the heaviest of the model and of the last rule, by the model's weight."""
     shown = {chosen}
     for weights in (stages[0][1], stages[-1][1]):
-        shown.update(sorted(range(len(weights)), key=lambda i: -int(weights[i]))[:SHOWN_CANDIDATES])
+        heaviest = sorted(range(len(weights)), key=lambda i: -int(weights[i]))[:SHOWN_CANDIDATES]
+        shown.update(i for i in heaviest if weights[i])
     return sorted(shown, key=lambda i: -int(stages[0][1][i]))
 
 

@@ -29,11 +29,12 @@ SQRT_HALF_BITS = 0x3F3504F3  # the float32 next above sqrt(1/2)
 
 def lane_sum(x: np.ndarray) -> np.ndarray:
     """Sum over the last axis (N2): lane j adds x[j], x[j+32], ... in order, then lanes fold 16, 8, 4, 2, 1."""
-    padding = -x.shape[-1] % LANES
-    x = np.concatenate([x, np.zeros((*x.shape[:-1], padding), np.float32)], axis=-1)
-    x = x.reshape(*x.shape[:-1], -1, LANES)  # (..., rounds, lanes)
-    lanes = np.zeros_like(x[..., 0, :])
-    for i in range(x.shape[-2]):
+    *outer, size = x.shape
+    rounds = -(-size // LANES)
+    x = np.concatenate([x, np.zeros((*outer, rounds * LANES - size), np.float32)], axis=-1)
+    x = x.reshape(*outer, rounds, LANES)
+    lanes = np.zeros((*outer, LANES), np.float32)
+    for i in range(rounds):
         lanes = lanes + x[..., i, :]
     for half in (16, 8, 4, 2, 1):
         lanes = lanes[..., :half] + lanes[..., half : 2 * half]

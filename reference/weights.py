@@ -87,7 +87,7 @@ def load_weights(directory: str | Path) -> Weights:
 
 
 def _inside(directory: Path, name: str) -> Path:
-    if Path(str(name)).name != name:  # a plain file name: an index must not lead elsewhere
+    if not name or Path(str(name)).name != name:  # a plain file name: an index must not lead elsewhere
         raise ModelError(f"shard {name!r} is not the name of a file in the model directory")
     return directory / name
 

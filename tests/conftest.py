@@ -1,0 +1,28 @@
+"""What several test folders share: the demo model, and the model that lies beside the project."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from reference.errors import BackendError
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", params=["reference", "fastpath"])
+def backend(request):
+    """The module `backend` of each engine in turn."""
+    try:
+        return importlib.import_module(f"{request.param}.backend")
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    """A real trained model that lies beside the project on its authors' machines, not on its users'."""
+    path = SHARED / "models" / "stories260k"
+    if not path.exists():
+        pytest.skip("shared/models/stories260k is not beside this checkout")
+    return path

@@ -1,0 +1,114 @@
+"""Makes small random Llama models on disk, for tests: any shape, any stored dtype, one file or shards."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from demo import MODEL
+
+DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+SMALL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "vocab_size": 96,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def write_model(
+    directory: Path, *, dtype: str = "F32", seed: int = 0, shards: int = 1, scale: float = 0.3, **changes
+) -> Path:
+    """A model directory with random weights; `changes` go into config.json. Returns the directory."""
+    config = SMALL | {"torch_dtype": DTYPE_NAMES[dtype]} | changes
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    tensors = random_tensors(config, seed=seed, scale=scale)
+    if shards == 1:
+        write_safetensors(directory / "model.safetensors", tensors, dtype)
+        return directory
+    names, weight_map = sorted(tensors), {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        part = {name: tensors[name] for name in names[shard::shards]}
+        write_safetensors(directory / file, part, dtype)
+        weight_map |= dict.fromkeys(part, file)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return directory
+
+
+def write_chat_model(directory: Path, **changes) -> Path:
+    """The same with the demo model's tokenizer and template, so that an engine can run it."""
+    vocab_size = json.loads((MODEL / "config.json").read_text())["vocab_size"]
+    write_model(directory, vocab_size=vocab_size, **changes)
+    for name in ("tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(MODEL / name, directory)
+    return directory
+
+
+def random_tensors(config: dict, *, seed: int, scale: float) -> dict[str, np.ndarray]:
+    """float32 tensors under Hugging Face's names; norms lie around 1."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in tensor_shapes(config).items():
+        values = random.standard_normal(shape) * scale
+        tensors[name] = (values + (len(shape) == 1 and "norm" in name)).astype(np.float32)
+    return tensors
+
+
+def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    """What a Llama checkpoint of this configuration holds."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+    matrices = {
+        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{prefix}{name}.weight"] = (hidden,)
+        for name, shape in matrices.items():
+            shapes[f"{prefix}{name}.weight"] = shape
+            if config["attention_bias" if "attn" in name else "mlp_bias"]:
+                shapes[f"{prefix}{name}.bias"] = shape[:1]
+    return shapes
+
+
+def stored_bits(values: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 values as the format stores them; bfloat16 is cut off, which is one way of rounding."""
+    if dtype == "BF16":
+        return (values.view(np.uint32) >> 16).astype(np.uint16)
+    return values.astype({"F32": np.float32, "F16": np.float16}[dtype])
+
+
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) -> None:
+    """Write a safetensors file by hand, so that the reader is tested against the format and not against itself."""
+    header, parts, offset = {}, [], 0
+    for name, values in tensors.items():
+        data = stored_bits(values, dtype).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [offset, offset + len(data)]}
+        parts.append(data)
+        offset += len(data)
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + b"".join(parts))

@@ -1,0 +1,156 @@
+"""The house rules that a machine can hold: who imports whom, what every file says of itself, what the README shows."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"reference", "fastpath", "server", "conformance", "demo", "benchmarks", "cuda", "tests"}
+MIRRORED = {
+    "rng", "numerics", "attention", "cache", "prefix_cache", "model", "sampling", "stopping", "detokenizer", "scheduler",
+    "speculation", "backend", "logits",
+}  # fmt: skip
+MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
+MAY_IMPORT = {
+    "reference": {"reference", "demo"},
+    "fastpath": {"fastpath", "reference"},
+    "server": {"server", "reference", "demo"},
+    "conformance": {"conformance"},
+    "demo": {"demo", "reference", "fastpath"},
+}
+CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s+([\w., ]+))", re.MULTILINE)
+
+
+def tracked(*suffixes):
+    """Files that belong to the project, as git knows them (also those not yet committed)."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [ROOT / name for name in names if name.endswith(suffixes) and (ROOT / name).exists()]
+
+
+def imports_of(path):
+    """Dotted names that a file imports anywhere in it, `from a import b` counted as a.b and as a."""
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        return
+    for module, names, plain in CYTHON_IMPORT.findall(path.read_text(encoding="utf-8")):
+        yield from (f"{module}.{name.split()[0]}" for name in names.strip("() \\").split(",") if name.split())
+        yield from (name.split()[0] for name in plain.split(",") if name.split())
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_packages_import_in_one_direction_only():
+    wrong = []
+    for path in tracked(".py", ".pyx", ".pxd"):
+        package = path.relative_to(ROOT).parts[0]
+        for name in imports_of(path) if package in MAY_IMPORT else ():
+            other = name.split(".")[0]
+            if other in OURS and other not in MAY_IMPORT[package]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", ["fastpath", "server"])
+def test_mirrored_names_of_the_reference_stay_with_it(package):
+    wrong = []
+    for path in tracked(".py", ".pyx", ".pxd"):
+        relative = path.relative_to(ROOT)
+        is_free = relative.parts[0] != package or relative.as_posix() in ("server/engines.py", "fastpath/diff.py")
+        for name in () if is_free else imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "reference" and len(parts) > 1 and parts[1] in MIRRORED:
+                wrong.append(f"{relative} imports {name}")
+    assert wrong == []
+
+
+def test_the_shared_half_of_the_reference_does_not_lean_on_the_mirrored_half():
+    wrong = []
+    for path in (ROOT / "reference").glob("*.py"):
+        is_mirrored = path.stem in MIRRORED or path.stem == "__main__"
+        for name in () if is_mirrored else imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "reference" and len(parts) > 1 and parts[1] in MIRRORED:
+                wrong.append(f"{path.name} imports {name}")
+    assert wrong == []
+
+
+def test_nothing_imports_in_a_circle():
+    modules = {module_name(path): path for path in tracked(".py", ".pyx")}
+    graph = {}
+    for name, path in modules.items():
+        targets = {part if part in modules else part.rpartition(".")[0] for part in imports_of(path)}
+        graph[name] = {target for target in targets if target in modules and target != name}
+    done, trail = set(), []
+
+    def visit(name):
+        assert name not in trail, f"import circle: {' -> '.join([*trail[trail.index(name):], name])}"
+        if name not in done:
+            trail.append(name)
+            for target in sorted(graph[name]):
+                visit(target)
+            trail.pop()
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
+
+
+def first_line(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return re.sub(r'^\s*(#.*\n)*\s*(/\*|//|"""|#)\s*', "", text).partition("\n")[0]
+
+
+def test_every_file_says_what_it_is():
+    silent = [str(p.relative_to(ROOT)) for p in tracked(".py", ".pyx", ".c", ".h", ".cu") if len(first_line(p)) < 15]
+    assert silent == []
+
+
+def test_mirrored_modules_say_so():
+    modules = [p for p in tracked(".py", ".pyx") if p.parent.name in ("reference", "fastpath") and p.stem in MIRRORED]
+    assert len(modules) > 10
+    quiet = [str(p.relative_to(ROOT)) for p in modules if p.stem != "logits" and not first_line(p).startswith("Mirrored.")]
+    assert quiet == []
+
+
+def test_files_fit_their_page():
+    long = {}
+    for path in tracked(*MAX_LINES):
+        is_data = path.relative_to(ROOT).parts[0] in ("demo", "tests")
+        count = path.read_text(encoding="utf-8").count("\n")
+        if count > MAX_LINES[path.suffix] and not is_data:
+            long[str(path.relative_to(ROOT))] = count
+    assert long == {}
+
+
+def test_cuda_holds_no_python():
+    python = [path for path in (ROOT / "cuda").rglob("*") if path.suffix in (".py", ".pyx", ".pyi", ".so")]
+    assert python == []
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = re.search(r"```\n(reference/.*?)```", readme, re.DOTALL)[1]
+    shown = {line.split()[0].rstrip("/") for line in tree.splitlines() if line and not line.startswith(" ")}
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked("") if len(path.relative_to(ROOT).parts) > 1}
+    assert shown == {folder for folder in folders if not folder.startswith(".")}
+
+
+def test_no_machine_of_ours_is_named():
+    """Paths that exist only where the project is written have no place in it."""
+    places = ("/" + "work/", "/" + "tmp/demo", "/" + "root/")
+    texts = (".py", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".json", ".jinja", "Makefile", "run")
+    found = [str(p.relative_to(ROOT)) for p in tracked(*texts) if any(place in p.read_text(encoding="utf-8") for place in places)]
+    assert found == []

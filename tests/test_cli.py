@@ -1,0 +1,103 @@
+"""The command lines of both engines, run as a user runs them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_models import write_chat_model, write_model
+
+
+def python_m(*words, **options):
+    return subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture(scope="module")
+def name(backend):
+    return backend.PARTS.name
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_published_stories_word_for_word(name, stories, index):
+    expected = json.loads((stories / "expected.json").read_text())[index]
+    from reference.tokenizer import load_tokenizer
+
+    num_prompt = len(load_tokenizer(stories).encode(expected["prompt"]))
+    count = expected["steps"] - num_prompt
+    done = python_m(name, "--model", stories, "--greedy", "--max-tokens", count, expected["prompt"])
+    assert done.stderr == ""
+    assert done.stdout == expected["text"] + "\n"
+
+
+def test_logits_go_to_a_file_without_a_tokenizer(name, tmp_path):
+    write_model(tmp_path / "model", dtype="BF16")
+    for quantization in ([], ["--quantization", "w8a8"]):
+        out = tmp_path / "logits.out"
+        command = [f"{name}.logits", "--model", tmp_path / "model", "--ids", "1,2,3", "--out", out, *quantization]
+        done = python_m(*command)
+        assert (done.returncode, done.stderr) == (0, "")
+        logits = np.load(out)["logits"]
+        assert logits.shape == (3, 96)
+        assert logits.dtype == np.float32
+
+
+def test_a_seed_repeats_an_answer(name):
+    command = [name, "--seed", "3", "--max-tokens", "20", "--temperature", "1.5", "Hello"]
+    first, again = python_m(*command), python_m(*command)
+    assert first.returncode == 0
+    assert first.stdout == again.stdout
+
+
+def test_an_explanation_shows_rules_text_and_pages(name):
+    done = python_m(name, "--explain", "--n", "2", "--seed", "1", "--top-k", "3", "--max-tokens", "3", "--stop", "zzz", "Hello",
+                    env={"COLUMNS": "120", "PATH": ""})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in ("top_k", "rules without effect", "held back", "pages", "(shared)", "choice 1", "ended by: length"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "no/such/dir", "hi"], "no/such/dir does not exist"),
+        (["--device", "cuda:0", "hi"], "does not run on cuda:0"),
+        (["--device", "tpu", "hi"], "device must be auto, cpu, cuda or cuda:INDEX, not 'tpu'"),
+        (["--quantization", "int3", "hi"], "quantization 'int3' is not supported; supported: w8a8"),
+        (["--temperature", "5", "hi"], "temperature must be at most 2, not 5.0"),
+        (["--max-tokens", "0", "hi"], "max_tokens must be at least 1, not 0"),
+        (["--raw", "many words " * 2000], "tokens, but the context holds"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(name, words, message):
+    done = python_m(name, *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [("1,96", "token id 96 is not below"), ("1," * 300 + "1", "301 tokens do not fit"), ("1,x", "integers")]
+)
+def test_bad_ids_are_named(name, tmp_path, ids, message):
+    write_model(tmp_path)
+    done = python_m(f"{name}.logits", "--model", tmp_path, "--ids", ids, "--out", tmp_path / "out.npz")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_model_without_a_tokenizer_says_so(name, tmp_path):
+    done = python_m(name, "--model", write_model(tmp_path), "hi")
+    assert done.returncode == 1
+    assert "has no tokenizer" in done.stderr
+
+
+def test_a_template_is_used_unless_raw(name, tmp_path):
+    write_chat_model(tmp_path)
+    chat = python_m(name, "--model", tmp_path, "--greedy", "--max-tokens", "4", "hi")
+    raw = python_m(name, "--model", tmp_path, "--raw", "--greedy", "--max-tokens", "4", "hi")
+    assert (chat.returncode, raw.returncode) == (0, 0)
+    assert raw.stdout.startswith("hi")
+    assert chat.stdout != raw.stdout

@@ -1,0 +1,126 @@
+"""Safetensors files: every dtype, shards, and every way in which a file can be damaged."""
+
+import json
+
+import numpy as np
+import pytest
+from small_models import SMALL, random_tensors, stored_bits, write_model, write_safetensors
+
+from reference.checkpoint import open_checkpoint
+from reference.config import load_config
+from reference.errors import ModelError
+from reference.weights import load_weights
+
+NAME = "model.embed_tokens.weight"
+SHAPE = (96, 48)
+
+
+def load(directory):
+    return open_checkpoint(load_config(directory), load_weights(directory))
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_values_are_widened_exactly(tmp_path, dtype, shards):
+    write_model(tmp_path, dtype=dtype, shards=shards)
+    stored = stored_bits(random_tensors(SMALL, seed=0, scale=0.3)[NAME], dtype)
+    expected = (stored.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else stored.astype(np.float32)
+    tensor = load(tmp_path).embedding
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(tensor.float32(), expected)
+
+
+def test_written_by_the_safetensors_library(tmp_path):
+    save_file = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed").save_file
+    write_model(tmp_path)
+    tensors = random_tensors(SMALL, seed=3, scale=0.3)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    np.testing.assert_array_equal(load(tmp_path).embedding.float32(), tensors[NAME])
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path, dtype, value):
+    write_model(tmp_path, dtype=dtype)
+    tensors = random_tensors(SMALL, seed=0, scale=0.3)
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    write_safetensors(tmp_path / "model.safetensors", tensors, dtype)
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN or infinite"):
+        load(tmp_path)
+
+
+def test_missing_and_misshapen_tensors_are_named(tmp_path):
+    write_model(tmp_path)
+    tensors = random_tensors(SMALL, seed=0, scale=0.3)
+    write_safetensors(tmp_path / "model.safetensors", {n: t for n, t in tensors.items() if n != NAME}, "F32")
+    with pytest.raises(ModelError, match=f"tensor {NAME} is missing"):
+        load(tmp_path)
+    write_safetensors(tmp_path / "model.safetensors", tensors | {NAME: tensors[NAME].T}, "F32")
+    with pytest.raises(ModelError, match=r"has shape \(48, 96\), config.json asks for \(96, 48\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 5, 8, 100, -4])
+def test_a_truncated_file_is_refused(tmp_path, length):
+    path = write_model(tmp_path) / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:length])
+    with pytest.raises(ModelError, match=r"model\.safetensors (is truncated|cannot be read)"):
+        load(tmp_path)
+
+
+def rewrite_header(path, change):
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    change(header)
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + content[8 + size :])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h[NAME].update(dtype="F8_E4M3"), "stored as F8_E4M3; supported: F32, F16, BF16"),
+        (lambda h: h[NAME].update(shape=[96, 49]), r"needs 18816"),
+        (lambda h: h[NAME].update(data_offsets=[-4, 18428]), "truncated"),
+        (lambda h: h[NAME].update(data_offsets=[0, 10**12]), "truncated"),
+        (lambda h: h[NAME].pop("shape"), "damaged"),
+        (lambda h: h[NAME].update(shape="96x48"), "damaged"),
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path, change, words):
+    path = write_model(tmp_path) / "model.safetensors"
+    rewrite_header(path, change)
+    with pytest.raises(ModelError, match=words):
+        load(tmp_path)
+
+
+def test_a_header_that_is_no_json_is_refused(tmp_path):
+    path = write_model(tmp_path) / "model.safetensors"
+    path.write_bytes((20).to_bytes(8, "little") + b"x" * 100)
+    with pytest.raises(ModelError, match="damaged header"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b", ""])
+def test_an_index_cannot_lead_out_of_the_directory(tmp_path, name):
+    write_model(tmp_path, shards=2)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {NAME: name}}))
+    with pytest.raises(ModelError, match="not the name of a file"):
+        load(tmp_path)
+
+
+def test_missing_files_and_broken_promises_are_named(tmp_path):
+    write_model(tmp_path, shards=2)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors does not exist"):
+        load(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"no.such.tensor": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(ModelError, match=r"promises tensor no\.such\.tensor"):
+        load(tmp_path)
+    index.write_text("{}")
+    with pytest.raises(ModelError, match="weight_map"):
+        load(tmp_path)
