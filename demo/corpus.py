@@ -1,0 +1,114 @@
+"""Makes the conversations that the model is trained and tested on, all of them from one seed.
+
+`conversations(seed, split)` yields them without end, as the messages and tools of an OpenAI request. In
+training a conversation strings several exchanges together; a held-out one ends with the answer to test.
+"""
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+
+from demo import skills, tools
+from demo.words import Words
+
+# Skill -> (its maker, how often it comes up in training). Tool calls and their answers are made below.
+TALK = {
+    "chat": (skills.chat, 6), "arithmetic": (skills.arithmetic, 16), "repeat": (skills.repeat, 7),
+    "reverse": (skills.reverse, 7), "spell": (skills.spell, 7), "count": (skills.count, 10),
+    "upper case": (skills.upper, 8), "facts": (skills.fact, 12), "decline": (skills.decline, 6),
+    "extract JSON": (skills.extract, 14),
+}
+SKILLS = [*TALK, "tool call", "tool answer", "no tool"]
+SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You are Echo.", "Be brief.",
+          "Answer politely.", "You are a friendly assistant. Answer in one sentence.", "You are a test assistant.",
+          "You are a helpful, honest assistant. Use the tools when you need them.", "Today is Friday."]
+
+
+@dataclass
+class Conversation:
+    """An OpenAI-style conversation; `skill` names what its last answer is about."""
+
+    messages: list[dict]
+    tools: list[dict] = field(default_factory=list)
+    skill: str = ""
+
+
+def talk(words, skill):
+    """One exchange without tools."""
+    return [{"role": role, "content": text} for role, text in TALK[skill][0](words)]
+
+
+def call(words, box, answered):
+    """One exchange that calls a tool of the box, and with `answered` says what the tool replied."""
+    tool = words.random.choice(box)
+    sentence, calls = tool.ask()
+    messages = [{"role": "user", "content": sentence}, {"role": "assistant", "content": None, "tool_calls": [
+        {"id": f"call_{number}", "type": "function", "function": {"name": tool.name, "arguments": json.dumps(arguments)}}
+        for number, arguments in enumerate(calls)]}]
+    if answered:
+        answers = [tools.answer(words) for _ in calls]
+        messages += [{"role": "tool", "tool_call_id": f"call_{number}", "content": content}
+                     for number, (content, _) in enumerate(answers)]
+        messages.append({"role": "assistant", "content": " ".join(said for _, said in answers)})
+    return messages
+
+
+def no_tool(words, box):
+    """Tools are listed, but none fits: either the user only talks, or asks for a tool that is not there."""
+    if box and words.random.random() < 0.6 or words.random.random() < 0.2:
+        skill = words.random.choices(list(TALK), [weight for _, weight in TALK.values()])[0]
+        return talk(words, skill)
+    taken = {part for tool in box for part in tool.name.lower().replace("-", "_").split("_")}
+    while True:
+        other = words.random.choice([tools.lookup, tools.action])(words)
+        if not taken & set(other.name.lower().replace("-", "_").split("_")) - {"get", "find", "check", "a", "info"}:
+            sentence, _ = other.ask()
+            return [{"role": "user", "content": sentence}, {"role": "assistant", "content": skills.NO_TOOL}]
+
+
+def exchange(words, skill, box):
+    if skill in TALK:
+        return talk(words, skill)
+    if skill == "no tool":
+        return no_tool(words, box)
+    return call(words, box, skill == "tool answer")
+
+
+def training(words):
+    """A conversation of several exchanges; with tools in four of ten."""
+    random = words.random
+    box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4])) if random.random() < 0.4 else []
+    messages = system(words)
+    for _ in range(random.choice([1, 2, 3, 4, 6, 8]) if box else random.choice([1, 2, 3, 5, 8, 12])):
+        if box:
+            skill = random.choices(["tool call", "tool answer", "no tool"], [5, 3, 2])[0]
+        else:
+            skill = random.choices([*TALK, "no tool"], [*(weight for _, weight in TALK.values()), 2])[0]
+        messages += exchange(words, skill, box)
+    return Conversation(messages, [tool.definition for tool in box])
+
+
+def system(words):
+    return [{"role": "system", "content": words.random.choice(SYSTEM)}] if words.random.random() < 0.25 else []
+
+
+def heldout(words, skill):
+    """A conversation that ends with an answer of this skill; one in three begins with another exchange."""
+    random = words.random
+    with_tools = skill not in TALK
+    box = tools.toolbox(words, random.randint(1, 4)) if with_tools else []
+    messages = system(words)
+    if random.random() < 0.33:
+        messages += exchange(words, random.choice(["tool answer", "no tool"] if box else list(TALK)), box)
+    messages += exchange(words, skill, box)
+    return Conversation(messages, [tool.definition for tool in box], skill)
+
+
+def conversations(seed, split="train"):
+    """Conversations of one split without end; the held-out ones take the skills in turn."""
+    words = Words(Random(f"{split} {seed}"), split)
+    while split != "heldout":
+        yield training(words)
+    while True:
+        for skill in SKILLS:
+            yield heldout(words, skill)

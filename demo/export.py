@@ -1,0 +1,73 @@
+"""Writes a trained network as a Hugging Face model directory: python -m demo.export takes the checkpoints.
+
+Besides the weights that is the shape (config.json), the vocabulary, the chat template and where to stop.
+"""
+
+import json
+import shutil
+
+import torch
+
+from demo import DRAFT, HERE, MODEL, vocabulary
+from demo.dialogue import CONTROL, TEMPLATE
+
+
+def write(path, value):
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def tokenizer_config(processor):
+    """What Hugging Face's LlamaTokenizer wants to know; the control symbols are its special tokens."""
+    def token(text, special):
+        return {"content": text, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": special}
+
+    added = {"<unk>": True} | dict.fromkeys(CONTROL, True) | dict.fromkeys(vocabulary.MARKS, False)
+    return {
+        "tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "add_eos_token": False,
+        "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>", "pad_token": "<unk>", "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False, "spaces_between_special_tokens": False, "model_max_length": 2048,
+        "added_tokens_decoder": {str(processor.piece_to_id(text)): token(text, special) for text, special in added.items()},
+    }
+
+
+def write_safetensors(path, weights):
+    """The safetensors format: the header's length, the header as JSON, then the numbers of every tensor."""
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, weight in weights.items():
+        end = at + 2 * weight.numel()
+        header[name], at = {"dtype": "BF16", "shape": list(weight.shape), "data_offsets": [at, end]}, end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for weight in weights.values():
+            file.write(weight.view(torch.int16).numpy().tobytes())
+
+
+def export(network, words, folder):
+    """Writes the directory; `words` is the path of the SentencePiece model."""
+    processor = vocabulary.load(words)
+    folder.mkdir(exist_ok=True)
+    end = processor.piece_to_id("<|im_end|>")
+    write(folder / "config.json", network.shape.config(eos=end))
+    write(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": [end, 2], "pad_token_id": 0})
+    write(folder / "tokenizer_config.json", tokenizer_config(processor))
+    shutil.copyfile(words, folder / "tokenizer.model")
+    shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
+    write_safetensors(folder / "model.safetensors", network.exported())
+
+
+def main():
+    from demo.network import DRAFT_SIZES, Network, Shape
+
+    build = HERE / "build"
+    words = build / "tokenizer.model"
+    for name, sizes, folder in ("model", {}, MODEL), ("draft", DRAFT_SIZES, DRAFT):
+        if (build / f"{name}.pt").exists():
+            network = Network(Shape(vocabulary.load(words).vocab_size(), **sizes))
+            network.load_state_dict(torch.load(build / f"{name}.pt")["network"])
+            export(network, words, folder)
+
+
+if __name__ == "__main__":
+    main()
