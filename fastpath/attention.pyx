@@ -1,0 +1,37 @@
+"""Mirrored. Attention over cached keys, block by block of absolute position, merged by powers of two (N8).
+
+The work is in kernels/attention.h; this function packs plain arrays for it, the model hands it the cache's own pages.
+"""
+
+import numpy as np
+
+from fastpath.dispatch cimport address, heads, table
+from fastpath.cache cimport PagedCache
+from libc.stdint cimport int32_t
+
+from types import SimpleNamespace
+
+from fastpath.cache import pages_for
+
+KEY_BLOCK = 64
+
+
+def attention(queries, keys, values, positions):
+    """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
+
+    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
+    position below num_keys. Returns (tokens, heads, head_dim).
+    """
+    cdef heads shape
+    queries = np.array(queries, np.float32, order="C")  # a copy: the kernel scales it in place
+    num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
+    shape.num_heads = queries.shape[1]
+    config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
+    pages = np.arange(pages_for(num_keys), dtype=np.int32)
+    cdef PagedCache cache = PagedCache(config, len(pages))
+    cache.write(0, pages, 0, keys, values)
+    positions = np.asarray(positions, np.int32, order="C")
+    out = np.empty(queries.shape, np.float32)
+    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0), <int32_t *>address(pages),
+                   <int32_t *>address(positions), len(queries), <float *>address(out))
+    return out

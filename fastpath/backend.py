@@ -1,0 +1,44 @@
+"""Mirrored. The fast engine put together: the loop of reference/engine.py with the parts of this package.
+
+An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
+"""
+
+from reference.device import check_device
+from reference.engine import Engine, EngineLimits, Parts
+from reference.engine import load_engine as load_parts
+from reference.engine import load_model as load_model_parts
+from reference.errors import BackendError
+
+try:
+    from fastpath import cache, detokenizer, model, sampling, scheduler, stopping
+except ImportError as error:
+    raise BackendError(
+        f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
+    ) from error
+
+PARTS = Parts(
+    name="fastpath",
+    Model=model.Model,
+    PagedCache=cache.PagedCache,
+    Scheduler=scheduler.Scheduler,
+    Stopper=stopping.Stopper,
+    Detokenizer=detokenizer.Detokenizer,
+    sample=sampling.sample,
+    adjust=sampling.adjust,
+    weigh=sampling.weigh,
+    page_size=cache.PAGE_SIZE,
+)
+
+
+def load_engine(
+    directory, *, device: str = "auto", quantization: str | None = None, limits: EngineLimits | None = None
+) -> Engine:
+    """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
+    check_device(device, engine="fastpath")
+    return load_parts(PARTS, directory, quantization=quantization, limits=limits)
+
+
+def load_model(directory, *, device: str = "auto", quantization: str | None = None):
+    """Only the model; works without a tokenizer."""
+    check_device(device, engine="fastpath")
+    return load_model_parts(PARTS, directory, quantization=quantization)

@@ -1,0 +1,15 @@
+# Pages of keys and values, as the model reaches them.
+from libc.stdint cimport int32_t
+
+
+cdef class PagedCache:
+    cdef readonly object keys, values
+    cdef readonly long num_pages
+    cdef list _users, _free
+    cdef float *_keys
+    cdef float *_values
+    cdef long _layer_keys, _layer_values, num_kv_heads, head_dim, padded
+
+    cdef float *layer_keys(self, long layer) noexcept nogil
+    cdef float *layer_values(self, long layer) noexcept nogil
+    cdef void store(self, long layer, const int32_t *pages, long position, const float *key, const float *value) noexcept nogil

@@ -1,0 +1,119 @@
+"""Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
+
+A page holds 16 keys side by side, (kv_heads, head_dim, 16), so that keys lie in vector lanes (N8), and 16 values one
+after the other, (kv_heads, 16, head_dim rounded up to 16).
+"""
+
+import numpy as np
+
+from fastpath.dispatch cimport PACK, address
+from libc.stdint cimport int32_t
+
+PAGE_SIZE = PACK
+
+
+def pages_for(long num_tokens) -> int:
+    """How many pages hold that many tokens."""
+    return (num_tokens + PACK - 1) // PACK
+
+
+def _zeros(*shape):
+    """float32 zeros that begin at a cache line; the memory is not touched before it is used."""
+    size = int(np.prod(shape))
+    memory = np.zeros(size + 16, np.float32)
+    start = -memory.ctypes.data % 64 // 4
+    return memory[start : start + size].reshape(shape)
+
+
+cdef class PagedCache:
+    """The pages of all layers, and who uses them."""
+
+    def __init__(self, config, long num_pages):
+        self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
+        self.padded = (self.head_dim + PACK - 1) // PACK * PACK
+        self.num_pages = num_pages
+        self.keys = _zeros(config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
+        self.values = _zeros(config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
+        self._keys, self._values = <float *>address(self.keys), <float *>address(self.values)
+        self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK
+        self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK
+        self._users = [0] * num_pages
+        self._free = list(range(num_pages - 1, -1, -1))
+
+    @property
+    def num_free(self) -> int:
+        """Pages that nobody uses."""
+        return len(self._free)
+
+    def allocate(self) -> int:
+        """Take a free page; the caller has looked at `num_free`."""
+        page = self._free.pop()
+        self._users[page] = 1
+        return page
+
+    def share(self, pages) -> list[int]:
+        """Count one more user of each page, for a sequence that begins like another."""
+        for page in pages:
+            self._users[page] += 1
+        return list(pages)
+
+    def release(self, pages) -> None:
+        """Count one user less; a page without users is free."""
+        for page in pages:
+            self._users[page] -= 1
+            if self._users[page] == 0:
+                self._free.append(page)
+
+    def is_shared(self, page) -> bool:
+        """Whether writing to the page would be seen by another sequence."""
+        return self._users[page] > 1
+
+    def copy(self, page) -> int:
+        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        own = self.allocate()
+        self.keys[:, own] = self.keys[:, page]
+        self.values[:, own] = self.values[:, page]
+        self.release([page])
+        return own
+
+    def write(self, long layer, pages, long start, keys, values) -> None:
+        """Store keys and values (tokens, kv_heads, head_dim) at positions start, start + 1, ..."""
+        page, row = _place(pages, np.arange(start, start + len(keys)))
+        self.keys[layer, page, :, :, row] = keys
+        self.values[layer, page, :, row, : self.head_dim] = values
+
+    def read(self, long layer, pages, long num_tokens):
+        """Keys and values at positions 0 to num_tokens - 1, each (num_tokens, kv_heads, head_dim)."""
+        page, row = _place(pages, np.arange(num_tokens))
+        return self.keys[layer, page, :, :, row], self.values[layer, page, :, row, : self.head_dim]
+
+    def check(self, holdings) -> None:
+        """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
+        users = [0] * self.num_pages
+        for pages in holdings:
+            for page in pages:
+                users[page] += 1
+        assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
+        assert sorted(self._free) == [page for page, count in enumerate(users) if count == 0], "the free list is wrong"
+
+    cdef float *layer_keys(self, long layer) noexcept nogil:
+        return self._keys + layer * self._layer_keys
+
+    cdef float *layer_values(self, long layer) noexcept nogil:
+        return self._values + layer * self._layer_values
+
+    cdef void store(self, long layer, const int32_t *pages, long position, const float *key, const float *value) noexcept nogil:
+        """`write` for one token, by pointer."""
+        cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head, d
+        cdef float *keys
+        cdef float *values
+        for head in range(self.num_kv_heads):
+            keys = self.layer_keys(layer) + (page + head) * self.head_dim * PACK + row
+            values = self.layer_values(layer) + (page + head) * self.padded * PACK + row * self.padded
+            for d in range(self.head_dim):
+                keys[d * PACK] = key[head * self.head_dim + d]
+                values[d] = value[head * self.head_dim + d]
+
+
+def _place(pages, positions):
+    return np.asarray(pages)[positions // PAGE_SIZE], positions % PAGE_SIZE

@@ -1,0 +1,52 @@
+# The C kernels as Cython sees them; kernels/kernels.h says what each array is.
+from libc.stdint cimport int8_t, int32_t, uint16_t, uint64_t
+
+cdef extern from "kernels.h" nogil:
+    enum:
+        PACK
+        LANES
+        BLOCK
+        GROUP
+        KEY_BLOCK
+        FLOAT32
+        BFLOAT16
+        FLOAT16
+        W8A8
+
+    struct matrix:
+        const void *weights
+        const uint16_t *scales
+        const float *bias
+        long inputs, outputs
+        int kind
+
+    struct quantized:
+        int8_t *integers
+        float *scales
+        int32_t *corrections
+
+    struct heads:
+        long num_heads, num_kv_heads, head_dim
+
+    struct kernels:
+        const char *name
+        float (*lane_sum)(const float *, long) noexcept nogil
+        void (*linear)(const matrix *, const float *, long, float *) noexcept nogil
+        void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
+        void (*linear_quantized)(const matrix *, const quantized *, long, float *) noexcept nogil
+        void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
+        void (*rotate)(float *, long, long, const float *, const float *) noexcept nogil
+        void (*exp2)(const float *, long, float *) noexcept nogil
+        void (*log2)(const float *, long, float *) noexcept nogil
+        void (*silu)(const float *, long, float *) noexcept nogil
+        void (*gate)(float *, const float *, long) noexcept nogil
+        void (*add)(float *, const float *, long) noexcept nogil
+        void (*attend)(const heads *, float *, const float *, const float *, const int32_t *, const int32_t *, long,
+                       float *) noexcept nogil
+        void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil
+
+    const kernels *const *available_kernels()
+
+
+cdef const kernels *table() noexcept nogil
+cdef size_t address(array) except? 0

@@ -1,0 +1,20 @@
+/* AVX-512 with VNNI (Ice Lake, Zen 4 and later): vectors of sixteen floats, four products of bytes a lane at once. */
+#ifdef __x86_64__
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#endif
+#include <immintrin.h>
+#define TABLE avx512_kernels
+#define NAME "avx512"
+#define LEVEL_AVX512
+#define WIDTH 16
+#define WIDE_PACKS 4
+#define TILE_PACKS 4
+#define TILE_ROWS 4
+#include "table.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

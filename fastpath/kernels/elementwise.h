@@ -1,0 +1,155 @@
+/* Norms, rotary positions, exponentials: plain loops that a compiler turns into vectors without changing a bit.
+ *
+ * N2, N4 (activations), N5, N6, N7, N10 (weights). Comparisons are written so that a NaN passes through, as in NumPy.
+ */
+#define LOG2E 1.4426950408889634f
+#define ROUNDER 12582912.0f /* 1.5 * 2^23: x + ROUNDER has no place for a fraction, so (x + ROUNDER) - ROUNDER is rint(x) */
+#define ROUNDER_BITS 0x4B400000u
+#define SQRT_HALF_BITS 0x3F3504F3
+
+INLINE uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* N7 */
+INLINE float exp2_of(float x) {
+    float clamped = x < -126.0f ? -126.0f : x;
+    clamped = clamped > 127.0f ? 127.0f : clamped;
+    float rounded = clamped + ROUNDER;
+    float fraction = clamped - (rounded - ROUNDER);
+    float result = 0.00015461447765119374f;
+    result = result * fraction + 0.0013390866806730628f;
+    result = result * fraction + 0.009618056938052177f;
+    result = result * fraction + 0.055503569543361664f;
+    result = result * fraction + 0.24022650718688965f;
+    result = result * fraction + 0.6931471824645996f;
+    result = result * fraction + 1.0f;
+    float power = float_of((bits_of(rounded) - ROUNDER_BITS + 127u) << 23);
+    return x < -126.0f ? 0.0f : result * power;
+}
+
+INLINE float log2_of(float x) {
+    int32_t shifted = (int32_t)(bits_of(x) - SQRT_HALF_BITS);
+    float t = float_of((shifted & 0x007FFFFF) + SQRT_HALF_BITS) - 1.0f;
+    float result = 0.12614846229553223f;
+    result = result * t + -0.20742103457450867f;
+    result = result * t + 0.21566985547542572f;
+    result = result * t + -0.23892034590244293f;
+    result = result * t + 0.2879183292388916f;
+    result = result * t + -0.36070483922958374f;
+    result = result * t + 0.48091059923171997f;
+    result = result * t + -0.7213473320007324f;
+    result = result * t + 1.4426950216293335f;
+    return (float)(shifted >> 23) + t * result;
+}
+
+INLINE float silu_of(float x) { return x / (1.0f + exp2_of(-x * LOG2E)); }
+
+static void exp2_all(const float *x, long n, float *y) {
+    for (long i = 0; i < n; i++) y[i] = exp2_of(x[i]);
+}
+
+static void log2_all(const float *x, long n, float *y) {
+    for (long i = 0; i < n; i++) y[i] = log2_of(x[i]);
+}
+
+static void silu_all(const float *x, long n, float *y) {
+    for (long i = 0; i < n; i++) y[i] = silu_of(x[i]);
+}
+
+static void gate_all(float *gate, const float *up, long n) {
+    for (long i = 0; i < n; i++) gate[i] = silu_of(gate[i]) * up[i];
+}
+
+static void add_all(float *x, const float *y, long n) {
+    for (long i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* N2: the lanes fold 16, 8, 4, 2, 1. */
+INLINE float fold(float *lanes) {
+    for (int half = LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) lanes[j] += lanes[j + half];
+    return lanes[0];
+}
+
+static float lane_sum(const float *x, long n) {
+    float lanes[LANES] = {0};
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] += x[i + j];
+    for (int j = 0; i + j < n; j++) lanes[j] += x[i + j];
+    return fold(lanes);
+}
+
+static float sum_of_squares(const float *x, long n) {
+    float lanes[LANES] = {0};
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] += x[i + j] * x[i + j];
+    for (int j = 0; i + j < n; j++) lanes[j] += x[i + j] * x[i + j];
+    return fold(lanes);
+}
+
+/* N5 */
+static void rms_norm(const float *x, const float *weight, float epsilon, long rows, long n, float *y) {
+    for (long row = 0; row < rows; row++, x += n, y += n) {
+        float scale = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + epsilon);
+        for (long i = 0; i < n; i++) y[i] = x[i] * scale * weight[i];
+    }
+}
+
+/* N6: one token's heads, in place. */
+static void rotate(float *x, long heads, long head_dim, const float *cosines, const float *sines) {
+    long half = head_dim / 2;
+    for (long head = 0; head < heads; head++, x += head_dim)
+        for (long i = 0; i < half; i++) {
+            float a = x[i], b = x[i + half];
+            x[i] = a * cosines[i] - b * sines[i];
+            x[i + half] = b * cosines[i] + a * sines[i];
+        }
+}
+
+/* N4: one group of activations, already filled up with zeros. */
+INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32_t *correction) {
+    int32_t largest_bits = 0, sum = 0; /* the bits of positive floats are ordered as they are, and NaN comes last */
+    for (int i = 0; i < GROUP; i++) {
+        int32_t bits = (int32_t)(bits_of(x[i]) & 0x7FFFFFFF);
+        largest_bits = bits > largest_bits ? bits : largest_bits;
+    }
+    float largest = float_of((uint32_t)largest_bits);
+    int is_zero = largest < 0x1p-100f;
+    float factor = is_zero ? 0.0f : 127.0f / largest;
+    *scale = is_zero ? 0.0f : largest / 127.0f;
+    for (int i = 0; i < GROUP; i++) {
+        integers[i] = (int8_t)(bits_of(x[i] * factor + ROUNDER) - ROUNDER_BITS);
+        sum += integers[i];
+    }
+    *correction = -128 * sum;
+}
+
+static void quantize(const float *x, long rows, long n, const struct quantized *out) {
+    long groups = (n + GROUP - 1) / GROUP;
+    for (long row = 0; row < rows; row++, x += n)
+        for (long g = 0; g < groups; g++) {
+            float padded[GROUP] = {0};
+            memcpy(padded, x + g * GROUP, sizeof(float) * smaller(GROUP, n - g * GROUP));
+            long at = row * groups + g;
+            quantize_group(padded, out->integers + at * GROUP, out->scales + at, out->corrections + at);
+        }
+}
+
+/* N10: floor(2^40 * exp2((logit - peak) * factor)), at most 2^40. */
+static void weigh(const float *logits, long n, float peak, float factor, uint64_t *weights) {
+    for (long i = 0; i < n; i++) {
+        float exponent = (logits[i] - peak) * factor;
+        weights[i] = (uint64_t)(int64_t)(exp2_of(exponent > 0.0f ? 0.0f : exponent) * 0x1p40f);
+    }
+}

@@ -1,0 +1,61 @@
+/* What every instruction set provides: one table of functions over raw pointers, the same bits from each of them.
+ *
+ * Matrices are packed 16 outputs at a time, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4):
+ *   float     weights  [outputs / 16][inputs][16]         as stored: float32, or the 16 bits of bfloat16 or float16
+ *   W8A8      weights  [outputs / 16][groups][8][16][4]   the integer plus 128, an unsigned byte
+ *             scales   [outputs / 16][groups][16]         the 16 bits of a float16
+ * with zeros for outputs past the last one. The cache is packed 16 positions at a time (N8):
+ *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
+ */
+#ifndef VERBATIM_KERNELS_H
+#define VERBATIM_KERNELS_H
+
+#include <stdint.h>
+
+enum { PACK = 16, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
+enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8 };
+
+struct matrix {
+    const void *weights;
+    const uint16_t *scales; /* W8A8 only */
+    const float *bias;      /* (outputs,) or NULL */
+    long inputs, outputs;
+    int kind;
+};
+
+/* Rows of int8 with a float32 scale a group; `corrections` is -128 times the sum of a group's integers (N4). */
+struct quantized {
+    int8_t *integers;     /* (rows, groups, 32) */
+    float *scales;        /* (rows, groups) */
+    int32_t *corrections; /* (rows, groups) */
+};
+
+struct heads {
+    long num_heads, num_kv_heads, head_dim;
+};
+
+struct kernels {
+    const char *name;
+    /* N2 */ float (*lane_sum)(const float *x, long n);
+    /* N3 */ void (*linear)(const struct matrix *w, const float *x, long rows, float *y);
+    /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
+    /* N4 */ void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, float *y);
+    /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
+    /* N6 */ void (*rotate)(float *x, long heads, long head_dim, const float *cosines, const float *sines);
+    /* N7 */ void (*exp2)(const float *x, long n, float *y);
+    /* N7 */ void (*log2)(const float *x, long n, float *y);
+    /* N7 */ void (*silu)(const float *x, long n, float *y);
+    /* gate = silu(gate) * up */ void (*gate)(float *gate, const float *up, long n);
+    /* x = x + y */ void (*add)(float *x, const float *y, long n);
+    /* N8; queries are scaled in place */
+    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
+                   const int32_t *positions, long tokens, float *out);
+    /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
+};
+
+extern const struct kernels plain_kernels, avx2_kernels, avx512_kernels;
+
+/* The tables that were compiled and that this processor can run, best first; ends with NULL. */
+const struct kernels *const *available_kernels(void);
+
+#endif

@@ -1,0 +1,8 @@
+/* Plain C for any processor: vectors of four floats, which are SSE2 on x86-64, NEON on ARM, and loops elsewhere. */
+#define TABLE plain_kernels
+#define NAME "plain"
+#define WIDTH 4
+#define WIDE_PACKS 2
+#define TILE_PACKS 1
+#define TILE_ROWS 2
+#include "table.h"

@@ -1,0 +1,22 @@
+/* One level's table: included last, after the level has said how wide its vectors are. */
+#include "vector.h"
+#include "elementwise.h"
+#include "products.h"
+#include "attention.h"
+
+const struct kernels TABLE = {
+    .name = NAME,
+    .lane_sum = lane_sum,
+    .linear = linear,
+    .quantize = quantize,
+    .linear_quantized = linear_quantized,
+    .rms_norm = rms_norm,
+    .rotate = rotate,
+    .exp2 = exp2_all,
+    .log2 = log2_all,
+    .silu = silu_all,
+    .gate = gate_all,
+    .add = add_all,
+    .attend = attend,
+    .weigh = weigh,
+};

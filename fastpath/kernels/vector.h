@@ -1,0 +1,55 @@
+/* Vectors of WIDTH floats in GCC's and clang's portable notation: each level only says how wide (N0: * and + round). */
+#include <stddef.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#ifndef __clang__ /* clang's default: no loop is kept from vectors for the sake of exception flags; no bit depends on it */
+#pragma GCC optimize("no-trapping-math", "no-math-errno")
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#define VECTORS (PACK / WIDTH) /* vectors that hold one pack */
+
+typedef float vec __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
+typedef int16_t wordvec __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t halfvec __attribute__((vector_size(2 * WIDTH)));
+
+INLINE long smaller(long a, long b) { return a < b ? a : b; }
+
+INLINE vec load(const float *address) {
+    vec v;
+    memcpy(&v, address, sizeof v);
+    return v;
+}
+
+INLINE void store(float *address, vec v) { memcpy(address, &v, sizeof v); }
+
+INLINE vec splat(float x) { return x - (vec){0}; } /* minus, since -0 + 0 is +0 */
+
+INLINE ivec splat_integer(int32_t x) { return x + (ivec){0}; }
+
+/* float16 to float32, exactly (N1): rebase the exponent; a subnormal is counted from 2^-14 up. Finite numbers only. */
+INLINE vec widen_half(halfvec half) {
+#ifdef LEVEL_AVX512
+    return (vec)_mm512_cvtph_ps((__m256i)half);
+#else
+    uvec bits = __builtin_convertvector(half, uvec);
+    uvec magnitude = (bits & 0x7FFF) << 13, lowest = (uvec){0} + (113u << 23);
+    vec subnormal = (vec)(magnitude + lowest) - (vec)lowest;
+    uvec is_subnormal = (uvec)(magnitude < (uvec){0} + (1u << 23));
+    uvec widened = (is_subnormal & (uvec)subnormal) | (~is_subnormal & (magnitude + (112u << 23)));
+    return (vec)(widened | (bits & 0x8000) << 16);
+#endif
+}
+
+INLINE vec widen(const void *weights, long index, const int kind) {
+    if (kind == FLOAT32) return load((const float *)weights + index);
+    halfvec bits;
+    memcpy(&bits, (const uint16_t *)weights + index, sizeof bits);
+    return kind == BFLOAT16 ? (vec)(__builtin_convertvector(bits, uvec) << 16) : widen_half(bits);
+}

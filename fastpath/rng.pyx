@@ -1,0 +1,30 @@
+"""Mirrored. Random bits without state: Philox4x32-10, a pure function of seed, position and choice (N10)."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    ROUNDS = 10
+    MULTIPLIER_0 = 0xD2511F53
+    MULTIPLIER_1 = 0xCD9E8D57
+    KEY_STEP_0 = 0x9E3779B9
+    KEY_STEP_1 = 0xBB67AE85
+
+
+def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Four random 32-bit words from a counter of four words and a key of two."""
+    cdef uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3]
+    cdef uint32_t k0 = key[0], k1 = key[1]
+    cdef uint64_t product_0, product_1
+    cdef int i
+    for i in range(ROUNDS):
+        product_0, product_1 = <uint64_t>c0 * <uint32_t>MULTIPLIER_0, <uint64_t>c2 * <uint32_t>MULTIPLIER_1
+        c0, c1 = <uint32_t>(product_1 >> 32) ^ c1 ^ k0, <uint32_t>product_1
+        c2, c3 = <uint32_t>(product_0 >> 32) ^ c3 ^ k1, <uint32_t>product_0
+        k0, k1 = k0 + <uint32_t>KEY_STEP_0, k1 + <uint32_t>KEY_STEP_1
+    return c0, c1, c2, c3
+
+
+def random_bits(seed: int, position: int, choice: int) -> int:
+    """64 random bits for the token at `position` of `choice`; a negative seed counts modulo 2^64."""
+    words = philox((position, choice, 0, 0), (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
+    return words[0] | words[1] << 32

@@ -1,0 +1,242 @@
+"""Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
+
+Where the reference sorts the whole vocabulary, this counts: a rule that keeps the heaviest tokens needs the weight of
+the last one kept, which a radix search over the digits of the weights finds in a few passes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastpath.dispatch cimport address, table
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint64_t
+
+from fastpath.numerics import LN2, log2
+from fastpath.rng import random_bits
+from reference.errors import NumericsError
+from reference.sampling_rules import RULES
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 uint128_t;
+    static inline uint64_t product_high(uint64_t a, uint64_t b, int shift) { return (uint64_t)((uint128_t)a * b >> shift); }
+    """
+    uint64_t product_high(uint64_t a, uint64_t b, int shift) noexcept nogil  # (a * b) >> shift, in 128 bits
+
+ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
+
+cdef enum:
+    DIGIT_BITS = 11
+    NUM_DIGITS = 4  # 44 bits hold every weight up to 2^40
+    NUM_VALUES = 1 << DIGIT_BITS
+    MAX_TOP = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A chosen token; log-probabilities of the raw logits where the request asked for them, best first."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: int, excluded=()) -> Sampled:
+    """The token at `position`: the largest logit at temperature 0, else a draw by integer weights.
+
+    logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
+    """
+    if not _is_finite(logits):
+        raise NumericsError(f"a logit for position {position} is not a finite number")
+    adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+    if sampling.temperature == 0:
+        token_id = greedy(adjusted, excluded)
+    else:
+        token_id = draw(weigh(adjusted, sampling, excluded), random_bits(sampling.seed, position, choice))
+    if sampling.logprobs is None:
+        return Sampled(token_id=token_id)
+    logprobs = log_softmax(logits)
+    pairs = tuple([(i, float(logprobs[i])) for i in _largest(logits, sampling.logprobs)])
+    return Sampled(token_id=token_id, logprob=float(logprobs[token_id]), top=pairs)
+
+
+cdef bint _is_finite(const float[::1] logits) noexcept:
+    cdef Py_ssize_t i
+    for i in range(logits.shape[0]):
+        if not isfinite(logits[i]):
+            return False
+    return True
+
+
+def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
+    """The ids of the largest logits, best first, ties to the lower id; by insertion into a short list."""
+    cdef Py_ssize_t best[MAX_TOP]
+    cdef Py_ssize_t found = 0, i, at
+    if count > MAX_TOP:
+        raise ValueError(f"logprobs must be at most {MAX_TOP}, not {count}")
+    for i in range(logits.shape[0] if count > 0 else 0):
+        if found == count and logits[i] <= logits[best[found - 1]]:
+            continue
+        found += found < count
+        at = found - 1
+        while at > 0 and logits[i] > logits[best[at - 1]]:
+            best[at] = best[at - 1]
+            at -= 1
+        best[at] = i
+    return [best[i] for i in range(found)]
+
+
+def adjust(logits, sampling, *, prompt_ids, output_ids, last_rule: str = "penalties"):
+    """Step 1: logit_bias, then repetition, frequency and presence penalties. float32 (vocab,)."""
+    adjusted = np.array(logits, np.float32)  # a copy
+    if last_rule == "model":
+        return adjusted
+    for token_id, bias in sampling.logit_bias.items():
+        adjusted[token_id] += np.float32(bias)
+    return adjusted if last_rule == "logit_bias" else _penalize(adjusted, sampling, prompt_ids, output_ids)
+
+
+def _penalize(adjusted, sampling, prompt_ids, output_ids):
+    if sampling.repetition_penalty != 1:
+        seen = np.unique(np.asarray([*prompt_ids, *output_ids], np.int64))
+        penalty, values = np.float32(sampling.repetition_penalty), adjusted[seen]
+        adjusted[seen] = np.where(values < 0, values * penalty, values / penalty)
+    if sampling.frequency_penalty != 0 or sampling.presence_penalty != 0:  # else x - 0 twice
+        said, counts = np.unique(np.asarray(output_ids, np.int64), return_counts=True)
+        adjusted[said] -= counts.astype(np.float32) * np.float32(sampling.frequency_penalty)
+        adjusted[said] -= np.float32(sampling.presence_penalty)
+    return adjusted
+
+
+def greedy(adjusted, excluded=()) -> int:
+    """Step 2 at temperature 0: the largest logit, ties to the lowest id."""
+    return int(np.argmax(_without(adjusted, excluded)))
+
+
+def _without(adjusted, excluded):
+    """The logits with those of excluded tokens at minus infinity."""
+    if not len(excluded):
+        return adjusted
+    allowed = adjusted.copy()
+    allowed[list(excluded)] = -np.inf
+    return allowed
+
+
+def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
+    """Steps 2 and 3: integer weights, uint64 (vocab,), after every rule up to `last_rule`; a dropped token weighs 0."""
+    rules = RULES[: RULES.index(last_rule) + 1]
+    allowed = _without(adjusted, excluded if "mask" in rules else ())
+    weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
+    if "top_k" in rules and sampling.top_k is not None:
+        weights = keep_top_k(weights, sampling.top_k)
+    if "top_p" in rules and sampling.top_p < 1:
+        weights = keep_top_p(weights, fixed_point(sampling.top_p))
+    if "min_p" in rules and sampling.min_p > 0:
+        weights = keep_min_p(weights, fixed_point(sampling.min_p))
+    return weights
+
+
+def _weights(logits, float factor):
+    """floor(2^40 * exp2((logit - largest) * factor)); minus infinity weighs 0."""
+    logits = np.asarray(logits, np.float32, order="C")
+    weights = np.empty(len(logits), np.uint64)
+    table().weigh(<const float *>address(logits), len(logits), logits.max(), factor, <uint64_t *>address(weights))
+    return weights
+
+
+def temperature_factor(temperature: float):
+    """log2(e) / temperature as float32, held at 2^100 so that it stays finite; 1 stands in at temperature 0."""
+    return np.float32(min(1.4426950408889634 / (temperature or 1.0), 2.0**100))
+
+
+def fixed_point(probability: float) -> int:
+    """A probability as an integer of 32 binary places."""
+    return round(probability * 2**32)
+
+
+cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count, uint64_t *missing) noexcept nogil:
+    """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
+
+    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the weight
+    sought, then the next among the weights that share the digits found. If all do not reach `needed`, the answer is 0.
+    """
+    cdef uint64_t amounts[NUM_VALUES]
+    cdef uint64_t prefix = 0
+    cdef int digit, shift, value
+    cdef Py_ssize_t i
+    for digit in range(NUM_DIGITS):
+        shift = DIGIT_BITS * (NUM_DIGITS - 1 - digit)
+        for value in range(NUM_VALUES):
+            amounts[value] = 0
+        for i in range(weights.shape[0]):
+            if weights[i] >> (shift + DIGIT_BITS) == prefix:
+                amounts[weights[i] >> shift & (NUM_VALUES - 1)] += 1 if by_count else weights[i]
+        value = NUM_VALUES - 1
+        while value > 0 and amounts[value] < needed:
+            needed -= amounts[value]
+            value -= 1
+        prefix = prefix << DIGIT_BITS | <uint64_t>value
+    missing[0] = needed
+    return prefix
+
+
+cdef _keep_from(const uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties):
+    """What is heavier than `lightest`, and in id order the first few that weigh just as much."""
+    kept = np.zeros(weights.shape[0], np.uint64)
+    cdef uint64_t[::1] out = kept
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        if weights[i] > lightest:
+            out[i] = weights[i]
+        elif weights[i] == lightest and num_ties:
+            out[i] = lightest
+            num_ties -= 1
+    return kept
+
+
+def keep_top_k(const uint64_t[::1] weights, top_k: int):
+    """Keep the k heaviest tokens, ties to the lower id."""
+    cdef uint64_t num_ties, lightest
+    lightest = _lightest_kept(weights, min(top_k, weights.shape[0]), True, &num_ties)
+    return _keep_from(weights, lightest, num_ties)
+
+
+def keep_top_p(const uint64_t[::1] weights, uint64_t top_p):
+    """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
+    cdef uint64_t missing, lightest
+    cdef uint64_t needed = max(product_high(top_p, _total(weights), 32), <uint64_t>1)
+    lightest = _lightest_kept(weights, needed, False, &missing)
+    return _keep_from(weights, lightest, (missing + lightest - 1) // lightest if lightest else 0)
+
+
+cdef uint64_t _total(const uint64_t[::1] weights) noexcept:
+    cdef uint64_t total = 0
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        total += weights[i]
+    return total
+
+
+def keep_min_p(weights, uint64_t min_p):
+    """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
+    needed = product_high(min_p, weights.max(), 32)
+    return np.where(weights >= np.uint64(needed), weights, np.uint64(0))
+
+
+def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
+    """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
+    cdef uint64_t threshold = product_high(bits, _total(weights), 64), running = 0
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        running += weights[i]
+        if running > threshold:
+            return i
+    return weights.shape[0]
+
+
+def log_softmax(logits):
+    """Natural log-probabilities of the raw logits: their distance to the largest, less the log of an integer total."""
+    total = _total(_weights(logits, temperature_factor(1.0)))
+    log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
+    return logits - logits.max() - log_total * LN2
