@@ -8,47 +8,55 @@ https://arxiv.org/abs/2205.14135; rounding it up to a whole number is what makes
 
 import numpy as np
 
-from reference.numerics import exp2, lane_sum
+from reference.numerics import exp2, lane_sum, tanh
 
 KEY_BLOCK = 64
+LOG2E = 1.4426950408889634
 
 
-def attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def attention(
+    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray, *,
+    scale: float | None = None, cap: float | None = None, window: int | None = None,
+) -> np.ndarray:  # fmt: skip
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
-    position below num_keys. Heads share key-value heads in equal runs. Returns (tokens, heads, head_dim).
+    position below num_keys. Heads share key-value heads in equal runs. `scale` is 1 / sqrt(head_dim) unless given,
+    `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees, itself included. Returns
+    (tokens, heads, head_dim).
     """
-    num_tokens, num_heads, head_dim = queries.shape
-    queries = queries * query_scale(head_dim)
+    _, num_heads, head_dim = queries.shape
+    queries = queries * query_scale(head_dim, scale, cap)
     shared_by = num_heads // keys.shape[1]
-    peak = np.zeros((num_tokens, num_heads), np.float32)
-    weight = np.zeros((num_tokens, num_heads), np.float32)
-    total = np.zeros_like(queries)
+    state = None
     for start in range(0, len(keys), KEY_BLOCK):
         block_keys = np.repeat(keys[start : start + KEY_BLOCK], shared_by, axis=1)  # (block, heads, head_dim)
         block_values = np.repeat(values[start : start + KEY_BLOCK], shared_by, axis=1)
-        is_visible = start + np.arange(len(block_keys)) <= positions[:, None]  # (tokens, block)
-        block_peak, block_weight, block_total = _block(queries, block_keys, block_values, is_visible)
-        peak, weight, total = _merge(
-            (peak, weight, total),
-            (block_peak, block_weight, block_total),
-            is_first=start == 0,
-            has_visible=is_visible.any(axis=1)[:, None],
-        )
+        distances = positions[:, None] - (start + np.arange(len(block_keys)))  # (tokens, block)
+        is_visible = (distances >= 0) & (distances < (window or len(keys)))
+        block = _block(queries, block_keys, block_values, is_visible, cap)
+        state = _merge(state, block, is_visible.any(axis=1)[:, None])
+    _, weight, total = state
     return total / weight[..., None]
 
 
-def query_scale(head_dim: int) -> np.float32:
-    """log2(e) / sqrt(head_dim): scores come out as exponents of two."""
-    return np.float32(np.float64(1.4426950408889634) / np.sqrt(np.float64(head_dim)))
+def query_scale(head_dim: int, scale: float | None = None, cap: float | None = None) -> np.float32:
+    """log2(e) times the scale: scores come out as exponents of two. Capped scores are brought there after the cap."""
+    scale = np.float64(scale) if scale is not None else 1 / np.sqrt(np.float64(head_dim))
+    return np.float32(scale if cap else np.float64(LOG2E) * scale)
 
 
-def _block(queries, keys, values, is_visible):
+def softcap(x: np.ndarray, cap: float | None, factor: float = 1.0) -> np.ndarray:
+    """cap * factor * tanh(x / cap), or x itself without a cap."""
+    return x if not cap else np.float32(cap * factor) * tanh(x / np.float32(cap))
+
+
+def _block(queries, keys, values, is_visible, cap):
     """One block of keys: the whole number above its largest score, the sum of weights, the weighted sum of values."""
     scores = np.zeros((*queries.shape[:2], len(keys)), np.float32)  # (tokens, heads, block)
     for d in range(queries.shape[2]):
         scores = scores + queries[:, :, d, None] * keys[:, :, d].T[None]
+    scores = softcap(scores, cap, LOG2E)
     is_visible = is_visible[:, None, :]
     highest = np.where(is_visible, scores, np.float32(-np.inf)).max(axis=-1)
     peak = np.where(is_visible.any(axis=-1), np.ceil(highest), np.float32(0))
@@ -59,16 +67,13 @@ def _block(queries, keys, values, is_visible):
     return peak, lane_sum(weights), total
 
 
-def _merge(past, block, is_first, has_visible):
-    """Bring both sides to the larger peak and add. A block without a visible key leaves the past as it is."""
-    if is_first:  # position 0 is visible to every token
+def _merge(past, block, has_visible):
+    """Bring both sides to the larger peak and add. A block without a visible key, on either side, changes nothing."""
+    if past is None:
         return block
-    peak = np.maximum(past[0], block[0])
-    keep, take = exp2(past[0] - peak), exp2(block[0] - peak)
+    is_first = past[1] == 0  # nothing was visible yet
+    peak = np.where(is_first, block[0], np.where(has_visible, np.maximum(past[0], block[0]), past[0]))
+    keep = np.where(is_first, np.float32(0), exp2(past[0] - peak))
+    take = np.where(has_visible, exp2(np.minimum(block[0] - peak, np.float32(0))), np.float32(0))
     weight = past[1] * keep + block[1] * take
-    total = past[2] * keep[..., None] + block[2] * take[..., None]
-    return (
-        np.where(has_visible, peak, past[0]),
-        np.where(has_visible, weight, past[1]),
-        np.where(has_visible[..., None], total, past[2]),
-    )
+    return peak, weight, past[2] * keep[..., None] + block[2] * take[..., None]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reference.config import ModelConfig
+from reference.config import LayerConfig, ModelConfig
 from reference.weights import Tensor, Weights
 
 
@@ -14,19 +14,33 @@ class Matrix:
     bias: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """The gated part of a layer, or one expert of it."""
+
+    gate: Matrix
+    up: Matrix
+    down: Matrix
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One decoder layer: two norms, four matrices of attention, three of the gated feed-forward part."""
+    """One decoder layer. Norms that its family does not have are None; `router` and `experts` only with experts."""
 
-    attention_norm: Tensor
+    config: LayerConfig
+    attention_norm: Tensor | None
+    attention_out_norm: Tensor | None
     query: Matrix
     key: Matrix
     value: Matrix
     output: Matrix
-    mlp_norm: Tensor
-    gate: Matrix
-    up: Matrix
-    down: Matrix
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    mlp_norm: Tensor | None
+    mlp_out_norm: Tensor | None
+    mlp: FeedForward | None
+    router: Matrix | None
+    experts: tuple[FeedForward, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,16 @@ class Checkpoint:
     head: Matrix
 
 
+# Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
+NORM_NAMES = {
+    "before": ("input_layernorm", None, "post_attention_layernorm", None),
+    "after": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+    "around": (
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    ),
+}  # fmt: skip
+
+
 def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     """Find and check every tensor; raises ModelError for one that is missing, misshapen or not finite."""
     vocabulary = (config.vocab_size, config.hidden_size)
@@ -46,28 +70,88 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     head = embedding if config.tie_embeddings else weights.get("lm_head.weight", vocabulary)
     return Checkpoint(
         embedding=embedding,
-        layers=tuple(_layer(config, weights, f"model.layers.{i}.") for i in range(config.num_layers)),
+        layers=tuple(_Reader(config, weights, i).layer() for i in range(config.num_layers)),
         norm=weights.get("model.norm.weight", (config.hidden_size,)),
         head=Matrix(head),
     )
 
 
-def _layer(config: ModelConfig, weights: Weights, prefix: str) -> Layer:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+class _Reader:
+    """Reads one layer."""
 
-    def matrix(name: str, outputs: int, inputs: int, has_bias: bool) -> Matrix:
-        weight = weights.get(f"{prefix}{name}.weight", (outputs, inputs))
-        return Matrix(weight, weights.get(f"{prefix}{name}.bias", (outputs,)) if has_bias else None)
+    def __init__(self, config: ModelConfig, weights: Weights, index: int):
+        self.config, self.weights, self.layer_config = config, weights, config.layers[index]
+        self.prefix = f"model.layers.{index}."
+        self.num_queries = config.num_heads * config.head_dim
+        self.num_keys = config.num_kv_heads * config.head_dim
 
-    return Layer(
-        attention_norm=weights.get(f"{prefix}input_layernorm.weight", (hidden,)),
-        query=matrix("self_attn.q_proj", queries, hidden, config.attention_bias),
-        key=matrix("self_attn.k_proj", keys, hidden, config.attention_bias),
-        value=matrix("self_attn.v_proj", keys, hidden, config.attention_bias),
-        output=matrix("self_attn.o_proj", hidden, queries, config.attention_bias),
-        mlp_norm=weights.get(f"{prefix}post_attention_layernorm.weight", (hidden,)),
-        gate=matrix("mlp.gate_proj", inner, hidden, config.mlp_bias),
-        up=matrix("mlp.up_proj", inner, hidden, config.mlp_bias),
-        down=matrix("mlp.down_proj", hidden, inner, config.mlp_bias),
-    )
+    def layer(self) -> Layer:
+        config, hidden = self.config, self.config.hidden_size
+        norms = [name and self.vector(name, hidden) for name in NORM_NAMES[config.norms]]
+        query, key, value = self.attention_inputs()
+        has_experts = self.layer_config.has_experts
+        return Layer(
+            config=self.layer_config,
+            attention_norm=norms[0],
+            attention_out_norm=norms[1],
+            query=query,
+            key=key,
+            value=value,
+            output=self.matrix("self_attn.o_proj", hidden, self.num_queries, has_bias=config.output_bias),
+            query_norm=self.head_norm("self_attn.q_norm", self.num_queries),
+            key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
+            mlp_norm=norms[2],
+            mlp_out_norm=norms[3],
+            mlp=None if has_experts else self.feed_forward(),
+            router=self.matrix(self.experts_name + "gate", config.experts.num_experts, hidden) if has_experts else None,
+            experts=tuple(map(self.expert, range(config.experts.num_experts))) if has_experts else (),
+        )
+
+    def attention_inputs(self) -> tuple[Matrix, Matrix, Matrix]:
+        hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
+        if self.config.has_fused_matrices:
+            return self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        has_bias = self.config.query_bias
+        return tuple(self.matrix(n, size, hidden, has_bias=has_bias) for n, size in zip(names, sizes, strict=True))
+
+    def feed_forward(self) -> FeedForward:
+        hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
+        down = self.matrix("mlp.down_proj", hidden, inner, has_bias=has_bias)
+        if self.config.has_fused_matrices:
+            gate, up = self.split(self.matrix("mlp.gate_up_proj", 2 * inner, hidden), (inner, inner))
+            return FeedForward(gate, up, down)
+        gate, up = (self.matrix(f"mlp.{name}_proj", inner, hidden, has_bias=has_bias) for name in ("gate", "up"))
+        return FeedForward(gate, up, down)
+
+    @property
+    def experts_name(self) -> str:
+        return "block_sparse_moe." if self.config.family == "mixtral" else "mlp."
+
+    def expert(self, index: int) -> FeedForward:
+        hidden, inner = self.config.hidden_size, self.config.experts.intermediate_size
+        names = ("w1", "w3", "w2") if self.config.family == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+        prefix = f"{self.experts_name}experts.{index}."
+        shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
+        return FeedForward(*(self.matrix(prefix + name, *shape) for name, shape in zip(names, shapes, strict=True)))
+
+    def head_norm(self, name: str, num_features: int) -> Tensor | None:
+        if self.config.query_key_norm is None:
+            return None
+        return self.vector(name, self.config.head_dim if self.config.query_key_norm == "head" else num_features)
+
+    def vector(self, name: str, size: int) -> Tensor:
+        return self.weights.get(f"{self.prefix}{name}.weight", (size,))
+
+    def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False) -> Matrix:
+        weight = self.weights.get(f"{self.prefix}{name}.weight", (outputs, inputs))
+        return Matrix(weight, self.weights.get(f"{self.prefix}{name}.bias", (outputs,)) if has_bias else None)
+
+    def split(self, fused: Matrix, sizes: tuple[int, ...]) -> tuple[Matrix, ...]:
+        """Cut one stored matrix into several by its outputs."""
+        parts, start = [], 0
+        for size in sizes:
+            bits = fused.weight.bits[start : start + size]
+            parts.append(Matrix(Tensor(f"{fused.weight.name}[{start}:{start + size}]", fused.weight.dtype, bits)))
+            start += size
+        return tuple(parts)

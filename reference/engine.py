@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from reference.answer import Answer
 from reference.checkpoint import open_checkpoint
-from reference.config import ModelConfig, load_config
+from reference.config import ModelConfig
 from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
+from reference.families import load_config
 from reference.quantization import check_format
 from reference.request import Output, Request, require
 from reference.sequence import Sequence

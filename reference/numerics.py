@@ -12,6 +12,7 @@ LANES = 32
 BLOCK = 256
 GROUPS_PER_BLOCK = BLOCK // GROUP_SIZE
 LOG2E = np.float32(1.4426950408889634)
+TWO_LOG2E = np.float32(2.8853900817779268)
 LN2 = np.float32(0.6931471805599453)
 
 # Near-minimax polynomials (Chebyshev fits in float64, rounded): 2^f on [-1/2, 1/2], at most 1.2 ulp off;
@@ -99,14 +100,14 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
-    """Turn the two halves (a, b) of each head to (a c - b s, b c + a s) (N6).
+    """Turn the two halves (a, b) of each head to (a c - b s, b c + a s); features beyond them stay (N6).
 
-    x (tokens, heads, head_dim); cosines and sines (tokens, head_dim / 2), of each token's position.
+    x (tokens, heads, head_dim); cosines and sines (tokens, half), of each token's position.
     """
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
+    half = cosines.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     c, s = cosines[:, None, :], sines[:, None, :]
-    return np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
+    return np.concatenate([a * c - b * s, b * c + a * s, rest], axis=-1)
 
 
 def exp2(x: np.ndarray) -> np.ndarray:
@@ -134,5 +135,19 @@ def log2(x: np.ndarray) -> np.ndarray:
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """X / (1 + 2^(-x * log2(e))) (N7)."""
+    """x / (1 + 2^(-x * log2(e))) (N7)."""
     return x / (np.float32(1) + exp2(-x * LOG2E))
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    """1 - 2 / (1 + 2^(x * 2 log2(e))) (N7)."""
+    return np.float32(1) - np.float32(2) / (np.float32(1) + exp2(x * TWO_LOG2E))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """x / 2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) (N7), the form of GELU that Gemma uses."""
+    cubic = x + np.float32(0.044715) * x * x * x
+    return np.float32(0.5) * x * (np.float32(1) + tanh(np.float32(0.7978845608028654) * cubic))
+
+
+ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh}

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"reference", "fastpath", "server", "conformance", "demo", "benchmarks", "cuda", "tests"}
 MIRRORED = {
-    "rng", "numerics", "attention", "cache", "prefix_cache", "model", "sampling", "stopping", "detokenizer", "scheduler",
-    "speculation", "backend", "logits",
+    "rng", "numerics", "attention", "experts", "cache", "prefix_cache", "model", "sampling", "stopping", "detokenizer",
+    "scheduler", "speculation", "backend", "logits",
 }  # fmt: skip
 MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
 MAY_IMPORT = {
@@ -94,7 +94,7 @@ def test_nothing_imports_in_a_circle():
     done, trail = set(), []
 
     def visit(name):
-        assert name not in trail, f"import circle: {' -> '.join([*trail[trail.index(name):], name])}"
+        assert name not in trail, f"import circle: {' -> '.join([*trail[trail.index(name) :], name])}"
         if name not in done:
             trail.append(name)
             for target in sorted(graph[name]):
@@ -121,7 +121,9 @@ def test_every_file_says_what_it_is():
 def test_mirrored_modules_say_so():
     modules = [p for p in tracked(".py", ".pyx") if p.parent.name in ("reference", "fastpath") and p.stem in MIRRORED]
     assert len(modules) > 10
-    quiet = [str(p.relative_to(ROOT)) for p in modules if p.stem != "logits" and not first_line(p).startswith("Mirrored.")]
+    quiet = [
+        str(p.relative_to(ROOT)) for p in modules if p.stem != "logits" and not first_line(p).startswith("Mirrored.")
+    ]
     assert quiet == []
 
 
@@ -152,5 +154,9 @@ def test_no_machine_of_ours_is_named():
     """Paths that exist only where the project is written have no place in it."""
     places = ("/" + "work/", "/" + "tmp/demo", "/" + "root/")
     texts = (".py", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".json", ".jinja", "Makefile", "run")
-    found = [str(p.relative_to(ROOT)) for p in tracked(*texts) if any(place in p.read_text(encoding="utf-8") for place in places)]
+    found = [
+        str(p.relative_to(ROOT))
+        for p in tracked(*texts)
+        if any(place in p.read_text(encoding="utf-8") for place in places)
+    ]
     assert found == []

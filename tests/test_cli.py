@@ -10,7 +10,9 @@ from small_models import write_chat_model, write_model
 
 
 def python_m(*words, **options):
-    return subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=300, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_a_seed_repeats_an_answer(name):
 
 
 def test_an_explanation_shows_rules_text_and_pages(name):
-    done = python_m(name, "--explain", "--n", "2", "--seed", "1", "--top-k", "3", "--max-tokens", "3", "--stop", "zzz", "Hello",
-                    env={"COLUMNS": "120", "PATH": ""})  # fmt: skip
+    options = ["--n", "2", "--seed", "1", "--top-k", "3", "--max-tokens", "3", "--stop", "zzz"]
+    done = python_m(name, "--explain", *options, "Hello", env={"COLUMNS": "120", "PATH": ""})
     assert done.returncode == 0, done.stderr
     for word in ("top_k", "rules without effect", "held back", "pages", "(shared)", "choice 1", "ended by: length"):
         assert word in done.stdout
@@ -78,7 +80,8 @@ def test_a_mistake_is_one_clear_line(name, words, message):
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"), [("1,96", "token id 96 is not below"), ("1," * 300 + "1", "301 tokens do not fit"), ("1,x", "integers")]
+    ("ids", "message"),
+    [("1,96", "token id 96 is not below"), ("1," * 300 + "1", "301 tokens do not fit"), ("1,x", "integers")],
 )
 def test_bad_ids_are_named(name, tmp_path, ids, message):
     write_model(tmp_path)

@@ -5,8 +5,9 @@ import json
 import pytest
 from small_models import SMALL
 
-from reference.config import RopeScaling, load_config
+from reference.config import Rope, RopeScaling
 from reference.errors import ModelError
+from reference.families import load_config
 
 LLAMA3 = {
     "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
@@ -25,8 +26,8 @@ def test_version_4_and_5_mean_the_same(tmp_path):
     parameters = LLAMA3 | {"rope_theta": 500000.0}
     new = load_config(write(tmp_path, rope_theta=None, rope_parameters=parameters, dtype="bfloat16"))
     assert old == new
-    assert old.rope_scaling == RopeScaling(factor=8, low_frequency_factor=1, high_frequency_factor=4, original_context=64)
-    assert old.rope_theta == 500000.0
+    scaling = RopeScaling(kind="llama3", factor=8, low_frequency_factor=1, high_frequency_factor=4, original_context=64)
+    assert old.layers[0].rope == Rope(theta=500000.0, rotary_dim=16, scaling=scaling)
 
 
 def test_what_is_left_out_follows_from_the_rest(tmp_path):
@@ -48,7 +49,7 @@ def test_generation_config_has_the_last_word_on_the_end(tmp_path):
         ({"architectures": ["MambaForCausalLM"]}, ["MambaForCausalLM", "LlamaForCausalLM"]),
         ({"architectures": None}, ["architecture None"]),
         ({"hidden_act": "gelu"}, ["hidden_act", "gelu", "silu"]),
-        ({"rope_scaling": {"rope_type": "yarn"}}, ["yarn", "default, llama3"]),
+        ({"rope_scaling": {"rope_type": "ntk"}}, ["ntk", "default, linear, llama3, yarn, longrope"]),
         ({"rope_scaling": {"rope_type": "llama3"}}, ["llama3", "factor"]),
         ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config"]),
         ({"vocab_size": "many"}, ["vocab_size", "'many'", "positive integer"]),

@@ -10,7 +10,10 @@ from reference.template import ChatTemplate, load_template
 from reference.tokenizer import load_tokenizer
 
 CONTROL = {"<|start|>": 1, "<|end|>": 2}
-SIMPLE = "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}<|start|>assistant\n"
+SIMPLE = (
+    "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "<|start|>assistant\n"
+)
 WEATHER = {
     "type": "function",
     "function": {

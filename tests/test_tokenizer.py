@@ -15,7 +15,11 @@ from reference.errors import ModelError
 from reference.tokenizer import load_tokenizer
 
 TEXTS = ["Hello, world!", " two  spaces ", "1234 + 5 = ?\n\n", "naïve Ωmega 日本語 👩‍👩‍👧 \u0000\x07", "", "   "]
-CORPUS = ["the quick brown fox jumps over the lazy dog", "Hello, world! naïve 日本語", "tokens of text, text of tokens"] * 20
+CORPUS = [
+    "the quick brown fox jumps over the lazy dog",
+    "Hello, world! naïve 日本語",
+    "tokens of text, text of tokens",
+] * 20
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +28,12 @@ def byte_level(tmp_path_factory):
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|begin|>", "<|end|>"],
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|begin|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.add_tokens(["<tool_call>"])
     return save(tokenizer, tmp_path_factory.mktemp("byte_level"), {"bos_token": "<|begin|>", "add_bos_token": True})
@@ -34,14 +42,28 @@ def byte_level(tmp_path_factory):
 @pytest.fixture(scope="module")
 def byte_fallback(tmp_path_factory):
     """A tokenizer.json as Llama 2 and Mistral have it."""
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", "▁t", "he", "▁the"]
+    pieces = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{i:02X}>" for i in range(256)),
+        "▁",
+        *"abcdefghijklmnopqrstuvwxyz",
+        "▁t",
+        "he",
+        "▁the",
+    ]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    bpe = models.BPE(vocab=vocabulary, merges=[("▁", "t"), ("h", "e"), ("▁t", "he")], byte_fallback=True, unk_token="<unk>")
+    bpe = models.BPE(
+        vocab=vocabulary, merges=[("▁", "t"), ("h", "e"), ("▁t", "he")], byte_fallback=True, unk_token="<unk>"
+    )
     tokenizer = tokenizers.Tokenizer(bpe)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
-    return save(tokenizer, tmp_path_factory.mktemp("byte_fallback"), {"bos_token": {"content": "<s>"}, "add_bos_token": True})
+    return save(
+        tokenizer, tmp_path_factory.mktemp("byte_fallback"), {"bos_token": {"content": "<s>"}, "add_bos_token": True}
+    )
 
 
 def save(tokenizer, directory, settings):
@@ -127,7 +149,7 @@ def test_deltas_joined_are_the_text(text):
     assert all("\ufffd" not in delta or "\ufffd" in text for delta in deltas)
 
 
-def load_tokenizer_once(loaded=[]):  # noqa: B006: a cache across Hypothesis examples
+def load_tokenizer_once(loaded=[]):  # noqa: B006
     if not loaded:
         loaded.append(load_tokenizer(MODEL))
     return loaded[0]

@@ -7,8 +7,8 @@ import pytest
 from small_models import SMALL, random_tensors, stored_bits, write_model, write_safetensors
 
 from reference.checkpoint import open_checkpoint
-from reference.config import load_config
 from reference.errors import ModelError
+from reference.families import load_config
 from reference.weights import load_weights
 
 NAME = "model.embed_tokens.weight"

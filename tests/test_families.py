@@ -1,0 +1,190 @@
+"""Every model family against the outside world: transformers in float64 on small random models.
+
+Also each family's config.json in the spelling of transformers 4, as it lies on the hub. The tolerance is 1e-4 of the
+range of the logits; transformers computes rotary angles in float32 even in float64, which is part of what it is for.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from reference.config import Rope, RopeScaling
+from reference.errors import ModelError, UnsupportedError
+from reference.families import load_config
+from reference.sequence import Chunk
+
+SMALL = {
+    "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 64}
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 20}
+GEMMA3 = GEMMA | {
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+    },
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "head_dim": 16}
+CASES = {
+    "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
+    "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
+    "llama, yarn": ("llama", {"rope_parameters": YARN}),
+    "mistral": ("mistral", {"sliding_window": None, "head_dim": 16}),
+    "mistral, window": ("mistral", {"sliding_window": 20, "head_dim": 16}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, windows": ("qwen2", {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "gemma2": ("gemma2", GEMMA),
+    "gemma3": ("gemma3_text", GEMMA3),
+    "phi3": ("phi3", {"tie_word_embeddings": False, "sliding_window": 33}),
+    "phi4, longrope": ("phi3", {"rope_parameters": LONGROPE, "num_attention_heads": 3, "num_key_value_heads": 1}),
+    "smollm3": ("smollm3", {"num_hidden_layers": 5}),
+    "olmo2": ("olmo2", {}),
+    "granite": (
+        "granite",
+        {"embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0},
+    ),
+    "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
+    "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
+}  # fmt: skip
+ON_THE_FAST_PATH = ("llama, llama3 rope", "llama, linear rope", "llama, yarn", "mistral", "qwen2")
+IDS = np.random.default_rng(1).integers(0, SMALL["vocab_size"], 150).tolist()
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory):
+    """Makes, once for each case, a random model of transformers: its directory, and its logits for IDS."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    transformers = pytest.importorskip("transformers", minversion="5", reason="transformers 5 is not installed")
+    made = {}
+
+    def make(name):
+        if name in made:
+            return made[name]
+        kind, changes = CASES[name]
+        torch.manual_seed(len(name))
+        config = transformers.AutoConfig.for_model(kind, **(SMALL | changes))
+        peer = transformers.AutoModelForCausalLM.from_config(
+            config, attn_implementation="eager", experts_implementation="eager"
+        )
+        with torch.no_grad():
+            for parameter, values in peer.named_parameters():
+                is_norm = "norm" in parameter and not kind.startswith("gemma")
+                values.copy_(torch.randn_like(values) * 0.15 + is_norm)
+            directory = tmp_path_factory.mktemp(kind)
+            peer.save_pretrained(directory)
+            made[name] = directory, peer.double().eval()(torch.tensor([IDS])).logits[0].numpy()
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_agree_with_transformers(backend, peers, name):
+    directory, expected = peers(name)
+    if backend.PARTS.name == "fastpath" and name not in ON_THE_FAST_PATH:
+        with pytest.raises(UnsupportedError, match="the fast path does not have"):
+            backend.load_model(directory)
+        return
+    ours = logits_of(backend, directory)
+    assert np.abs(ours - expected).max() < 1e-4 * np.ptp(expected)
+
+
+def logits_of(backend, directory):
+    """Logits of every token: the prompt in one piece, then its last ten one by one."""
+    model = backend.load_model(directory)
+    num_pages = -(-len(IDS) // backend.PARTS.page_size)
+    cache = backend.PARTS.PagedCache(model.config, num_pages)
+    pages = tuple(cache.allocate() for _ in range(num_pages))
+    cut = len(IDS) - 10
+    first = Chunk(token_ids=tuple(IDS[:cut]), start=0, pages=pages, num_logits=cut)
+    rows = [np.array(model.forward([first], cache))]
+    for i in range(cut, len(IDS)):
+        rows.append(np.array(model.forward([Chunk(token_ids=(IDS[i],), start=i, pages=pages)], cache)))
+    return np.concatenate(rows).astype(np.float64)
+
+
+def read(directory, architecture, **changes):
+    raw = {name: value for name, value in SMALL.items() if value is not None} | changes
+    (directory / "config.json").write_text(json.dumps(raw | {"architectures": [architecture]}))
+    return load_config(directory)
+
+
+def test_mistral_of_version_4_slides_everywhere(tmp_path):
+    config = read(tmp_path, "MistralForCausalLM", sliding_window=4096, rope_theta=1e6, torch_dtype="bfloat16")
+    assert [layer.window for layer in config.layers] == [4096] * 3
+    assert config.layers[0].rope == Rope(theta=1e6, rotary_dim=12)
+    assert read(tmp_path, "MistralForCausalLM", sliding_window=None).layers[0].window is None
+
+
+def test_qwen2_of_version_4_names_a_window_that_it_does_not_use(tmp_path):
+    settings = {"sliding_window": 32768, "max_window_layers": 1}
+    assert [x.window for x in read(tmp_path, "Qwen2ForCausalLM", use_sliding_window=False, **settings).layers] == [
+        None
+    ] * 3
+    used = read(tmp_path, "Qwen2ForCausalLM", use_sliding_window=True, **settings)
+    assert [layer.window for layer in used.layers] == [None, 32768, 32768]
+    assert (used.query_bias, used.output_bias) == (True, False)
+
+
+def test_gemma_of_version_4_leaves_much_unsaid(tmp_path):
+    second = read(
+        tmp_path, "Gemma2ForCausalLM", sliding_window=4096, hidden_activation="gelu_pytorch_tanh", head_dim=16
+    )
+    assert [layer.window for layer in second.layers] == [4096, None, 4096]
+    assert second.tie_embeddings
+    assert second.attention_scale == 256**-0.5
+    third = read(
+        tmp_path, "Gemma3ForCausalLM", sliding_window=512, sliding_window_pattern=3, rope_local_base_freq=10000,
+        rope_theta=1e6, rope_scaling={"rope_type": "linear", "factor": 8.0}, head_dim=16,
+        hidden_activation="gelu_pytorch_tanh",
+    )  # fmt: skip
+    assert [layer.window for layer in third.layers] == [512, 512, None]
+    assert third.layers[0].rope == Rope(theta=10000, rotary_dim=16)
+    assert third.layers[2].rope == Rope(theta=1e6, rotary_dim=16, scaling=RopeScaling(kind="linear", factor=8.0))
+
+
+def test_phi3_of_version_4_calls_it_su(tmp_path):
+    settings = {"original_max_position_embeddings": 64, "partial_rotary_factor": 0.5, "head_dim": 12}
+    scaling = {"type": "su", "short_factor": [1.0, 1.0, 1.0], "long_factor": [1.0, 2.0, 4.0]}
+    rope = read(tmp_path, "Phi3ForCausalLM", rope_scaling=scaling, **settings).layers[0].rope
+    assert rope.rotary_dim == 6
+    assert rope.scaling.factors == (1.0, 2.0, 4.0)
+    assert rope.scaling.attention_factor == pytest.approx((1 + np.log(4) / np.log(64)) ** 0.5, rel=1e-14)
+
+
+def test_qwen3_moe_of_version_4_counts_num_experts(tmp_path):
+    config = read(tmp_path, "Qwen3MoeForCausalLM", decoder_sparse_step=2, norm_topk_prob=True, **EXPERTS)
+    assert [layer.has_experts for layer in config.layers] == [False, True, False]
+    assert config.experts.num_experts == 6
+    assert config.experts.is_normalized
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "rope type 'dynamic' is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope type 'yarn' needs a number for 'factor'"),
+        ({"rope_scaling": LONGROPE | {"long_factor": [1.0]}, "head_dim": 16}, "1 factors for 6 frequencies"),
+        ({"sliding_window": 8, "layer_types": ["full_attention"]}, "layer_types has 1 entries for 3 layers"),
+        ({"no_rope_layers": [1]}, "no_rope_layers has 1 entries for 3 layers"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported; supported: silu, gelu_pytorch_tanh"),
+    ],
+)
+def test_a_fault_is_named(tmp_path, changes, words):
+    with pytest.raises(ModelError, match=words):
+        read(tmp_path, "LlamaForCausalLM", **changes)
