@@ -1,6 +1,6 @@
 """Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
 
-from reference import cache, detokenizer, model, sampling, scheduler, stopping
+from reference import cache, detokenizer, model, prefix_cache, sampling, scheduler, stopping
 from reference.device import check_device
 from reference.engine import Engine, EngineLimits, Parts
 from reference.engine import load_engine as load_parts
@@ -10,6 +10,7 @@ PARTS = Parts(
     name="reference",
     Model=model.Model,
     PagedCache=cache.PagedCache,
+    PrefixCache=prefix_cache.PrefixCache,
     Scheduler=scheduler.Scheduler,
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,

@@ -18,6 +18,7 @@ from reference.sequence import Sequence
 from reference.tokenizer import Tokenizer, load_tokenizer
 from reference.weights import load_weights
 
+PREFIX_CACHE_MODES = ("disable", "radix")
 MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer
 
 
@@ -28,6 +29,7 @@ class Parts:
     name: str
     Model: type
     PagedCache: type
+    PrefixCache: type
     Scheduler: type
     Stopper: type
     Detokenizer: type
@@ -45,11 +47,14 @@ class EngineLimits:
     token_budget: int = 512
     max_total_tokens: int | None = None
     max_queue: int = 256
+    prefix_cache_mode: str = "radix"
 
     def __post_init__(self):
         """Refuse limits under which nothing could run."""
         for name in ("max_num_sequences", "token_budget", "max_queue"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.prefix_cache_mode in PREFIX_CACHE_MODES, "prefix_cache_mode", self.prefix_cache_mode,
+                f"one of {', '.join(PREFIX_CACHE_MODES)}")  # fmt: skip
         tokens = self.max_total_tokens
         require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
         require(
@@ -85,8 +90,9 @@ class Engine:
         num_pages = _num_pages(config, limits, parts.page_size)
         self.context_size = min(config.context_size, num_pages * parts.page_size)
         self.cache = parts.PagedCache(config, num_pages)
+        self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
-            self.cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
+            self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
         )
         self._answers: dict[Sequence, Answer] = {}
         self._num_steps = 0
@@ -115,6 +121,9 @@ class Engine:
         for sequence, chunk in work:
             sequence.num_computed += len(chunk.token_ids)
             if chunk.num_logits:
+                if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
+                    size = self.parts.page_size
+                    self.scheduler.remember(sequence, sequence.num_computed // size * size)
                 logits = next(rows)
                 outputs.extend(self._extend(choice, logits) for choice in self._branch(sequence))
         return outputs
@@ -126,10 +135,12 @@ class Engine:
 
     def stats(self) -> dict[str, int]:
         """Counts for people and metrics: sequences, pages, steps."""
+        num_idle = self.prefix_cache.num_idle if self.prefix_cache is not None else 0
         return {
             "running": len(self.scheduler.running),
             "waiting": len(self.scheduler.waiting),
-            "used_pages": self.cache.num_pages - self.cache.num_free,
+            "used_pages": self.cache.num_pages - self.cache.num_free - num_idle,
+            "cached_pages": num_idle,
             "total_pages": self.cache.num_pages,
             "steps": self._num_steps,
         }

@@ -60,8 +60,14 @@ class Explainer:
         return f"{self.engine.tokenizer.token_bytes(token_id).decode(errors='replace')!r} ({token_id})"
 
     def _pages(self, seen: Observation) -> str:
-        is_shared = self.engine.cache.is_shared
-        return " ".join(f"{page} (shared)" if is_shared(page) else str(page) for page in seen.sequence.pages)
+        """A sequence's pages: from the prefix cache, shared with another sequence, or its own."""
+        sequence, is_shared = seen.sequence, self.engine.cache.is_shared
+        num_reused = -(-sequence.num_cached // self.engine.parts.page_size)
+        words = []
+        for index, page in enumerate(sequence.pages):
+            kinds = ["reused"] * (index < num_reused) + ["shared"] * is_shared(page)
+            words.append(f"{page} ({', '.join(kinds)})" if kinds else str(page))
+        return " ".join(words) + (f"; {sequence.num_cached} tokens were cached" if sequence.num_cached else "")
 
     def _say(self, name: str, text: str) -> None:
         self.console.print(f"  {name}: {text}", markup=False)

@@ -79,6 +79,11 @@ class PrefixCache:
         self.cache.release(self.pages())
         self._roots.clear()
 
+    @property
+    def num_idle(self) -> int:
+        """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
+        return sum(not node.is_pinned and not self.cache.is_shared(node.page) for node in self._nodes())
+
     def pages(self) -> list[int]:
         """Every page that the tree holds, for the books."""
         return [node.page for node in self._nodes()]

@@ -105,13 +105,18 @@ class StoppingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine."""
+    """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine.
+
+    The prefix cache keeps requests with different `cache_salt` apart, and never evicts what a pinned one computed.
+    """
 
     request_id: str
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stopping: StoppingParams = field(default_factory=StoppingParams)
     n: int = 1
+    cache_salt: str = ""
+    is_pinned: bool = False
 
     def __post_init__(self):
         """Refuse an empty prompt and a count of choices outside 1..128."""

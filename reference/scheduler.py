@@ -1,7 +1,8 @@
 """Mirrored. Who computes what in the next step: decodes first, then prefill fills what is left of the token budget.
 
-Continuous batching (Orca, OSDI 2022) with chunked prefill. First come, first served. A step never fails for want of
-pages: the latest sequence gives its pages back and is computed again later, which changes none of its bits.
+Continuous batching (Orca, OSDI 2022) with chunked prefill. First come, first served; a prompt begins where the prefix
+cache leaves off. A step never fails for want of pages: first the prefix cache forgets what is used least, then the
+latest sequence gives its pages back and is computed again later. Neither changes a bit of anything.
 """
 
 from collections import deque
@@ -11,13 +12,14 @@ from reference.sequence import Chunk, Sequence
 
 
 class Scheduler:
-    """The waiting and the running, and the pages that they hold in `cache`.
+    """The waiting and the running, and the pages that they hold in `cache`; `prefix_cache` may be None.
 
     `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once.
     """
 
-    def __init__(self, cache, *, max_num_sequences: int, token_budget: int):
+    def __init__(self, cache, prefix_cache=None, *, max_num_sequences: int, token_budget: int):
         self.cache = cache
+        self.prefix_cache = prefix_cache
         self.max_num_sequences = max_num_sequences
         self.token_budget = token_budget
         self.waiting: deque[Sequence] = deque()
@@ -34,13 +36,20 @@ class Scheduler:
         self.waiting.extendleft(reversed(sequences[room:]))
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence that has ended, and free its pages."""
-        self.cache.release(sequence.pages)
-        sequence.pages = []
+        """Forget a sequence that has ended; its pages go to the prefix cache, or are free."""
+        self.remember(sequence, sequence.num_computed)
+        self._drop_pages(sequence)
         if sequence in self.running:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
+
+    def remember(self, sequence: Sequence, num_tokens: int) -> None:
+        """Let others begin with the first `num_tokens` of a sequence, which are computed."""
+        if self.prefix_cache is not None:
+            request = sequence.request
+            known = sequence.tokens(0, num_tokens)
+            self.prefix_cache.insert(known, sequence.pages, request.cache_salt, is_pinned=request.is_pinned)
 
     def schedule(self) -> list[tuple[Sequence, Chunk]]:
         """The next step's work; empty only if nothing waits or runs."""
@@ -52,8 +61,8 @@ class Scheduler:
             if budget and sequence in self.running:  # an earlier one may have taken its pages
                 budget -= self._plan(sequence, budget, plan)
         while budget and self.waiting and len(self.running) < self.max_num_sequences:
-            if self.running and not self._has_room(self.waiting[0]):
-                break  # with nobody running, the first in line may take what those behind it hold
+            if not self._admit(self.waiting[0]):
+                break
             self.running.append(self.waiting.popleft())
             budget -= self._plan(self.running[-1], budget, plan)
         return [work for sequence, work in plan.items() if sequence in self.running]
@@ -81,29 +90,51 @@ class Scheduler:
         while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
             if self.cache.num_free:
                 sequence.pages[first] = self.cache.copy(sequence.pages[first])
-            elif not self._preempt_for(sequence):
+            elif not self._make_room(sequence):
                 return False
         while len(sequence.pages) < pages_for(stop):
             if self.cache.num_free:
                 sequence.pages.append(self.cache.allocate())
-            elif not self._preempt_for(sequence):
+            elif not self._make_room(sequence):
                 return False
         return True
 
-    def _preempt_for(self, sequence: Sequence) -> bool:
-        """Take the pages of the latest comer; False if that is the sequence that asks."""
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Evict from the prefix cache, or take the latest comer's pages; False if that is the sequence that asks."""
+        if self.prefix_cache is not None and self.prefix_cache.evict():
+            return True
         holders = [other for other in self.waiting if other.pages]
         victim = holders[-1] if holders else self.running[-1]
-        self.cache.release(victim.pages)
-        victim.pages, victim.num_computed = [], 0
+        self._drop_pages(victim)
         if victim in self.running:
             self.running.remove(victim)
             self.waiting.appendleft(victim)
         return victim is not sequence
 
-    def _has_room(self, sequence: Sequence) -> bool:
-        """Whether a waiting sequence can take in all it has so far without anyone giving way."""
-        return pages_for(len(sequence)) - len(sequence.pages) + bool(sequence.pages) <= self.cache.num_free
+    def _admit(self, sequence: Sequence) -> bool:
+        """Let the prefix cache begin a waiting sequence, if it then has room for all its tokens so far.
+
+        With nobody running there is always room: the first in line may take what those behind it hold.
+        """
+        if self.prefix_cache is not None and not sequence.pages:
+            self._begin(sequence)
+        available = self.cache.num_free + (self.prefix_cache.num_idle if self.prefix_cache is not None else 0)
+        needed = pages_for(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
+        if self.running and needed > available:
+            self._drop_pages(sequence)
+            return False
+        return True
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Take over what is known of a sequence's tokens, except the last one: its logits are to be computed."""
+        known = sequence.tokens(0, len(sequence) - 1)
+        sequence.pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
+            sequence.num_cached = sequence.num_computed
+
+    def _drop_pages(self, sequence: Sequence) -> None:
+        self.cache.release(sequence.pages)
+        sequence.pages, sequence.num_computed = [], 0
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""
@@ -112,4 +143,8 @@ class Scheduler:
         assert len(self.running) <= self.max_num_sequences, "too many sequences run"
         for sequence in everyone:
             assert len(sequence.pages) >= pages_for(sequence.num_computed), "computed tokens without a page"
-        self.cache.check([sequence.pages for sequence in everyone])
+        holdings = [sequence.pages for sequence in everyone]
+        if self.prefix_cache is not None:
+            self.prefix_cache.check()
+            holdings.append(self.prefix_cache.pages())
+        self.cache.check(holdings)

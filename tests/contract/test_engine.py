@@ -1,5 +1,7 @@
 """The loop, on every engine: what an answer is made of, and what it must not depend on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_models import write_chat_model
@@ -250,3 +252,34 @@ def spoil(logits, chunks):
         if chunk.token_ids == (333,):
             logits[row, 5] = np.inf
     return logits
+
+
+def test_a_known_beginning_is_not_computed_again_and_changes_nothing(new_engine):
+    fresh = run(new_engine(prefix_cache_mode="disable"), request())["a", 0]
+    assert fresh[-1].num_cached_tokens == 0
+    engine = new_engine()
+    assert words(run(engine, request())["a", 0]) == words(fresh)
+    again = run(engine, request())["a", 0]
+    assert again[-1].num_cached_tokens == len(PROMPT) - 1
+    assert words(again) == words(fresh)
+    longer = PROMPT + tuple(ids(fresh)) + (333,)
+    expected = words(run(new_engine(), request(prompt=longer))["a", 0])
+    outputs = run(engine, request(prompt=longer, n=2))
+    assert words(outputs["a", 0]) == expected
+    assert outputs["a", 0][-1].num_cached_tokens == len(PROMPT) + 11, "the last token said was never taken in"
+    assert outputs["a", 1][-1].num_cached_tokens == 0, "the prompt is counted once"
+
+
+def test_salts_keep_answers_apart_in_the_cache(new_engine):
+    engine = new_engine()
+    run(engine, request())
+    salted = run(engine, dataclasses.replace(request("b"), cache_salt="tenant"))["b", 0]
+    assert salted[-1].num_cached_tokens == 0
+
+
+def test_a_cache_that_must_forget_changes_nothing(new_engine):
+    prompts = [PROMPT[: 20 + i] + tuple(range(400, 410 + 3 * i)) for i in range(6)]
+    requests = [request(f"r{i}", prompt, sampling={"seed": i}, max_tokens=20) for i, prompt in enumerate(prompts * 2)]
+    plenty = run(new_engine(prefix_cache_mode="disable"), *requests)
+    scarce = run(new_engine(max_total_tokens=112, max_num_sequences=3), *requests)
+    assert {name: words(outputs) for name, outputs in scarce.items()} == {n: words(o) for n, o in plenty.items()}
