@@ -20,7 +20,7 @@ from sanic import Sanic
 from reference.errors import VerbatimError
 from server.engine_client import EngineClient
 from server.engine_process import die_with_parent
-from server.engines import backend_module
+from server.engines import check_backend
 from server.errors import OpenAIErrorHandler
 from server.options import SOCKET, Options
 from server.routes.chat import chat_routes
@@ -51,7 +51,7 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     app.main_process_ready(start_beside_workers)
     app.main_process_stop(stop_engine)
     app.before_server_start(connect)
-    app.before_server_stop(ignore_further_signals)
+    app.before_server_stop(begin_stopping)
     app.after_server_stop(disconnect)
     return app
 
@@ -69,7 +69,7 @@ def check_start() -> None:
     """End with one line, before anything has started, if the options cannot be served here."""
     try:
         options = Options.from_environment()
-        backend_module(options.backend)
+        check_backend(options)
         load_served_model(options)
     except (VerbatimError, ValueError) as error:
         sys.exit(f"verbatim: {error}")
@@ -112,11 +112,13 @@ async def connect(app: Sanic) -> None:
     else:
         start_engine(app)  # --single-process: there is no main process beside this one
     app.ctx.engine = EngineClient(os.environ[SOCKET])
+    app.ctx.is_stopping = False
     app.ctx.reader = asyncio.create_task(app.ctx.engine.run())  # Sanic cancels its own tasks before answers end
 
 
-async def ignore_further_signals(app: Sanic) -> None:
+async def begin_stopping(app: Sanic) -> None:
     """A second Ctrl-C, or the main process's impatience, must not cut the answers that still run."""
+    app.ctx.is_stopping = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -26,6 +26,7 @@ FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
 WATCH_SECONDS = 0.5
+TERMINATION_SECONDS = 1.5
 WORKER_RESTARTS = 5
 
 
@@ -88,6 +89,16 @@ def _watch_workers(manager: WorkerManager) -> None:
                 return
             manager.monitor_publisher.send(f"{process.name}:")  # the restart itself runs in the monitor's loop
             time.sleep(3)
+    _repeat_termination(manager)
+
+
+def _repeat_termination(manager: WorkerManager) -> None:
+    """A worker that is just starting ignores the signal; one that is already stopping ignores the others."""
+    while living := [process for process in manager.processes if process.is_alive()]:
+        time.sleep(TERMINATION_SECONDS)
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
 
 
 def _has_died(process) -> bool:
