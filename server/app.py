@@ -28,7 +28,13 @@ from server.routes.completions import completion_routes
 from server.routes.health import health_routes
 from server.routes.models import model_routes
 from server.served import load_served_model
-from server.supervise import EngineSupervisor, patch_manager, watch_workers
+from server.supervise import (
+    EngineSupervisor,
+    end_helpers_of_a_dead_parent,
+    note_helpers,
+    patch_manager,
+    watch_workers,
+)
 
 SETTINGS = {
     "AUTO_EXTEND": False,
@@ -89,6 +95,7 @@ def start_engine(app: Sanic) -> None:
 
 async def start_beside_workers(app: Sanic) -> None:
     """In the main process: the engine, and the watch over the workers."""
+    note_helpers()
     start_engine(app)
     watch_workers(app.manager)
 
@@ -127,4 +134,7 @@ async def disconnect(app: Sanic) -> None:
     """Hang up, which lets the engine end; with `--single-process`, see to that as well."""
     app.ctx.reader.cancel()
     await asyncio.gather(app.ctx.reader, return_exceptions=True)
-    await stop_engine(app)
+    if hasattr(app, "multiplexer"):
+        end_helpers_of_a_dead_parent()
+    else:
+        await stop_engine(app)

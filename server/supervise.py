@@ -22,6 +22,7 @@ from sanic.worker.manager import WorkerManager
 
 from server.engine_process import CANNOT_START
 
+HELPERS = "VERBATIM_HELPERS"
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
@@ -128,6 +129,15 @@ def patch_manager() -> None:
         WorkerManager.kill = kill_own_processes
 
 
-def other_children() -> list[int]:
-    """Process ids of Sanic's own helper processes, which would outlive a killed main process."""
-    return [child.pid for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]
+def note_helpers() -> None:
+    """In the main process, before workers start: note Sanic's helper processes, which nothing else would end."""
+    pids = [str(child.pid) for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]
+    os.environ[HELPERS] = " ".join(pids)
+
+
+def end_helpers_of_a_dead_parent() -> None:
+    """In a worker that stops: if the main process is gone, its helpers must go as well."""
+    if os.getppid() != multiprocessing.parent_process().pid:
+        for pid in os.environ[HELPERS].split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -100,10 +100,8 @@ class Server:
 
     def close(self):
         self.http.close()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -115,9 +113,8 @@ def chat_body(content: str = "Hello", **fields) -> dict:
 
 
 def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    own = [int(word) for task in path.parents[1].glob("*/children") for word in task.read_text().split()]
-    return own
+    """The process ids of its children, whichever of its threads started them."""
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
 
 
 def command_line(pid: int) -> str:

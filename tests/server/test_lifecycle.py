@@ -110,7 +110,7 @@ def test_killed_main_process_leaves_nothing_running(start):
     family = [server.process.pid, *children(server.process.pid)]
     assert len(family) >= 4
     server.process.kill()
-    wait_until(lambda: not any(map(is_alive, family)), 30, f"still there: {[p for p in family if is_alive(p)]}")
+    wait_until(lambda: not any(map(is_alive, family)), 30)
 
 
 def test_killed_worker_frees_its_pages_and_is_replaced(start):
