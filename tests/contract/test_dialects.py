@@ -1,4 +1,4 @@
-"""Tool-call dialects: however a text is cut, the same calls; what only looks like a call is text to the last character."""
+"""Tool-call dialects: the same calls however a text is cut; what only looks like a call stays text."""
 
 import json
 
