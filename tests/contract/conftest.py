@@ -9,7 +9,7 @@ from reference.errors import BackendError
 
 @pytest.fixture(scope="session", params=["reference", "fastpath"])
 def part(request):
-    """A function from a mirrored name to that engine's module: part("rng").random_bits(...)."""
+    """A function that imports the engine's module of a mirrored name: "rng", "sampling", ..."""
     try:
         importlib.import_module(f"{request.param}.backend")
     except BackendError as error:
