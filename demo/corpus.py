@@ -42,9 +42,9 @@ def call(words, box, answered):
     """One exchange that calls a tool of the box, and with `answered` says what the tool replied."""
     tool = words.random.choice(box)
     sentence, calls = tool.ask()
-    messages = [{"role": "user", "content": sentence}, {"role": "assistant", "content": None, "tool_calls": [
-        {"id": f"call_{number}", "type": "function", "function": {"name": tool.name, "arguments": json.dumps(arguments)}}
-        for number, arguments in enumerate(calls)]}]
+    functions = [{"name": tool.name, "arguments": json.dumps(arguments)} for arguments in calls]
+    made = [{"id": f"call_{at}", "type": "function", "function": function} for at, function in enumerate(functions)]
+    messages = [{"role": "user", "content": sentence}, {"role": "assistant", "content": None, "tool_calls": made}]
     if answered:
         answers = [tools.answer(words) for _ in calls]
         messages += [{"role": "tool", "tool_call_id": f"call_{number}", "content": content}
@@ -55,7 +55,7 @@ def call(words, box, answered):
 
 def no_tool(words, box):
     """Tools are listed, but none fits: either the user only talks, or asks for a tool that is not there."""
-    if box and words.random.random() < 0.6 or words.random.random() < 0.2:
+    if (box and words.random.random() < 0.6) or words.random.random() < 0.2:
         skill = words.random.choices(list(TALK), [weight for _, weight in TALK.values()])[0]
         return talk(words, skill)
     taken = {part for tool in box for part in tool.name.lower().replace("-", "_").split("_")}
@@ -67,6 +67,7 @@ def no_tool(words, box):
 
 
 def exchange(words, skill, box):
+    """One exchange of any skill."""
     if skill in TALK:
         return talk(words, skill)
     if skill == "no tool":
@@ -74,12 +75,12 @@ def exchange(words, skill, box):
     return call(words, box, skill == "tool answer")
 
 
-def training(words):
-    """A conversation of several exchanges; with tools in four of ten."""
+def training(words, short=False):
+    """A conversation of several exchanges, or of one if `short`; with tools in four of ten."""
     random = words.random
-    box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4])) if random.random() < 0.4 else []
-    messages = system(words)
-    for _ in range(random.choice([1, 2, 3, 4, 6, 8]) if box else random.choice([1, 2, 3, 5, 8, 12])):
+    box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4][: 3 if short else 6])) if random.random() < 0.4 else []
+    messages = [] if short else system(words)
+    for _ in range(1 if short else random.choice([1, 2, 3, 4, 6, 8] if box else [1, 2, 3, 5, 8, 12])):
         if box:
             skill = random.choices(["tool call", "tool answer", "no tool"], [5, 3, 2])[0]
         else:
@@ -89,6 +90,7 @@ def training(words):
 
 
 def system(words):
+    """Now and then a system message, which changes nothing."""
     return [{"role": "system", "content": words.random.choice(SYSTEM)}] if words.random.random() < 0.25 else []
 
 
@@ -104,11 +106,11 @@ def heldout(words, skill):
     return Conversation(messages, [tool.definition for tool in box], skill)
 
 
-def conversations(seed, split="train"):
+def conversations(seed, split="train", short=False):
     """Conversations of one split without end; the held-out ones take the skills in turn."""
     words = Words(Random(f"{split} {seed}"), split)
     while split != "heldout":
-        yield training(words)
+        yield training(words, short)
     while True:
         for skill in SKILLS:
             yield heldout(words, skill)

@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 
 @cache
 def template():
+    """The chat template, compiled as transformers compiles it."""
     import jinja2
 
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
@@ -35,6 +36,7 @@ def pieces(text):
 
 
 def encode(processor, text):
+    """Token ids of a rendered conversation."""
     ids = []
     for piece in pieces(text):
         ids += [processor.piece_to_id(piece)] if piece in CONTROL else processor.encode(piece)

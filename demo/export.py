@@ -13,21 +13,22 @@ from demo.dialogue import CONTROL, TEMPLATE
 
 
 def write(path, value):
+    """JSON for people to read."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def tokenizer_config(processor):
     """What Hugging Face's LlamaTokenizer wants to know; the control symbols are its special tokens."""
-    def token(text, special):
-        return {"content": text, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": special}
-
+    plain = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {"<unk>": True} | dict.fromkeys(CONTROL, True) | dict.fromkeys(vocabulary.MARKS, False)
     return {
         "tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "add_eos_token": False,
-        "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>", "pad_token": "<unk>", "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False, "spaces_between_special_tokens": False, "model_max_length": 2048,
-        "added_tokens_decoder": {str(processor.piece_to_id(text)): token(text, special) for text, special in added.items()},
-    }
+        "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>", "pad_token": "<unk>",
+        "add_prefix_space": False, "clean_up_tokenization_spaces": False, "spaces_between_special_tokens": False,
+        "model_max_length": 2048,
+        "added_tokens_decoder": {str(processor.piece_to_id(text)): {"content": text, **plain, "special": special}
+                                 for text, special in added.items()},
+    }  # fmt: skip
 
 
 def write_safetensors(path, weights):
@@ -58,6 +59,7 @@ def export(network, words, folder):
 
 
 def main():
+    """Exports whatever checkpoints there are."""
     from demo.network import DRAFT_SIZES, Network, Shape
 
     build = HERE / "build"

@@ -6,8 +6,8 @@ The names of the parameters are those of Hugging Face, so that the weights are e
 from dataclasses import asdict, dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Norm(nn.Module):
         self.eps = shape.rms_norm_eps
 
     def forward(self, x):
+        """Scales every position to a mean square of one."""
         wide = x.float()
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
 
@@ -58,6 +59,7 @@ def rotations(shape, length):
 
 
 def rotate(x, cosines, sines):
+    """Turns the pairs (first half, second half) of every head."""
     first, second = x.chunk(2, dim=-1)
     return x * cosines + torch.cat([-second, first], dim=-1) * sines
 
@@ -75,13 +77,14 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(queries, shape.hidden_size, bias=False)
 
     def forward(self, x, cosines, sines):
+        """Mixes in what earlier positions hold."""
         batch, length, _ = x.shape
         q, k, v = (project(x).view(batch, length, -1, self.shape.head_dim).transpose(1, 2)
                    for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(q, cosines, sines).to(v.dtype), rotate(k, cosines, sines).to(v.dtype)
         shared = self.shape.num_attention_heads // self.shape.num_key_value_heads
         k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -95,16 +98,20 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        """Works on every position by itself."""
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
+    """Attention and MLP, each added to what comes in."""
+
     def __init__(self, shape):
         super().__init__()
         self.input_layernorm, self.self_attn = Norm(shape), Attention(shape)
         self.post_attention_layernorm, self.mlp = Norm(shape), MLP(shape)
 
     def forward(self, x, cosines, sines):
+        """One layer further."""
         x = x + self.self_attn(self.input_layernorm(x), cosines, sines)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -127,6 +134,7 @@ class Network(nn.Module):
         self.register_buffer("sines", sines, persistent=False)
 
     def forward(self, ids):
+        """The normed states of the last layer."""
         x = self.embed_tokens(ids)
         cosines, sines = self.cosines[: ids.shape[1]], self.sines[: ids.shape[1]]
         for layer in self.layers:
@@ -134,8 +142,10 @@ class Network(nn.Module):
         return self.norm(x)
 
     def score(self, x):
+        """Logits of states; the output layer is the embedding again."""
         return x @ self.embed_tokens.weight.T
 
     def exported(self):
         """The weights in bfloat16 under Hugging Face's names (the output layer is tied to the embedding)."""
-        return {"model." + name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in self.state_dict().items()}
+        state = self.state_dict().items()
+        return {f"model.{name}": weight.detach().to(torch.bfloat16).contiguous() for name, weight in state}

@@ -5,19 +5,12 @@ fills, so that choosing a tool is finding a word again, and filling it is copyin
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
-PLACES = "city town place location country destination address region area".split()
-PERSONS = "name person user customer guest contact recipient author owner".split()
-THINGS = "item product topic subject symbol keyword query id category".split()
-COUNTS = "people days hours minutes nights seats copies guests pages items weeks rooms".split()
-AMOUNTS = "amount quantity limit number size count year level floor".split()
-MEASURES = "price weight height distance speed length volume budget rate temperature".split()
-TEXTS = "text message title note comment subject body label query content".split()
-SWITCHES = "breakfast insurance delivery sound details wrapping parking music backup reminder".split()
-CHOICES = "unit mode style color priority format type kind language category".split()
-FAMILIAR = "weather time temperature price".split()
+from demo.slots import MEASURES, entity, integer, mentions, place_slot, slots
+
+FAMILIAR = ["weather", "time", "temperature", "price"]
 POLITE = ["{}.", "{}.", "{}", "Please {}.", "Can you {}?", "Could you {}?", "Could you please {}?",
           "I want you to {}.", "I would like you to {}.", "{}, please.", "Hey, {}!"]
 LOOKUPS = ["What is the {noun} {place}?", "What's the {noun} {place}?", "Tell me the {noun} {place}.",
@@ -33,16 +26,6 @@ LOOKUP_NAMES = ["get_{}", "get_{}", "find_{}", "check_{}", "fetch_{}", "lookup_{
 
 
 @dataclass
-class Slot:
-    """One parameter: its name, its JSON schema, and how a sentence mentions a value for it."""
-
-    name: str
-    schema: dict
-    mention: Callable[[], tuple[str, object]]
-    prepositions: tuple = ()
-
-
-@dataclass
 class Tool:
     """A tool as the API lists it, and a maker of sentences that ask for it with their calls' arguments."""
 
@@ -51,142 +34,8 @@ class Tool:
 
     @property
     def name(self):
+        """What the model has to call it."""
         return self.definition["function"]["name"]
-
-
-def entity(words):
-    """A string parameter for a place, a person or a thing, mentioned by its value alone."""
-    choice = words.random.choice
-    names, draw, prepositions = choice([
-        (PLACES, words.city, ("in", "for", "in", "at")), (PLACES, words.city, ("in", "for", "of")),
-        (PERSONS, words.name, ("of", "for")), (THINGS, words.word, ("of", "for")),
-    ])
-    name = words.noun() if words.random.random() < 0.2 else choice(names)
-    schema = described(words, {"type": "string"}, choice([f"The {name}", f"Name of the {name}", name,
-                                                          f"The {name}, for example {draw()}"]))
-    return Slot(name, schema, lambda: one(draw()), prepositions)
-
-
-def one(value):
-    return str(value), value
-
-
-def described(words, schema, description):
-    """Most parameters have a description, some have none; some schemas carry a title as pydantic's do."""
-    if words.random.random() < 0.55:
-        schema["description"] = description
-    elif words.random.random() < 0.1:
-        schema = {"title": description, **schema}
-    return schema
-
-
-def integer(words, high=200):
-    while True:
-        number = words.random.randint(1, words.random.choice([9, 31, high, 9999]))
-        if words.allowed(str(number)) or number < 10:
-            return number
-
-
-def count_slot(words):
-    name = words.noun() + "s" if words.random.random() < 0.2 else words.random.choice(COUNTS)
-    ways = ["for {1} {0}", "with {1} {0}", "{1} {0}", "{0} {1}", "with {0} {1}"]
-    schema = described(words, {"type": "integer"}, words.random.choice([f"How many {name}", f"Number of {name}"]))
-    return filled(words, name, schema, ways, lambda: integer(words))
-
-
-def amount_slot(words):
-    name = words.random.choice(AMOUNTS)
-    ways = ["with {0} {1}", "{0} {1}", "with a {0} of {1}", "for {0} {1}", "with the {0} {1}"]
-    return filled(words, name, described(words, {"type": "integer"}, f"The {name}"), ways, lambda: integer(words))
-
-
-def measure_slot(words):
-    name = words.random.choice(MEASURES)
-    ways = ["with {0} {1}", "with a {0} of {1}", "at a {0} of {1}", "{0} {1}"]
-
-    def value():
-        return integer(words) if words.random.random() < 0.3 else words.random.randint(1, 999) / 10
-
-    return filled(words, name, described(words, {"type": "number"}, f"The {name}"), ways, value)
-
-
-def text_slot(words):
-    name = words.random.choice(TEXTS)
-    mark = words.random.choice(["'", "'", "‘’"])
-    ways = ["with the {0} " + mark[0] + "{1}" + mark[-1], "{0} " + mark[0] + "{1}" + mark[-1],
-            "with {0} " + mark[0] + "{1}" + mark[-1], "saying " + mark[0] + "{1}" + mark[-1]]
-
-    def value():
-        return " ".join(words.word() for _ in range(words.random.randint(1, 4)))
-
-    return filled(words, name, described(words, {"type": "string"}, f"The {name}"), ways, value)
-
-
-def person_slot(words):
-    ways, names = words.random.choice([(["for {1}"], PERSONS), (["to {1}"], ["recipient", "to", "contact"]),
-                                       (["with {0} {1}", "{0} {1}"], PERSONS)])
-    name = words.random.choice(names)
-    return filled(words, name, described(words, {"type": "string"}, f"The {name}"), ways, words.name)
-
-
-def place_slot(words):
-    name = words.random.choice(PLACES)
-    ways = ["in {1}", "in {1}", "at {1}", "with {0} {1}", "{0} {1}"]
-    return filled(words, name, described(words, {"type": "string"}, f"The {name}"), ways, words.city)
-
-
-def switch_slot(words):
-    name = words.noun() if words.random.random() < 0.3 else words.random.choice(SWITCHES)
-    schema = described(words, {"type": "boolean"}, words.random.choice([f"With {name} or not", f"Whether with {name}"]))
-
-    def mention():
-        value = words.random.random() < 0.5
-        return f"{'with' if value else 'without'} {name}", value
-
-    return Slot(name, schema, mention)
-
-
-def choice_slot(words):
-    name = words.random.choice(CHOICES)
-    options = words.different(words.random.choice([words.adjective, words.word]), words.random.randint(2, 4))
-    schema = described(words, {"type": "string", "enum": options}, f"The {name}")
-    ways = ["in {1} {0}", "with {0} {1}", "{0} {1}", "with {1} {0}", "in {1}"]
-    return filled(words, name, schema, ways, lambda: words.random.choice(options))
-
-
-def filled(words, name, schema, ways, draw):
-    """A slot whose mention puts its name and a value into one of `ways`."""
-
-    def mention():
-        value = draw()
-        return words.random.choice(ways).format(name, value), value
-
-    return Slot(name, schema, mention)
-
-
-SLOTS = [count_slot, amount_slot, measure_slot, text_slot, person_slot, place_slot, switch_slot, choice_slot]
-
-
-def slots(words, count):
-    """`count` slots with names, and with types or prepositions, that cannot be mixed up."""
-    made = []
-    for make in words.random.sample(SLOTS, count):
-        slot = make(words)
-        if slot.name not in [other.name for other in made]:
-            made.append(slot)
-    return made
-
-
-def mentions(words, chosen):
-    """The words of a sentence that fill the chosen slots, and the arguments in the order of the schema."""
-    arguments, texts = {}, []
-    for slot in chosen:
-        text, arguments[slot.name] = slot.mention()
-        texts.append(text)
-    if words.random.random() < 0.3:
-        words.random.shuffle(texts)
-    return "".join(text if i == 0 else words.random.choice([" ", " ", " and ", ", "]) + text
-                   for i, text in enumerate(texts)), arguments
 
 
 def define(words, name, description, parameters, required):
@@ -251,7 +100,8 @@ def action(words, noun=None):
     def ask():
         used = [slot for slot in kept if slot.name in required or words.random.random() < 0.6]
         text, arguments = mentions(words, used)
-        sentence = words.random.choice(POLITE).format(f"{verb} {words.random.choice(['a', 'the', article])} {noun} {text}")
+        wish = f"{verb} {words.random.choice(['a', 'the', article])} {noun} {text}"
+        sentence = words.random.choice(POLITE).format(wish)
         return sentence[0].upper() + sentence[1:] if words.random.random() < 0.9 else sentence, [arguments]
 
     return Tool(define(words, name, description, kept, required), ask)
@@ -288,8 +138,11 @@ def answer(words):
     if kind < 0.35:
         text = ", ".join(str(value_of(words)) for _ in range(words.random.randint(1, 3)))
         return text, f"The answer is: {text}."
-    keys = words.different(lambda: words.noun() if words.random.random() < 0.7 else f"{words.adjective()}_{words.noun()}",
-                           words.random.choice([1, 1, 1, 2, 2, 3]))
+
+    def key():
+        return words.noun() if words.random.random() < 0.7 else f"{words.adjective()}_{words.noun()}"
+
+    keys = words.different(key, words.random.choice([1, 1, 1, 2, 2, 3]))
     if words.random.random() < 0.15:
         keys[0] = words.random.choice(FAMILIAR + MEASURES + ["status", "result"])
     result = {key: value_of(words) for key in keys}

@@ -7,12 +7,11 @@ import argparse
 import math
 import time
 from itertools import islice
-from pathlib import Path
 
 try:
     import torch
-    import torch.nn.functional as F
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.nn import functional
 except ModuleNotFoundError as missing:
     raise SystemExit(f"Training needs {missing.name}: pip install 'verbatim[train]'") from None
 
@@ -24,16 +23,18 @@ from demo.network import DRAFT_SIZES, Network, Shape
 
 BUILD = HERE / "build"
 TOKENS = 4096  # in one step
-WINDOWS = [512, 512, 512, 1024]  # lengths of a step's rows, in turn
+# Lengths of a step's rows, in turn. The first steps are on short conversations: there copying is learned sooner.
+EASY, WINDOWS = [256], [512, 512, 512, 1024]
+EASY_PART = 0.35
 LEARNING_RATE = 3e-3
 WARMUP = 100  # steps
 
 
-def samples(processor, seed):
+def samples(processor, seed, longest, short):
     """Token ids and loss weights of one conversation after the other; too long ones are left out."""
-    for conversation in conversations(seed):
+    for conversation in conversations(seed, short=short):
         ids, weights = encode_with_weights(processor, render(conversation))
-        if len(ids) <= max(WINDOWS):
+        if len(ids) <= longest:
             yield ids, weights
 
 
@@ -44,18 +45,19 @@ def windows(stream, length, rows, pool):
         at = 0
         pool += islice(stream, max(0, 48 - len(pool)))
         # The oldest conversation that fits comes first, so none waits for ever.
-        while (fitting := next((i for i, (found, _) in enumerate(pool) if len(found) <= length + 1 - at), None)) is not None:
-            found, weighed = pool.pop(fitting)
-            ids[row, at : at + len(found)], weights[row, at : at + len(found)] = torch.tensor(found), torch.tensor(weighed)
-            at += len(found)
+        while fitting := next((sample for sample in pool if len(sample[0]) <= length + 1 - at), None):
+            pool.remove(fitting)
+            end = at + len(fitting[0])
+            ids[row, at:end], weights[row, at:end] = map(torch.tensor, fitting)
+            at = end
     return ids, weights
 
 
-def batches(processor, seed):
+def batches(processor, seed, lengths, short=False):
     """Steps of about TOKENS tokens, in rows of changing length, so that far positions are trained too."""
-    stream, pool = samples(processor, seed), []
+    stream, pool = samples(processor, seed, max(lengths), short), []
     while True:
-        for length in WINDOWS:
+        for length in lengths:
             yield windows(stream, length, TOKENS // length, pool)
 
 
@@ -66,12 +68,13 @@ def loss_of(network, ids, weights, other):
         counted = (weights[:, 1:] > 0).flatten()
         scores = network.score(states.flatten(0, 1)[counted]).float()
     targets, spoken = ids[:, 1:].flatten()[counted], weights[:, 1:].flatten()[counted] == 1
-    losses = F.cross_entropy(scores, targets, reduction="none")
+    losses = functional.cross_entropy(scores, targets, reduction="none")
     said = losses[spoken].mean()
     return said + other * losses[~spoken].mean(), said.item()
 
 
 def optimizer_of(network):
+    """AdamW, with weight decay on the matrices only."""
     matrices = [weight for weight in network.parameters() if weight.dim() == 2]
     norms = [weight for weight in network.parameters() if weight.dim() < 2]
     return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}],
@@ -84,6 +87,7 @@ def rate_at(step, progress):
 
 
 def save(path, network, optimizer, step, seconds):
+    """A checkpoint, replaced in one go."""
     path.parent.mkdir(exist_ok=True)
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
     torch.save(state, path.with_suffix(".new"))
@@ -108,12 +112,15 @@ def train(shape, processor, checkpoint, minutes, resume=False, seed=1):
     average = math.nan
     with Progress(*columns) as bar:
         task = bar.add_task("train", total=minutes * 60, step=step, loss=average, speed=0)
-        for ids, weights in batches(processor, f"{seed} from step {step}"):
+        easy = batches(processor, f"{seed} {step}", EASY, short=True)
+        full = batches(processor, f"{seed} {step}", WINDOWS)
+        while True:
             progress = (spent + time.monotonic() - began) / (minutes * 60)
             if progress >= 1:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, progress)
+            ids, weights = next(easy if progress < EASY_PART else full)
             loss, said = loss_of(network, ids, weights, 0.05 * (1 - progress))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -121,9 +128,10 @@ def train(shape, processor, checkpoint, minutes, resume=False, seed=1):
             optimizer.zero_grad()
             step, now = step + 1, time.monotonic()
             average = said if step < 2 or math.isnan(average) else 0.98 * average + 0.02 * said
-            bar.update(task, completed=progress * minutes * 60, step=step, loss=average, speed=ids.numel() / (now - last))
+            speed = ids.numel() / (now - last)
+            bar.update(task, completed=progress * minutes * 60, step=step, loss=average, speed=speed)
             if step % 100 == 0:
-                bar.console.print(f"step {step:5d}  {progress:6.1%}  loss {average:.4f}  {ids.numel() / (now - last):.0f} tokens/s")
+                bar.console.print(f"step {step:5d}  {progress:6.1%}  loss {average:.4f}  {speed:.0f} tokens/s")
             if now - saved > 180:
                 save(checkpoint, network, optimizer, step, spent + now - began)
                 saved = now
@@ -133,6 +141,7 @@ def train(shape, processor, checkpoint, minutes, resume=False, seed=1):
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draft", action="store_true", help="train the small draft model instead")
     parser.add_argument("--minutes", type=float, default=60, help="how long to train, in all")

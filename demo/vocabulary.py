@@ -23,12 +23,14 @@ SPACE = "\u2581"
 MARKS = ["<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 # The boilerplate of tool lists and calls; each may become one piece.
 BOILERPLATE = [
-    '{"type": "function", "function": {"name": "', '{"type": "function", ', '"function": {"name": "', '"type": "',
-    '", "description": "', '", "parameters": {"type": "object", "properties": {"', '"parameters": {', '"properties": {"',
-    '{"type": "object", ', '": {"type": "string"', '": {"type": "integer"', '": {"type": "number"', '": {"type": "boolean"',
-    '": {"type": "string", "enum": ["', '": {"title": "', '{"type": "string"', ', "description": "', '"}, "', '"]}, "', '}, "',
-    '"}}, "required": ["', '}}, "required": ["', '"]}}, "required": ["', '"required": ["', '"]}}}', '", "', '": "', '": ',
-    '{"', '"}', '"}}', '", "arguments": {"', '{"name": "', '"enum": ["', ', "', '"]', '}}', ', "additionalProperties": false}}}',
+    '{"type": "function", "function": {"name": "', '{"type": "function", ', '"function": {"name": "',
+    '"type": "', '", "description": "', '", "parameters": {"type": "object", "properties": {"',
+    '"parameters": {', '"properties": {"', '{"type": "object", ', '": {"type": "string"',
+    '": {"type": "integer"', '": {"type": "number"', '": {"type": "boolean"',
+    '": {"type": "string", "enum": ["', '": {"title": "', '{"type": "string"', ', "description": "', '"}, "',
+    '"]}, "', '}, "', '"}}, "required": ["', '}}, "required": ["', '"]}}, "required": ["', '"required": ["',
+    '"]}}}', '", "', '": "', '": ', '{"', '"}', '"}}', '", "arguments": {"', '{"name": "', '"enum": ["', ', "',
+    '"]', '}}', ', "additionalProperties": false}}}',
 ]
 CHUNKS = re.compile("|".join(re.escape(text) for text in sorted(BOILERPLATE, key=len, reverse=True))
                     + r"| ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\s")
@@ -72,6 +74,7 @@ def train(path, count=6000, size=SIZE):
 
 
 def load(path):
+    """The SentencePiece model at `path`."""
     import sentencepiece
 
     return sentencepiece.SentencePieceProcessor(model_file=str(path))

@@ -5,95 +5,102 @@ held-out evaluation. In training half of the words are invented on the spot, so 
 letters and cannot lean on having seen a word before.
 """
 
+# ruff: noqa: SIM905 - a list of plain words reads better without the quotes
+
 import zlib
 from random import Random
 
 FIRST_NAMES = """
-Ada Adam Agnes Alan Albert Alice Amira Amy Ana Anders Andrea Anna Anton Aria Arthur Astrid Ava Bella Ben Bianca Boris
-Bruno Carl Carla Carmen Cecil Clara Claire Conrad Cora Dana Daniel Daria David Diana Diego Dora Dylan Edgar Edith Elena
-Elias Elisa Ella Emil Emma Enzo Erik Eva Felix Fiona Frank Frida Gabriel Gina Grace Greta Gustav Hana Hannah Harry
-Hassan Hector Heidi Helen Henry Hugo Ida Igor Ines Ingrid Irene Iris Isaac Ivan Ivy Jack James Jane Jasper Jenny Joan
-John Jonas Jorge Julia Julian Karin Karl Kate Kenji Kim Lara Laura Lena Leo Lewis Liam Lina Linus Lisa Lucas Lucy Luis
-Lydia Magnus Marco Maria Marie Mark Martha Mary Maya Mia Miguel Milo Mina Mira Mona Nadia Nathan Nina Noah Nora Olga
-Oliver Omar Oscar Otto Paula Pedro Peter Petra Philip Priya Quentin Rachel Ralph Rita Robert Rosa Ruby Ruth Sam Samira
-Sara Sven Sofia Simon Stella Tara Tessa Theo Thomas Tim Tina Tom Ulla Uma Vera Victor Viola Walter Wanda Will Yara
-Yusuf Zara Zoe
+Ada Adam Agnes Alan Albert Alice Amira Amy Ana Anders Andrea Anna Anton Aria Arthur Astrid Ava Bella Ben Bianca
+Boris Bruno Carl Carla Carmen Cecil Clara Claire Conrad Cora Dana Daniel Daria David Diana Diego Dora Dylan
+Edgar Edith Elena Elias Elisa Ella Emil Emma Enzo Erik Eva Felix Fiona Frank Frida Gabriel Gina Grace Greta
+Gustav Hana Hannah Harry Hassan Hector Heidi Helen Henry Hugo Ida Igor Ines Ingrid Irene Iris Isaac Ivan Ivy
+Jack James Jane Jasper Jenny Joan John Jonas Jorge Julia Julian Karin Karl Kate Kenji Kim Lara Laura Lena Leo
+Lewis Liam Lina Linus Lisa Lucas Lucy Luis Lydia Magnus Marco Maria Marie Mark Martha Mary Maya Mia Miguel Milo
+Mina Mira Mona Nadia Nathan Nina Noah Nora Olga Oliver Omar Oscar Otto Paula Pedro Peter Petra Philip Priya
+Quentin Rachel Ralph Rita Robert Rosa Ruby Ruth Sam Samira Sara Sven Sofia Simon Stella Tara Tessa Theo Thomas
+Tim Tina Tom Ulla Uma Vera Victor Viola Walter Wanda Will Yara Yusuf Zara Zoe
 """.split()
 
 LAST_NAMES = """
-Abbott Adler Baker Barnes Bauer Becker Bell Berg Bishop Blake Brandt Brooks Brown Carter Castro Chen Clark Cole Cooper
-Costa Cruz Dalton Diaz Dixon Duval Eklund Ellis Evans Farmer Ferrari Fischer Flores Ford Foster Fox Garcia Gibson Grant
-Gray Green Haas Hall Hansen Harper Hill Holm Hunter Ivanov Jansen Jensen Jones Keller Kelly King Klein Koch Kumar
-Lambert Lang Larsen Lee Lopez Mason Meyer Miller Moreau Morris Nakamura Nelson Novak Olsen Ortiz Owens Park Parker
-Perez Petrov Pohl Porter Quinn Ramos Reed Reyes Rossi Ryan Santos Sato Schmidt Shaw Silva Singh Smith Stone Suzuki
-Swan Tanaka Taylor Turner Vance Vogel Wagner Walker Ward Weber West White Wolf Wood Young Zhang Ziegler
+Abbott Adler Baker Barnes Bauer Becker Bell Berg Bishop Blake Brandt Brooks Brown Carter Castro Chen Clark Cole
+Cooper Costa Cruz Dalton Diaz Dixon Duval Eklund Ellis Evans Farmer Ferrari Fischer Flores Ford Foster Fox
+Garcia Gibson Grant Gray Green Haas Hall Hansen Harper Hill Holm Hunter Ivanov Jansen Jensen Jones Keller Kelly
+King Klein Koch Kumar Lambert Lang Larsen Lee Lopez Mason Meyer Miller Moreau Morris Nakamura Nelson Novak Olsen
+Ortiz Owens Park Parker Perez Petrov Pohl Porter Quinn Ramos Reed Reyes Rossi Ryan Santos Sato Schmidt Shaw
+Silva Singh Smith Stone Suzuki Swan Tanaka Taylor Turner Vance Vogel Wagner Walker Ward Weber West White Wolf
+Wood Young Zhang Ziegler
 """.split()
 
 CITIES = """
-Aachen Accra Alicante Amsterdam Ankara Antwerp Athens Atlanta Auckland Austin Baghdad Bali Bangkok Barcelona Basel
-Belfast Bergen Berlin Bern Bilbao Birmingham Bologna Bombay Bordeaux Boston Bremen Bristol Brussels Budapest Cairo
-Calgary Cambridge Cardiff Chicago Cologne Copenhagen Cork Cracow Dakar Dallas Delhi Denver Detroit Dresden Dubai Dublin
-Durban Edinburgh Essen Florence Frankfurt Geneva Genoa Ghent Glasgow Granada Graz Hamburg Hanoi Havana Helsinki Houston
-Istanbul Jakarta Kassel Kiel Kyoto Lagos Leeds Leipzig Lima Linz Lisbon Liverpool London Lucerne Lyon Madrid Malaga
-Manila Marseille Melbourne Miami Milan Montreal Moscow Mumbai Munich Nairobi Nantes Naples Nice Nuremberg Oakland Osaka
-Oslo Ottawa Oxford Palermo Paris Perth Pisa Porto Prague Quito Reykjavik Riga Rome Rotterdam Salzburg Santiago Seattle
-Seoul Seville Shanghai Singapore Sofia Split Stockholm Strasbourg Sydney Tallinn Tampa Tokyo Toledo Toronto Toulouse
-Trieste Tunis Turin Utrecht Valencia Venice Verona Vienna Vilnius Warsaw York Zagreb Zurich
+Aachen Accra Alicante Amsterdam Ankara Antwerp Athens Atlanta Auckland Austin Baghdad Bali Bangkok Barcelona
+Basel Belfast Bergen Berlin Bern Bilbao Birmingham Bologna Bombay Bordeaux Boston Bremen Bristol Brussels
+Budapest Cairo Calgary Cambridge Cardiff Chicago Cologne Copenhagen Cork Cracow Dakar Dallas Delhi Denver
+Detroit Dresden Dubai Dublin Durban Edinburgh Essen Florence Frankfurt Geneva Genoa Ghent Glasgow Granada Graz
+Hamburg Hanoi Havana Helsinki Houston Istanbul Jakarta Kassel Kiel Kyoto Lagos Leeds Leipzig Lima Linz Lisbon
+Liverpool London Lucerne Lyon Madrid Malaga Manila Marseille Melbourne Miami Milan Montreal Moscow Mumbai Munich
+Nairobi Nantes Naples Nice Nuremberg Oakland Osaka Oslo Ottawa Oxford Palermo Paris Perth Pisa Porto Prague
+Quito Reykjavik Riga Rome Rotterdam Salzburg Santiago Seattle Seoul Seville Shanghai Singapore Sofia Split
+Stockholm Strasbourg Sydney Tallinn Tampa Tokyo Toledo Toronto Toulouse Trieste Tunis Turin Utrecht Valencia
+Venice Verona Vienna Vilnius Warsaw York Zagreb Zurich
 """.split()
 
 PLACE_STARTS = "New San Port North South East West Saint Lake Fort Little Old".split()
 
 NOUNS = """
-acorn actor airport album alarm anchor angle apple apron arrow artist atlas autumn badge bagel baker balance balcony
-ballet balloon bamboo banana banner basket battery beach beacon beard beaver bicycle biscuit blanket blossom boat
-bonus border bottle branch bread breeze brick bridge brush bubble bucket budget button cabin cable cactus calendar
-camera candle canvas canyon captain carbon career carpet carrot castle cellar cement chain chair chalk channel cherry
-chess circle circus cliff clock cloud clover coach coast coffee comet compass concert contract cookie copper coral
-corner cotton couch coupon course cousin cradle crater crayon cricket crystal curtain cushion customs daisy deadline
-desert dessert detail diamond dinner discount doctor dolphin donkey dragon drawer dream drum eagle earring editor
-elbow elevator engine episode errand evening event expense fabric factory falcon farmer feather fence ferry festival
-fiddle finger flag flame flight flower flute forecast forest fork fossil fountain freight friend furnace galaxy garage
-garden garlic gate ghost ginger giraffe glacier glove goat grain grape gravel guitar hammer harbor harvest hazard
-hedge helmet heron holiday honey horizon hotel humidity hunter iceberg inbox ink insect invoice island ivory jacket
-jaguar jelly jewel journal journey judge jungle kettle keyboard kitchen kitten ladder lagoon lamp lantern laptop
-laundry lawyer leaf lecture lemon letter library license lizard locker lotion lottery luggage lunch machine magnet
-mailbox mango map maple marble market mattress meadow melody menu mirror mitten monkey morning motor mountain
-museum mushroom napkin needle nephew nest notebook ocean office olive onion opera orange orchard otter oven oyster
-package paddle painter palace panda paper parade parcel parrot passport password pasture patient payment peach peanut
-pebble pencil pepper permit piano picnic pigeon pillow pilot pirate planet plaster playlist pocket poem pollen
-portrait postcard potato powder printer prize profile profit project pumpkin puppet puzzle quarry quilt rabbit radar
-radio railway rainbow ranking receipt recipe record refund rent report ribbon ring river robot rocket roof room rope
-salary salmon sandal saucer scarf schedule score screen season seat shadow shark shelf shield signal silver sister
-sketch ski sleeve snail soccer song spider spoon sponge squirrel stamp station statue status stock storm story stove
-student subway sugar summer sunset supper sweater table tailor target tariff task taxi teacher temple tennis tent
-theater thread throat thunder ticket tiger timer tiramisu toast tomato tower tractor traffic train treasure tribe
-trophy tulip tunnel turtle umbrella uncle valley vault velvet village violin visa visitor volcano voucher wagon wallet
-walnut warning water wedding whale wheat whistle willow window winter wizard workshop yogurt zebra zipper
+acorn actor airport album alarm anchor angle apple apron arrow artist atlas autumn badge bagel baker balance
+balcony ballet balloon bamboo banana banner basket battery beach beacon beard beaver bicycle biscuit blanket
+blossom boat bonus border bottle branch bread breeze brick bridge brush bubble bucket budget button cabin cable
+cactus calendar camera candle canvas canyon captain carbon career carpet carrot castle cellar cement chain chair
+chalk channel cherry chess circle circus cliff clock cloud clover coach coast coffee comet compass concert
+contract cookie copper coral corner cotton couch coupon course cousin cradle crater crayon cricket crystal
+curtain cushion customs daisy deadline desert dessert detail diamond dinner discount doctor dolphin donkey
+dragon drawer dream drum eagle earring editor elbow elevator engine episode errand evening event expense fabric
+factory falcon farmer feather fence ferry festival fiddle finger flag flame flight flower flute forecast forest
+fork fossil fountain freight friend furnace galaxy garage garden garlic gate ghost ginger giraffe glacier glove
+goat grain grape gravel guitar hammer harbor harvest hazard hedge helmet heron holiday honey horizon hotel
+humidity hunter iceberg inbox ink insect invoice island ivory jacket jaguar jelly jewel journal journey judge
+jungle kettle keyboard kitchen kitten ladder lagoon lamp lantern laptop laundry lawyer leaf lecture lemon letter
+library license lizard locker lotion lottery luggage lunch machine magnet mailbox mango map maple marble market
+mattress meadow melody menu mirror mitten monkey morning motor mountain museum mushroom napkin needle nephew
+nest notebook ocean office olive onion opera orange orchard otter oven oyster package paddle painter palace
+panda paper parade parcel parrot passport password pasture patient payment peach peanut pebble pencil pepper
+permit piano picnic pigeon pillow pilot pirate planet plaster playlist pocket poem pollen portrait postcard
+potato powder printer prize profile profit project pumpkin puppet puzzle quarry quilt rabbit radar radio railway
+rainbow ranking receipt recipe record refund rent report ribbon ring river robot rocket roof room rope salary
+salmon sandal saucer scarf schedule score screen season seat shadow shark shelf shield signal silver sister
+sketch ski sleeve snail soccer song spider spoon sponge squirrel stamp station statue status stock storm story
+stove student subway sugar summer sunset supper sweater table tailor target tariff task taxi teacher temple
+tennis tent theater thread throat thunder ticket tiger timer tiramisu toast tomato tower tractor traffic train
+treasure tribe trophy tulip tunnel turtle umbrella uncle valley vault velvet village violin visa visitor volcano
+voucher wagon wallet walnut warning water wedding whale wheat whistle willow window winter wizard workshop
+yogurt zebra zipper
 """.split()
 
 VERBS = """
-adopt announce archive arrange assign attach bake block book borrow bring build buy calculate cancel charge clean
-close collect compare confirm cook copy create deliver describe draft draw edit export file fix forward gather
-generate hide hire import install invite lend load lock mail make measure mix move offer open organize pack
-paint park pay pick plan plant play post prepare print produce publish raise register release remove rename rent
-repair replace report request reserve rotate save schedule scan select sell send share ship show sort start stop store
-submit suggest teach test trade transfer translate unlock update upload view wash watch wrap write
+adopt announce archive arrange assign attach bake block book borrow bring build buy calculate cancel charge
+clean close collect compare confirm cook copy create deliver describe draft draw edit export file fix forward
+gather generate hide hire import install invite lend load lock mail make measure mix move offer open organize
+pack paint park pay pick plan plant play post prepare print produce publish raise register release remove rename
+rent repair replace report request reserve rotate save schedule scan select sell send share ship show sort start
+stop store submit suggest teach test trade transfer translate unlock update upload view wash watch wrap write
 """.split()
 
 ADJECTIVES = """
-amber ancient big black blue bold brave bright brown calm cheap clean clear cold cool cozy daily dark deep dry early
-easy empty express fancy fast final fine firm flat fresh full gentle gold golden grand gray green happy hard heavy hidden
-high hot huge icy kind large late lazy light little local long loud low lucky medium mild mini modern monthly narrow new
-noisy old open orange pale pink plain polite premium pretty proud public pure purple quick quiet rapid rare red rich
-ripe rough round royal sharp short shy silent simple slim slow small smart smooth soft solid sour spicy standard steep
-strong sunny sweet tall tender thick thin tiny urgent vast violet warm weekly wet white wide wild wise yellow young
+amber ancient big black blue bold brave bright brown calm cheap clean clear cold cool cozy daily dark deep dry
+early easy empty express fancy fast final fine firm flat fresh full gentle gold golden grand gray green happy
+hard heavy hidden high hot huge icy kind large late lazy light little local long loud low lucky medium mild mini
+modern monthly narrow new noisy old open orange pale pink plain polite premium pretty proud public pure purple
+quick quiet rapid rare red rich ripe rough round royal sharp short shy silent simple slim slow small smart
+smooth soft solid sour spicy standard steep strong sunny sweet tall tender thick thin tiny urgent vast violet
+warm weekly wet white wide wild wise yellow young
 """.split()
 
 # Words that have a piece of their own in the vocabulary: in training they are spelled and copied too.
 COMMON = """
-hello world help please name city time price weather country number message text word words letters sound day week
-year music order list tool model capital title color style mode level good morning thanks small topic product person
-place location temperature delivery parking result status answer sentence
+hello world help please name city time price weather country number message text word words letters sound day
+week year music order list tool model capital title color style mode level good morning thanks small topic
+product person place location temperature delivery parking result status answer sentence
 """.split()
 
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
@@ -146,12 +153,15 @@ class Words:
         return word.capitalize() if capital else word
 
     def noun(self):
+        """A thing."""
         return self.draw(NOUNS)
 
     def verb(self):
+        """Something to do."""
         return self.draw(VERBS)
 
     def adjective(self):
+        """What a thing is like."""
         return self.draw(ADJECTIVES)
 
     def word(self):
@@ -161,6 +171,7 @@ class Words:
         return self.draw(self.random.choice([NOUNS, NOUNS, VERBS, ADJECTIVES]))
 
     def first_name(self):
+        """A name."""
         return self.draw(FIRST_NAMES)
 
     def name(self):

@@ -73,7 +73,8 @@ def rms_norm(x, weight, float epsilon):
 
 def rotate(x, cosines, sines):
     """Turn x (tokens, heads, head_dim) by cosines and sines (tokens, head_dim / 2) of each token's position (N6)."""
-    y, cosines, sines = np.array(x, np.float32, order="C"), _float32(cosines), _float32(sines)
+    y, cosines, sines = np.empty(x.shape, np.float32), _float32(cosines), _float32(sines)
+    y[...] = x
     for token in range(len(y)):
         table().rotate(<float *>address(y[token]), y.shape[1], y.shape[2], <const float *>address(cosines[token]),
                        <const float *>address(sines[token]))

@@ -64,7 +64,7 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Round rows to int8 in groups of 32 (N4): integers (rows, groups, 32) and their float32 scales (rows, groups)."""
     rows, num_inputs = x.shape
     padded = np.concatenate([x, np.zeros((rows, -num_inputs % GROUP_SIZE), np.float32)], axis=1)
-    groups = padded.reshape(rows, -1, GROUP_SIZE)
+    groups = padded.reshape(rows, padded.shape[1] // GROUP_SIZE, GROUP_SIZE)  # (rows, groups, 32), also of no rows
     largest = np.abs(groups).max(axis=-1)
     is_zero = largest < np.float32(2.0**-100)
     divisor = np.where(is_zero, np.float32(1), largest)

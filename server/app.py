@@ -20,7 +20,7 @@ from sanic import Sanic
 from reference.errors import VerbatimError
 from server.engine_client import EngineClient
 from server.engine_process import die_with_parent
-from server.engines import backend_module
+from server.engines import check_backend
 from server.errors import OpenAIErrorHandler
 from server.options import SOCKET, Options
 from server.routes.chat import chat_routes
@@ -28,7 +28,13 @@ from server.routes.completions import completion_routes
 from server.routes.health import health_routes
 from server.routes.models import model_routes
 from server.served import load_served_model
-from server.supervise import EngineSupervisor, patch_manager, watch_workers
+from server.supervise import (
+    EngineSupervisor,
+    end_helpers_of_a_dead_parent,
+    note_helpers,
+    patch_manager,
+    watch_workers,
+)
 
 SETTINGS = {
     "AUTO_EXTEND": False,
@@ -51,7 +57,7 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     app.main_process_ready(start_beside_workers)
     app.main_process_stop(stop_engine)
     app.before_server_start(connect)
-    app.before_server_stop(ignore_further_signals)
+    app.before_server_stop(begin_stopping)
     app.after_server_stop(disconnect)
     return app
 
@@ -69,7 +75,7 @@ def check_start() -> None:
     """End with one line, before anything has started, if the options cannot be served here."""
     try:
         options = Options.from_environment()
-        backend_module(options.backend)
+        check_backend(options)
         load_served_model(options)
     except (VerbatimError, ValueError) as error:
         sys.exit(f"verbatim: {error}")
@@ -89,6 +95,7 @@ def start_engine(app: Sanic) -> None:
 
 async def start_beside_workers(app: Sanic) -> None:
     """In the main process: the engine, and the watch over the workers."""
+    note_helpers()
     start_engine(app)
     watch_workers(app.manager)
 
@@ -112,11 +119,13 @@ async def connect(app: Sanic) -> None:
     else:
         start_engine(app)  # --single-process: there is no main process beside this one
     app.ctx.engine = EngineClient(os.environ[SOCKET])
+    app.ctx.is_stopping = False
     app.ctx.reader = asyncio.create_task(app.ctx.engine.run())  # Sanic cancels its own tasks before answers end
 
 
-async def ignore_further_signals(app: Sanic) -> None:
+async def begin_stopping(app: Sanic) -> None:
     """A second Ctrl-C, or the main process's impatience, must not cut the answers that still run."""
+    app.ctx.is_stopping = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -125,4 +134,7 @@ async def disconnect(app: Sanic) -> None:
     """Hang up, which lets the engine end; with `--single-process`, see to that as well."""
     app.ctx.reader.cancel()
     await asyncio.gather(app.ctx.reader, return_exceptions=True)
-    await stop_engine(app)
+    if hasattr(app, "multiplexer"):
+        end_helpers_of_a_dead_parent()
+    else:
+        await stop_engine(app)

@@ -22,10 +22,12 @@ from sanic.worker.manager import WorkerManager
 
 from server.engine_process import CANNOT_START
 
+HELPERS = "VERBATIM_HELPERS"
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
 WATCH_SECONDS = 0.5
+TERMINATION_SECONDS = 1.5
 WORKER_RESTARTS = 5
 
 
@@ -88,6 +90,16 @@ def _watch_workers(manager: WorkerManager) -> None:
                 return
             manager.monitor_publisher.send(f"{process.name}:")  # the restart itself runs in the monitor's loop
             time.sleep(3)
+    _repeat_termination(manager)
+
+
+def _repeat_termination(manager: WorkerManager) -> None:
+    """A worker that is just starting ignores the signal; one that is already stopping ignores the others."""
+    while living := [process for process in manager.processes if process.is_alive()]:
+        time.sleep(TERMINATION_SECONDS)
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
 
 
 def _has_died(process) -> bool:
@@ -117,6 +129,15 @@ def patch_manager() -> None:
         WorkerManager.kill = kill_own_processes
 
 
-def other_children() -> list[int]:
-    """Process ids of Sanic's own helper processes, which would outlive a killed main process."""
-    return [child.pid for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]
+def note_helpers() -> None:
+    """In the main process, before workers start: note Sanic's helper processes, which nothing else would end."""
+    pids = [str(child.pid) for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]
+    os.environ[HELPERS] = " ".join(pids)
+
+
+def end_helpers_of_a_dead_parent() -> None:
+    """In a worker that stops: if the main process is gone, its helpers must go as well."""
+    if os.getppid() != multiprocessing.parent_process().pid:
+        for pid in os.environ[HELPERS].split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)

@@ -42,11 +42,17 @@ class CompletionLogprobs:
             new["token_logprobs"].append(finite(entry.chosen.logprob))
             candidates = (*entry.top, entry.chosen)
             new["top_logprobs"].append({completion_token(item.token): finite(item.logprob) for item in candidates})
-            new["text_offset"].append(self._num_characters)
+            new["text_offset"].append(self._offset(entry.chosen.token))
             self._num_characters += len(self._decoder.decode(entry.chosen.token))
         for name, values in new.items():
             self.arrays[name] += values
         return new
+
+    def _offset(self, token: bytes) -> int:
+        """A token that goes on with a character has that one's place; a broken character before it takes up one."""
+        has_part, _ = self._decoder.getstate()
+        goes_on = token[:1] != b"" and token[0] & 0xC0 == 0x80  # RFC 3629: 10xxxxxx continues
+        return self._num_characters + bool(has_part and not goes_on)
 
 
 def completion_token(token: bytes) -> str:

@@ -30,9 +30,12 @@ async def respond(
         async with aclosing(_outputs(request.app.ctx.engine, answer)) as outputs:
             async for output in outputs:
                 answer.take(output)
+        return json(answer.whole())
     except ContextLengthError as error:
         raise ContextLengthError(str(error), field=prompt_field) from None
-    return json(answer.whole())
+    finally:
+        if request.app.ctx.is_stopping:
+            request.stream.keep_alive = False  # an idle connection would hold up the end of the server
 
 
 def _check_content_type(request: Request) -> None:

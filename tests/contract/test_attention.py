@@ -1,0 +1,58 @@
+"""Attention: softmax over what is visible, and bits that depend on absolute positions alone (N8)."""
+
+import numpy as np
+import pytest
+
+
+def draw(tokens, heads, kv_heads, head_dim, keys, seed=0):
+    random = np.random.default_rng(seed)
+    shapes = (tokens, heads, head_dim), (keys, kv_heads, head_dim), (keys, kv_heads, head_dim)
+    return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def softmax_attention(queries, keys, values, positions):
+    """The textbook's, in float64."""
+    shared_by = queries.shape[1] // keys.shape[1]
+    keys, values = (np.repeat(x.astype(np.float64), shared_by, axis=1) for x in (keys, values))
+    scores = np.einsum("thd,khd->thk", queries.astype(np.float64), keys) / np.sqrt(queries.shape[2])
+    scores[np.arange(len(keys)) > positions[:, None, None] + np.zeros_like(scores)] = -np.inf
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("thk,khd->thd", weights / weights.sum(axis=-1, keepdims=True), values)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8, 1), (5, 4, 2, 16, 70), (3, 6, 1, 10, 129), (2, 3, 3, 40, 64)])
+def test_it_is_causal_softmax_attention(part, shape):
+    queries, keys, values = draw(*shape)
+    positions = np.arange(len(keys) - len(queries), len(keys))
+    found = part("attention").attention(queries, keys, values, positions)
+    np.testing.assert_allclose(found, softmax_attention(queries, keys, values, positions), atol=2e-6)
+
+
+def test_a_token_does_not_depend_on_its_chunk(part):
+    attention = part("attention").attention
+    queries, keys, values = draw(150, 4, 2, 24, 150)
+    whole = attention(queries, keys, values, np.arange(150))
+    for size in (1, 7, 64):
+        for start in range(0, 150, size):
+            stop = min(start + size, 150)
+            piece = attention(queries[start:stop], keys[:stop], values[:stop], np.arange(start, stop))
+            np.testing.assert_array_equal(piece.view(np.uint32), whole[start:stop].view(np.uint32))
+
+
+def test_the_future_is_out_of_sight(part):
+    attention = part("attention").attention
+    queries, keys, values = draw(3, 2, 1, 16, 100)
+    before = attention(queries, keys, values, np.array([10, 63, 64]))
+    keys[65:], values[65:] = 100, 100
+    keys[11], values[11] = 1, 1
+    after = attention(queries, keys, values, np.array([10, 63, 64]))
+    np.testing.assert_array_equal(before[0], after[0])
+    assert (before[1] != after[1]).any()
+
+
+def test_large_scores_do_not_overflow(part):
+    queries, keys, values = draw(2, 1, 1, 16, 200)
+    found = part("attention").attention(queries * 300, keys, values, np.array([150, 199]))
+    assert np.isfinite(found).all()
+    exact = softmax_attention(queries * np.float32(300), keys, values, np.array([150, 199]))
+    np.testing.assert_allclose(found, exact, atol=1e-3)

@@ -1,0 +1,125 @@
+"""The arithmetic: sums in their stated order, exact narrow weights, exponentials within their bounds (N2 to N7)."""
+
+import numpy as np
+import pytest
+
+from reference.quantization import quantize_w8a8
+
+F = np.float32
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(F)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(np.asarray(a).view(np.uint32), np.asarray(b).view(np.uint32))
+
+
+def ulps(value, exact):
+    """How many units in the last place of float32 a value is off."""
+    return np.abs((value.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(F)).astype(np.float64))
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 96, 100, 1000])
+def test_lane_sum_adds_lanes_in_order_then_folds_them(part, length):
+    x = normal(length, length)
+    lanes = [F(0)] * 32
+    for i, value in enumerate(x):
+        lanes[i % 32] = F(lanes[i % 32] + value)
+    for half in (16, 8, 4, 2, 1):
+        lanes = [F(lanes[j] + lanes[j + half]) for j in range(half)]
+    same(part("numerics").lane_sum(x[None]), np.array([lanes[0]]))
+
+
+def test_linear_sums_blocks_of_256_and_rounds_every_product(part):
+    x, weight = normal(1, 2, 600), normal(2, 3, 600)
+    expected = np.zeros((2, 3), F)
+    for m in range(2):
+        for n in range(3):
+            for start in (0, 256, 512):
+                block = F(0)
+                for k in range(start, min(start + 256, 600)):
+                    block = F(block + F(x[m, k] * weight[n, k]))
+                expected[m, n] += block
+    same(part("numerics").linear(x, weight), expected)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(part):
+    x, weight = normal(1, 13, 300), normal(2, 40, 300)
+    numerics, tensor = part("numerics"), quantize_w8a8("w", weight)
+    whole, whole_quantized = numerics.linear(x, weight), numerics.linear_quantized(x, tensor)
+    for row in range(13):
+        same(numerics.linear(x[row : row + 1], weight)[0], whole[row])
+        same(numerics.linear_quantized(x[row : row + 1], tensor)[0], whole_quantized[row])
+
+
+def test_activations_round_to_the_nearest_127th_of_the_largest(part):
+    x = np.zeros((1, 70), F)
+    x[0, :4] = 12.7, -6.4, 0.05, 0.15
+    x[0, 32] = 2.0**-101
+    x[0, 69] = -3
+    integers, scales = part("numerics").quantize_activations(x)
+    assert integers.shape == (1, 3, 32)
+    assert integers.dtype == np.int8
+    assert integers[0, 0, :4].tolist() == [127, -64, 0, 2], "halves go to the even number, to float32's precision"
+    same(scales[0], np.array([F(12.7) / F(127), 0, F(3) / F(127)], F))
+    assert not integers[0, 1].any(), "a group below 2^-100 is zero"
+    assert integers[0, 2].tolist() == [0] * 5 + [-127] + [0] * 26
+
+
+def test_quantized_linear_scales_exact_integer_dots(part):
+    x, weight = normal(1, 2, 330), normal(2, 5, 330)
+    numerics, tensor = part("numerics"), quantize_w8a8("w", weight)
+    integers, scales = numerics.quantize_activations(x)
+    expected = np.zeros((2, 5), F)
+    for start in (0, 8):
+        block = np.zeros((2, 5), F)
+        for g in range(start, min(start + 8, 11)):
+            dots = integers[:, g].astype(np.int64) @ tensor.integers[:, g].astype(np.int64).T
+            block += dots.astype(F) * (scales[:, g, None] * tensor.scales[None, :, g].astype(F))
+        expected += block
+    same(numerics.linear_quantized(x, tensor), expected)
+
+
+def test_rms_norm_is_left_to_right(part):
+    numerics, x, weight = part("numerics"), normal(1, 3, 50), normal(2, 50)
+    for row, normed in zip(x, numerics.rms_norm(x, weight, 1e-5), strict=True):
+        mean = numerics.lane_sum((row * row)[None])[0] / F(50)
+        same(normed, row * (F(1) / np.sqrt(mean + F(1e-5))) * weight)
+
+
+def test_rotation_turns_halves_of_each_head(part):
+    x, cosines, sines = normal(1, 4, 3, 6), normal(2, 4, 3), normal(3, 4, 3)
+    turned = part("numerics").rotate(x, cosines, sines)
+    a, b, c, s = x[..., :3], x[..., 3:], cosines[:, None], sines[:, None]
+    same(turned, np.concatenate([a * c - b * s, b * c + a * s], axis=-1))
+
+
+def test_exp2_is_within_two_units_and_exact_on_whole_numbers(part):
+    exp2 = part("numerics").exp2
+    x = np.linspace(-126, 127, 200_001).astype(F)
+    assert ulps(exp2(x), np.exp2(x.astype(np.float64))).max() <= 2
+    whole = np.arange(-126, 128).astype(F)
+    same(exp2(whole), np.exp2(whole.astype(np.float64)).astype(F))
+
+
+def test_exp2_ends(part):
+    x = np.array([-126.00001, -1e30, -np.inf, 127.5, 1e30, -0.0], F)
+    same(part("numerics").exp2(x), np.array([0, 0, 0, 2.0**127, 2.0**127, 1], F))
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(part("numerics").exp2(np.array([0, np.nan], F))).tolist() == [False, True]
+
+
+def test_log2_is_within_three_units(part):
+    x = np.exp2(np.random.default_rng(0).uniform(-126, 127.9, 100_000)).astype(F)
+    exact = np.log2(x.astype(np.float64))
+    assert ulps(part("numerics").log2(x), exact)[np.abs(exact) > 1e-3].max() <= 3
+    powers = np.exp2(np.arange(-126, 128)).astype(F)
+    same(part("numerics").log2(powers), np.arange(-126, 128).astype(F))
+
+
+def test_silu_is_close_to_its_formula(part):
+    x = np.linspace(-80, 80, 10_001).astype(F)
+    exact = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(part("numerics").silu(x), exact, rtol=1e-5, atol=1e-30)

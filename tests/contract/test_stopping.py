@@ -1,0 +1,114 @@
+"""When an answer ends, and what of it may be shown: the rules of docs/semantics.md, "Stopping", in their order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference.request import FinishReason, StoppingParams
+
+
+def stopper(part, *, eos_ids=(), num_prompt=1, context_size=1000, **stopping):
+    params = StoppingParams(**stopping)
+    return part("stopping").Stopper(params, eos_ids=eos_ids, num_prompt=num_prompt, context_size=context_size)
+
+
+def push(one, *pieces):
+    return [one.push(100, piece) for piece in pieces]
+
+
+def shown(decisions):
+    return [decision.released for decision in decisions]
+
+
+def test_text_without_a_stop_string_is_shown_at_once(part):
+    one = stopper(part, strings=("###",))
+    assert shown(push(one, b"hello ", b"# ", b"w")) == [b"hello ", b"# ", b"w"]
+    assert one.held == b""
+
+
+def test_just_the_tail_that_could_become_a_stop_string_is_held(part):
+    one = stopper(part, strings=("abcd", "cdx"))
+    assert shown(push(one, b"zab", b"c")) == [b"z", b""]
+    assert one.held == b"abc"
+
+
+def test_held_bytes_are_released_when_the_match_fails(part):
+    one = stopper(part, strings=("aab",))
+    assert shown(push(one, b"a", b"a", b"a", b"c")) == [b"", b"", b"a", b"aac"]
+
+
+def test_the_text_is_cut_before_the_match_and_keeps_what_stood_before_it(part):
+    one = stopper(part, strings=("STOP",))
+    *before, last = push(one, b"on", b"e S", b"TOP and more")
+    assert b"".join(shown([*before, last])) == b"one "
+    assert (last.finish_reason, last.stop_reason) == (FinishReason.STOP, "STOP")
+
+
+def test_the_match_that_ends_first_wins_and_of_those_the_one_that_starts_first(part):
+    assert push(stopper(part, strings=("bcd", "bc")), b"abcd")[0].stop_reason == "bc"
+    assert push(stopper(part, strings=("c", "abc")), b"xabc")[0].stop_reason == "abc"
+
+
+def test_the_stop_string_can_be_included(part):
+    decision = push(stopper(part, strings=("c",), include_stop_string=True), b"abcd")[0]
+    assert decision.released == b"abc"
+
+
+def test_a_stop_id_ends_before_its_text_and_releases_what_was_held(part):
+    one = stopper(part, eos_ids=(2,), token_ids=(7,), strings=("xyz",))
+    assert one.push(5, b"ax").released == b"a"
+    decision = one.push(7, b"yz")
+    assert (decision.released, decision.finish_reason, decision.stop_reason) == (b"x", FinishReason.STOP, 7)
+    assert stopper(part, eos_ids=(2,)).push(2, b"").stop_reason == 2
+
+
+def test_end_of_sequence_can_be_ignored_but_stop_ids_cannot(part):
+    one = stopper(part, eos_ids=(2,), token_ids=(7,), ignore_eos=True)
+    assert one.push(2, b"a").finish_reason is None
+    assert one.push(7, b"a").finish_reason is FinishReason.STOP
+
+
+def test_length_by_max_tokens_and_by_the_context(part):
+    by_count = push(stopper(part, max_tokens=2, strings=("bc",)), b"a", b"b")
+    assert [decision.finish_reason for decision in by_count] == [None, FinishReason.LENGTH]
+    assert shown(by_count) == [b"a", b"b"], "nothing stays held"
+    by_context = push(stopper(part, num_prompt=8, context_size=10), b"a", b"b")
+    assert by_context[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_a_stop_string_in_the_last_token_is_a_stop(part):
+    assert push(stopper(part, max_tokens=1, strings=("b",)), b"ab")[0].finish_reason is FinishReason.STOP
+
+
+def test_min_tokens_excludes_ends_and_looks_past_stop_strings(part):
+    one = stopper(part, eos_ids=(2,), token_ids=(7, 3), min_tokens=2, strings=("ab",))
+    assert one.excluded_ids() == (2, 3, 7)
+    assert push(one, b"ab")[0].finish_reason is None
+    assert one.excluded_ids() == (2, 3, 7)
+    push(one, b"x")
+    assert one.excluded_ids() == ()
+
+
+@given(
+    text=st.text("ab", max_size=30).map(str.encode),
+    strings=st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
+    sizes=st.lists(st.integers(1, 4), min_size=30, max_size=30),
+)
+def test_the_end_is_that_of_the_whole_text_however_it_is_cut_into_tokens(part, text, strings, sizes):
+    ends = [(text.find(s.encode()) + len(s), text.find(s.encode())) for s in strings if s.encode() in text]
+    expected = text[: min(ends)[1]] if ends else text
+    one, released, held = stopper(part, strings=tuple(strings)), b"", b""
+    start = 0
+    for size in sizes:
+        decision = one.push(100, text[start : start + size])
+        released += decision.released
+        start += size
+        if decision.finish_reason is not None:
+            assert released == expected
+            return
+        held = one.held
+        seen = text[:start]
+        assert released + held == seen
+        begins = [n for s in strings for n in range(1, len(s)) if seen.endswith(s.encode()[:n])]
+        assert len(held) == max(begins, default=0), "as much as could become a stop string, not a byte more"
+    assert not ends
+    assert released + held == expected

@@ -1,0 +1,153 @@
+"""Live servers for tests: started by the very command that users type, on a free port, in a session of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from reference.errors import BackendError
+from server.engines import check_backend
+from server.options import Options
+
+COMMAND = str(Path(sys.executable).with_name("sanic"))
+READY_SECONDS = 120
+STOP_SECONDS = 90
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def wait_until(condition, seconds: float = READY_SECONDS, message: str = "it did not happen in time"):
+    """Poll until `condition()` is truthy, and return that."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, message
+        time.sleep(0.05)
+    return value
+
+
+class Server:
+    """One running server. `log` is what it has printed so far."""
+
+    def __init__(self, backend: str, log_path: Path, *arguments: str, command=(COMMAND, "server.app")):
+        self.backend, self.log_path = backend, log_path
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
+        self.process = subprocess.Popen(
+            [*command, "--backend", backend, "--port", str(port), *arguments],
+            stdout=log_path.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # whatever goes wrong stays in its own process group
+            env=environment,
+            cwd=log_path.parent,
+        )
+        self.http = httpx.Client(base_url=self.url, timeout=120)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log
+        try:
+            return self.http.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_ready(self) -> "Server":
+        wait_until(self.is_ready, message=self.log)
+        return self
+
+    def health(self) -> dict:
+        return self.http.get("/health").raise_for_status().json()["engine"]
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=self.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+    def chat(self, **body) -> httpx.Response:
+        return self.http.post("/v1/chat/completions", json=chat_body(**body))
+
+    def complete(self, **body) -> httpx.Response:
+        return self.http.post("/v1/completions", json={"model": "verbatim-demo", "prompt": "Hello"} | body)
+
+    def engine_pid(self) -> int | None:
+        """The engine's process: the child of the main process that runs its module."""
+        for pid in children(self.process.pid):
+            if "server.engine_process" in command_line(pid):
+                return pid
+        return None
+
+    def worker_pid(self) -> int:
+        """The one HTTP worker, which names itself in the log."""
+        ready = [line for line in self.log.splitlines() if "Worker ready" in line]
+        return int(ready[-1].rpartition("[")[2].rstrip("]"))
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+    def close(self):
+        self.http.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def chat_body(content: str = "Hello", **fields) -> dict:
+    """A short greedy request that always runs to its length; fields of None are left out."""
+    body = {"model": "verbatim-demo", "messages": [{"role": "user", "content": content}]}
+    body |= {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
+    return {name: value for name, value in (body | fields).items() if value is not None}
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of its children, whichever of its threads started them."""
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_built(backend: str) -> str | None:
+    """None if a backend can run here, else the reason why not."""
+    options = Options(backend=backend, model=Path(), device="cpu", quantization=None)
+    try:
+        check_backend(options)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def running(backend: str, directory: Path, *arguments: str, **options):
+    if reason := is_built(backend):
+        pytest.skip(reason)
+    server = Server(backend, directory / f"{backend}.log", *arguments, **options)
+    try:
+        yield server
+    finally:
+        server.close()

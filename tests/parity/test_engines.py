@@ -1,0 +1,156 @@
+"""Whole engines say the same: tokens, texts, log-probabilities to the bit, at every level, however the work is cut up.
+
+Hypothesis draws small models of every kind (grouped heads, biases, tied or own head, stretched rotary positions, each
+stored dtype, float or w8a8). The reference answers once, alone; the fast path answers alone, among strangers, and with
+its prompt in chunks.
+"""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import SMALL, random_tensors, stored_bits, write_model
+
+import reference.backend
+from reference.checkpoint import open_checkpoint
+from reference.config import load_config
+from reference.engine import Engine, EngineLimits
+from reference.request import Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk
+from reference.tokenizer import Tokenizer
+from reference.weights import Tensor, Weights
+
+dispatch = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
+import fastpath.backend  # noqa: E402
+
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+MODELS = st.fixed_dictionaries({
+    "hidden_size": st.sampled_from([8, 40, 48, 100, 300]),
+    "intermediate_size": st.sampled_from([17, 64, 172, 290]),
+    "num_hidden_layers": st.integers(1, 2),
+    "heads": st.sampled_from([(1, 1), (4, 2), (6, 1), (3, 3), (5, 1)]),
+    "head_dim": st.sampled_from([2, 8, 10, 16, 36]),
+    "vocab_size": st.sampled_from([50, 96, 131]),
+    "tie_word_embeddings": st.booleans(),
+    "attention_bias": st.booleans(),
+    "mlp_bias": st.booleans(),
+    "rope_scaling": st.sampled_from([None, LLAMA3]),
+    "dtype": st.sampled_from(["F32", "F16", "BF16"]),
+    "quantization": st.sampled_from([None, "w8a8"]),
+    "seed": st.integers(0, 2**32 - 1),
+})  # fmt: skip
+CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
+    {},
+    {"token_budget": 64},
+    {"token_budget": 7, "max_num_sequences": 7},
+    {"token_budget": 1, "max_num_sequences": 1},
+)
+
+
+class Letters(Tokenizer):
+    """A vocabulary of single letters: these models speak no language."""
+
+    vocab_size = 256
+    control_ids: dict[str, int] = {}  # noqa: RUF012
+
+    def encode(self, text, *, is_first=True):
+        return list(text.encode())
+
+    def token_bytes(self, token_id):
+        return bytes([97 + token_id % 26])
+
+
+def build(drawn, directory):
+    """The configuration and checkpoint of a drawn model, through a config.json as models come with."""
+    drawn = dict(drawn)
+    heads, kv_heads = drawn.pop("heads")
+    dtype, seed, _ = (drawn.pop(name) for name in ("dtype", "seed", "quantization"))
+    raw = SMALL | drawn | {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "eos_token_id": None}
+    (directory / "config.json").write_text(json.dumps(raw))
+    tensors = random_tensors(raw, seed=seed, scale=0.4)
+    weights = Weights({name: Tensor(name, dtype, stored_bits(values, dtype)) for name, values in tensors.items()})
+    config = load_config(directory)
+    return config, open_checkpoint(config, weights)
+
+
+def requests(drawn):
+    """Sixteen strangers; the ones compared are the first four, two greedy and two sampled."""
+    random = np.random.default_rng(drawn["seed"])
+    everyone = []
+    for i in range(16):
+        prompt = tuple(random.integers(0, drawn["vocab_size"], int(random.integers(1, 80 if i < 4 else 20))).tolist())
+        sampling = SamplingParams(temperature=i % 2, seed=i, logprobs=3, top_p=0.95, repetition_penalty=1.1)
+        stopping = StoppingParams(max_tokens=5 if i < 4 else 8)
+        everyone.append(Request(request_id=str(i), prompt_ids=prompt, sampling=sampling, stopping=stopping))
+    return everyone
+
+
+def answers(parts, config, model, wanted, **limits):
+    """What an engine says to some requests: everything in its outputs, joined."""
+    engine = Engine(parts, config, model, Letters(), limits=EngineLimits(**limits))
+    for request in wanted:
+        engine.add(request)
+    said = {request.request_id: ([], [], []) for request in wanted}
+    while engine.has_work():
+        for output in engine.step():
+            ids, texts, logprobs = said[output.request_id]
+            ids.extend(output.token_ids)
+            texts.append(output.text)
+            logprobs.extend(output.logprobs)
+        engine.check()
+    assert engine.stats()["used_pages"] == 0
+    return {name: (ids, "".join(texts), logprobs) for name, (ids, texts, logprobs) in said.items()}
+
+
+@settings(deadline=None, max_examples=60, print_blob=True)
+@given(drawn=MODELS)
+def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path_factory):
+    config, checkpoint = build(drawn, tmp_path_factory.mktemp("model"))
+    everyone = requests(drawn)
+    alone = everyone[:4]
+    law = reference.backend.PARTS
+    model = law.Model(config, checkpoint, quantization=drawn["quantization"])
+    expected = {}
+    for request in alone:
+        expected |= answers(law, config, model, [request])
+    fast = fastpath.backend.PARTS
+    model, chosen = fast.Model(config, checkpoint, quantization=drawn["quantization"]), dispatch.level()
+    try:
+        for level in dispatch.available():
+            dispatch.use(level)
+            for limits in CUTS:
+                assert answers(fast, config, model, alone, **limits) == expected, (level, limits)
+            among = answers(fast, config, model, everyone, max_num_sequences=16)
+            assert {name: among[name] for name in expected} == expected, (level, "among strangers")
+    finally:
+        dispatch.use(chosen)
+
+
+@cache
+def law_logits(directory, quantization, ids):
+    return logits(reference.backend, directory, quantization, ids)
+
+
+def logits(backend, directory, quantization, ids):
+    model = backend.load_model(directory, quantization=quantization)
+    pages = backend.PARTS.PagedCache(model.config, 16)
+    chunk = Chunk(token_ids=ids, start=0, pages=tuple(range(16)), num_logits=len(ids))
+    return np.array(model.forward([chunk], pages))
+
+
+@pytest.mark.parametrize("quantization", [None, "w8a8"])
+def test_logits_of_a_wider_model(level, quantization, tmp_path_factory):
+    """More inputs than a block of 256, more keys than a block of 64, and every logit compared."""
+    shape = {"hidden_size": 600, "intermediate_size": 1100, "num_attention_heads": 10, "head_dim": 64}
+    directory = tmp_path_factory.getbasetemp() / "wider"
+    if not directory.exists():
+        write_model(directory, dtype="BF16", scale=0.05, vocab_size=300, **shape)
+    ids = tuple(int(i) for i in np.random.default_rng(2).integers(0, 300, 150))
+    found = logits(fastpath.backend, directory, quantization, ids)
+    np.testing.assert_array_equal(found.view(np.uint32), law_logits(directory, quantization, ids).view(np.uint32))

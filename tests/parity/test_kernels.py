@@ -1,0 +1,205 @@
+"""Every fast function is its reference function, bit for bit, at every level, in memory full of rubbish."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity.poison import poisoned
+from small_models import stored_bits
+
+import reference.attention
+import reference.numerics
+import reference.rng
+import reference.sampling
+from reference.quantization import quantize_w8a8
+from reference.request import SamplingParams
+from reference.weights import Tensor
+
+fast_attention = pytest.importorskip("fastpath.attention", reason="the fast path is not built")
+from fastpath import numerics, rng, sampling  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("level")
+PARITY = settings(deadline=None, max_examples=60, print_blob=True)
+SEEDS = st.integers(0, 2**32 - 1)
+ROWS = st.integers(1, 11)
+SIZES = st.one_of(st.integers(1, 80), st.integers(200, 600))
+SPREADS = st.sampled_from([0, 1, 8, 30])
+SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
+
+
+def numbers(seed, *shape, spread=1):
+    """Normal numbers over 2^±spread, with zeros of both signs and subnormals among them."""
+    random = np.random.default_rng([seed, *shape])
+    values = random.standard_normal(shape) * np.exp2(random.integers(-spread, spread + 1, shape).astype(float))
+    is_special = random.random(shape) < 0.05
+    return np.where(is_special, random.choice(SPECIAL, shape), values.astype(np.float32))
+
+
+def same(found, expected):
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    bits = {4: np.uint32, 8: np.uint64, 1: np.uint8}[found.dtype.itemsize]
+    np.testing.assert_array_equal(found.view(bits), expected.view(bits))
+
+
+def both(name, *arguments):
+    """Call the function of that name on both sides, the fast one in poisoned memory, and compare."""
+    expected = getattr(reference.numerics, name)(*arguments)
+    with poisoned():
+        found = getattr(numerics, name)(*arguments)
+    same(found, expected)
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SPREADS)
+def test_lane_sum(seed, rows, length, spread):
+    both("lane_sum", numbers(seed, rows, length, spread=spread))
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SIZES, SPREADS)
+def test_linear(seed, rows, inputs, outputs, spread):
+    both("linear", numbers(seed, rows, inputs, spread=spread), numbers(seed, outputs, inputs, spread=spread))
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SIZES, st.sampled_from(["F32", "F16", "BF16"]))
+def test_linear_with_weights_as_stored(seed, rows, inputs, outputs, dtype):
+    x, weight = numbers(seed, rows, inputs), numbers(seed + 1, outputs, inputs, spread=8)
+    tensor = Tensor("w", dtype, stored_bits(weight, dtype))
+    with poisoned():
+        found = numerics.linear_stored(x, tensor)
+    same(found, reference.numerics.linear(x, tensor.float32()))
+
+
+def test_every_finite_float16_is_widened_exactly():
+    bits = np.arange(2**16, dtype=np.uint16)
+    halves = bits.view(np.float16)
+    halves = halves[np.isfinite(halves) & (bits != 0x8000)][:, None]  # +0 + -0 * 1 is +0
+    found = numerics.linear_stored(np.ones((1, 1), np.float32), Tensor("w", "F16", halves))
+    same(found[0], halves[:, 0].astype(np.float32))
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SPREADS)
+def test_quantize_activations(seed, rows, inputs, spread):
+    x = numbers(seed, rows, inputs, spread=spread)
+    with poisoned():
+        integers, scales = numerics.quantize_activations(x)
+    expected_integers, expected_scales = reference.numerics.quantize_activations(x)
+    same(integers, expected_integers)
+    same(scales, expected_scales)
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SIZES, SPREADS)
+def test_linear_quantized(seed, rows, inputs, outputs, spread):
+    weight = quantize_w8a8("w", numbers(seed, outputs, inputs, spread=min(spread, 8)))
+    both("linear_quantized", numbers(seed + 1, rows, inputs, spread=spread), weight)
+
+
+def test_linear_quantized_at_the_largest_integers():
+    signs = np.sign(numbers(3, 40, 320)) + (numbers(3, 40, 320) == 0)
+    both("linear_quantized", signs[:5].astype(np.float32), quantize_w8a8("w", signs.astype(np.float32)))
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SPREADS, st.sampled_from([0.0, 1e-6, 1e-5]))
+def test_rms_norm(seed, rows, length, spread, epsilon):
+    both("rms_norm", 1 + numbers(seed, rows, length, spread=spread), numbers(seed + 1, length), epsilon)
+
+
+@PARITY
+@given(SEEDS, ROWS, st.integers(1, 9), st.integers(1, 70))
+def test_rotate(seed, tokens, heads, half):
+    both("rotate", numbers(seed, tokens, heads, 2 * half), numbers(seed, tokens, half), numbers(seed + 1, tokens, half))
+
+
+@PARITY
+@given(SEEDS, SIZES, SPREADS)
+def test_exponentials(seed, length, spread):
+    x = numbers(seed, length, spread=spread)
+    both("exp2", x)
+    both("silu", x)
+    both("log2", np.maximum(np.abs(x), np.float32(1e-37)))
+
+
+def test_exponentials_on_a_sweep_of_all_floats():
+    x = np.arange(0, 2**32, 40_009, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = x[np.isfinite(x)]
+    with np.errstate(over="ignore"):
+        both("exp2", x)
+        both("silu", x)
+    both("log2", x[x >= np.finfo(np.float32).tiny])
+
+
+@PARITY
+@given(
+    SEEDS, st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.sampled_from([2, 8, 10, 16, 24, 64, 80, 128]),
+    st.integers(1, 200), SPREADS,
+)  # fmt: skip
+def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread):
+    keys, values = (numbers(seed + i, num_keys, kv_heads, head_dim, spread=min(spread, 8)) for i in range(2))
+    queries = numbers(seed + 2, tokens, kv_heads * shared_by, head_dim, spread=min(spread, 8))
+    positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
+    positions = np.sort(positions) if seed % 2 else positions
+    with poisoned():
+        found = fast_attention.attention(queries, keys, values, positions)
+    same(found, reference.attention.attention(queries, keys, values, positions))
+
+
+@PARITY
+@given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 127))
+def test_random_bits(seed, position, choice):
+    assert rng.random_bits(seed, position, choice) == reference.rng.random_bits(seed, position, choice)
+
+
+def logits_with_ties(seed, length, spread):
+    values = numbers(seed, length, spread=min(spread, 4)) * 3
+    return np.round(values, 1).astype(np.float32) if seed % 2 else values
+
+
+def choose_params(seed):
+    """Sampling parameters of every kind, each often at its neutral value."""
+    random = np.random.default_rng(seed)
+
+    def maybe(value, neutral):
+        return value if random.random() < 0.5 else neutral
+
+    return SamplingParams(
+        temperature=maybe(float(random.choice([0, 1e-30, 0.3, 2])), 1.0), top_p=maybe(random.random() ** 2, 1.0),
+        top_k=maybe(int(random.integers(1, 50)), None), min_p=maybe(random.random() ** 3, 0.0),
+        repetition_penalty=maybe(random.random() + 0.5, 1.0), frequency_penalty=maybe(random.random(), 0.0),
+        presence_penalty=maybe(-random.random(), 0.0), logit_bias=maybe({0: 3.5}, {}), seed=seed,
+        logprobs=maybe(int(random.integers(0, 21)), None),
+    )  # fmt: skip
+
+
+@settings(PARITY, max_examples=200)
+@given(SEEDS, st.one_of(st.integers(4, 40), st.integers(500, 3000)), SPREADS)
+def test_sampling(seed, length, spread):
+    random, params = np.random.default_rng(seed), choose_params(seed)
+    logits = logits_with_ties(seed, length, spread)
+    excluded = tuple(random.choice(length, random.integers(0, 3), replace=False).tolist())
+    prompt_ids, output_ids = tuple(random.integers(0, length, 9).tolist()), random.integers(0, length, 7).tolist()
+    context = {"prompt_ids": prompt_ids, "output_ids": output_ids}
+    found = sampling.sample(logits, params, position=3, choice=1, excluded=excluded, **context)
+    expected = reference.sampling.sample(logits, params, position=3, choice=1, excluded=excluded, **context)
+    assert (found.token_id, found.logprob, found.top) == (expected.token_id, expected.logprob, expected.top)
+    adjusted = reference.sampling.adjust(logits, params, **context)
+    same(sampling.adjust(logits, params, **context), adjusted)
+    for rule in ("mask", "temperature", "top_k", "top_p", "min_p"):
+        expected = reference.sampling.weigh(adjusted, params, excluded, last_rule=rule)
+        with poisoned():
+            found = sampling.weigh(adjusted, params, excluded, last_rule=rule)
+        same(found, expected)
+    same(sampling.log_softmax(logits), reference.sampling.log_softmax(logits))
+
+
+@PARITY
+@given(SEEDS, st.integers(1, 60), st.integers(0, 40), st.integers(0, 2**32), st.integers(0, 2**64 - 1))
+def test_rules_on_any_weights(seed, length, bits, fraction, random_bits):
+    weights = np.random.default_rng(seed).integers(0, 2**bits + 1, length).astype(np.uint64)
+    for name, bound in (("keep_top_k", 1 + seed % 70), ("keep_top_p", fraction), ("keep_min_p", fraction)):
+        same(getattr(sampling, name)(weights, bound), getattr(reference.sampling, name)(weights, bound))
+    assert sampling.draw(weights, random_bits) == reference.sampling.draw(weights, random_bits)

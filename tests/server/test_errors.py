@@ -1,0 +1,227 @@
+"""Every bad request gets OpenAI's error object, the right status and the field at fault, streamed or not."""
+
+import pytest
+from live_server import chat_body
+
+USER = {"role": "user", "content": "Hello"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALLING = {"role": "assistant", "tool_calls": [CALL]}
+
+
+def message(**fields):
+    return {"messages": [fields]}
+
+
+BAD_CHAT = [  # fields, param, code
+    ({"messages": None}, "messages", "missing_required_parameter"),
+    ({"model": None}, "model", "missing_required_parameter"),
+    ({"model": ""}, "model", "missing_required_parameter"),
+    ({"model": 3}, "model", "invalid_type"),
+    ({"messages": []}, "messages", "empty_array"),
+    ({"messages": "Hello"}, "messages", "invalid_type"),
+    ({"messages": [3]}, "messages[0]", "invalid_type"),
+    (message(role="banana", content="x"), "messages[0].role", "invalid_value"),
+    (message(content="x"), "messages[0].role", "missing_required_parameter"),
+    (message(role="function", name="f", content="x"), "messages[0].role", "unsupported_parameter"),
+    (message(role="user"), "messages[0].content", "missing_required_parameter"),
+    (message(role="user", content=3), "messages[0].content", "invalid_type"),
+    (message(role="user", content=[]), "messages[0].content", "empty_array"),
+    (message(role="user", content=[{"type": "x"}]), "messages[0].content[0].type", "invalid_value"),
+    (message(role="user", content=[{"type": "text"}]), "messages[0].content[0].text", "missing_required_parameter"),
+    (message(role="user", content=[{"type": "image_url"}]), "messages[0].content[0].type", "unsupported_parameter"),
+    (message(role="user", content="x", foo=1), "messages[0].foo", "unknown_parameter"),
+    (message(role="assistant", content=None), "messages[0].content", "missing_required_parameter"),
+    (message(role="tool", content="x"), "messages[0].tool_call_id", "missing_required_parameter"),
+    (message(role="tool", content="x", tool_call_id="y"), "messages[0].role", "invalid_value"),
+    ({"messages": [USER, CALLING]}, "messages", None),
+    ({"messages": [USER, CALLING, USER]}, "messages", None),
+    ({"temperature": -0.1}, "temperature", "decimal_below_min_value"),
+    ({"temperature": 2.1}, "temperature", "decimal_above_max_value"),
+    ({"temperature": "0.5"}, "temperature", "invalid_type"),
+    ({"temperature": True}, "temperature", "invalid_type"),
+    ({"top_p": 1.5}, "top_p", "decimal_above_max_value"),
+    ({"presence_penalty": 2.5}, "presence_penalty", "decimal_above_max_value"),
+    ({"frequency_penalty": -2.5}, "frequency_penalty", "decimal_below_min_value"),
+    ({"n": 0}, "n", "integer_below_min_value"),
+    ({"n": 129}, "n", "integer_above_max_value"),
+    ({"n": 1.5}, "n", "invalid_type"),
+    ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+    ({"max_tokens": "9"}, "max_tokens", "invalid_type"),
+    ({"max_tokens": None, "max_completion_tokens": 0}, "max_completion_tokens", "integer_below_min_value"),
+    ({"max_completion_tokens": 9}, "max_tokens", "invalid_parameter_combination"),
+    ({"top_logprobs": 2}, "top_logprobs", None),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
+    ({"logprobs": 5}, "logprobs", "invalid_type"),
+    ({"stop": 5}, "stop", "invalid_type"),
+    ({"stop": [1]}, "stop[0]", "invalid_type"),
+    ({"stop": list("abcde")}, "stop", "array_above_max_length"),
+    ({"stop": ""}, "stop", "invalid_value"),
+    ({"logit_bias": {"5": 101}}, "logit_bias", "decimal_above_max_value"),
+    ({"logit_bias": {"5": "x"}}, "logit_bias.5", "invalid_type"),
+    ({"logit_bias": {"abc": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"999999": 1}}, "logit_bias", "invalid_value"),
+    ({"seed": 1.5}, "seed", "invalid_type"),
+    ({"stream": "yes"}, "stream", "invalid_type"),
+    ({"user": 3}, "user", "invalid_type"),
+    ({"metadata": {"a" * 65: "b"}}, "metadata", "property_name_above_max_length"),
+    ({"metadata": {"a": "b" * 513}}, "metadata.a", "string_above_max_length"),
+    ({"metadata": {str(i): "b" for i in range(17)}}, "metadata", "object_above_max_properties"),
+    ({"response_format": "text"}, "response_format", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
+    ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
+    ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
+    ({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
+    ({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
+    ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
+    ({"store": True}, "store", "unsupported_parameter"),
+    ({"tool_choice": "required"}, "tool_choice", None),
+    ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice", "unsupported_parameter"),
+    ({"tool_choice": "banana", "tools": [TOOL]}, "tool_choice", "invalid_value"),
+    ({"tool_choice": {}, "tools": [TOOL]}, "tool_choice.type", "missing_required_parameter"),
+    ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]}, "tool_choice", None),
+    ({"parallel_tool_calls": True}, "parallel_tool_calls", None),
+    ({"parallel_tool_calls": False, "tools": [TOOL]}, "parallel_tool_calls", "unsupported_parameter"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].function.name", "invalid_value"),
+    ({"tools": [TOOL] * 129}, "tools", "array_above_max_length"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+    ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "unsupported_parameter"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
+        "tools[0].function.strict",
+        "unsupported_parameter",
+    ),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "hiccup"}}}]},
+        "tools[0].function.parameters",
+        "invalid_value",
+    ),
+    ({"top_k": 0}, "top_k", "integer_below_min_value"),
+    ({"min_tokens": 9, "max_tokens": 8}, "min_tokens", "invalid_value"),
+    ({"stop_token_ids": [-1]}, "stop_token_ids[0]", "integer_below_min_value"),
+    ({"banana": 1}, "banana", "unknown_parameter"),
+    ({"messages": [{"role": "user", "content": "word " * 9000}]}, "messages", "context_length_exceeded"),
+]
+
+BAD_COMPLETIONS = [
+    ({"prompt": None}, "prompt", "missing_required_parameter"),
+    ({"prompt": ""}, "prompt", "empty_prompt"),
+    ({"prompt": []}, "prompt", "invalid_value"),
+    ({"prompt": [[]]}, "prompt[0]", "empty_prompt"),
+    ({"prompt": 5}, "prompt", "invalid_type"),
+    ({"prompt": [1, "a"]}, "prompt[1]", "invalid_type"),
+    ({"prompt": ["a", [1]], "max_tokens": "x"}, "max_tokens", "invalid_type"),
+    ({"prompt": [10**9]}, "prompt[0]", "integer_above_max_value"),
+    ({"prompt": [-1]}, "prompt[0]", "integer_below_min_value"),
+    ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+    ({"max_tokens": -1, "echo": True}, "max_tokens", "integer_below_min_value"),
+    ({"logprobs": 6}, "logprobs", "integer_above_max_value"),
+    ({"logprobs": True}, "logprobs", "invalid_type"),
+    ({"echo": True, "logprobs": 1}, "logprobs", "unsupported_parameter"),
+    ({"best_of": 2}, "best_of", "unsupported_parameter"),
+    ({"best_of": 1, "n": 2}, "best_of", None),
+    ({"suffix": "x"}, "suffix", "unsupported_parameter"),
+    ({"messages": []}, "messages", "unknown_parameter"),
+    ({"prompt": "word " * 9000}, "prompt", "context_length_exceeded"),
+]
+
+
+def check_error(response, status, param, code):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"] and error["type"] == "invalid_request_error"
+    assert (error["param"], error["code"]) == (param, code)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_CHAT)
+def test_bad_chat_requests(server, fields, param, code, stream):
+    body = chat_body(**fields) | ({"stream": stream} if "stream" not in fields else {})
+    check_error(server.http.post("/v1/chat/completions", json=body), 400, param, code)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_COMPLETIONS)
+def test_bad_completion_requests(server, fields, param, code, stream):
+    check_error(server.complete(stream=stream, **fields), 400, param, code)
+
+
+@pytest.mark.parametrize("stream_options", [{"include_usage": True}, {}])
+def test_stream_options_need_a_stream(server, stream_options):
+    check_error(server.chat(stream_options=stream_options), 400, "stream_options", None)
+
+
+def test_stream_options_are_strict(server):
+    bad = server.chat(stream=True, stream_options={"include_usage": "x"})
+    check_error(bad, 400, "stream_options.include_usage", "invalid_type")
+
+
+def test_unknown_model(server):
+    check_error(server.chat(model="other"), 404, None, "model_not_found")
+    check_error(server.http.get("/v1/models/some/other"), 404, None, "model_not_found")
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"[]",
+    b'"x"',
+    b"3",
+    b"null",
+    b'{"temperature": NaN}',
+    b'"\xff"',
+    b'{"a": "\\ud800"}',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_bodies_that_are_no_json_object(server, body):
+    response = server.http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_content_types(server):
+    def post(content_type):
+        headers = {"content-type": content_type}
+        return server.http.post("/v1/chat/completions", content=b"{}", headers=headers)
+
+    check_error(post("text/plain"), 400, None, "unsupported_content_type")
+    check_error(post("application/x-www-form-urlencoded"), 400, None, "unsupported_content_type")
+    check_error(post("application/json; charset=utf-8"), 400, "messages", "missing_required_parameter")
+
+
+def test_unknown_urls_and_methods(server):
+    check_error(server.http.post("/v1/nope", json={}), 404, None, "unknown_url")
+    wrong = server.http.get("/v1/completions")
+    check_error(wrong, 405, None, "method_not_supported")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_body_that_is_too_large(server):
+    response = server.http.post("/v1/completions", content=b" " * (33 << 20))
+    check_error(response, 413, None, "request_too_large")
+
+
+def test_a_connection_outlives_an_error(server):
+    for _ in range(3):
+        assert server.chat(n=0).status_code == 400
+        assert server.chat(max_tokens=1).status_code == 200
+
+
+def test_request_id_is_echoed(server):
+    assert server.http.get("/v1/models", headers={"x-request-id": "mine"}).headers["x-request-id"] == "mine"
+    first, second = (server.chat(max_tokens=1).headers["x-request-id"] for _ in range(2))
+    assert first != second
+
+
+def test_no_prompt_reaches_the_log(server):
+    server.chat(content="xyzzy plugh")
+    server.chat(content="xyzzy plugh", n=0)
+    server.complete(prompt="xyzzy plugh", max_tokens=2, banana="xyzzy")
+    assert "xyzzy" not in server.log

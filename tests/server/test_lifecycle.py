@@ -1,0 +1,180 @@
+"""Processes that come and go: engines that die, workers that die, clients that leave, signals."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import httpx
+from live_server import chat_body, children, is_alive, wait_until
+
+
+def stream_events(response: httpx.Response):
+    """The data of each event, as it comes."""
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield line.removeprefix("data: ")
+
+
+class Reader(threading.Thread):
+    """Reads a stream in the background; `events` grows, `error` is what ended it if not the end."""
+
+    def __init__(self, server, **body):
+        super().__init__(daemon=True)
+        self.server, self.body = server, chat_body(stream=True, **body)
+        self.events, self.error = [], None
+        self.start()
+
+    def run(self):
+        try:
+            with self.server.http.stream("POST", "/v1/chat/completions", json=self.body) as response:
+                for event in stream_events(response):
+                    self.events.append(event)
+        except httpx.HTTPError as error:
+            self.error = error
+
+    def wait_for(self, count: int) -> "Reader":
+        wait_until(lambda: len(self.events) >= count or not self.is_alive())
+        return self
+
+    def finish(self, seconds: float = 100) -> list[str]:
+        self.join(seconds)
+        assert not self.is_alive()
+        return self.events
+
+
+def test_engine_killed_is_seen_and_healed(start):
+    server = start().wait_ready()
+    reader = Reader(server, max_tokens=1500).wait_for(3)
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGKILL)
+    last = json.loads(reader.finish()[-1])
+    assert last["error"]["code"] == "engine_unavailable"
+    wait_until(server.is_ready)
+    assert server.engine_pid() != engine
+    assert server.chat().status_code == 200
+
+
+def test_503_with_retry_after_while_the_engine_is_away(start):
+    server = start().wait_ready()
+    os.kill(server.engine_pid(), signal.SIGKILL)
+    answers = [wait_until(lambda path=path: away(server, path)) for path in ("/health", "/v1/chat/completions")]
+    for answer in answers:
+        assert answer.headers["retry-after"]
+        assert answer.json()["error"]["type"] == "server_error"
+    assert server.http.get("/v1/models").status_code == 200
+
+
+def away(server, path):
+    """A 503, if one can be seen before the engine is back; else the engine is killed again."""
+    answer = server.http.get(path) if path == "/health" else server.chat(max_tokens=1)
+    if answer.status_code == 503:
+        return answer
+    if pid := server.engine_pid():
+        os.kill(pid, signal.SIGKILL)
+    return None
+
+
+def test_sigterm_lets_running_streams_end(start):
+    server = start().wait_ready()
+    reader = Reader(server, max_tokens=150).wait_for(3)
+    server.process.terminate()
+    events = reader.finish()
+    assert reader.error is None
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+    assert server.process.wait(60) == 0
+
+
+def test_second_sigterm_ends_at_once_and_spares_strangers(start):
+    server = start().wait_ready()
+    reader = Reader(server, max_tokens=2000).wait_for(3)
+    server.process.terminate()
+    wait_until(lambda: "Shutting down" in server.log)
+    server.process.terminate()
+    server.process.wait(60)
+    reader.finish()
+    assert reader.error is not None or reader.events[-1] != "[DONE]"
+
+
+def test_sigterm_during_start_up_ends_the_server(start):
+    server = start()
+    wait_until(lambda: "Starting worker" in server.log or server.is_ready())
+    server.process.terminate()
+    server.process.wait(30)
+
+
+def test_killed_main_process_leaves_nothing_running(start):
+    server = start().wait_ready()
+    family = [server.process.pid, *children(server.process.pid)]
+    assert len(family) >= 4
+    server.process.kill()
+    wait_until(lambda: not any(map(is_alive, family)), 30)
+
+
+def test_killed_worker_frees_its_pages_and_is_replaced(start):
+    server = start().wait_ready()
+    Reader(server, max_tokens=2000).wait_for(3)
+    worker = server.worker_pid()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: server.worker_pid() != worker)
+    wait_until(lambda: server.is_ready() and server.health()["running"] == 0)
+    assert server.chat().status_code == 200
+
+
+def test_single_process(start):
+    server = start("reference", "--single-process").wait_ready()
+    reader = Reader(server, max_tokens=100).wait_for(3)
+    server.process.terminate()
+    assert reader.finish()[-1] == "[DONE]"
+    assert server.process.wait(60) == 0
+
+
+def test_clients_that_leave_free_their_pages(server):
+    before = server.health()["steps"]
+    for stream in (True, False):
+        for content in ("Hello", "Hello " * 14_000):  # the second body is over 64 KiB
+            leave_early(server, chat_body(content, stream=stream, max_tokens=1500), content)
+    wait_until(lambda: (server.health()["running"], server.health()["waiting"]) == (0, 0))
+    assert server.health()["steps"] > before
+
+
+def leave_early(server, body: dict, content: str):
+    if len(content) > 64_000:  # too long for the context: sent as spaces that JSON ignores
+        body["messages"][0]["content"] = "Hello"
+    data = json.dumps(body).encode() + b" " * (len(content) if len(content) > 64_000 else 0)
+    request = httpx.Request(
+        "POST", server.url + "/v1/chat/completions", content=data, headers={"content-type": "application/json"}
+    )
+    with httpx.Client(timeout=120) as client:
+        if body["stream"]:
+            response = client.send(request, stream=True)
+            assert response.status_code == 200
+            next(response.iter_bytes())
+            response.close()
+        else:
+            try:
+                request.extensions["timeout"] = {"connect": 10, "read": 0.5, "write": 10, "pool": 10}
+                client.send(request)
+            except httpx.ReadTimeout:
+                pass
+
+
+def test_a_stream_is_not_changed_by_malformed_neighbours(server):
+    body = {"max_tokens": 60, "temperature": 1, "seed": 5}
+    alone = [without_id(event) for event in Reader(server, **body).finish()]
+    reader = Reader(server, **body)
+    bad = [b"", b"{", b"[]", b'{"model":1}', b'{"model":"verbatim-demo","messages":[]}', b"\xff\xfe", b'{"a":NaN}']
+    headers = {"content-type": "application/json"}
+    deadline = time.monotonic() + 60
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        for index in range(200):
+            path = ("/v1/chat/completions", "/v1/completions")[index % 2]
+            assert client.post(path, content=bad[index % len(bad)]).status_code == 400
+            assert time.monotonic() < deadline
+    assert [without_id(event) for event in reader.finish()] == alone
+
+
+def without_id(event: str):
+    return event if event == "[DONE]" else json.loads(event) | {"id": None, "created": None}
