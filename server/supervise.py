@@ -38,6 +38,8 @@ class EngineSupervisor(threading.Thread):
         super().__init__(name="engine-supervisor", daemon=True)
         self.process: subprocess.Popen | None = None
         self.has_failed = False
+        # A copy made now: Sanic changes its own in another thread, and a process started just then may get garbage.
+        self._environment = dict(os.environ)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -45,8 +47,7 @@ class EngineSupervisor(threading.Thread):
         delay = FIRST_DELAY_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
-            self.process = subprocess.Popen([sys.executable, "-m", "server.engine_process"])
-            code = self.process.wait()
+            code = self._run_engine()
             if self._stopping.is_set():
                 return
             if code == CANNOT_START:
@@ -58,6 +59,15 @@ class EngineSupervisor(threading.Thread):
             logger.error("The engine ended with code %s; starting it again in %.1f s.", code, delay)
             self._stopping.wait(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+
+    def _run_engine(self) -> int | str:
+        """Its exit code, or why it could not be started this time."""
+        try:
+            command = [sys.executable, "-m", "server.engine_process"]
+            self.process = subprocess.Popen(command, env=self._environment)
+        except OSError as error:
+            return str(error)
+        return self.process.wait()
 
     def stop(self, timeout: float) -> None:
         """Ask the engine to end once its connections have closed; insist after `timeout` seconds."""

@@ -42,11 +42,11 @@ class Server:
 
     def __init__(self, backend: str, log_path: Path, *arguments: str, command=(COMMAND, "server.app")):
         self.backend, self.log_path = backend, log_path
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
         self.process = subprocess.Popen(
-            [*command, "--backend", backend, "--port", str(port), *arguments],
+            [*command, "--backend", backend, "--port", str(self.port), *arguments],
             stdout=log_path.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,  # whatever goes wrong stays in its own process group
@@ -91,7 +91,7 @@ class Server:
 
     def worker_pid(self) -> int:
         """The one HTTP worker, which names itself in the log."""
-        ready = [line for line in self.log.splitlines() if "Worker ready" in line]
+        ready = wait_until(lambda: [line for line in self.log.splitlines() if "Worker ready" in line])
         return int(ready[-1].rpartition("[")[2].rstrip("]"))
 
     def stop(self) -> int:

@@ -139,11 +139,7 @@ def fold(chunks, index=0) -> dict:
     content = "".join(item["delta"].get("content", "") for item in items)
     return {
         "index": index,
-        "message": {
-            "role": "assistant",
-            "content": "".join(i["delta"].get("content", "") for i in items),
-            "refusal": None,
-        },
+        "message": {"role": "assistant", "content": content, "refusal": None},
         "finish_reason": items[-1]["finish_reason"],
         "logprobs": {"content": entries, "refusal": None} if has_logprobs else None,
     }
@@ -269,8 +265,8 @@ def test_penalties_and_biases_act(server):
 def test_nulls_equal_absence(server):
     names = (
         "audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens metadata modalities "
-        "n parallel_tool_calls prediction presence_penalty reasoning_effort response_format seed service_tier stop store "
-        "stream stream_options tool_choice tools top_logprobs top_p user verbosity web_search_options top_k min_p"
+        "n parallel_tool_calls prediction presence_penalty reasoning_effort response_format seed service_tier stop "
+        "store stream stream_options tool_choice tools top_logprobs top_p user verbosity web_search_options top_k min_p"
     )
     body = {"model": "verbatim-demo", "messages": [{"role": "user", "content": "Hello"}]}
     body |= {"temperature": 0, "max_tokens": 8, "ignore_eos": True} | dict.fromkeys(names.split())
@@ -282,8 +278,8 @@ def test_nulls_equal_absence(server):
 def test_harmless_fields_are_accepted(server):
     neutral = {
         "user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "safety_identifier": "x",
-        "prompt_cache_key": "k", "modalities": ["text"], "response_format": {"type": "text"},
-        "reasoning_effort": "none", "verbosity": "medium", "tools": [], "tool_choice": "auto", "stop": [], "top_p": 0, "seed": -1, "n": 1,
+        "prompt_cache_key": "k", "modalities": ["text"], "response_format": {"type": "text"}, "verbosity": "medium",
+        "reasoning_effort": "none", "tools": [], "tool_choice": "auto", "stop": [], "top_p": 0, "seed": -1, "n": 1,
     }  # fmt: skip
     ask(server, **neutral)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -131,36 +132,6 @@ def test_single_process(start):
     assert server.process.wait(60) == 0
 
 
-def test_clients_that_leave_free_their_pages(server):
-    before = server.health()["steps"]
-    for stream in (True, False):
-        for content in ("Hello", "Hello " * 14_000):  # the second body is over 64 KiB
-            leave_early(server, chat_body(content, stream=stream, max_tokens=1500), content)
-    wait_until(lambda: (server.health()["running"], server.health()["waiting"]) == (0, 0))
-    assert server.health()["steps"] > before
-
-
-def leave_early(server, body: dict, content: str):
-    if len(content) > 64_000:  # too long for the context: sent as spaces that JSON ignores
-        body["messages"][0]["content"] = "Hello"
-    data = json.dumps(body).encode() + b" " * (len(content) if len(content) > 64_000 else 0)
-    request = httpx.Request(
-        "POST", server.url + "/v1/chat/completions", content=data, headers={"content-type": "application/json"}
-    )
-    with httpx.Client(timeout=120) as client:
-        if body["stream"]:
-            response = client.send(request, stream=True)
-            assert response.status_code == 200
-            next(response.iter_bytes())
-            response.close()
-        else:
-            try:
-                request.extensions["timeout"] = {"connect": 10, "read": 0.5, "write": 10, "pool": 10}
-                client.send(request)
-            except httpx.ReadTimeout:
-                pass
-
-
 def test_a_stream_is_not_changed_by_malformed_neighbours(server):
     body = {"max_tokens": 60, "temperature": 1, "seed": 5}
     alone = [without_id(event) for event in Reader(server, **body).finish()]
@@ -178,3 +149,54 @@ def test_a_stream_is_not_changed_by_malformed_neighbours(server):
 
 def without_id(event: str):
     return event if event == "[DONE]" else json.loads(event) | {"id": None, "created": None}
+
+
+def test_a_full_queue_refuses_at_once_and_loses_nothing(server):
+    body = {
+        "model": "verbatim-demo",
+        "prompt": ["Hello"] * 128,
+        "max_tokens": 400,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+    sockets = [send_and_leave_open(server, "/v1/completions", body) for _ in range(2)]
+    wait_until(lambda: server.health()["waiting"] > 128)
+    refused = [server.complete(**body | {"stream": stream}) for stream in (True, False)]
+    assert [answer.status_code for answer in refused] == [429, 429]
+    assert refused[0].headers["retry-after"] and refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+    assert server.health()["waiting"] > 128
+    for sock in sockets:
+        sock.close()
+    wait_until(lambda: server.health()["running"] + server.health()["waiting"] == 0)
+    assert server.chat().status_code == 200
+
+
+def send_and_leave_open(server, path: str, body: dict, padding: str = "") -> socket.socket:
+    """Send a request over a bare socket, to be closed at will; white space pads its JSON."""
+    data = (json.dumps(body) + padding).encode()
+    sock = socket.create_connection(("127.0.0.1", server.port))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    sock.sendall(head.encode() + data)
+    return sock
+
+
+def test_clients_that_leave_free_their_pages(server):
+    """Whether they stream or wait, in one packet or with a body over 64 KiB, after which Sanic forgets to read."""
+    for stream in (True, False):
+        for padding in ("", " " * 100_000):
+            body = chat_body(stream=stream, max_tokens=1900)
+            sock = send_and_leave_open(server, "/v1/chat/completions", body, padding)
+            wait_until(lambda: server.health()["running"] == 1)
+            sock.close()
+            wait_until(lambda: server.health()["running"] == 0, 20)
+            assert server.health()["waiting"] == 0
+
+
+def test_a_client_that_leaves_is_noticed_within_a_step(start):
+    server = start().wait_ready()
+    sock = send_and_leave_open(server, "/v1/chat/completions", chat_body(n=16, max_tokens=1900))
+    wait_until(lambda: server.health()["running"] == 16)
+    sock.close()
+    closed_at = server.health()["steps"]
+    wait_until(lambda: server.health()["running"] == 0)
+    assert server.health()["steps"] - closed_at < 20

@@ -1,0 +1,122 @@
+"""Bodies in and out without a server: tool calls as they stream, log-probabilities, messages for templates."""
+
+import json
+
+import pytest
+
+from demo import MODEL
+from reference.request import Candidate, FinishReason, Output, TokenLogprob
+from server.options import Options
+from server.protocol.chat import read_chat
+from server.protocol.fields import Fields, parse_json
+from server.protocol.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry
+from server.protocol.messages import take_messages
+from server.served import load_served_model
+
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_served_model(Options(backend="reference", model=MODEL, device="cpu", quantization=None))
+
+
+def answer_to(model, *pieces, finish_reason=FinishReason.STOP, **fields):
+    """The answer, and its chunks, of a chat whose engine says `pieces`."""
+    body = {"model": model.model_id, "messages": [{"role": "user", "content": "Hi"}]} | fields
+    answer = read_chat(body, model)
+    [request] = answer.requests
+    outputs = [Output(request_id=request.request_id, choice=0, text=piece) for piece in pieces[:-1]]
+    outputs.append(Output(request_id=request.request_id, choice=0, text=pieces[-1], finish_reason=finish_reason))
+    return answer, [chunk for output in outputs for chunk in answer.take(output)]
+
+
+def test_a_tool_call_whole(model):
+    answer, _ = answer_to(model, CALL, tools=TOOLS)
+    [choice] = answer.whole()["choices"]
+    [call] = choice["message"]["tool_calls"]
+    assert choice["message"]["content"] is None
+    assert choice["finish_reason"] == "tool_calls"
+    assert call["type"] == "function" and call["id"].startswith("call_") and len(call["id"]) <= 40
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+
+
+@pytest.mark.parametrize("pieces", [[CALL + CALL], list("Well.\n" + CALL + "\n" + CALL)])
+def test_tool_calls_streamed(model, pieces):
+    answer, chunks = answer_to(model, *pieces, tools=TOOLS)
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    fragments = [fragment for delta in deltas for fragment in delta.get("tool_calls", [])]
+    whole = answer.whole()["choices"][0]["message"]
+    for index, call in enumerate(whole["tool_calls"]):
+        first, *others = [fragment for fragment in fragments if fragment["index"] == index]
+        assert first == {"index": index} | call | {"function": {"name": "get_weather", "arguments": ""}}
+        assert all(set(other) == {"index", "function"} and set(other["function"]) == {"arguments"} for other in others)
+        joined = "".join(other["function"]["arguments"] for other in others)
+        assert json.loads(joined) == {"city": "Paris"} and joined == call["function"]["arguments"]
+    assert len({call["id"] for call in whole["tool_calls"]}) == 2
+    assert "".join(delta.get("content") or "" for delta in deltas) == (whole["content"] or "")
+    assert deltas[-1] == {}
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("fields", [{}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": []}])
+def test_calls_are_text_where_none_may_be_made(model, fields):
+    answer, _ = answer_to(model, CALL, **fields)
+    [choice] = answer.whole()["choices"]
+    assert choice["message"]["content"] == CALL
+    assert choice["finish_reason"] == "stop"
+    assert "tool_calls" not in choice["message"]
+
+
+def test_a_call_cut_short_by_length(model):
+    answer, _ = answer_to(model, CALL[:-30], tools=TOOLS, finish_reason=FinishReason.LENGTH)
+    assert answer.whole()["choices"][0]["finish_reason"] == "length"
+
+
+def test_tools_enter_the_prompt_unless_forbidden(model):
+    def prompt(**fields):
+        return answer_to(model, "", **fields)[0].requests[0].prompt_ids
+
+    assert len(prompt(tools=TOOLS)) > len(prompt())
+    assert prompt(tools=TOOLS, tool_choice="none") == prompt() == prompt(tools=[])
+
+
+def test_messages_for_templates():
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    sent = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": None},
+        {"role": "assistant", "content": None, "refusal": None, "audio": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "42"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+    ]
+    parsed = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    assert take_messages(Fields({"messages": sent})) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "ab"},
+        {"role": "assistant", "content": None, "tool_calls": [parsed]},
+        {"role": "tool", "content": "42", "tool_call_id": "call_1"},
+        {"role": "assistant", "content": "No."},
+    ]
+
+
+def entry(token: bytes, logprob: float = -1.0) -> TokenLogprob:
+    return TokenLogprob(chosen=Candidate(token_id=1, token=token, logprob=logprob))
+
+
+def test_text_offsets_count_characters():
+    arrays = CompletionLogprobs()
+    arrays.add((entry("é".encode()), entry(b"\xf0\x9f")))
+    arrays.add((entry(b"\x99\x82"), entry(b"\xdc"), entry(b"-"), entry(b"ab"), entry(b"c")))
+    assert arrays.arrays["tokens"] == ["é", "bytes:\\xf0\\x9f", "bytes:\\x99\\x82", "bytes:\\xdc", "-", "ab", "c"]
+    assert arrays.arrays["text_offset"] == [0, 1, 1, 2, 3, 4, 6]  # of "é🙂\ufffd-abc"
+
+
+def test_impossible_tokens_are_finite_in_json():
+    assert chat_entry(entry(b"a", float("-inf")))["logprob"] == IMPOSSIBLE
+
+
+def test_numbers_are_read_exactly():
+    assert parse_json(b'{"a": 1, "b": 1.0, "c": 0.1}') == {"a": 1, "b": 1.0, "c": 0.1}
+    assert type(parse_json(b"[1.0]")[0]) is float
