@@ -10,7 +10,7 @@ from reference.engine import load_model as load_model_parts
 from reference.errors import BackendError
 
 try:
-    from fastpath import cache, detokenizer, model, sampling, scheduler, stopping
+    from fastpath import cache, detokenizer, model, prefix_cache, sampling, scheduler, stopping
 except ImportError as error:
     raise BackendError(
         f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
@@ -20,6 +20,7 @@ PARTS = Parts(
     name="fastpath",
     Model=model.Model,
     PagedCache=cache.PagedCache,
+    PrefixCache=prefix_cache.PrefixCache,
     Scheduler=scheduler.Scheduler,
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,

@@ -12,6 +12,8 @@ cdef extern from "kernels.h" nogil:
         BFLOAT16
         FLOAT16
         W8A8
+        SILU
+        GELU_TANH
 
     struct matrix:
         const void *weights
@@ -26,7 +28,8 @@ cdef extern from "kernels.h" nogil:
         int32_t *corrections
 
     struct heads:
-        long num_heads, num_kv_heads, head_dim
+        long num_heads, num_kv_heads, head_dim, window
+        float scale, cap, cap_factor
 
     struct kernels:
         const char *name
@@ -35,12 +38,13 @@ cdef extern from "kernels.h" nogil:
         void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
         void (*linear_quantized)(const matrix *, const quantized *, long, float *) noexcept nogil
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
-        void (*rotate)(float *, long, long, const float *, const float *) noexcept nogil
+        void (*rotate)(float *, long, long, long, const float *, const float *) noexcept nogil
         void (*exp2)(const float *, long, float *) noexcept nogil
         void (*log2)(const float *, long, float *) noexcept nogil
-        void (*silu)(const float *, long, float *) noexcept nogil
-        void (*gate)(float *, const float *, long) noexcept nogil
-        void (*add)(float *, const float *, long) noexcept nogil
+        void (*activate)(const float *, long, int, float *) noexcept nogil
+        void (*softcap)(float *, long, float, float) noexcept nogil
+        void (*gate)(float *, const float *, long, int) noexcept nogil
+        void (*add)(float *, const float *, long, float) noexcept nogil
         void (*attend)(const heads *, float *, const float *, const float *, const int32_t *, const int32_t *, long,
                        float *) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil

@@ -1,4 +1,4 @@
-"""Mirrored. The forward pass of a Llama-family decoder over chunks of several sequences at once (N3 to N8).
+"""Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families (N3 to N9).
 
 Python gathers the step's rows; one pass without the interpreter goes through the layers, over packed weights, the
 cache's own pages, and scratch memory that is kept from step to step (so a model runs one forward pass at a time).
@@ -7,49 +7,32 @@ cache's own pages, and scratch memory that is kept from step to step (so a model
 import numpy as np
 
 from fastpath.cache cimport PagedCache
-from fastpath.dispatch cimport PACK, W8A8, address, heads, matrix, table
-from fastpath.packed cimport Activations, PackedMatrix, multiply
+from fastpath.dispatch cimport GELU_TANH, PACK, SILU, W8A8, address, heads, matrix, table
+from fastpath.experts cimport expert_weights
+from fastpath.layers cimport Layers, gated, layer_weights
+from fastpath.packed cimport Activations, multiply
 from libc.stdint cimport int32_t
-from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
-from fastpath.packed import pack_floats, pack_integers
-from reference.quantization import quantize_w8a8
-from reference.rotary import rotary_table
+from fastpath.attention import LOG2E, query_scale
 from reference.weights import Tensor
-
-cdef struct layer_weights:
-    const float *attention_norm
-    const float *mlp_norm
-    matrix query, key, value, output, gate, up, down
 
 # One sequence's share of the rows: its first row, how many, and where in the step's list of pages its own begin.
 cdef struct span:
     long row, tokens, page
 
 
-def _pack(source, quantization):
-    """A PackedMatrix of a checkpoint's Matrix, quantised where that is asked for."""
-    bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
-    if quantization is None:
-        return pack_floats(source.weight.bits, source.weight.dtype, bias)
-    tensor = quantize_w8a8(source.weight.name, source.weight.float32())
-    return pack_integers(tensor, source.weight.shape[1], bias)
-
-
 cdef class Model:
     """A decoder with its weights in memory. `forward` is the only thing it does."""
 
     cdef readonly object config
-    cdef object embedding, cosines, sines
-    cdef list owners  # the arrays that the pointers below point into
-    cdef layer_weights *layers
-    cdef long num_layers, hidden, inner, key_width, vocab_size, num_positions, capacity
+    cdef object embedding
+    cdef Layers weights
+    cdef long num_layers, hidden, inner, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
     cdef heads shape
-    cdef float epsilon
-    cdef const float *norm
-    cdef const float *cosine_table
-    cdef const float *sine_table
-    cdef matrix head
+    cdef float epsilon, residual_scale
+    cdef int activation
+    cdef bint norms_heads, normalizes_experts
     cdef Activations rounded
     cdef dict scratch
     cdef float *normed
@@ -60,46 +43,27 @@ cdef class Model:
     cdef float *projected
     cdef float *gated
     cdef float *upped
+    cdef float *scores
+    cdef float *gathered
+    cdef float *expert_output
 
     def __init__(self, config, checkpoint, *, quantization: str | None = None):
-        self.config, self.owners, self.embedding = config, [], checkpoint.embedding
+        self.config, self.embedding = config, checkpoint.embedding
         self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
         self.vocab_size, self.num_positions = config.vocab_size, config.context_size
         self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
         self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
-        self.epsilon = config.norm_epsilon
-        self.layers = <layer_weights *>calloc(config.num_layers, sizeof(layer_weights))
-        if self.layers == NULL:
-            raise MemoryError
-        for index, layer in enumerate(checkpoint.layers):
-            self._load_layer(&self.layers[<long>index], layer, quantization)
-        self.norm = self._vector(checkpoint.norm)
-        self.head = self._matrix(checkpoint.head, quantization)
-        self.cosines, self.sines = map(np.ascontiguousarray, rotary_table(config, config.context_size))
-        self.cosine_table, self.sine_table = <float *>address(self.cosines), <float *>address(self.sines)
-
-    def __dealloc__(self):
-        free(self.layers)
-
-    cdef _load_layer(self, layer_weights *into, layer, quantization):
-        into.attention_norm, into.mlp_norm = self._vector(layer.attention_norm), self._vector(layer.mlp_norm)
-        into.query = self._matrix(layer.query, quantization)
-        into.key = self._matrix(layer.key, quantization)
-        into.value = self._matrix(layer.value, quantization)
-        into.output = self._matrix(layer.output, quantization)
-        into.gate = self._matrix(layer.gate, quantization)
-        into.up = self._matrix(layer.up, quantization)
-        into.down = self._matrix(layer.down, quantization)
-
-    cdef const float *_vector(self, tensor) except NULL:
-        values = np.ascontiguousarray(tensor.float32())
-        self.owners.append(values)
-        return <const float *>address(values)
-
-    cdef matrix _matrix(self, source, quantization) except *:
-        cdef PackedMatrix packed = _pack(source, quantization)
-        self.owners.append(packed)
-        return packed.c
+        cap = config.attention_softcap
+        self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
+        self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
+        self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
+        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
+        self.norms_heads = config.query_key_norm == "head"
+        if config.experts:
+            self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
+            self.normalizes_experts = config.experts.is_normalized
+            self.inner = max(self.inner, <long>config.experts.intermediate_size)
+        self.weights = Layers(config, checkpoint, quantization)
 
     cdef _reserve(self, long rows):
         """Scratch memory for that many rows."""
@@ -107,12 +71,16 @@ cdef class Model:
             return
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner}
+                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner,
+                  "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
+                  "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
         self.normed, self.projected = <float *>address(self.scratch["normed"]), <float *>address(self.scratch["projected"])
         self.queries, self.attended = <float *>address(self.scratch["queries"]), <float *>address(self.scratch["attended"])
         self.keys, self.values = <float *>address(self.scratch["keys"]), <float *>address(self.scratch["values"])
         self.gated, self.upped = <float *>address(self.scratch["gated"]), <float *>address(self.scratch["upped"])
+        self.scores, self.gathered = <float *>address(self.scratch["scores"]), <float *>address(self.scratch["gathered"])
+        self.expert_output = <float *>address(self.scratch["expert_output"])
         self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
         self.capacity = rows
 
@@ -128,6 +96,8 @@ cdef class Model:
         first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
         spans = np.array([ends - lengths, lengths, first_pages], np.dtype("l")).T.copy()
         x = np.ascontiguousarray(Tensor("", self.embedding.dtype, self.embedding.bits[ids]).float32())  # (tokens, hidden)
+        if self.config.embedding_scale != 1:
+            x *= np.float32(self.config.embedding_scale)
         self._reserve(len(x))
         self._run(<float *>address(x), len(x), <const span *><size_t>address(spans), len(spans),
                   <const int32_t *>address(positions), <const int32_t *>address(pages), cache)
@@ -153,10 +123,14 @@ cdef class Model:
         cdef const float *rows = <const float *>address(x)
         cdef float *out = <float *>address(logits)
         cdef long num_rows = len(x)
+        cdef float divisor = self.config.logits_divisor, cap = self.config.final_softcap or 0
         with nogil:
-            table().rms_norm(rows, self.norm, self.epsilon, num_rows, self.hidden, self.normed)
-            self._round(self.normed, num_rows, self.hidden)
-            multiply(&self.head, self.normed, &self.rounded.c, num_rows, out)
+            self._norm(rows, self.weights.norm, num_rows, self.normed)
+            self._multiply(&self.weights.head, self.normed, num_rows, out)
+        if divisor != 1:
+            logits /= np.float32(divisor)
+        if cap != 0:
+            table().softcap(out, num_rows * self.vocab_size, cap, cap)
         return logits
 
     cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions, const int32_t *pages,
@@ -164,49 +138,102 @@ cdef class Model:
         cdef long index
         with nogil:
             for index in range(self.num_layers):
-                self._attend(&self.layers[index], index, x, rows, spans, num_spans, positions, pages, cache)
-                self._feed_forward(&self.layers[index], x, rows)
+                self._attend(&self.weights.layers[index], index, x, rows, spans, num_spans, positions, pages, cache)
+                self._feed_forward(&self.weights.layers[index], x, rows)
 
-    cdef void _round(self, const float *x, long rows, long width) noexcept nogil:
-        """Make the integers that quantised weights are multiplied with (N4)."""
-        if self.head.kind == W8A8:
-            table().quantize(x, rows, width, &self.rounded.c)
+    cdef void _multiply(self, const matrix *w, const float *x, long rows, float *y) noexcept nogil:
+        """One product; quantised weights take the integers of x (N4)."""
+        if w.kind == W8A8:
+            table().quantize(x, rows, w.inputs, &self.rounded.c)
+        multiply(w, x, &self.rounded.c, rows, y)
+
+    cdef void _norm(self, const float *x, const float *weight, long rows, float *y) noexcept nogil:
+        """The normed rows (N5), or the rows as they are where the family has no norm here."""
+        if weight == NULL:
+            memcpy(y, x, rows * self.hidden * sizeof(float))
+        else:
+            table().rms_norm(x, weight, self.epsilon, rows, self.hidden, y)
 
     cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans, long num_spans,
                       const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
         """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, i, row
         cdef const span *one
-        table().rms_norm(x, layer.attention_norm, self.epsilon, rows, self.hidden, self.normed)
-        self._round(self.normed, rows, self.hidden)
-        multiply(&layer.query, self.normed, &self.rounded.c, rows, self.queries)
-        multiply(&layer.key, self.normed, &self.rounded.c, rows, self.keys)
-        multiply(&layer.value, self.normed, &self.rounded.c, rows, self.values)
+        cdef heads shape = self.shape
+        shape.window = layer.window
+        self._norm(x, layer.attention_norm, rows, self.normed)
+        self._multiply(&layer.query, self.normed, rows, self.queries)
+        self._multiply(&layer.key, self.normed, rows, self.keys)
+        self._multiply(&layer.value, self.normed, rows, self.values)
+        self._norm_heads(self.queries, layer.query_norm, rows, query_width)
+        self._norm_heads(self.keys, layer.key_norm, rows, self.key_width)
         for i in range(num_spans):
             one = &spans[i]
             for row in range(one.row, one.row + one.tokens):
-                self._rotate(self.queries + row * query_width, self.shape.num_heads, positions[row])
-                self._rotate(self.keys + row * self.key_width, self.shape.num_kv_heads, positions[row])
+                self._rotate(layer, self.queries + row * query_width, shape.num_heads, positions[row])
+                self._rotate(layer, self.keys + row * self.key_width, shape.num_kv_heads, positions[row])
                 cache.store(index, pages + one.page, positions[row], self.keys + row * self.key_width,
                             self.values + row * self.key_width)
-            table().attend(&self.shape, self.queries + one.row * query_width, cache.layer_keys(index),
+            table().attend(&shape, self.queries + one.row * query_width, cache.layer_keys(index),
                            cache.layer_values(index), pages + one.page, positions + one.row, one.tokens,
                            self.attended + one.row * query_width)
-        self._round(self.attended, rows, query_width)
-        multiply(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
-        table().add(x, self.projected, rows * self.hidden)
+        self._multiply(&layer.output, self.attended, rows, self.projected)
+        self._add(x, layer.attention_out_norm, rows)
 
-    cdef void _rotate(self, float *x, long num_heads, long position) noexcept nogil:
-        cdef long half = self.shape.head_dim // 2
-        table().rotate(x, num_heads, self.shape.head_dim, self.cosine_table + position * half, self.sine_table + position * half)
+    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
+        """Queries or keys normed in place, each head by itself or all of a token together."""
+        cdef long size = self.shape.head_dim if self.norms_heads else width
+        if weight != NULL:
+            table().rms_norm(x, weight, self.epsilon, rows * width // size, size, x)
+
+    cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil:
+        cdef long at = position * layer.half
+        if layer.cosines != NULL:
+            table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
 
     cdef void _feed_forward(self, const layer_weights *layer, float *x, long rows) noexcept nogil:
-        """x + down(silu(gate(x)) * up(x)) of the normed input."""
-        table().rms_norm(x, layer.mlp_norm, self.epsilon, rows, self.hidden, self.normed)
-        self._round(self.normed, rows, self.hidden)
-        multiply(&layer.gate, self.normed, &self.rounded.c, rows, self.gated)
-        multiply(&layer.up, self.normed, &self.rounded.c, rows, self.upped)
-        table().gate(self.gated, self.upped, rows * self.inner)
-        self._round(self.gated, rows, self.inner)
-        multiply(&layer.down, self.gated, &self.rounded.c, rows, self.projected)
-        table().add(x, self.projected, rows * self.hidden)
+        """x plus the dense part, or the mixture of experts, of the normed input."""
+        self._norm(x, layer.mlp_norm, rows, self.normed)
+        if layer.num_experts:
+            self._mix(layer, rows)
+        else:
+            self._gate(layer.parts, self.normed, rows, self.projected)
+        self._add(x, layer.mlp_out_norm, rows)
+
+    cdef void _gate(self, const gated *part, const float *x, long rows, float *y) noexcept nogil:
+        """down(activation(gate(x)) * up(x))."""
+        self._multiply(&part.gate, x, rows, self.gated)
+        self._multiply(&part.up, x, rows, self.upped)
+        table().gate(self.gated, self.upped, rows * part.gate.outputs, self.activation)
+        self._multiply(&part.down, self.gated, rows, y)
+
+    cdef void _mix(self, const layer_weights *layer, long rows) noexcept nogil:
+        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
+        cdef long expert, row, count, hidden = self.hidden
+        cdef float weight
+        self._multiply(&layer.router, self.normed, rows, self.scores)
+        for row in range(rows):
+            expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
+                           self.normalizes_experts)
+        memset(self.projected, 0, rows * hidden * sizeof(float))
+        for expert in range(layer.num_experts):
+            count = 0
+            for row in range(rows):
+                if self.scores[row * layer.num_experts + expert] != 0:
+                    memcpy(self.gathered + count * hidden, self.normed + row * hidden, hidden * sizeof(float))
+                    count += 1
+            if count == 0:
+                continue
+            self._gate(&layer.parts[expert], self.gathered, count, self.expert_output)
+            count = 0
+            for row in range(rows):
+                weight = self.scores[row * layer.num_experts + expert]
+                if weight != 0:
+                    table().add(self.projected + row * hidden, self.expert_output + count * hidden, hidden, weight)
+                    count += 1
+
+    cdef void _add(self, float *x, const float *norm, long rows) noexcept nogil:
+        """x plus what a half of the layer has made, normed and scaled as the family does it."""
+        if norm != NULL:
+            table().rms_norm(self.projected, norm, self.epsilon, rows, self.hidden, self.projected)
+        table().add(x, self.projected, rows * self.hidden, self.residual_scale)

@@ -5,7 +5,7 @@ The model calls the same kernels by pointer. What each function means is said in
 
 import numpy as np
 
-from fastpath.dispatch cimport PACK, address, table
+from fastpath.dispatch cimport GELU_TANH, SILU, address, table
 from fastpath.packed cimport Activations, PackedMatrix, multiply
 
 from fastpath.packed import pack_floats, pack_integers
@@ -72,12 +72,12 @@ def rms_norm(x, weight, float epsilon):
 
 
 def rotate(x, cosines, sines):
-    """Turn x (tokens, heads, head_dim) by cosines and sines (tokens, head_dim / 2) of each token's position (N6)."""
+    """Turn x (tokens, heads, head_dim) by cosines and sines (tokens, half) of each token's position (N6)."""
     y, cosines, sines = np.empty(x.shape, np.float32), _float32(cosines), _float32(sines)
     y[...] = x
     for token in range(len(y)):
-        table().rotate(<float *>address(y[token]), y.shape[1], y.shape[2], <const float *>address(cosines[token]),
-                       <const float *>address(sines[token]))
+        table().rotate(<float *>address(y[token]), y.shape[1], y.shape[2], cosines.shape[1],
+                       <const float *>address(cosines[token]), <const float *>address(sines[token]))
     return y
 
 
@@ -99,7 +99,23 @@ def log2(x):
 
 def silu(x):
     """x / (1 + 2^(-x * log2(e))) (N7)."""
-    x = _float32(x)
+    return _activate(_float32(x), SILU)
+
+
+def gelu_tanh(x):
+    """x / 2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) (N7)."""
+    return _activate(_float32(x), GELU_TANH)
+
+
+def tanh(x):
+    """1 - 2 / (1 + 2^(x * 2 log2(e))) (N7)."""
+    y = np.empty(np.shape(x), np.float32)
+    y[...] = x
+    table().softcap(<float *>address(y), y.size, 1, 1)
+    return y
+
+
+def _activate(x, int activation):
     y = np.empty(x.shape, np.float32)
-    table().silu(<const float *>address(x), x.size, <float *>address(y))
+    table().activate(<const float *>address(x), x.size, activation, <float *>address(y))
     return y

@@ -79,4 +79,4 @@ cdef void multiply(const matrix *w, const float *x, const quantized *rounded, lo
         table().linear(w, x, rows, y)
     if w.bias != NULL:
         for row in range(rows):
-            table().add(y + row * w.outputs, w.bias, w.outputs)
+            table().add(y + row * w.outputs, w.bias, w.outputs, 1)

@@ -1,7 +1,7 @@
 """Mirrored. Who computes what in the next step: decodes first, then prefill fills what is left of the token budget.
 
-Continuous batching (Orca, OSDI 2022) with chunked prefill. First come, first served. A step never fails for want of
-pages: the latest sequence gives its pages back and is computed again later, which changes none of its bits.
+Continuous batching (Orca, OSDI 2022) with chunked prefill. First come, first served; a prompt begins where the prefix
+cache leaves off. Short of pages, first the prefix cache forgets, then the latest sequence gives its pages back.
 """
 
 from collections import deque
@@ -11,17 +11,17 @@ from reference.sequence import Chunk
 
 
 cdef class Scheduler:
-    """The waiting and the running, and the pages that they hold in `cache`.
+    """The waiting and the running, and the pages that they hold in `cache`; `prefix_cache` may be None.
 
     `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once.
     """
 
-    cdef readonly object cache, waiting
+    cdef readonly object cache, prefix_cache, waiting
     cdef readonly list running
     cdef readonly long max_num_sequences, token_budget
 
-    def __init__(self, cache, *, long max_num_sequences, long token_budget):
-        self.cache = cache
+    def __init__(self, cache, prefix_cache=None, *, long max_num_sequences, long token_budget):
+        self.cache, self.prefix_cache = cache, prefix_cache
         self.max_num_sequences = max_num_sequences
         self.token_budget = token_budget
         self.waiting = deque()
@@ -38,13 +38,20 @@ cdef class Scheduler:
         self.waiting.extendleft(reversed(sequences[room:]))
 
     def remove(self, sequence) -> None:
-        """Forget a sequence that has ended, and free its pages."""
-        self.cache.release(sequence.pages)
-        sequence.pages = []
+        """Forget a sequence that has ended; its pages go to the prefix cache, or are free."""
+        self.remember(sequence, sequence.num_computed)
+        self._drop_pages(sequence)
         if sequence in self.running:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
+
+    def remember(self, sequence, long num_tokens) -> None:
+        """Let others begin with the first `num_tokens` of a sequence, which are computed."""
+        request = sequence.request
+        if self.prefix_cache is not None:
+            self.prefix_cache.insert(sequence.tokens(0, num_tokens), sequence.pages, request.cache_salt,
+                                     is_pinned=request.is_pinned)
 
     def schedule(self) -> list:
         """The next step's work, pairs of Sequence and Chunk; empty only if nothing waits or runs."""
@@ -56,8 +63,8 @@ cdef class Scheduler:
             if budget and sequence in self.running:  # an earlier one may have taken its pages
                 budget -= self._plan(sequence, budget, plan)
         while budget and self.waiting and len(self.running) < self.max_num_sequences:
-            if self.running and not self._has_room(self.waiting[0]):
-                break  # with nobody running, the first in line may take what those behind it hold
+            if not self._admit(self.waiting[0]):
+                break
             sequence = self.waiting.popleft()
             self.running.append(sequence)
             budget -= self._plan(sequence, budget, plan)
@@ -84,29 +91,51 @@ cdef class Scheduler:
         while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
             if self.cache.num_free:
                 sequence.pages[first] = self.cache.copy(sequence.pages[first])
-            elif not self._preempt_for(sequence):
+            elif not self._make_room(sequence):
                 return False
         while len(sequence.pages) < pages_for(stop):
             if self.cache.num_free:
                 sequence.pages.append(self.cache.allocate())
-            elif not self._preempt_for(sequence):
+            elif not self._make_room(sequence):
                 return False
         return True
 
-    cdef bint _preempt_for(self, sequence) except -1:
-        """Take the pages of the latest comer; False if that is the sequence that asks."""
+    cdef bint _make_room(self, sequence) except -1:
+        """Evict from the prefix cache, or take the latest comer's pages; False if that is the sequence that asks."""
+        if self.prefix_cache is not None and self.prefix_cache.evict():
+            return True
         holders = [other for other in self.waiting if other.pages] or self.running
         victim = holders[len(holders) - 1]
-        self.cache.release(victim.pages)
-        victim.pages, victim.num_computed = [], 0
+        self._drop_pages(victim)
         if victim in self.running:
             self.running.remove(victim)
             self.waiting.appendleft(victim)
         return victim is not sequence
 
-    cdef bint _has_room(self, sequence) except -1:
-        """Whether a waiting sequence can take in all it has so far without anyone giving way."""
-        return pages_for(len(sequence)) - len(sequence.pages) + bool(sequence.pages) <= self.cache.num_free
+    cdef bint _admit(self, sequence) except -1:
+        """Let the prefix cache begin a waiting sequence, if it then has room for all its tokens so far.
+
+        With nobody running there is always room: the first in line may take what those behind it hold.
+        """
+        if self.prefix_cache is not None and not sequence.pages:
+            self._begin(sequence)
+        available = self.cache.num_free + (0 if self.prefix_cache is None else self.prefix_cache.num_idle)
+        needed = pages_for(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
+        if self.running and needed > available:
+            self._drop_pages(sequence)
+            return False
+        return True
+
+    cdef _begin(self, sequence):
+        """Take over what is known of a sequence's tokens, except the last one: its logits are to be computed."""
+        known = sequence.tokens(0, len(sequence) - 1)
+        sequence.pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
+            sequence.num_cached = sequence.num_computed
+
+    cdef _drop_pages(self, sequence):
+        self.cache.release(sequence.pages)
+        sequence.pages, sequence.num_computed = [], 0
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""
@@ -115,4 +144,8 @@ cdef class Scheduler:
         assert len(self.running) <= self.max_num_sequences, "too many sequences run"
         for sequence in everyone:
             assert len(sequence.pages) >= pages_for(sequence.num_computed), "computed tokens without a page"
-        self.cache.check([sequence.pages for sequence in everyone])
+        holdings = [sequence.pages for sequence in everyone]
+        if self.prefix_cache is not None:
+            self.prefix_cache.check()
+            holdings.append(self.prefix_cache.pages())
+        self.cache.check(holdings)

@@ -42,8 +42,8 @@ def attention(
 
 def query_scale(head_dim: int, scale: float | None = None, cap: float | None = None) -> np.float32:
     """log2(e) times the scale: scores come out as exponents of two. Capped scores are brought there after the cap."""
-    scale = np.float64(scale) if scale is not None else 1 / np.sqrt(np.float64(head_dim))
-    return np.float32(scale if cap else np.float64(LOG2E) * scale)
+    factor = np.float64(1 if cap else LOG2E)
+    return np.float32(factor / np.sqrt(np.float64(head_dim)) if scale is None else factor * np.float64(scale))
 
 
 def softcap(x: np.ndarray, cap: float | None, factor: float = 1.0) -> np.ndarray:

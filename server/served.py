@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from reference.config import ModelConfig, load_config
+from reference.config import ModelConfig
+from reference.families import load_config
 from reference.errors import RequestError
 from reference.template import ChatTemplate, load_template
 from reference.tokenizer import Tokenizer, load_tokenizer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reference.config import Rope, RopeScaling
-from reference.errors import ModelError, UnsupportedError
+from reference.errors import ModelError
 from reference.families import load_config
 from reference.sequence import Chunk
 
@@ -61,7 +61,6 @@ CASES = {
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
 }  # fmt: skip
-ON_THE_FAST_PATH = ("llama, llama3 rope", "llama, linear rope", "llama, yarn", "mistral", "qwen2")
 IDS = np.random.default_rng(1).integers(0, SMALL["vocab_size"], 150).tolist()
 
 
@@ -96,17 +95,13 @@ def peers(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_logits_agree_with_transformers(backend, peers, name):
     directory, expected = peers(name)
-    if backend.PARTS.name == "fastpath" and name not in ON_THE_FAST_PATH:
-        with pytest.raises(UnsupportedError, match="the fast path does not have"):
-            backend.load_model(directory)
-        return
     ours = logits_of(backend, directory)
     assert np.abs(ours - expected).max() < 1e-4 * np.ptp(expected)
 
 
-def logits_of(backend, directory):
+def logits_of(backend, directory, quantization=None):
     """Logits of every token: the prompt in one piece, then its last ten one by one."""
-    model = backend.load_model(directory)
+    model = backend.load_model(directory, quantization=quantization)
     num_pages = -(-len(IDS) // backend.PARTS.page_size)
     cache = backend.PARTS.PagedCache(model.config, num_pages)
     pages = tuple(cache.allocate() for _ in range(num_pages))
@@ -188,3 +183,20 @@ def test_qwen3_moe_of_version_4_counts_num_experts(tmp_path):
 def test_a_fault_is_named(tmp_path, changes, words):
     with pytest.raises(ModelError, match=words):
         read(tmp_path, "LlamaForCausalLM", **changes)
+
+
+@pytest.mark.parametrize("quantization", [None, "w8a8"])
+@pytest.mark.parametrize("name", CASES)
+def test_engines_agree_to_the_bit(peers, name, quantization):
+    fastpath = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
+    from fastpath import backend as fast
+    from reference import backend as law
+
+    directory, _ = peers(name)
+    expected = logits_of(law, directory, quantization).astype(np.float32)
+    chosen = fastpath.level()
+    for level in fastpath.available():
+        fastpath.use(level)
+        found = logits_of(fast, directory, quantization).astype(np.float32)
+        fastpath.use(chosen)
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32), err_msg=level)

@@ -2,23 +2,25 @@
  *
  * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim, the
  * whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of position; then
- * the merge. Keys past a row's own position weigh 0, and positions that no row of the tile sees are never read.
+ * the merge. Keys that a row does not see (past its own position, before its window) weigh 0, and positions after all
+ * that the tile sees, and blocks before, are never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
 
 struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
     const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
-    long count;                            /* keys that some row of the tile sees */
+    long count;                            /* keys up to the last that some row of the tile sees */
 };
 
 struct row {
     const float *query;
     float *total; /* (padded head_dim,) */
     float peak, weight;
-    long visible; /* keys at positions below this are seen */
+    long begin, end; /* the positions that it sees */
     float scores[KEY_BLOCK];
     int is_blind;     /* sees nothing of the block at hand */
+    int has_past;     /* saw something of an earlier one */
     float keep, take; /* the merge's two powers of two, for the totals */
 };
 
@@ -41,24 +43,26 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
-/* Scores to weights, and the block's peak and sum of weights merged into the row's. `visible` is within the block. */
-static void weigh_row(struct row *row, long visible, int is_first) {
-    float highest = row->scores[0];
-    for (long j = 1; j < visible; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
+/* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys begin to end - 1. */
+static void weigh_row(struct row *row, long begin, long end) {
+    float highest = row->scores[begin];
+    for (long j = begin + 1; j < end; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
     float block_peak = ceilf(highest), lanes[LANES];
-    for (long j = visible; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
+    for (long j = 0; j < begin; j++) row->scores[j] = -INFINITY;
+    for (long j = end; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
-    for (long j = visible; j < KEY_BLOCK; j++) row->scores[j] = 0.0f; /* a peak that is no number leaves NaN there */
+    for (long j = 0; j < begin; j++) row->scores[j] = 0.0f; /* a peak that is no number leaves NaN there */
+    for (long j = end; j < KEY_BLOCK; j++) row->scores[j] = 0.0f;
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);
-    float peak = is_first || block_peak > row->peak ? block_peak : row->peak;
-    row->keep = is_first ? 0.0f : exp2_of(row->peak - peak);
+    float peak = !row->has_past || block_peak > row->peak ? block_peak : row->peak;
+    row->keep = row->has_past ? exp2_of(row->peak - peak) : 0.0f;
     row->take = exp2_of(block_peak - peak);
-    row->weight = is_first ? block_weight : row->weight * row->keep + block_weight * row->take;
+    row->weight = row->has_past ? row->weight * row->keep + block_weight * row->take : block_weight;
     row->peak = peak;
 }
 
-INLINE void add_values(const struct block *block, struct row *rows, long padded, int is_first, const int count) {
+INLINE void add_values(const struct block *block, struct row *rows, long padded, const int count) {
     for (long d = 0; d < padded; d += WIDTH) {
         vec sums[QUERY_ROWS];
         UNROLL for (int r = 0; r < count; r++) sums[r] = (vec){0};
@@ -68,33 +72,40 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
         }
         UNROLL for (int r = 0; r < count; r++) {
             float *total = rows[r].total + d;
-            if (!rows[r].is_blind) store(total, is_first ? sums[r] : load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take));
+            if (rows[r].is_blind) continue;
+            vec past = rows[r].has_past ? load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take) : sums[r];
+            store(total, past);
         }
     }
 }
 
-INLINE void attend_block(const struct block *block, struct row *rows, long first, long head_dim, long padded, const int count) {
-    score(block, rows, head_dim, count);
+INLINE void attend_block(const struct heads *shape, const struct block *block, struct row *rows, long first, long padded,
+                         const int count) {
+    score(block, rows, shape->head_dim, count);
     for (int r = 0; r < count; r++) {
-        rows[r].is_blind = rows[r].visible <= first;
-        if (!rows[r].is_blind) weigh_row(&rows[r], smaller(rows[r].visible - first, KEY_BLOCK), first == 0);
+        long begin = rows[r].begin > first ? rows[r].begin - first : 0, end = smaller(rows[r].end - first, KEY_BLOCK);
+        rows[r].is_blind = end <= begin;
+        if (rows[r].is_blind) continue;
+        if (shape->cap != 0) softcap_all(rows[r].scores, block->count, shape->cap, shape->cap_factor);
+        weigh_row(&rows[r], begin, end);
     }
-    add_values(block, rows, padded, first == 0, count);
+    add_values(block, rows, padded, count);
+    for (int r = 0; r < count; r++) rows[r].has_past |= !rows[r].is_blind;
 }
 
 /* Some rows of one key-value head, over all blocks that they see. */
 static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values, const int32_t *pages,
                         struct row *rows, int count) {
-    long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, visible = 0;
-    for (int r = 0; r < count; r++) visible = rows[r].visible > visible ? rows[r].visible : visible;
-    for (long first = 0; first < visible; first += KEY_BLOCK) {
-        struct block block = {.count = smaller(KEY_BLOCK, visible - first)};
+    long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, begin = rows[0].begin, end = 0;
+    for (int r = 0; r < count; r++) begin = smaller(begin, rows[r].begin), end = rows[r].end > end ? rows[r].end : end;
+    for (long first = begin / KEY_BLOCK * KEY_BLOCK; first < end; first += KEY_BLOCK) {
+        struct block block = {.count = smaller(KEY_BLOCK, end - first)};
         for (long p = 0; p * PACK < block.count; p++) {
             long page = pages[first / PACK + p] * shape->num_kv_heads + kv_head;
             block.keys[p] = keys + page * head_dim * PACK;
             block.values[p] = values + page * padded * PACK;
         }
-#define CALL(count) attend_block(&block, rows, first, head_dim, padded, count)
+#define CALL(count) attend_block(shape, &block, rows, first, padded, count)
         FOR_ROWS(count, CALL)
 #undef CALL
     }
@@ -109,10 +120,9 @@ static void attend(const struct heads *shape, float *queries, const float *keys,
                    const int32_t *positions, long tokens, float *out) {
     long head_dim = shape->head_dim, width = shape->num_heads * head_dim, shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
-    float scale = (float)(1.4426950408889634 / sqrt((double)head_dim));
     float totals[QUERY_ROWS * padded];
     struct row rows[QUERY_ROWS];
-    for (long i = 0; i < tokens * width; i++) queries[i] *= scale;
+    for (long i = 0; i < tokens * width; i++) queries[i] *= shape->scale;
     for (long kv_head = 0; kv_head < shape->num_kv_heads; kv_head++)
         for (long start = 0; start < tokens * shared_by; start += QUERY_ROWS) {
             int count = (int)smaller(QUERY_ROWS, tokens * shared_by - start);
@@ -122,7 +132,9 @@ static void attend(const struct heads *shape, float *queries, const float *keys,
                 at[r] = token * width + head * head_dim;
                 rows[r].query = queries + at[r];
                 rows[r].total = totals + r * padded;
-                rows[r].visible = positions[token] + 1;
+                rows[r].end = positions[token] + 1;
+                rows[r].begin = shape->window && rows[r].end > shape->window ? rows[r].end - shape->window : 0;
+                rows[r].has_past = 0;
             }
             attend_rows(shape, kv_head, keys, values, pages, rows, count);
             for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, out + at[r]);

@@ -3,6 +3,7 @@
  * N2, N4 (activations), N5, N6, N7, N10 (weights). Comparisons are written so that a NaN passes through, as in NumPy.
  */
 #define LOG2E 1.4426950408889634f
+#define TWO_LOG2E 2.8853900817779268f
 #define ROUNDER 12582912.0f /* 1.5 * 2^23: x + ROUNDER has no place for a fraction, so (x + ROUNDER) - ROUNDER is rint(x) */
 #define ROUNDER_BITS 0x4B400000u
 #define SQRT_HALF_BITS 0x3F3504F3
@@ -53,6 +54,13 @@ INLINE float log2_of(float x) {
 
 INLINE float silu_of(float x) { return x / (1.0f + exp2_of(-x * LOG2E)); }
 
+INLINE float tanh_of(float x) { return 1.0f - 2.0f / (1.0f + exp2_of(x * TWO_LOG2E)); }
+
+INLINE float gelu_tanh_of(float x) {
+    float cubic = x + 0.044715f * x * x * x;
+    return 0.5f * x * (1.0f + tanh_of(0.7978845608028654f * cubic));
+}
+
 static void exp2_all(const float *x, long n, float *y) {
     for (long i = 0; i < n; i++) y[i] = exp2_of(x[i]);
 }
@@ -61,16 +69,24 @@ static void log2_all(const float *x, long n, float *y) {
     for (long i = 0; i < n; i++) y[i] = log2_of(x[i]);
 }
 
-static void silu_all(const float *x, long n, float *y) {
-    for (long i = 0; i < n; i++) y[i] = silu_of(x[i]);
+static void activate_all(const float *x, long n, int activation, float *y) {
+    if (activation == SILU)
+        for (long i = 0; i < n; i++) y[i] = silu_of(x[i]);
+    else
+        for (long i = 0; i < n; i++) y[i] = gelu_tanh_of(x[i]);
 }
 
-static void gate_all(float *gate, const float *up, long n) {
-    for (long i = 0; i < n; i++) gate[i] = silu_of(gate[i]) * up[i];
+static void gate_all(float *gate, const float *up, long n, int activation) {
+    activate_all(gate, n, activation, gate);
+    for (long i = 0; i < n; i++) gate[i] *= up[i];
 }
 
-static void add_all(float *x, const float *y, long n) {
-    for (long i = 0; i < n; i++) x[i] += y[i];
+static void softcap_all(float *x, long n, float cap, float factor) {
+    for (long i = 0; i < n; i++) x[i] = factor * tanh_of(x[i] / cap);
+}
+
+static void add_all(float *x, const float *y, long n, float factor) {
+    for (long i = 0; i < n; i++) x[i] += y[i] * factor;
 }
 
 /* N2: the lanes fold 16, 8, 4, 2, 1. */
@@ -106,9 +122,8 @@ static void rms_norm(const float *x, const float *weight, float epsilon, long ro
     }
 }
 
-/* N6: one token's heads, in place. */
-static void rotate(float *x, long heads, long head_dim, const float *cosines, const float *sines) {
-    long half = head_dim / 2;
+/* N6: one token's heads, in place; features past the two halves stay. */
+static void rotate(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines) {
     for (long head = 0; head < heads; head++, x += head_dim)
         for (long i = 0; i < half; i++) {
             float a = x[i], b = x[i + half];

@@ -30,9 +30,13 @@ struct quantized {
     int32_t *corrections; /* (rows, groups) */
 };
 
+/* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores, `window` (0: none) bounds them. */
 struct heads {
-    long num_heads, num_kv_heads, head_dim;
+    long num_heads, num_kv_heads, head_dim, window;
+    float scale, cap, cap_factor; /* the last is cap * log2(e) */
 };
+
+enum activation { SILU, GELU_TANH };
 
 struct kernels {
     const char *name;
@@ -41,12 +45,13 @@ struct kernels {
     /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
     /* N4 */ void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
-    /* N6 */ void (*rotate)(float *x, long heads, long head_dim, const float *cosines, const float *sines);
+    /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);
     /* N7 */ void (*log2)(const float *x, long n, float *y);
-    /* N7 */ void (*silu)(const float *x, long n, float *y);
-    /* gate = silu(gate) * up */ void (*gate)(float *gate, const float *up, long n);
-    /* x = x + y */ void (*add)(float *x, const float *y, long n);
+    /* N7 */ void (*activate)(const float *x, long n, int activation, float *y);
+    /* N7; x = factor * tanh(x / cap) */ void (*softcap)(float *x, long n, float cap, float factor);
+    /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
+    /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
     /* N8; queries are scaled in place */
     void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
                    const int32_t *positions, long tokens, float *out);
