@@ -196,7 +196,7 @@ def test_usage_comes_only_on_request(server):
 
 
 def test_a_stream_comes_bit_by_bit(server):
-    body = chat_body(stream=True, max_tokens=300)
+    body = chat_body(stream=True, max_tokens=200)
     with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
         pieces = response.iter_raw()
         assert b"[DONE]" not in next(pieces)
@@ -206,12 +206,13 @@ def test_a_stream_comes_bit_by_bit(server):
 
 def test_seeds(server):
     def answer(seed):
-        return text_of(ask(server, temperature=1, seed=seed, max_tokens=24))
+        return text_of(ask(server, temperature=2, seed=seed, max_tokens=24))
 
-    answers = [answer(seed) for seed in (1, 2, 3, -1, 2**63 - 1)]
+    answers = [answer(seed) for seed in (1, 2, -1, 2**63 - 1)]
     assert len(set(answers)) > 1
     assert answer(2) == answers[1]
-    texts = [text_of(ask(server, temperature=1, seed=2, max_tokens=24, n=3), choice) for choice in range(3)]
+    three = ask(server, temperature=2, seed=2, max_tokens=24, n=3)
+    texts = [text_of(three, choice) for choice in range(3)]
     assert texts[0] == answers[1]
     assert len(set(texts)) > 1
     assert len({text_of(ask(server, temperature=2, max_tokens=24)) for _ in range(4)}) > 1
