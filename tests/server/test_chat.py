@@ -225,7 +225,7 @@ def test_usage_counts_the_prompt_once_and_sums_choices(server):
 
 
 def test_stop_strings(server):
-    fields = {"temperature": 1, "seed": 11, "max_tokens": 40}
+    fields = {"temperature": 1, "seed": 11, "max_tokens": 24}
     whole = text_of(ask(server, **fields))
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
     for choice in (stop, [stop], ["no such thing", stop]):
