@@ -32,6 +32,6 @@ def attention(queries, keys, values, positions):
     cache.write(0, pages, 0, keys, values)
     positions = np.asarray(positions, np.int32, order="C")
     out = np.empty(queries.shape, np.float32)
-    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0), <int32_t *>address(pages),
-                   <int32_t *>address(positions), len(queries), <float *>address(out))
+    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0),
+                   <int32_t *>address(pages), <int32_t *>address(positions), len(queries), <float *>address(out))
     return out

@@ -109,10 +109,14 @@ cdef class Model:
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
                   "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.normed, self.projected = <float *>address(self.scratch["normed"]), <float *>address(self.scratch["projected"])
-        self.queries, self.attended = <float *>address(self.scratch["queries"]), <float *>address(self.scratch["attended"])
-        self.keys, self.values = <float *>address(self.scratch["keys"]), <float *>address(self.scratch["values"])
-        self.gated, self.upped = <float *>address(self.scratch["gated"]), <float *>address(self.scratch["upped"])
+        self.normed = <float *>address(self.scratch["normed"])
+        self.queries = <float *>address(self.scratch["queries"])
+        self.keys = <float *>address(self.scratch["keys"])
+        self.values = <float *>address(self.scratch["values"])
+        self.attended = <float *>address(self.scratch["attended"])
+        self.projected = <float *>address(self.scratch["projected"])
+        self.gated = <float *>address(self.scratch["gated"])
+        self.upped = <float *>address(self.scratch["upped"])
         self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
         self.capacity = rows
 
@@ -127,7 +131,8 @@ cdef class Model:
         pages = np.concatenate([np.asarray(chunk.pages, np.int32) for chunk in chunks])
         first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
         spans = np.array([ends - lengths, lengths, first_pages], np.dtype("l")).T.copy()
-        x = np.ascontiguousarray(Tensor("", self.embedding.dtype, self.embedding.bits[ids]).float32())  # (tokens, hidden)
+        embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
+        x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         self._reserve(len(x))
         self._run(<float *>address(x), len(x), <const span *><size_t>address(spans), len(spans),
                   <const int32_t *>address(positions), <const int32_t *>address(pages), cache)
@@ -159,8 +164,8 @@ cdef class Model:
             multiply(&self.head, self.normed, &self.rounded.c, num_rows, out)
         return logits
 
-    cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions, const int32_t *pages,
-              PagedCache cache):
+    cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions,
+              const int32_t *pages, PagedCache cache):
         cdef long index
         with nogil:
             for index in range(self.num_layers):
@@ -172,8 +177,8 @@ cdef class Model:
         if self.head.kind == W8A8:
             table().quantize(x, rows, width, &self.rounded.c)
 
-    cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans, long num_spans,
-                      const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
+    cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans,
+                      long num_spans, const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
         """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, i, row
         cdef const span *one
@@ -198,7 +203,8 @@ cdef class Model:
 
     cdef void _rotate(self, float *x, long num_heads, long position) noexcept nogil:
         cdef long half = self.shape.head_dim // 2
-        table().rotate(x, num_heads, self.shape.head_dim, self.cosine_table + position * half, self.sine_table + position * half)
+        cdef const float *cosines = self.cosine_table + position * half
+        table().rotate(x, num_heads, self.shape.head_dim, cosines, self.sine_table + position * half)
 
     cdef void _feed_forward(self, const layer_weights *layer, float *x, long rows) noexcept nogil:
         """x + down(silu(gate(x)) * up(x)) of the normed input."""

@@ -45,7 +45,8 @@ cdef class Stopper:
         """Take in a sampled token and its bytes; decide."""
         self.num_tokens += 1
         if token_id in self.stop_ids:
-            return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.STOP, stop_reason=token_id)
+            released = self._release(len(self.held))
+            return Decision(released=released, finish_reason=FinishReason.STOP, stop_reason=token_id)
         self.held += token
         found = self._find_stop_string() if self.num_tokens >= self.stopping.min_tokens else None
         if found is not None:

@@ -1,8 +1,8 @@
 /* Attention: 64 keys of one block in lanes, a few queries that share a key-value head at a time (N8).
  *
- * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim, the
- * whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of position; then
- * the merge. Keys past a row's own position weigh 0, and positions that no row of the tile sees are never read.
+ * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
+ * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
+ * position; then the merge. Keys past a row's own position weigh 0; what no row of the tile sees is never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
 
@@ -28,7 +28,7 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
         UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] = (vec){0};
         const float *keys[SCORE_VECTORS];
         UNROLL for (int v = 0; v < SCORE_VECTORS; v++) {
-            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: anything that exists */
+            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any that exists */
             keys[v] = block->keys[at / PACK] + at % PACK;
         }
         for (long d = 0; d < head_dim; d++)
@@ -48,7 +48,6 @@ static void weigh_row(struct row *row, long visible, int is_first) {
     float block_peak = ceilf(highest), lanes[LANES];
     for (long j = visible; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
-    for (long j = visible; j < KEY_BLOCK; j++) row->scores[j] = 0.0f; /* a peak that is no number leaves NaN there */
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);
     float peak = is_first || block_peak > row->peak ? block_peak : row->peak;
@@ -68,23 +67,27 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
         }
         UNROLL for (int r = 0; r < count; r++) {
             float *total = rows[r].total + d;
-            if (!rows[r].is_blind) store(total, is_first ? sums[r] : load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take));
+            if (is_first) store(total, sums[r]);
+            else if (!rows[r].is_blind)
+                store(total, load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take));
         }
     }
 }
 
-INLINE void attend_block(const struct block *block, struct row *rows, long first, long head_dim, long padded, const int count) {
+INLINE void attend_block(const struct block *block, struct row *rows, long first, long head_dim, long padded,
+                         const int count) {
     score(block, rows, head_dim, count);
     for (int r = 0; r < count; r++) {
-        rows[r].is_blind = rows[r].visible <= first;
-        if (!rows[r].is_blind) weigh_row(&rows[r], smaller(rows[r].visible - first, KEY_BLOCK), first == 0);
+        long visible = smaller(rows[r].visible - first, KEY_BLOCK);
+        rows[r].is_blind = visible <= 0;
+        if (!rows[r].is_blind) weigh_row(&rows[r], visible, first == 0);
     }
     add_values(block, rows, padded, first == 0, count);
 }
 
 /* Some rows of one key-value head, over all blocks that they see. */
-static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values, const int32_t *pages,
-                        struct row *rows, int count) {
+static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values,
+                        const int32_t *pages, struct row *rows, int count) {
     long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, visible = 0;
     for (int r = 0; r < count; r++) visible = rows[r].visible > visible ? rows[r].visible : visible;
     for (long first = 0; first < visible; first += KEY_BLOCK) {
@@ -94,9 +97,12 @@ static void attend_rows(const struct heads *shape, long kv_head, const float *ke
             block.keys[p] = keys + page * head_dim * PACK;
             block.values[p] = values + page * padded * PACK;
         }
-#define CALL(count) attend_block(&block, rows, first, head_dim, padded, count)
-        FOR_ROWS(count, CALL)
-#undef CALL
+        switch (count) { /* a copy for each count, so that sums stay in registers */
+            case 1: attend_block(&block, rows, first, head_dim, padded, 1); break;
+            case 2: attend_block(&block, rows, first, head_dim, padded, 2); break;
+            case 3: attend_block(&block, rows, first, head_dim, padded, 3); break;
+            default: attend_block(&block, rows, first, head_dim, padded, QUERY_ROWS);
+        }
     }
 }
 
@@ -105,9 +111,10 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
 }
 
 /* N8: the tokens of one sequence; queries and out are (tokens, heads, head_dim). */
-static void attend(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
-                   const int32_t *positions, long tokens, float *out) {
-    long head_dim = shape->head_dim, width = shape->num_heads * head_dim, shared_by = shape->num_heads / shape->num_kv_heads;
+static void attend(const struct heads *shape, float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long tokens, float *out) {
+    long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
+    long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
     float scale = (float)(1.4426950408889634 / sqrt((double)head_dim));
     float totals[QUERY_ROWS * padded];

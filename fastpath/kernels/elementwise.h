@@ -3,7 +3,7 @@
  * N2, N4 (activations), N5, N6, N7, N10 (weights). Comparisons are written so that a NaN passes through, as in NumPy.
  */
 #define LOG2E 1.4426950408889634f
-#define ROUNDER 12582912.0f /* 1.5 * 2^23: x + ROUNDER has no place for a fraction, so (x + ROUNDER) - ROUNDER is rint(x) */
+#define ROUNDER 12582912.0f /* 1.5 * 2^23 leaves no place for a fraction: (x + ROUNDER) - ROUNDER is rint(x) */
 #define ROUNDER_BITS 0x4B400000u
 #define SQRT_HALF_BITS 0x3F3504F3
 

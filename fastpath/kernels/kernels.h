@@ -48,8 +48,8 @@ struct kernels {
     /* gate = silu(gate) * up */ void (*gate)(float *gate, const float *up, long n);
     /* x = x + y */ void (*add)(float *x, const float *y, long n);
     /* N8; queries are scaled in place */
-    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
-                   const int32_t *positions, long tokens, float *out);
+    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long tokens, float *out);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
 };
 
