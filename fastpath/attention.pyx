@@ -19,7 +19,7 @@ LOG2E = 1.4426950408889634
 
 
 def query_scale(long head_dim, scale=None, cap=None) -> float:
-    """What queries are multiplied with, a float64 that is rounded to float32: the scale, times log2(e) without a cap."""
+    """What queries are multiplied with, to be rounded to float32: the scale, times log2(e) without a cap."""
     factor = 1.0 if cap else LOG2E
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
@@ -28,7 +28,7 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
-    position below num_keys. `scale`, `cap` and `window` as in reference/attention.py. Returns (tokens, heads, head_dim).
+    position below num_keys. `scale`, `cap`, `window` as in reference/attention.py. Returns (tokens, heads, head_dim).
     """
     cdef heads shape
     queries = np.array(queries, np.float32, order="C")  # a copy: the kernel scales it in place
@@ -42,6 +42,6 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     cache.write(0, pages, 0, keys, values)
     positions = np.asarray(positions, np.int32, order="C")
     out = np.empty(queries.shape, np.float32)
-    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0), <int32_t *>address(pages),
-                   <int32_t *>address(positions), len(queries), <float *>address(out))
+    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0),
+                   <int32_t *>address(pages), <int32_t *>address(positions), len(queries), <float *>address(out))
     return out

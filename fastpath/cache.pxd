@@ -12,4 +12,5 @@ cdef class PagedCache:
 
     cdef float *layer_keys(self, long layer) noexcept nogil
     cdef float *layer_values(self, long layer) noexcept nogil
-    cdef void store(self, long layer, const int32_t *pages, long position, const float *key, const float *value) noexcept nogil
+    cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
+                    const float *value) noexcept nogil

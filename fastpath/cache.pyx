@@ -94,7 +94,8 @@ cdef class PagedCache:
             for page in pages:
                 users[page] += 1
         assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
-        assert sorted(self._free) == [page for page, count in enumerate(users) if count == 0], "the free list is wrong"
+        unused = [page for page, count in enumerate(users) if count == 0]
+        assert sorted(self._free) == unused, "the free list is wrong"
 
     cdef float *layer_keys(self, long layer) noexcept nogil:
         return self._keys + layer * self._layer_keys
@@ -102,7 +103,8 @@ cdef class PagedCache:
     cdef float *layer_values(self, long layer) noexcept nogil:
         return self._values + layer * self._layer_values
 
-    cdef void store(self, long layer, const int32_t *pages, long position, const float *key, const float *value) noexcept nogil:
+    cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
+                    const float *value) noexcept nogil:
         """`write` for one token, by pointer."""
         cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head, d
         cdef float *keys

@@ -1,6 +1,7 @@
-"""Which instruction set runs: the best one that the processor has, or the one that VERBATIM_CPU names (N12: same bits).
+"""Which instruction set runs: the best one that the processor has, or the one that VERBATIM_CPU names.
 
-All C kernels live in this extension, compiled once a level: avx512, avx2, plain. The other extensions ask for `table()`.
+The choice changes no bit (docs/numerics.md). All C kernels live in this extension, compiled once a level: avx512,
+avx2, plain. The other extensions ask for `table()`.
 """
 
 import os

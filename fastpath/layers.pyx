@@ -30,7 +30,7 @@ cdef class Layers:
         if self.layers == NULL:
             raise MemoryError
         ropes = {layer.rope for layer in config.layers if layer.rope}
-        tables = {rope: [np.ascontiguousarray(part) for part in rotary_table(rope, config.context_size)] for rope in ropes}
+        tables = {rope: list(map(np.ascontiguousarray, rotary_table(rope, config.context_size))) for rope in ropes}
         self.owners.append(tables)
         for index, layer in enumerate(checkpoint.layers):
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)

@@ -75,11 +75,16 @@ cdef class Model:
                   "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.normed, self.projected = <float *>address(self.scratch["normed"]), <float *>address(self.scratch["projected"])
-        self.queries, self.attended = <float *>address(self.scratch["queries"]), <float *>address(self.scratch["attended"])
-        self.keys, self.values = <float *>address(self.scratch["keys"]), <float *>address(self.scratch["values"])
-        self.gated, self.upped = <float *>address(self.scratch["gated"]), <float *>address(self.scratch["upped"])
-        self.scores, self.gathered = <float *>address(self.scratch["scores"]), <float *>address(self.scratch["gathered"])
+        self.normed = <float *>address(self.scratch["normed"])
+        self.queries = <float *>address(self.scratch["queries"])
+        self.keys = <float *>address(self.scratch["keys"])
+        self.values = <float *>address(self.scratch["values"])
+        self.attended = <float *>address(self.scratch["attended"])
+        self.projected = <float *>address(self.scratch["projected"])
+        self.gated = <float *>address(self.scratch["gated"])
+        self.upped = <float *>address(self.scratch["upped"])
+        self.scores = <float *>address(self.scratch["scores"])
+        self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
         self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
         self.capacity = rows
@@ -95,7 +100,8 @@ cdef class Model:
         pages = np.concatenate([np.asarray(chunk.pages, np.int32) for chunk in chunks])
         first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
         spans = np.array([ends - lengths, lengths, first_pages], np.dtype("l")).T.copy()
-        x = np.ascontiguousarray(Tensor("", self.embedding.dtype, self.embedding.bits[ids]).float32())  # (tokens, hidden)
+        embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
+        x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         if self.config.embedding_scale != 1:
             x *= np.float32(self.config.embedding_scale)
         self._reserve(len(x))
@@ -133,8 +139,8 @@ cdef class Model:
             table().softcap(out, num_rows * self.vocab_size, cap, cap)
         return logits
 
-    cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions, const int32_t *pages,
-              PagedCache cache):
+    cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions,
+              const int32_t *pages, PagedCache cache):
         cdef long index
         with nogil:
             for index in range(self.num_layers):
@@ -154,8 +160,8 @@ cdef class Model:
         else:
             table().rms_norm(x, weight, self.epsilon, rows, self.hidden, y)
 
-    cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans, long num_spans,
-                      const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
+    cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans,
+                      long num_spans, const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
         """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, i, row
         cdef const span *one

@@ -5,7 +5,7 @@ The model calls the same kernels by pointer. What each function means is said in
 
 import numpy as np
 
-from fastpath.dispatch cimport GELU_TANH, SILU, address, table
+from fastpath.dispatch cimport GELU_TANH, SILU, address, quantized, table
 from fastpath.packed cimport Activations, PackedMatrix, multiply
 
 from fastpath.packed import pack_floats, pack_integers
@@ -40,7 +40,8 @@ def linear_stored(x, tensor):
 
 cdef _multiply(x, PackedMatrix weight, Activations rounded=None):
     y = np.empty((len(x), weight.c.outputs), np.float32)
-    multiply(&weight.c, <const float *>address(x), NULL if rounded is None else &rounded.c, len(x), <float *>address(y))
+    cdef const quantized *integers = NULL if rounded is None else &rounded.c
+    multiply(&weight.c, <const float *>address(x), integers, len(x), <float *>address(y))
     return y
 
 

@@ -97,7 +97,8 @@ cdef class PrefixCache:
             assert node.parent.children[node.token_ids] is node, "a node is not where its parent looks for it"
             assert 0 < len(node.token_ids) <= PAGE_SIZE, "a node holds no page's worth of tokens"
             assert len(node.token_ids) == PAGE_SIZE or not node.children, "a short page has children"
-            assert not node.is_pinned or node.parent.page is None or node.parent.is_pinned, "a pin hangs on a loose page"
+            is_held = node.parent.page is None or node.parent.is_pinned
+            assert is_held or not node.is_pinned, "a pin hangs on a loose page"
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
 

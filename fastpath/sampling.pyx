@@ -20,7 +20,9 @@ from reference.sampling_rules import RULES
 cdef extern from *:
     """
     typedef unsigned __int128 uint128_t;
-    static inline uint64_t product_high(uint64_t a, uint64_t b, int shift) { return (uint64_t)((uint128_t)a * b >> shift); }
+    static inline uint64_t product_high(uint64_t a, uint64_t b, int shift) {
+        return (uint64_t)((uint128_t)a * b >> shift);
+    }
     """
     uint64_t product_high(uint64_t a, uint64_t b, int shift) noexcept nogil  # (a * b) >> shift, in 128 bits
 
@@ -141,7 +143,8 @@ def _weights(logits, float factor):
     """floor(2^40 * exp2((logit - largest) * factor)); minus infinity weighs 0."""
     logits = np.asarray(logits, np.float32, order="C")
     weights = np.empty(len(logits), np.uint64)
-    table().weigh(<const float *>address(logits), len(logits), logits.max(), factor, <uint64_t *>address(weights))
+    cdef float peak = logits.max()
+    table().weigh(<const float *>address(logits), len(logits), peak, factor, <uint64_t *>address(weights))
     return weights
 
 
@@ -155,11 +158,12 @@ def fixed_point(probability: float) -> int:
     return round(probability * 2**32)
 
 
-cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count, uint64_t *missing) noexcept nogil:
+cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count,
+                             uint64_t *missing) noexcept nogil:
     """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
 
-    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the weight
-    sought, then the next among the weights that share the digits found. If all do not reach `needed`, the answer is 0.
+    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the
+    weight sought, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
     """
     cdef uint64_t amounts[NUM_VALUES]
     cdef uint64_t prefix = 0
@@ -236,7 +240,7 @@ def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
 
 
 def log_softmax(logits):
-    """Natural log-probabilities of the raw logits: their distance to the largest, less the log of an integer total."""
+    """Natural log-probabilities of the raw logits: distances to the largest, less the log of an integer total."""
     total = _total(_weights(logits, temperature_factor(1.0)))
     log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
     return logits - logits.max() - log_total * LN2

@@ -41,11 +41,12 @@ cdef class Stopper:
         """Ids that must not be drawn next: those that would end the answer before `min_tokens`."""
         return tuple(sorted(self.stop_ids)) if self.num_tokens < self.stopping.min_tokens else ()
 
-    def push(self, token_id: int, bytes token) -> Decision:
-        """Take in a sampled token and its bytes; decide."""
+    def push(self, token_id: int, bytes token, *, bint is_complete=False) -> Decision:
+        """Take in a sampled token and its bytes, and whether a grammar is complete with it; decide."""
         self.num_tokens += 1
         if token_id in self.stop_ids:
-            return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.STOP, stop_reason=token_id)
+            released = self._release(len(self.held))
+            return Decision(released=released, finish_reason=FinishReason.STOP, stop_reason=token_id)
         self.held += token
         found = self._find_stop_string() if self.num_tokens >= self.stopping.min_tokens else None
         if found is not None:
@@ -53,6 +54,8 @@ cdef class Stopper:
             shown = self.held[: end if self.stopping.include_stop_string else start]
             self.held = b""
             return Decision(released=shown, finish_reason=FinishReason.STOP, stop_reason=string)
+        if is_complete:
+            return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.STOP)
         if self.num_tokens >= self.max_tokens:
             return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.LENGTH)
         return Decision(released=self._release(len(self.held) - self._num_undecided()))

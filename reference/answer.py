@@ -2,6 +2,8 @@
 
 from collections import deque
 
+import numpy as np
+
 from reference.request import Candidate, FinishReason, Output, TokenLogprob
 from reference.sequence import Sequence
 from reference.tokenizer import Tokenizer
@@ -10,9 +12,9 @@ from reference.tokenizer import Tokenizer
 class Answer:
     """The text side of a sequence, put together from the engine's own stopper and detokenizer."""
 
-    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer):
+    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer, guide=None):
         self.sequence, self.tokenizer = sequence, tokenizer
-        self.stopper, self.detokenizer = stopper, detokenizer
+        self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
         # Some vocabularies put a space before a text's first word; an answer to an empty prompt is such a text.
         prompt = sequence.request.prompt_ids
         self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, prompt))
@@ -20,14 +22,23 @@ class Answer:
         self._num_bytes = 0
         self._num_released = 0
 
-    def excluded_ids(self) -> tuple[int, ...]:
-        """Ids that may not be drawn next."""
-        return self.stopper.excluded_ids()
+    def excluded_ids(self):
+        """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
+        if self.guide is None:
+            return self.stopper.excluded_ids()
+        forbidden = self.guide.excluded_ids()
+        both = np.union1d(forbidden, np.asarray(self.stopper.excluded_ids(), np.int64))
+        return both if len(both) < self.guide.vocab_size else forbidden
 
     def push(self, sampled) -> Output:
         """Take in a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
         token = self._bytes(sampled.token_id)
-        decision = self.stopper.push(sampled.token_id, token)
+        is_complete = (
+            self.guide is not None
+            and sampled.token_id not in self.stopper.stop_ids
+            and self.guide.push(sampled.token_id)
+        )
+        decision = self.stopper.push(sampled.token_id, token, is_complete=is_complete)
         is_text = decision.stop_reason != sampled.token_id
         if sampled.logprob is not None and is_text:
             self._pending.append((self._num_bytes, self._logprob(sampled, token)))

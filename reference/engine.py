@@ -12,6 +12,7 @@ from reference.checkpoint import open_checkpoint
 from reference.config import ModelConfig
 from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
 from reference.families import load_config
+from reference.grammar import GrammarCompiler
 from reference.quantization import check_format
 from reference.request import Output, Request, require
 from reference.sequence import Sequence
@@ -94,6 +95,7 @@ class Engine:
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
         )
+        self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
         self._answers: dict[Sequence, Answer] = {}
         self._num_steps = 0
 
@@ -170,8 +172,8 @@ class Engine:
     def _extend(self, sequence: Sequence, logits) -> Output:
         """Sample one token and let the answer take it in; an ended sequence leaves at once."""
         answer, request = self._answers[sequence], sequence.request
-        excluded = answer.excluded_ids()
         try:
+            excluded = answer.excluded_ids()
             sampled = self.parts.sample(
                 logits,
                 request.sampling,
@@ -181,11 +183,11 @@ class Engine:
                 choice=sequence.choice,
                 excluded=excluded,
             )
-        except NumericsError as error:
+            sequence.output_ids.append(sampled.token_id)
+            output = answer.push(sampled)
+        except (NumericsError, RequestError) as error:  # this choice cannot go on; no other is touched
             self._remove(sequence)
             return answer.fail(str(error))
-        sequence.output_ids.append(sampled.token_id)
-        output = answer.push(sampled)
         if self.observe:
             self.observe(Observation(sequence, logits, sampled, excluded, output, answer.stopper.held))
         if output.finish_reason is not None:
@@ -203,7 +205,14 @@ class Engine:
             num_prompt=len(sequence.request.prompt_ids),
             context_size=self.context_size,
         )
-        return Answer(sequence, self.tokenizer, stopper, self.parts.Detokenizer())
+        grammar = sequence.request.grammar
+        guide = self._compiler().compile(grammar) if grammar else None
+        return Answer(sequence, self.tokenizer, stopper, self.parts.Detokenizer(), guide)
+
+    def _compiler(self) -> GrammarCompiler:
+        if self._grammars is None:
+            self._grammars = GrammarCompiler(self.tokenizer, self.config.vocab_size, self.config.eos_ids)
+        return self._grammars
 
     def _check_request(self, request: Request) -> None:
         """What can only be said with the model at hand: the context, the vocabulary, the ids in use."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reference.errors import RequestError
+from reference.grammar_text import Grammar
 
 SEED_BITS = 64
 MAX_CHOICES = 128
@@ -107,7 +108,8 @@ class StoppingParams:
 class Request:
     """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine.
 
-    The prefix cache keeps requests with different `cache_salt` apart, and never evicts what a pinned one computed.
+    `grammar` bounds what may be said. The prefix cache keeps requests with different `cache_salt` apart, and never
+    evicts what a pinned one computed.
     """
 
     request_id: str
@@ -117,6 +119,7 @@ class Request:
     n: int = 1
     cache_salt: str = ""
     is_pinned: bool = False
+    grammar: Grammar | None = None
 
     def __post_init__(self):
         """Refuse an empty prompt and a count of choices outside 1..128."""

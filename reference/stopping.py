@@ -1,6 +1,7 @@
 """Mirrored. When an answer ends, and which bytes of it may be shown already (docs/semantics.md, "Stopping").
 
-Checked in this order after every token: end-of-sequence ids, stop strings, the count of tokens, the context. Stop
+Checked in this order after every token: end-of-sequence ids, stop strings, a complete grammar, the count of tokens,
+the context. Stop
 strings are searched in bytes across token borders. While the tail could still become one, just that tail is held.
 """
 
@@ -36,8 +37,8 @@ class Stopper:
         """Ids that must not be drawn next: those that would end the answer before `min_tokens`."""
         return tuple(sorted(self.stop_ids)) if self.num_tokens < self.stopping.min_tokens else ()
 
-    def push(self, token_id: int, token: bytes) -> Decision:
-        """Take in a sampled token and its bytes; decide."""
+    def push(self, token_id: int, token: bytes, *, is_complete: bool = False) -> Decision:
+        """Take in a sampled token and its bytes, and whether a grammar is complete with it; decide."""
         self.num_tokens += 1
         if token_id in self.stop_ids:
             return Decision(released=self._flush(), finish_reason=FinishReason.STOP, stop_reason=token_id)
@@ -48,6 +49,8 @@ class Stopper:
             shown = self.held[: end if self.stopping.include_stop_string else start]
             self.held = b""
             return Decision(released=shown, finish_reason=FinishReason.STOP, stop_reason=string)
+        if is_complete:
+            return Decision(released=self._flush(), finish_reason=FinishReason.STOP)
         if self.num_tokens >= self.max_tokens:
             return Decision(released=self._flush(), finish_reason=FinishReason.LENGTH)
         keep = self._num_undecided()

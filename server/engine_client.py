@@ -49,7 +49,7 @@ class EngineClient:
                 try:
                     while line := await reader.readline():
                         self._receive(wire.decode(line))
-                except ValueError:
+                except (ValueError, KeyError, TypeError):  # must not end the line for good
                     logger.exception("A frame from the engine cannot be read; connecting again.")
                 finally:
                     self._disconnect()

@@ -1,11 +1,12 @@
 """What an HTTP worker knows about the model: its name, its words, its chat template. The weights are elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from reference.config import ModelConfig
+from reference.errors import ContextLengthError, RequestError
 from reference.families import load_config
-from reference.errors import RequestError
 from reference.template import ChatTemplate, load_template
 from reference.tokenizer import Tokenizer, load_tokenizer
 from server.options import Options
@@ -32,6 +33,12 @@ class ServedModel:
         """Raise ModelNotFoundError unless `name` is this model's; never answer for another one."""
         if name != self.model_id:
             raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {self.model_id!r}.")
+
+    def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
+        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less."""
+        if len(token_ids) >= self.config.context_size:
+            message = f"The prompt has {len(token_ids)} tokens, but the context holds {self.config.context_size}"
+            raise ContextLengthError(f"{message} with the answer.", field=field)
 
     def describe(self) -> dict:
         """The entry of `GET /v1/models`."""

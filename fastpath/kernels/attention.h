@@ -1,8 +1,8 @@
 /* Attention: 64 keys of one block in lanes, a few queries that share a key-value head at a time (N8).
  *
- * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim, the
- * whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of position; then
- * the merge. Keys that a row does not see (past its own position, before its window) weigh 0, and positions after all
+ * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
+ * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
+ * position; then the merge. Keys that a row does not see (past its own position, before its window) weigh 0, and positions after all
  * that the tile sees, and blocks before, are never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
@@ -30,7 +30,7 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
         UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] = (vec){0};
         const float *keys[SCORE_VECTORS];
         UNROLL for (int v = 0; v < SCORE_VECTORS; v++) {
-            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: anything that exists */
+            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any that exists */
             keys[v] = block->keys[at / PACK] + at % PACK;
         }
         for (long d = 0; d < head_dim; d++)
@@ -79,8 +79,8 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
     }
 }
 
-INLINE void attend_block(const struct heads *shape, const struct block *block, struct row *rows, long first, long padded,
-                         const int count) {
+INLINE void attend_block(const struct heads *shape, const struct block *block, struct row *rows, long first,
+                         long padded, const int count) {
     score(block, rows, shape->head_dim, count);
     for (int r = 0; r < count; r++) {
         long begin = rows[r].begin > first ? rows[r].begin - first : 0, end = smaller(rows[r].end - first, KEY_BLOCK);
@@ -94,8 +94,8 @@ INLINE void attend_block(const struct heads *shape, const struct block *block, s
 }
 
 /* Some rows of one key-value head, over all blocks that they see. */
-static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values, const int32_t *pages,
-                        struct row *rows, int count) {
+static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values,
+                        const int32_t *pages, struct row *rows, int count) {
     long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, begin = rows[0].begin, end = 0;
     for (int r = 0; r < count; r++) begin = smaller(begin, rows[r].begin), end = rows[r].end > end ? rows[r].end : end;
     for (long first = begin / KEY_BLOCK * KEY_BLOCK; first < end; first += KEY_BLOCK) {
@@ -105,9 +105,12 @@ static void attend_rows(const struct heads *shape, long kv_head, const float *ke
             block.keys[p] = keys + page * head_dim * PACK;
             block.values[p] = values + page * padded * PACK;
         }
-#define CALL(count) attend_block(shape, &block, rows, first, padded, count)
-        FOR_ROWS(count, CALL)
-#undef CALL
+        switch (count) { /* a copy for each count, so that sums stay in registers */
+            case 1: attend_block(shape, &block, rows, first, padded, 1); break;
+            case 2: attend_block(shape, &block, rows, first, padded, 2); break;
+            case 3: attend_block(shape, &block, rows, first, padded, 3); break;
+            default: attend_block(shape, &block, rows, first, padded, QUERY_ROWS);
+        }
     }
 }
 
@@ -116,9 +119,10 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
 }
 
 /* N8: the tokens of one sequence; queries and out are (tokens, heads, head_dim). */
-static void attend(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
-                   const int32_t *positions, long tokens, float *out) {
-    long head_dim = shape->head_dim, width = shape->num_heads * head_dim, shared_by = shape->num_heads / shape->num_kv_heads;
+static void attend(const struct heads *shape, float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long tokens, float *out) {
+    long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
+    long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
     float totals[QUERY_ROWS * padded];
     struct row rows[QUERY_ROWS];

@@ -1,9 +1,9 @@
 /* AVX-512 with VNNI (Ice Lake, Zen 4 and later): vectors of sixteen floats, four products of bytes a lane at once. */
 #ifdef __x86_64__
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#pragma GCC target("avx512bw,avx512vl,avx512dq,avx512vnni")
 #endif
 #include <immintrin.h>
 #define TABLE avx512_kernels

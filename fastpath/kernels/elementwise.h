@@ -4,7 +4,7 @@
  */
 #define LOG2E 1.4426950408889634f
 #define TWO_LOG2E 2.8853900817779268f
-#define ROUNDER 12582912.0f /* 1.5 * 2^23: x + ROUNDER has no place for a fraction, so (x + ROUNDER) - ROUNDER is rint(x) */
+#define ROUNDER 12582912.0f /* 1.5 * 2^23 leaves no place for a fraction: (x + ROUNDER) - ROUNDER is rint(x) */
 #define ROUNDER_BITS 0x4B400000u
 #define SQRT_HALF_BITS 0x3F3504F3
 

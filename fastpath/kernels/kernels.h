@@ -53,8 +53,8 @@ struct kernels {
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
     /* N8; queries are scaled in place */
-    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values, const int32_t *pages,
-                   const int32_t *positions, long tokens, float *out);
+    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long tokens, float *out);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
 };
 

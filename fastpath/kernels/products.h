@@ -3,14 +3,15 @@
  * linear            y[m,n] = sum over k of x[m,k] w[n,k]: in order inside blocks of 256, then block after block (N3)
  * linear_quantized  y[m,n] = sum over groups g of float(dot of 32 int8) * (s_x[m,g] * s_w[n,g]), summed alike (N4)
  *
- * A tile is ROWS x PACKS; its block sums stay in registers and are added to y once a block. How many rows or packs
- * a tile has changes which weights are at hand and no sum. The level sets WIDE_PACKS (for one row), TILE_PACKS, TILE_ROWS.
+ * A tile is some rows by some packs; its block sums stay in registers and are added to y once a block. How many it
+ * has changes which weights are at hand and no sum. The level sets WIDE_PACKS (for one row), TILE_PACKS, TILE_ROWS.
  */
 #define MOST_VECTORS (VECTORS * (WIDE_PACKS > TILE_PACKS ? WIDE_PACKS : TILE_PACKS))
 
 /* Add a tile's block sums to the totals in y; the last pack may be only partly there. */
-INLINE void add_block(vec sums[][MOST_VECTORS], const struct matrix *w, float *y, long pack, const int rows, const int packs) {
-    UNROLL for (int r = 0; r < rows; r++)
+INLINE void add_block(vec sums[][MOST_VECTORS], const struct matrix *w, float *y, long pack, const int rows,
+                      const int packs) {
+    UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int p = 0; p < packs; p++) {
             long first = (pack + p) * PACK;
             float *total = y + r * w->outputs + first;
@@ -23,11 +24,12 @@ INLINE void add_block(vec sums[][MOST_VECTORS], const struct matrix *w, float *y
                 for (long i = 0; first + i < w->outputs; i++) total[i] += lanes[i];
             }
         }
+    }
 }
 
 /* N3: inputs start to stop - 1 of some packs, for some rows of x. */
-INLINE void float_tile(const struct matrix *w, const float *x, float *y, long pack, long start, long stop, const int kind,
-                       const int rows, const int packs) {
+INLINE void float_tile(const struct matrix *w, const float *x, float *y, long pack, long start, long stop,
+                       const int kind, const int rows, const int packs) {
     vec sums[TILE_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] = (vec){0};
     for (long k = start; k < stop; k++) {
@@ -42,7 +44,7 @@ INLINE void float_tile(const struct matrix *w, const float *x, float *y, long pa
     add_block(sums, w, y, pack, rows, packs);
 }
 
-/* Four products of bytes added to each 32-bit lane: `weights` are unsigned (the integer plus 128), `x` is signed. */
+/* Four products of bytes added to each lane of 32 bits: weights are unsigned (the integer plus 128), x is signed. */
 #ifdef LEVEL_AVX512
 INLINE ivec first_dot(int32_t correction) { return splat_integer(correction); }
 
@@ -55,13 +57,14 @@ INLINE ivec first_dot(int32_t correction) { return (void)correction, (ivec){0}; 
 #ifdef LEVEL_AVX2
 INLINE ivec add_dot(ivec dots, ivec weights, int32_t x) {
     __m256i factors = _mm256_set1_epi32(x), integers = (__m256i)(weights ^ (int32_t)0x80808080);
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(integers, factors)); /* 2 * 127 * 127 fits */
+    /* A pair is at most 2 * 127 * 127, which fits 16 bits. */
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(integers, factors));
     return dots + (ivec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 #else
 INLINE ivec add_dot(ivec dots, ivec weights, int32_t x) {
     wordvec integers = (wordvec)(weights ^ (int32_t)0x80808080), factors = (wordvec)splat_integer(x);
-    wordvec pairs = (integers << 8 >> 8) * (factors << 8 >> 8) + (integers >> 8) * (factors >> 8); /* 2 * 127 * 127 fits */
+    wordvec pairs = (integers << 8 >> 8) * (factors << 8 >> 8) + (integers >> 8) * (factors >> 8); /* as above */
     return dots + ((ivec)pairs << 16 >> 16) + ((ivec)pairs >> 16);
 }
 #endif
@@ -80,8 +83,8 @@ INLINE int32_t four_bytes(const int8_t *address) {
 }
 
 /* N4: groups start to stop - 1 of some packs, for some rows of x. */
-INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, float *y, long pack, long start, long stop,
-                           const int rows, const int packs) {
+INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, float *y, long pack, long start,
+                           long stop, const int rows, const int packs) {
     const long groups = (w->inputs + GROUP - 1) / GROUP;
     vec sums[TILE_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] = (vec){0};
@@ -92,12 +95,13 @@ INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, fl
         for (int quad = 0; quad < GROUP / 4; quad++) {
             ivec weights[MOST_VECTORS];
             UNROLL for (int v = 0; v < packs * VECTORS; v++) {
-                long row_of_bytes = ((pack + v / VECTORS) * groups + g) * (GROUP / 4) + quad;
-                memcpy(&weights[v], (const uint8_t *)w->weights + row_of_bytes * PACK * 4 + v % VECTORS * sizeof(ivec), sizeof(ivec));
+                long at = (((pack + v / VECTORS) * groups + g) * (GROUP / 4) + quad) * PACK * 4;
+                memcpy(&weights[v], (const uint8_t *)w->weights + at + v % VECTORS * sizeof(ivec), sizeof(ivec));
             }
             UNROLL for (int r = 0; r < rows; r++) {
                 int32_t factors = four_bytes(x->integers + (r * groups + g) * GROUP + quad * 4);
-                UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = add_dot(dots[r][v], weights[v], factors);
+                UNROLL for (int v = 0; v < packs * VECTORS; v++)
+                    dots[r][v] = add_dot(dots[r][v], weights[v], factors);
             }
         }
         UNROLL for (int v = 0; v < packs * VECTORS; v++) {
@@ -109,62 +113,61 @@ INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, fl
     add_block(sums, w, y, pack, rows, packs);
 }
 
-#define FOR_ROWS(rows, call) \
+/* A compiler keeps sums in registers only for counts that it knows: one copy of the tile for each count of rows. */
+#define AT_MOST_TILE_ROWS(count) ((count) < TILE_ROWS ? (count) : TILE_ROWS)
+#define WITH_ROWS(rows, packs, tile, ...) \
     switch (rows) { \
-        case 1: call(1); break; \
-        case 2: call(2); break; \
-        case 3: call(3); break; \
-        default: call(4); \
+        case 1: tile(__VA_ARGS__, 1, packs); break; \
+        case 2: tile(__VA_ARGS__, AT_MOST_TILE_ROWS(2), packs); break; \
+        case 3: tile(__VA_ARGS__, AT_MOST_TILE_ROWS(3), packs); break; \
+        default: tile(__VA_ARGS__, TILE_ROWS, packs); \
     }
 
-INLINE void linear_of(const struct matrix *w, const float *x, long rows, float *y, const int kind, const int most_packs) {
+INLINE void linear_of(const struct matrix *w, const float *x, long rows, float *y, const int kind, const int packs) {
     long num_packs = (w->outputs + PACK - 1) / PACK, step;
+    memset(y, 0, sizeof(float) * rows * w->outputs);
     for (long pack = 0; pack < num_packs; pack += step) {
-        step = pack + most_packs <= num_packs ? most_packs : 1;
+        step = pack + packs <= num_packs ? packs : 1;
         for (long start = 0; start < w->inputs; start += BLOCK) {
             long stop = smaller(start + BLOCK, w->inputs);
             for (long row = 0; row < rows; row += TILE_ROWS) {
                 const float *tile_x = x + row * w->inputs;
                 float *tile_y = y + row * w->outputs;
-#define CALL(count) \
-    if (step == most_packs) float_tile(w, tile_x, tile_y, pack, start, stop, kind, smaller(count, TILE_ROWS), most_packs); \
-    else float_tile(w, tile_x, tile_y, pack, start, stop, kind, smaller(count, TILE_ROWS), 1)
-                FOR_ROWS(rows - row, CALL)
-#undef CALL
+                if (step == packs) WITH_ROWS(rows - row, packs, float_tile, w, tile_x, tile_y, pack, start, stop, kind)
+                else WITH_ROWS(rows - row, 1, float_tile, w, tile_x, tile_y, pack, start, stop, kind)
             }
         }
     }
 }
 
+/* One row needs many packs to keep the adders busy, several rows have enough to do with few. */
+INLINE void linear_kind(const struct matrix *w, const float *x, long rows, float *y, const int kind) {
+    if (rows == 1) linear_of(w, x, 1, y, kind, WIDE_PACKS);
+    else linear_of(w, x, rows, y, kind, TILE_PACKS);
+}
+
 static void linear(const struct matrix *w, const float *x, long rows, float *y) {
-    memset(y, 0, sizeof(float) * rows * w->outputs);
-#define CALL(kind) \
-    if (rows == 1) linear_of(w, x, 1, y, kind, WIDE_PACKS); \
-    else linear_of(w, x, rows, y, kind, TILE_PACKS)
     switch (w->kind) {
-        case FLOAT32: CALL(FLOAT32); break;
-        case BFLOAT16: CALL(BFLOAT16); break;
-        default: CALL(FLOAT16);
+        case FLOAT32: linear_kind(w, x, rows, y, FLOAT32); break;
+        case BFLOAT16: linear_kind(w, x, rows, y, BFLOAT16); break;
+        default: linear_kind(w, x, rows, y, FLOAT16);
     }
-#undef CALL
 }
 
 static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, float *y) {
-    enum { MOST_PACKS = TILE_PACKS > 2 ? 2 : TILE_PACKS, BLOCK_GROUPS = BLOCK / GROUP };
+    enum { PACKS = TILE_PACKS > 2 ? 2 : TILE_PACKS, BLOCK_GROUPS = BLOCK / GROUP };
     long num_packs = (w->outputs + PACK - 1) / PACK, groups = (w->inputs + GROUP - 1) / GROUP, step;
     memset(y, 0, sizeof(float) * rows * w->outputs);
     for (long pack = 0; pack < num_packs; pack += step) {
-        step = pack + MOST_PACKS <= num_packs ? MOST_PACKS : 1;
+        step = pack + PACKS <= num_packs ? PACKS : 1;
         for (long start = 0; start < groups; start += BLOCK_GROUPS) {
             long stop = smaller(start + BLOCK_GROUPS, groups);
             for (long row = 0; row < rows; row += TILE_ROWS) {
-                struct quantized tile_x = {x->integers + row * groups * GROUP, x->scales + row * groups, x->corrections + row * groups};
+                long at = row * groups;
+                struct quantized tile_x = {x->integers + at * GROUP, x->scales + at, x->corrections + at};
                 float *tile_y = y + row * w->outputs;
-#define CALL(count) \
-    if (step == MOST_PACKS) quantized_tile(w, &tile_x, tile_y, pack, start, stop, smaller(count, TILE_ROWS), MOST_PACKS); \
-    else quantized_tile(w, &tile_x, tile_y, pack, start, stop, smaller(count, TILE_ROWS), 1)
-                FOR_ROWS(rows - row, CALL)
-#undef CALL
+                if (step == PACKS) WITH_ROWS(rows - row, PACKS, quantized_tile, w, &tile_x, tile_y, pack, start, stop)
+                else WITH_ROWS(rows - row, 1, quantized_tile, w, &tile_x, tile_y, pack, start, stop)
             }
         }
     }

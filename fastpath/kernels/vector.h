@@ -1,11 +1,12 @@
-/* Vectors of WIDTH floats in GCC's and clang's portable notation: each level only says how wide (N0: * and + round). */
+/* Vectors of WIDTH floats in GCC's and clang's portable notation, where * and + round each lane (N0). */
 #include <stddef.h>
 #include <math.h>
 #include <string.h>
 
 #include "kernels.h"
 
-#ifndef __clang__ /* clang's default: no loop is kept from vectors for the sake of exception flags; no bit depends on it */
+/* As clang does anyway: no loop is kept from vectors for the sake of exception flags. No bit depends on it. */
+#ifndef __clang__
 #pragma GCC optimize("no-trapping-math", "no-math-errno")
 #endif
 
@@ -33,7 +34,7 @@ INLINE vec splat(float x) { return x - (vec){0}; } /* minus, since -0 + 0 is +0 
 
 INLINE ivec splat_integer(int32_t x) { return x + (ivec){0}; }
 
-/* float16 to float32, exactly (N1): rebase the exponent; a subnormal is counted from 2^-14 up. Finite numbers only. */
+/* float16 to float32, exactly (N1), finite numbers only: rebase the exponent; a subnormal is counted from 2^-14 up. */
 INLINE vec widen_half(halfvec half) {
 #ifdef LEVEL_AVX512
     return (vec)_mm512_cvtph_ps((__m256i)half);

@@ -60,7 +60,9 @@ def read_chat(body: object, model: ServedModel) -> Answer:
 def _encode(messages: list[dict], tools: list[dict], model: ServedModel) -> tuple[int, ...]:
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
-    return tuple(model.tokenizer.encode_pieces(model.template.render(messages, tools or None)))
+    prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, tools or None)))
+    model.check_prompt(prompt_ids, "messages")
+    return prompt_ids
 
 
 def _take_logprobs(fields: Fields) -> tuple[bool, int | None]:

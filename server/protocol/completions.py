@@ -83,10 +83,12 @@ def _read_prompt(prompt, path: str, model: ServedModel) -> tuple[str, tuple[int,
         ids = tuple(model.tokenizer.encode_prompt(prompt))
         if not ids:
             raise RequestError(f"{path} must have at least one token", field=path, code="empty_prompt")
+        model.check_prompt(ids, path)
         return prompt, ids
     ids = of_type(path, prompt, list)
     if not ids:
         raise RequestError(f"{path} must have at least one token", field=path, code="empty_prompt")
+    model.check_prompt(ids, path)
     for index, token_id in enumerate(ids):
         require_integer(f"{path}[{index}]", of_type(f"{path}[{index}]", token_id, int), 0, model.config.vocab_size - 1)
     return b"".join(map(model.tokenizer.token_bytes, ids)).decode(errors="replace"), tuple(ids)

@@ -105,9 +105,7 @@ def test_a_draw_depends_on_seed_position_and_choice_alone(part):
 
 
 def test_penalties_change_what_was_seen_and_said(part):
-    params = SamplingParams(
-        logit_bias={3: 2.5}, repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25
-    )
+    params = SamplingParams(logit_bias={3: 2.5}, repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25)
     adjusted = part("sampling").adjust(logits_of(4, -4, 4, 4, 4), params, prompt_ids=(0, 1, 0), output_ids=[1, 2, 2])
     assert adjusted.tolist() == [2, -8 - 0.5 - 0.25, 2 - 1 - 0.25, 6.5, 4]
 

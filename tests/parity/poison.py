@@ -5,7 +5,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-GUARD, RUBBISH = 256, 0xAB
+GUARD = 64  # words on either side
+RUBBISH = np.uint32(0x7FBFABAB)  # as float32 a signalling NaN: to add zero to it changes it
 
 
 @contextmanager
@@ -16,14 +17,15 @@ def poisoned():
     def empty(shape, dtype=np.float64, **options):
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        memory = genuine(size + 2 * GUARD, np.uint8)
+        num_words = -(-size // 4)
+        memory = genuine(num_words + 2 * GUARD, np.uint32)
         memory.fill(RUBBISH)
-        memories.append(memory)
-        return memory[GUARD : GUARD + size].view(dtype).reshape(shape)
+        memories.append((memory, GUARD + num_words))
+        return memory[GUARD : GUARD + num_words].view(np.uint8)[:size].view(dtype).reshape(shape)
 
     with patch.object(np, "empty", empty):
         yield
     assert memories, "nothing was allocated, so nothing was guarded"
-    for memory in memories:
+    for memory, end in memories:
         assert (memory[:GUARD] == RUBBISH).all(), "written before the beginning"
-        assert (memory[-GUARD:] == RUBBISH).all(), "written past the end"
+        assert (memory[end:] == RUBBISH).all(), "written past the end"

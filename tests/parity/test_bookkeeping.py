@@ -12,7 +12,7 @@ from reference.request import Request, StoppingParams
 from reference.sequence import Sequence
 
 pytest.importorskip("fastpath.model", reason="the fast path is not built")
-import fastpath.backend  # noqa: E402
+import fastpath.backend
 
 BOTH = reference.backend.PARTS, fastpath.backend.PARTS
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)

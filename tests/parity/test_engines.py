@@ -16,8 +16,8 @@ from small_models import SMALL, random_tensors, stored_bits, write_model
 
 import reference.backend
 from reference.checkpoint import open_checkpoint
-from reference.families import load_config
 from reference.engine import Engine, EngineLimits
+from reference.families import load_config
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
 from reference.tokenizer import Tokenizer

@@ -196,25 +196,25 @@ def test_usage_comes_only_on_request(server):
 
 
 def test_a_stream_comes_bit_by_bit(server):
-    body = chat_body(stream=True, max_tokens=300)
+    body = chat_body(stream=True, max_tokens=1900)
     with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        pieces = response.iter_raw()
-        assert b"[DONE]" not in next(pieces)
-        assert server.health()["running"] == 1
-        assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert b"[DONE]" not in next(response.iter_raw())
 
 
 def test_seeds(server):
     def answer(seed):
-        return text_of(ask(server, temperature=1, seed=seed, max_tokens=24))
+        return text_of(ask(server, temperature=2, seed=seed, max_tokens=24))
 
-    answers = [answer(seed) for seed in (1, 2, 3, -1, 2**63 - 1)]
+    answers = [answer(seed) for seed in (1, 2, -1)]
     assert len(set(answers)) > 1
     assert answer(2) == answers[1]
-    texts = [text_of(ask(server, temperature=1, seed=2, max_tokens=24, n=3), choice) for choice in range(3)]
+    three = ask(server, temperature=2, seed=2, max_tokens=24, n=3)
+    texts = [text_of(three, choice) for choice in range(3)]
     assert texts[0] == answers[1]
     assert len(set(texts)) > 1
-    assert len({text_of(ask(server, temperature=2, max_tokens=24)) for _ in range(4)}) > 1
+    assert ask(server, seed=2**63 - 1, max_tokens=1)
+    assert len({text_of(ask(server, temperature=2, max_tokens=24)) for _ in range(2)}) > 1
 
 
 def test_usage_counts_the_prompt_once_and_sums_choices(server):
@@ -224,7 +224,7 @@ def test_usage_counts_the_prompt_once_and_sums_choices(server):
 
 
 def test_stop_strings(server):
-    fields = {"temperature": 1, "seed": 11, "max_tokens": 40}
+    fields = {"temperature": 1, "seed": 11, "max_tokens": 24}
     whole = text_of(ask(server, **fields))
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
     for choice in (stop, [stop], ["no such thing", stop]):

@@ -124,6 +124,7 @@ BAD_COMPLETIONS = [
     ({"suffix": "x"}, "suffix", "unsupported_parameter"),
     ({"messages": []}, "messages", "unknown_parameter"),
     ({"prompt": "word " * 9000}, "prompt", "context_length_exceeded"),
+    ({"prompt": ["a", [5] * 2048]}, "prompt[1]", "context_length_exceeded"),
 ]
 
 

@@ -1,0 +1,217 @@
+"""Structured output: what comes out fits, whoever says it, and a bad grammar harms nobody but its request."""
+
+import json
+import re
+import time
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import write_chat_model
+
+from demo import MODEL
+from reference.engine import EngineLimits
+from reference.errors import RequestError, UnsupportedError
+from reference.families import load_config
+from reference.grammar import GrammarCompiler
+from reference.grammar_text import MAX_GRAMMAR_BYTES, Grammar, GrammarKind, json_object, json_schema
+from reference.request import FinishReason, Request, SamplingParams, StoppingParams
+from reference.tokenizer import load_tokenizer
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["Ada", "Grace 日本 👩‍👩‍👧"]},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(MODEL)
+
+
+@pytest.fixture(scope="module")
+def compiler(tokenizer):
+    config = load_config(MODEL)
+    return GrammarCompiler(tokenizer, config.vocab_size, config.eos_ids)
+
+
+def babble(compiler, tokenizer, grammar, seed=0, max_tokens=400):
+    """Text by a model that says anything a grammar allows; None if it was not complete in time."""
+    random, guide, ids = np.random.default_rng(seed), compiler.compile(grammar), []
+    for _ in range(max_tokens):
+        allowed = np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())
+        token_id = int(random.choice(allowed))
+        if token_id in load_config(MODEL).eos_ids:
+            return tokenizer.decode(ids)
+        ids.append(token_id)
+        if guide.push(token_id):
+            return tokenizer.decode(ids)
+    return None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_schema_holds_to_the_letter(compiler, tokenizer, seed):
+    value = json.loads(babble(compiler, tokenizer, json_schema(PERSON), seed))
+    jsonschema.validate(value, PERSON)
+    assert list(value) == ["name", "age"], "keys come in the schema's order"
+
+
+def test_json_mode_gives_an_object(compiler, tokenizer):
+    texts = [babble(compiler, tokenizer, json_object(), seed) for seed in range(10)]
+    done = [json.loads(text) for text in texts if text is not None]
+    assert done
+    assert all(isinstance(value, dict) for value in done)
+
+
+def test_a_regular_expression_and_a_lark_grammar(compiler, tokenizer):
+    expression = r"(left|right) (turn|step)s?[!?]"
+    assert re.fullmatch(expression, babble(compiler, tokenizer, Grammar(kind=GrammarKind.REGEX, source=expression)))
+    lark = 'start: "<" word ("," word)* ">"\nword: "sun" | "moon"'
+    assert re.fullmatch(
+        r"<(sun|moon)(,(sun|moon))*>", babble(compiler, tokenizer, Grammar(kind=GrammarKind.LARK, source=lark))
+    )
+
+
+def test_control_tokens_and_padding_are_never_allowed(compiler, tokenizer):
+    guide = compiler.compile(Grammar(kind=GrammarKind.REGEX, source=r"(?s:.)*"))
+    excluded = set(guide.excluded_ids().tolist())
+    eos_ids = load_config(MODEL).eos_ids
+    assert {i for i in tokenizer.control_ids.values() if i not in eos_ids} <= excluded
+
+
+leaves = st.one_of(
+    st.sampled_from([{"type": "integer"}, {"type": "boolean"}, {"type": "null"}, {"const": "x y"}]),
+    st.builds(
+        lambda values: {"enum": values}, st.lists(st.sampled_from([1, "a", "é\n", None, True]), min_size=1, max_size=3)
+    ),
+    st.builds(lambda n: {"type": "string", "maxLength": n}, st.integers(0, 8)),
+    st.builds(
+        lambda low, size: {"type": "integer", "minimum": low, "maximum": low + size},
+        st.integers(-99, 99),
+        st.integers(0, 50),
+    ),
+)
+
+
+def larger(inner):
+    names = st.sampled_from(["a", "b b", "ключ", '"q"'])
+    objects = st.dictionaries(names, inner, max_size=3).map(
+        lambda found: {"type": "object", "properties": found, "required": list(found), "additionalProperties": False}
+    )
+    arrays = st.builds(lambda item, n: {"type": "array", "items": item, "maxItems": n}, inner, st.integers(0, 3))
+    return st.one_of(objects, arrays, st.lists(inner, min_size=1, max_size=2).map(lambda options: {"anyOf": options}))
+
+
+@settings(deadline=None, max_examples=60, print_blob=True)
+@given(schema=st.recursive(leaves, larger, max_leaves=6), seed=st.integers(0, 2**32 - 1))
+def test_generated_schemas(compiler, tokenizer, schema, seed):
+    text = babble(compiler, tokenizer, json_schema(schema), seed)
+    if text is not None:
+        jsonschema.validate(json.loads(text), schema)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=500, print_blob=True)
+@given(schema=st.recursive(leaves, larger, max_leaves=12), seed=st.integers(0, 2**32 - 1))
+def test_many_generated_schemas(compiler, tokenizer, schema, seed):
+    text = babble(compiler, tokenizer, json_schema(schema), seed, max_tokens=2000)
+    if text is not None:
+        jsonschema.validate(json.loads(text), schema)
+
+
+def nested(depth):
+    schema = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: json_schema({"type": "nope"}), "cannot be compiled"),
+        (lambda: json_schema({"$ref": "#"}), "no text fits it"),
+        (lambda: json_schema({"$ref": "https://example.com/schema"}), "cannot be compiled"),
+        (lambda: json_schema(nested(100)), "nested deeper than 64"),
+        (lambda: json_schema({"description": "x" * 10_000_000}), f"at most {MAX_GRAMMAR_BYTES}"),
+        (lambda: json_schema("no object"), "must be a JSON schema"),
+        (lambda: Grammar(kind=GrammarKind.REGEX, source="(a"), "cannot be compiled"),
+        (lambda: Grammar(kind=GrammarKind.LARK, source="start: nowhere"), "cannot be compiled"),
+    ],
+)
+def test_a_bad_grammar_is_refused_by_name_and_soon(compiler, make, message):
+    start = time.monotonic()
+    with pytest.raises(RequestError, match=message):
+        compiler.compile(make())
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("source", [r"(x+x+)+y", r"(?:[ab]{1,900}c){1,900}" * 40, r"(a|a|aa)*b"])
+def test_an_expression_that_would_choke_others_takes_no_time(compiler, source):
+    start = time.monotonic()
+    guide = compiler.compile(Grammar(kind=GrammarKind.REGEX, source=source))
+    for _ in range(20):
+        guide.push(int(np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())[0]))
+    assert time.monotonic() - start < 20
+
+
+def test_a_model_without_an_end_cannot_be_guided(tokenizer):
+    with pytest.raises(UnsupportedError, match="end-of-sequence token"):
+        GrammarCompiler(tokenizer, 1000, ())
+
+
+@pytest.fixture(scope="module")
+def engine(backend, tmp_path_factory):
+    eos_id = load_config(MODEL).eos_ids[0]
+    directory = write_chat_model(tmp_path_factory.mktemp("model"), eos_token_id=eos_id)
+    return backend.load_engine(directory, limits=EngineLimits(token_budget=32))
+
+
+def ask(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, **stopping):
+    sampling = SamplingParams(temperature=temperature, seed=3)
+    limits = StoppingParams(max_tokens=max_tokens, **stopping)
+    engine.add(
+        Request(request_id=name, prompt_ids=(5, 6, 7), n=n, grammar=grammar, sampling=sampling, stopping=limits)
+    )
+
+
+def collect(engine):
+    outputs = {}
+    while engine.has_work():
+        for output in engine.step():
+            outputs.setdefault((output.request_id, output.choice), []).append(output)
+        engine.check()
+    return outputs
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_every_choice_of_an_engine_keeps_the_schema(engine, temperature):
+    ask(engine, "a", json_schema(PERSON), temperature, n=3)
+    for outputs in collect(engine).values():
+        jsonschema.validate(json.loads("".join(output.text for output in outputs)), PERSON)
+        assert outputs[-1].finish_reason is FinishReason.STOP
+
+
+def test_a_grammar_may_end_before_min_tokens(engine):
+    ask(engine, "a", Grammar(kind=GrammarKind.REGEX, source="yes|no"), min_tokens=50)
+    (outputs,) = collect(engine).values()
+    assert "".join(output.text for output in outputs) in ("yes", "no")
+
+
+def test_neighbours_do_not_notice_a_grammar_good_or_bad(engine):
+    ask(engine, "free", max_tokens=30)
+    alone = collect(engine)["free", 0]
+    ask(engine, "free", max_tokens=30)
+    ask(engine, "bound", json_schema(PERSON))
+    with pytest.raises(RequestError):
+        ask(engine, "broken", json_schema({"type": "nope"}))
+    engine.check()
+    among = collect(engine)["free", 0]
+    assert [(o.text, o.token_ids) for o in among] == [(o.text, o.token_ids) for o in alone]
