@@ -1,7 +1,6 @@
 """Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
 
-Where the reference sorts the whole vocabulary, this counts: a rule that keeps the heaviest tokens needs the weight of
-the last one kept, which a radix search over the digits of the weights finds in a few passes.
+The rules that keep or draw by weight are in selection.pyx; this is the way from logits to weights, and round them.
 """
 
 from dataclasses import dataclass
@@ -10,28 +9,17 @@ import numpy as np
 
 from fastpath.dispatch cimport address, table
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from fastpath.numerics import LN2, log2
 from fastpath.rng import random_bits
+from fastpath.selection import cut_min_p, cut_top_k, cut_top_p, draw, total_weight
 from reference.errors import NumericsError
 from reference.sampling_rules import RULES
-
-cdef extern from *:
-    """
-    typedef unsigned __int128 uint128_t;
-    static inline uint64_t product_high(uint64_t a, uint64_t b, int shift) {
-        return (uint64_t)((uint128_t)a * b >> shift);
-    }
-    """
-    uint64_t product_high(uint64_t a, uint64_t b, int shift) noexcept nogil  # (a * b) >> shift, in 128 bits
 
 ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
 
 cdef enum:
-    DIGIT_BITS = 11
-    NUM_DIGITS = 4  # 44 bits hold every weight up to 2^40
-    NUM_VALUES = 1 << DIGIT_BITS
     MAX_TOP = 64
 
 
@@ -49,6 +37,7 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
 
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
     """
+    logits = np.ascontiguousarray(logits, np.float32)
     if not _is_finite(logits):
         raise NumericsError(f"a logit for position {position} is not a finite number")
     adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
@@ -131,11 +120,11 @@ def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
     allowed = _without(adjusted, excluded if "mask" in rules else ())
     weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
     if "top_k" in rules and sampling.top_k is not None:
-        weights = keep_top_k(weights, sampling.top_k)
+        cut_top_k(weights, sampling.top_k)
     if "top_p" in rules and sampling.top_p < 1:
-        weights = keep_top_p(weights, fixed_point(sampling.top_p))
+        cut_top_p(weights, fixed_point(sampling.top_p))
     if "min_p" in rules and sampling.min_p > 0:
-        weights = keep_min_p(weights, fixed_point(sampling.min_p))
+        cut_min_p(weights, fixed_point(sampling.min_p))
     return weights
 
 
@@ -158,89 +147,29 @@ def fixed_point(probability: float) -> int:
     return round(probability * 2**32)
 
 
-cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count,
-                             uint64_t *missing) noexcept nogil:
-    """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
-
-    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the
-    weight sought, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
-    """
-    cdef uint64_t amounts[NUM_VALUES]
-    cdef uint64_t prefix = 0
-    cdef int digit, shift, value
-    cdef Py_ssize_t i
-    for digit in range(NUM_DIGITS):
-        shift = DIGIT_BITS * (NUM_DIGITS - 1 - digit)
-        for value in range(NUM_VALUES):
-            amounts[value] = 0
-        for i in range(weights.shape[0]):
-            if weights[i] >> (shift + DIGIT_BITS) == prefix:
-                amounts[weights[i] >> shift & (NUM_VALUES - 1)] += 1 if by_count else weights[i]
-        value = NUM_VALUES - 1
-        while value > 0 and amounts[value] < needed:
-            needed -= amounts[value]
-            value -= 1
-        prefix = prefix << DIGIT_BITS | <uint64_t>value
-    missing[0] = needed
-    return prefix
-
-
-cdef _keep_from(const uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties):
-    """What is heavier than `lightest`, and in id order the first few that weigh just as much."""
-    kept = np.zeros(weights.shape[0], np.uint64)
-    cdef uint64_t[::1] out = kept
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
-        if weights[i] > lightest:
-            out[i] = weights[i]
-        elif weights[i] == lightest and num_ties:
-            out[i] = lightest
-            num_ties -= 1
+def keep_top_k(weights, top_k: int):
+    """Keep the k heaviest tokens, ties to the lower id."""
+    kept = np.array(weights, np.uint64)
+    cut_top_k(kept, top_k)
     return kept
 
 
-def keep_top_k(const uint64_t[::1] weights, top_k: int):
-    """Keep the k heaviest tokens, ties to the lower id."""
-    cdef uint64_t num_ties, lightest
-    lightest = _lightest_kept(weights, min(top_k, weights.shape[0]), True, &num_ties)
-    return _keep_from(weights, lightest, num_ties)
-
-
-def keep_top_p(const uint64_t[::1] weights, uint64_t top_p):
+def keep_top_p(weights, top_p: int):
     """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
-    cdef uint64_t missing, lightest
-    cdef uint64_t needed = max(product_high(top_p, _total(weights), 32), <uint64_t>1)
-    lightest = _lightest_kept(weights, needed, False, &missing)
-    return _keep_from(weights, lightest, (missing + lightest - 1) // lightest if lightest else 0)
+    kept = np.array(weights, np.uint64)
+    cut_top_p(kept, top_p)
+    return kept
 
 
-cdef uint64_t _total(const uint64_t[::1] weights) noexcept:
-    cdef uint64_t total = 0
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
-        total += weights[i]
-    return total
-
-
-def keep_min_p(weights, uint64_t min_p):
+def keep_min_p(weights, min_p: int):
     """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
-    needed = product_high(min_p, weights.max(), 32)
-    return np.where(weights >= np.uint64(needed), weights, np.uint64(0))
-
-
-def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
-    """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
-    cdef uint64_t threshold = product_high(bits, _total(weights), 64), running = 0
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
-        running += weights[i]
-        if running > threshold:
-            return i
-    return weights.shape[0]
+    kept = np.array(weights, np.uint64)
+    cut_min_p(kept, min_p)
+    return kept
 
 
 def log_softmax(logits):
     """Natural log-probabilities of the raw logits: distances to the largest, less the log of an integer total."""
-    total = _total(_weights(logits, temperature_factor(1.0)))
+    total = total_weight(_weights(logits, temperature_factor(1.0)))
     log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
     return logits - logits.max() - log_total * LN2

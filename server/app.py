@@ -15,7 +15,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from sanic import Sanic
+from sanic import Config, Sanic
 
 from reference.errors import VerbatimError
 from server.engine_client import EngineClient
@@ -36,7 +36,8 @@ from server.supervise import (
     watch_workers,
 )
 
-SETTINGS = {
+FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
+SETTINGS = {  # environment variables named SANIC_... override them
     "AUTO_EXTEND": False,
     "FALLBACK_ERROR_FORMAT": "json",
     "GRACEFUL_SHUTDOWN_TIMEOUT": 60.0,  # seconds that running answers have to end after SIGTERM
@@ -49,8 +50,8 @@ SETTINGS = {
 def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
-    app = Sanic(name, error_handler=OpenAIErrorHandler(), dumps=partial(json.dumps, separators=(",", ":")))
-    app.config.update(SETTINGS)
+    dumps = partial(json.dumps, separators=(",", ":"))
+    app = Sanic(name, config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps)
     for blueprint in (chat_routes(), completion_routes(), model_routes(), health_routes()):
         app.blueprint(blueprint)
     app.on_response(add_request_id)
@@ -124,8 +125,10 @@ async def connect(app: Sanic) -> None:
 
 
 async def begin_stopping(app: Sanic) -> None:
-    """A second Ctrl-C, or the main process's impatience, must not cut the answers that still run."""
+    """Running answers go on to their end, or are told of it: further signals do not cut them, nor does time."""
     app.ctx.is_stopping = True
+    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - FAREWELL_SECONDS)
+    asyncio.get_running_loop().call_later(seconds, app.ctx.engine.fail_all, "The server is shutting down.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

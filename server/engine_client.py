@@ -93,6 +93,14 @@ class EngineClient:
         except TimeoutError:
             raise EngineUnavailableError("The engine does not answer.") from None
 
+    def fail_all(self, message: str) -> None:
+        """End everything that waits for the engine with an EngineUnavailableError."""
+        error = EngineUnavailableError(message)
+        for inbox in set(self._inboxes.values()):
+            inbox.put_nowait(error)
+        for waiter in self._take_waiters():
+            waiter.set_exception(error)
+
     def _send(self, message: dict) -> None:
         if self._writer and message.get("abort") != []:
             self._writer.write(wire.encode(message))
@@ -110,11 +118,7 @@ class EngineClient:
     def _disconnect(self) -> None:
         self._writer.close()
         self._writer = None
-        error = EngineUnavailableError("The engine died; it is being restarted.")
-        for inbox in set(self._inboxes.values()):
-            inbox.put_nowait(error)
-        for waiter in self._take_waiters():
-            waiter.set_exception(error)
+        self.fail_all("The engine died; it is being restarted.")
 
     def _take_waiters(self) -> list[asyncio.Future]:
         waiters, self._stats_waiters = self._stats_waiters, []

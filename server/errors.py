@@ -4,6 +4,7 @@ Errors that a caller can act on say what to do; whatever else goes wrong is a 50
 gets the place where it happened but never a request's text.
 """
 
+import asyncio
 import traceback
 
 from sanic import HTTPResponse, json
@@ -53,7 +54,7 @@ class OpenAIErrorHandler(ErrorHandler):
     def default(self, request, exception: Exception) -> HTTPResponse:
         """The error as JSON; unforeseen ones are logged."""
         status, body, headers = describe(exception)
-        if status == 500:
+        if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
             log(exception)
         if request is not None and request.id is not None:
             headers["x-request-id"] = str(request.id)

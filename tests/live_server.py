@@ -18,6 +18,7 @@ from server.engines import check_backend
 from server.options import Options
 
 COMMAND = str(Path(sys.executable).with_name("sanic"))
+SERVE = (COMMAND, "server.app")
 READY_SECONDS = 120
 STOP_SECONDS = 90
 
@@ -40,7 +41,7 @@ def wait_until(condition, seconds: float = READY_SECONDS, message: str = "it did
 class Server:
     """One running server. `log` is what it has printed so far."""
 
-    def __init__(self, backend: str, log_path: Path, *arguments: str, command=(COMMAND, "server.app")):
+    def __init__(self, backend: str, log_path: Path, *arguments: str, command=SERVE, **variables: str):
         self.backend, self.log_path = backend, log_path
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,7 +51,7 @@ class Server:
             stdout=log_path.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,  # whatever goes wrong stays in its own process group
-            env=environment,
+            env=environment | variables,
             cwd=log_path.parent,
         )
         self.http = httpx.Client(base_url=self.url, timeout=120)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference.dialects import CallArguments, CallStart, HermesParser, TextDelta
@@ -115,6 +115,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(FRAGMENTS, max_size=12).map("".join), st.data())
 def test_pieces_do_not_matter(text, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
@@ -123,10 +124,13 @@ def test_pieces_do_not_matter(text, data):
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    max_leaves=6,
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(), VALUES), min_size=1, max_size=3), st.booleans())
 def test_any_arguments_survive(arguments, ascii_only):
     texts = [json.dumps(value, ensure_ascii=ascii_only) for value in arguments]

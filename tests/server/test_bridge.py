@@ -8,7 +8,7 @@ import threading
 from contextlib import aclosing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError
@@ -32,6 +32,7 @@ def through(message: dict) -> dict:
     return wire.decode(wire.encode(message))
 
 
+@settings(deadline=None)
 @given(st.binary(), FLOAT32, st.text(), st.sampled_from([None, *FinishReason]))
 def test_outputs_survive_exactly(token, logprob, text, finish_reason):
     candidate = Candidate(token_id=7, token=token, logprob=logprob)

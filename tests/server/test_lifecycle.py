@@ -88,6 +88,16 @@ def test_sigterm_lets_running_streams_end(start):
     assert server.process.wait(60) == 0
 
 
+def test_streams_that_outlast_the_drain_are_told(start):
+    server = start(SANIC_GRACEFUL_SHUTDOWN_TIMEOUT="4").wait_ready()
+    reader = Reader(server, n=8, max_tokens=1900).wait_for(3)
+    server.process.terminate()
+    last = json.loads(reader.finish()[-1])
+    assert reader.error is None
+    assert last["error"]["message"] == "The server is shutting down."
+    assert server.process.wait(60) == 0
+
+
 def test_second_sigterm_ends_at_once_and_spares_strangers(start):
     server = start().wait_ready()
     reader = Reader(server, max_tokens=2000).wait_for(3)

@@ -6,6 +6,7 @@ import pytest
 
 from demo import MODEL
 from reference.request import Candidate, FinishReason, Output, TokenLogprob
+from server.errors import describe
 from server.options import Options
 from server.protocol.chat import read_chat
 from server.protocol.fields import Fields, parse_json
@@ -120,3 +121,9 @@ def test_impossible_tokens_are_finite_in_json():
 def test_numbers_are_read_exactly():
     assert parse_json(b'{"a": 1, "b": 1.0, "c": 0.1}') == {"a": 1, "b": 1.0, "c": 0.1}
     assert type(parse_json(b"[1.0]")[0]) is float
+
+
+def test_unforeseen_errors_show_nothing():
+    status, body, _ = describe(ValueError("a secret"))
+    assert status == 500
+    assert "secret" not in str(body) and body["error"]["code"] == "internal_error"

@@ -1,0 +1,122 @@
+"""Which tokens stay, and which one is drawn, by their integer weights (N10, steps 3 and 4).
+
+Where the reference sorts the whole vocabulary, this counts: a rule that keeps the heaviest tokens needs the weight of
+the last one kept, which a radix search over the digits of the few heaviest finds. The cuts work in place.
+"""
+
+import numpy as np
+
+from libc.stdint cimport UINT64_MAX, uint64_t
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 uint128_t;
+    static inline uint64_t product_high(uint64_t a, uint64_t b, int shift) {
+        return (uint64_t)((uint128_t)a * b >> shift);
+    }
+    """
+    uint64_t product_high(uint64_t a, uint64_t b, int shift) noexcept nogil  # (a * b) >> shift, in 128 bits
+
+cdef enum:
+    DIGIT_BITS = 11
+    NUM_DIGITS = 4  # 44 bits hold every weight up to 2^40
+    NUM_VALUES = 1 << DIGIT_BITS
+
+
+cdef uint64_t[::1] _heaviest(const uint64_t[::1] weights, uint64_t needed, bint by_count):
+    """Enough of the heaviest weights to reach `needed` tokens or weight; few, since few tokens are likely at all."""
+    cdef uint64_t[::1] found
+    cdef uint64_t bound, reached, count
+    cdef Py_ssize_t i, at = 0
+    cdef int bits
+    for bits in range(30, -1, -10):
+        bound, count, reached = <uint64_t>1 << bits, 0, 0
+        for i in range(weights.shape[0]):
+            count += weights[i] >= bound
+            reached += weights[i] if weights[i] >= bound else 0
+        if (count if by_count else reached) >= needed:
+            break
+    found = np.empty(count, np.uint64)
+    for i in range(weights.shape[0]):
+        if weights[i] >= bound:
+            found[at] = weights[i]
+            at += 1
+    return found
+
+
+cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count, uint64_t *missing):
+    """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
+
+    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the
+    weight sought, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
+    """
+    cdef const uint64_t[::1] heaviest = _heaviest(weights, needed, by_count)
+    cdef uint64_t amounts[NUM_VALUES]
+    cdef uint64_t prefix = 0
+    cdef int digit, shift, value
+    cdef Py_ssize_t i
+    for digit in range(NUM_DIGITS):
+        shift = DIGIT_BITS * (NUM_DIGITS - 1 - digit)
+        for value in range(NUM_VALUES):
+            amounts[value] = 0
+        for i in range(heaviest.shape[0]):
+            if heaviest[i] >> (shift + DIGIT_BITS) == prefix:
+                amounts[heaviest[i] >> shift & (NUM_VALUES - 1)] += 1 if by_count else heaviest[i]
+        value = NUM_VALUES - 1
+        while value > 0 and amounts[value] < needed:
+            needed -= amounts[value]
+            value -= 1
+        prefix = prefix << DIGIT_BITS | <uint64_t>value
+    missing[0] = needed
+    return prefix
+
+
+cdef void _cut(uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties) noexcept:
+    """Drop what is lighter than `lightest`, and of what weighs just as much all but the first few in id order."""
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        if weights[i] <= lightest:
+            if weights[i] < lightest or num_ties == 0:
+                weights[i] = 0
+            else:
+                num_ties -= 1
+
+
+def cut_top_k(uint64_t[::1] weights, top_k: int) -> None:
+    """Keep the k heaviest tokens, ties to the lower id."""
+    cdef uint64_t num_ties, lightest
+    lightest = _lightest_kept(weights, min(top_k, weights.shape[0]), True, &num_ties)
+    _cut(weights, lightest, num_ties)
+
+
+def cut_top_p(uint64_t[::1] weights, uint64_t top_p) -> None:
+    """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
+    cdef uint64_t missing, lightest
+    cdef uint64_t needed = max(product_high(top_p, total_weight(weights), 32), <uint64_t>1)
+    lightest = _lightest_kept(weights, needed, False, &missing)
+    _cut(weights, lightest, (missing + lightest - 1) // lightest if lightest else 0)
+
+
+cpdef uint64_t total_weight(const uint64_t[::1] weights) noexcept:
+    """The sum; 2^40 times 2^20 tokens still fits."""
+    cdef uint64_t total = 0
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        total += weights[i]
+    return total
+
+
+def cut_min_p(weights, uint64_t min_p) -> None:
+    """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
+    _cut(weights, product_high(min_p, weights.max(), 32), UINT64_MAX)
+
+
+def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
+    """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
+    cdef uint64_t threshold = product_high(bits, total_weight(weights), 64), running = 0
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        running += weights[i]
+        if running > threshold:
+            return i
+    return weights.shape[0]
