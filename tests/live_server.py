@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,13 +46,16 @@ class Server:
         self.backend, self.log_path = backend, log_path
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.directory = tempfile.TemporaryDirectory(
+            prefix="live-"
+        )  # for its socket: a server that is killed leaves it
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
         self.process = subprocess.Popen(
             [*command, "--backend", backend, "--port", str(self.port), *arguments],
             stdout=log_path.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,  # whatever goes wrong stays in its own process group
-            env=environment | variables,
+            env=environment | {"TMPDIR": self.directory.name} | variables,
             cwd=log_path.parent,
         )
         self.http = httpx.Client(base_url=self.url, timeout=120)
@@ -104,6 +108,7 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.directory.cleanup()
 
 
 def chat_body(content: str = "Hello", **fields) -> dict:
