@@ -11,6 +11,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Protocol
 
+from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
@@ -136,6 +138,29 @@ class HermesParser:
         text, self._buffer = self._buffer[:length], self._buffer[length:]
         self._is_after_call = self._is_after_call and not text
         return [TextDelta(text=text)] if text else []
+
+
+def hermes_grammar(tools: list[dict], *, is_forced: bool, is_parallel: bool) -> Grammar:
+    """What an assistant with these tools may write: text and then calls, or calls alone where they are forced.
+
+    From the moment a call is opened, its name is one of the tools' and its arguments fit that tool's schema.
+    """
+    names = [f"call_{index}" for index in range(len(tools))]
+    rules = [
+        "start: " + ("OPEN call more*" if is_forced else "(open call)* TAIL?") if is_parallel
+        else "start: " + ("OPEN call" if is_forced else "(open call | TAIL)?"),
+        'OPEN: "<tool_call>"',
+        "open[lazy]: /(?s:.*)<tool_call>/",
+        'more: "\\n<tool_call>" call',
+        "TAIL: /(?s:.+)/ & ~/(?s:.*)<tool_call>(?s:.*)/",
+        f"call: {' | '.join(names)}",
+    ]  # fmt: skip
+    for name, tool in zip(names, tools, strict=True):
+        function = tool["function"]
+        head = json.dumps(f'\n{{"name": {json.dumps(function["name"])}, "arguments": ')
+        rules.append(f'{name}: {head} arguments_{name} "}}\\n</tool_call>"')
+        rules.append(f"arguments_{name}: {json_rule({'type': 'object'} | function.get('parameters', {}))}")
+    return Grammar(kind=GrammarKind.LARK, source=PREAMBLE + "\n".join(rules), field="tools")
 
 
 class _ObjectEnd:

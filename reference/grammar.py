@@ -5,19 +5,20 @@ step, which N10 applies before anything is drawn. The work is `llguidance`'s (ht
 under limits: a grammar that is wrong or too costly is refused for its request alone.
 """
 
+import json
+import re
+
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from reference.errors import RequestError, UnsupportedError
-from reference.grammar_text import Grammar, GrammarKind
+from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
 from reference.tokenizer import Tokenizer
 
 MAX_CACHED = 64
 LIMITS = LLParserLimits(
     max_grammar_size=200_000, initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, verbose_errors=False
 )
-# A model that may write any amount of space between two values may write nothing else.
-JSON_OPTIONS = {"whitespace_pattern": r"[ \n]{0,8}"}
 
 
 class Guide:
@@ -83,12 +84,18 @@ class GrammarCompiler:
 
 
 def _text(grammar: Grammar) -> str:
-    """The grammar in llguidance's own form."""
+    """The grammar as Lark, in which a model may cut its tokens as it likes ("no_forcing")."""
     if grammar.kind is GrammarKind.JSON_SCHEMA:
-        return LLMatcher.grammar_from_json_schema(grammar.source, overrides=JSON_OPTIONS)
+        return f"{PREAMBLE}start: {json_rule(json.loads(grammar.source))}"
     if grammar.kind is GrammarKind.REGEX:
-        return LLMatcher.grammar_from_regex(grammar.source)
+        return f"{PREAMBLE}start: EXPRESSION\nEXPRESSION: /{_escaped(grammar.source)}/"
     return LLMatcher.grammar_from_lark(grammar.source)
+
+
+def _escaped(expression: str) -> str:
+    """A regular expression for between slashes, on one line."""
+    signs = {"/": r"\/", "\n": r"\n"}
+    return re.sub(r"\\.|/|\n", lambda found: signs.get(found[0], found[0]), expression, flags=re.DOTALL)
 
 
 def _refusal(grammar: Grammar, reason: str) -> RequestError:

@@ -11,6 +11,9 @@ from reference.errors import RequestError
 
 MAX_GRAMMAR_BYTES = 256 * 1024
 MAX_DEPTH = 64
+PREAMBLE = '%llguidance {"no_forcing": true}\n'  # a Lark grammar begins so: tokens are cut as the model likes
+# A model that may write any amount of space between two values may write nothing else.
+JSON_OPTIONS = {"whitespace_pattern": r"[ \n]{0,8}"}
 
 
 class GrammarKind(StrEnum):
@@ -50,6 +53,11 @@ def json_schema(schema: dict, field: str = "response_format.json_schema.schema")
     if _depth(schema) > MAX_DEPTH:
         raise RequestError(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
     return Grammar(kind=GrammarKind.JSON_SCHEMA, source=json.dumps(schema), field=field)
+
+
+def json_rule(schema: dict) -> str:
+    """The part of a Lark rule that stands for JSON of a schema."""
+    return "%json " + json.dumps(schema | {"x-guidance": JSON_OPTIONS})
 
 
 def _depth(value, limit: int = MAX_DEPTH + 1) -> int:

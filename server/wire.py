@@ -11,6 +11,7 @@ import json
 from dataclasses import MISSING, fields
 
 from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError, VerbatimError
+from reference.grammar_text import Grammar, GrammarKind
 from reference.request import Candidate, FinishReason, Output, Request, SamplingParams, StoppingParams, TokenLogprob
 
 ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
@@ -40,6 +41,8 @@ def request_to_json(request: Request) -> dict:
     """A request as JSON can hold it."""
     nested = {"sampling": plain(request.sampling), "stopping": plain(request.stopping)}
     nested["sampling"]["logit_bias"] = list(request.sampling.logit_bias.items())
+    if request.grammar:
+        nested["grammar"] = plain(request.grammar)
     return plain(request) | nested
 
 
@@ -48,6 +51,8 @@ def request_from_json(value: dict) -> Request:
     sampling = value["sampling"] | {"logit_bias": dict(map(tuple, value["sampling"]["logit_bias"]))}
     stopping = {name: tuple(item) if isinstance(item, list) else item for name, item in value["stopping"].items()}
     records = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
+    if "grammar" in value:
+        records["grammar"] = Grammar(**value["grammar"] | {"kind": GrammarKind(value["grammar"]["kind"])})
     return Request(**value | records | {"prompt_ids": tuple(value["prompt_ids"])})
 
 

@@ -4,15 +4,17 @@ What OpenAI knows and this server does not have is refused by name; see `REFUSED
 nothing. Text between the markers of a tool call is parsed only if the request has tools and may call them.
 """
 
-from reference.dialects import CallArguments, CallStart, HermesParser, TextDelta
-from reference.errors import RequestError
+from reference.dialects import CallArguments, CallStart, HermesParser, TextDelta, hermes_grammar
+from reference.errors import RequestError, UnsupportedError
+from reference.grammar_text import Grammar
 from reference.request import FinishReason, Output, Request
 from server.protocol import parameters
 from server.protocol.answer import Answer, new_id
 from server.protocol.fields import Fields
 from server.protocol.logprobs import chat_entry
 from server.protocol.messages import take_messages
-from server.protocol.tools import take_tools
+from server.protocol.response_format import take_response_format
+from server.protocol.tools import ToolUse, take_tools
 from server.served import ServedModel
 
 OBJECTS = ("chat.completion", "chat.completion.chunk")
@@ -27,7 +29,6 @@ REFUSED = {
     "prompt_cache_options": (),
     "prompt_cache_retention": ("in_memory",),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
@@ -39,6 +40,7 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     messages = take_messages(fields)
     model.check_name(parameters.take_model(fields))
     tools = take_tools(fields)
+    grammar = _choose_grammar(take_response_format(fields, messages), tools)
     wants_logprobs, num_top = _take_logprobs(fields)
     vocab_size, num_choices = model.config.vocab_size, parameters.take_choices(fields)
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
@@ -47,20 +49,32 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     parameters.take_harmless(fields)
     for name, neutral in REFUSED.items():
         fields.refuse(name, *neutral)
+    salt = parameters.take_cache_salt(fields)
     fields.done()
     answer_id, prompt_ids = new_id("chatcmpl"), _encode(messages, tools, model)
-    request = Request(request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, n=num_choices)
+    request = Request(
+        request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, n=num_choices,
+        grammar=grammar, cache_salt=salt,
+    )  # fmt: skip
     answer = Answer(model=model, answer_id=answer_id, requests=(request,), objects=OBJECTS, streaming=streaming)
-    names = frozenset(tool["function"]["name"] for tool in tools)
     for index in range(num_choices):
-        answer.choices[answer_id, index] = ChatChoice(index, answer_id, names, wants_logprobs)
+        answer.choices[answer_id, index] = ChatChoice(index, answer_id, tools.names, wants_logprobs)
     return answer
 
 
-def _encode(messages: list[dict], tools: list[dict], model: ServedModel) -> tuple[int, ...]:
+def _choose_grammar(response_format: Grammar | None, tools: ToolUse) -> Grammar | None:
+    """What the answer must fit: a schema binds text, tools bind calls; both at once has no meaning here."""
+    if not tools.callable_tools:
+        return response_format
+    if response_format is not None:
+        raise UnsupportedError("response_format together with tools is not supported", field="response_format")
+    return hermes_grammar(list(tools.callable_tools), is_forced=tools.is_forced, is_parallel=tools.is_parallel)
+
+
+def _encode(messages: list[dict], tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
-    prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, tools or None)))
+    prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None)))
     model.check_prompt(prompt_ids, "messages")
     return prompt_ids
 

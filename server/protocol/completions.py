@@ -34,10 +34,12 @@ def read_completion(body: object, model: ServedModel) -> Answer:
     stopping = parameters.take_stopping(fields, vocab_size, max_tokens or None)
     streaming = parameters.take_streaming(fields)
     parameters.take_harmless(fields)
+    salt = parameters.take_cache_salt(fields)
     fields.done()
     answer_id = new_id("cmpl")
+    common = {"sampling": sampling, "stopping": stopping, "n": num_choices, "cache_salt": salt}
     requests = tuple(
-        Request(request_id=f"{answer_id}-{i}", prompt_ids=ids, sampling=sampling, stopping=stopping, n=num_choices)
+        Request(request_id=f"{answer_id}-{i}", prompt_ids=ids, **common)
         for i, (_, ids) in enumerate(prompts)
     )
     answer = Answer(model=model, answer_id=answer_id, requests=requests, objects=OBJECTS, streaming=streaming)

@@ -77,7 +77,6 @@ def take_harmless(fields: Fields) -> None:
     """Fields about OpenAI's accounts: checked for their type, and without effect on the answer."""
     fields.string("user")
     fields.string("safety_identifier")
-    fields.string("prompt_cache_key")
     fields.refuse("store", False)
     fields.refuse("service_tier", "auto", "default")
     most, key_length, value_length = METADATA_LIMITS
@@ -91,6 +90,11 @@ def take_harmless(fields: Fields) -> None:
     values = Fields(metadata, "metadata")
     for key in metadata:
         values.string(key, value_length)
+
+
+def take_cache_salt(fields: Fields) -> str:
+    """`prompt_cache_key` keeps the cached beginnings of prompts apart from those with another key."""
+    return fields.string("prompt_cache_key") or ""
 
 
 def _take_stop_strings(fields: Fields) -> tuple[str, ...]:

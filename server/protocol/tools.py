@@ -1,10 +1,11 @@
 """The functions a model may call, and whether it may: `tools`, `tool_choice`, `parallel_tool_calls`.
 
-The model decides (`auto`) or must not (`none`). Forcing a call, or holding its arguments to a schema, needs a
-grammar inside the engine: until there is one, `required`, a named function and `strict` are refused by name.
+The model decides (`auto`), must not (`none`), must (`required`), or must call one function or one of a few. A grammar
+in the engine holds it to that, and the arguments of every call to the function's schema, strict or not.
 """
 
 import re
+from dataclasses import dataclass
 
 from reference.errors import RequestError, UnsupportedError
 from server.protocol.fields import Fields, of_type, type_error
@@ -13,16 +14,34 @@ MAX_TOOLS = 128
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def take_tools(fields: Fields) -> list[dict]:
-    """The tools that this request may call, as the chat template wants them; none under tool_choice "none"."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """`tools` as the chat template wants them, those of them that may be called, and how."""
+
+    tools: tuple[dict, ...] = ()
+    callable_tools: tuple[dict, ...] = ()
+    is_forced: bool = False
+    is_parallel: bool = True
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The functions that may be called."""
+        return frozenset(tool["function"]["name"] for tool in self.callable_tools)
+
+
+def take_tools(fields: Fields) -> ToolUse:
+    """What a request says of tools; under tool_choice "none" the model does not even see them."""
     values = fields.array("tools", MAX_TOOLS)
-    tools = [_read_tool(value, f"tools[{index}]") for index, value in enumerate(values)]
+    tools = tuple(_read_tool(value, f"tools[{index}]") for index, value in enumerate(values))
     _check_names(tools)
-    choice = _take_choice(fields, tools)
+    names, is_forced = _take_choice(fields, tools)
     if not tools and fields.has("parallel_tool_calls"):
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
-    fields.refuse("parallel_tool_calls", True)
-    return tools if choice == "auto" else []
+    is_parallel = fields.typed("parallel_tool_calls", bool, True)
+    chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
+    return ToolUse(
+        tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel
+    )
 
 
 def _read_tool(value, path: str) -> dict:
@@ -48,12 +67,12 @@ def _read_function(fields: Fields) -> dict:
     if (function["parameters"] or {}).get("type", "object") != "object":
         path = fields.where("parameters")
         raise RequestError(f"{path} must be a JSON schema of type object", field=path, code="invalid_value")
-    fields.refuse("strict", False)
+    fields.typed("strict", bool, False)  # arguments always fit their schema
     fields.done()
     return {key: value for key, value in function.items() if value is not None}
 
 
-def _check_names(tools: list[dict]) -> None:
+def _check_names(tools: tuple[dict, ...]) -> None:
     names = set()
     for index, tool in enumerate(tools):
         name = tool["function"]["name"]
@@ -63,25 +82,38 @@ def _check_names(tools: list[dict]) -> None:
         names.add(name)
 
 
-def _take_choice(fields: Fields, tools: list[dict]) -> str:
+def _take_choice(fields: Fields, tools: tuple[dict, ...]) -> tuple[set[str], bool]:
+    """The names that may be called, and whether one of them must be."""
     choice = fields.take("tool_choice", "auto")
-    if choice in ("none", "auto"):
-        return choice
-    if choice == "required" and tools:
-        raise UnsupportedError('tool_choice "required" is not supported by this server', field="tool_choice")
-    if choice == "required":
-        raise RequestError("tool_choice requires a call, but there are no tools", field="tool_choice")
+    names = {tool["function"]["name"] for tool in tools}
     if type(choice) is dict:
-        _refuse_named(Fields(choice, "tool_choice"), {tool["function"]["name"] for tool in tools})
+        return _read_choice(Fields(choice, "tool_choice"), names)
     if type(choice) is not str:
         raise type_error("tool_choice", choice, "a string or an object")
-    raise RequestError('tool_choice must be "none" or "auto"', field="tool_choice", code="invalid_value")
+    if choice == "required" and not tools:
+        raise RequestError("tool_choice requires a call, but there are no tools", field="tool_choice")
+    if choice not in ("none", "auto", "required"):
+        message = 'tool_choice must be "none", "auto" or "required"'
+        raise RequestError(message, field="tool_choice", code="invalid_value")
+    return (set() if choice == "none" else names), choice == "required"
 
 
-def _refuse_named(choice: Fields, names: set[str]) -> None:
+def _read_choice(choice: Fields, names: set[str]) -> tuple[set[str], bool]:
+    """One function by name, or a few of them with a mode of their own."""
     kind = choice.one_of("type", ("function", "custom", "allowed_tools")) or choice.required("type")
+    if kind == "custom":
+        raise UnsupportedError("tool_choice of type custom is not supported by this server", field="tool_choice")
     if kind == "function":
-        name = Fields(choice.required("function"), "tool_choice.function").required("name")
-        if name not in names:
-            raise RequestError("tool_choice names a function that is not among the tools", field="tool_choice")
-    raise UnsupportedError(f"tool_choice of type {kind} is not supported by this server", field="tool_choice")
+        allowed, is_forced = {_named(Fields(choice.required("function"), "tool_choice.function"))}, True
+    else:
+        few = Fields(choice.required("allowed_tools"), "tool_choice.allowed_tools")
+        is_forced = (few.one_of("mode", ("auto", "required")) or few.required("mode")) == "required"
+        items = [Fields(item, "tool_choice.allowed_tools.tools") for item in few.array("tools", MAX_TOOLS)]
+        allowed = {_named(Fields(item.required("function"), "tool_choice.allowed_tools.tools")) for item in items}
+    if not allowed or not allowed <= names:
+        raise RequestError("tool_choice names a function that is not among the tools", field="tool_choice")
+    return allowed, is_forced
+
+
+def _named(fields: Fields) -> str:
+    return of_type(fields.where("name"), fields.required("name"), str)
