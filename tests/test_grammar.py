@@ -177,9 +177,7 @@ def engine(backend, tmp_path_factory):
 def ask(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, **stopping):
     sampling = SamplingParams(temperature=temperature, seed=3)
     limits = StoppingParams(max_tokens=max_tokens, **stopping)
-    engine.add(
-        Request(request_id=name, prompt_ids=(5, 6, 7), n=n, grammar=grammar, sampling=sampling, stopping=limits)
-    )
+    engine.add(Request(request_id=name, prompt_ids=(5, 6, 7), n=n, grammar=grammar, sampling=sampling, stopping=limits))
 
 
 def collect(engine):

@@ -13,6 +13,17 @@ def message(**fields):
     return {"messages": [fields]}
 
 
+def json_format(**changes):
+    """A response_format of a schema, with some of it changed."""
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}} | changes}}
+
+
+def few(**changes):
+    """A tool_choice of some of the tools, with some of it changed."""
+    allowed = {"mode": "required", "tools": [TOOL]} | changes
+    return {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
+
+
 BAD_CHAT = [  # fields, param, code
     ({"messages": None}, "messages", "missing_required_parameter"),
     ({"model": None}, "model", "missing_required_parameter"),
@@ -67,8 +78,16 @@ BAD_CHAT = [  # fields, param, code
     ({"metadata": {"a" * 65: "b"}}, "metadata", "property_name_above_max_length"),
     ({"metadata": {"a": "b" * 513}}, "metadata.a", "string_above_max_length"),
     ({"metadata": {str(i): "b" for i in range(17)}}, "metadata", "object_above_max_properties"),
-    ({"response_format": "text"}, "response_format", "unsupported_parameter"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"response_format": "text"}, "response_format", "invalid_type"),
+    ({"response_format": {}}, "response_format.type", "missing_required_parameter"),
+    ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+    ({"response_format": {"type": "json_object"}}, "messages", None),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+    (json_format(name="a b"), "response_format.json_schema.name", "invalid_value"),
+    (json_format(schema="x"), "response_format.json_schema.schema", "invalid_type"),
+    (json_format(schema={"type": "nope"}), "response_format.json_schema.schema", "invalid_grammar"),
+    (json_format(schema={"$ref": "#"}), "response_format.json_schema.schema", "invalid_grammar"),
+    (json_format() | {"tools": [TOOL]}, "response_format", "unsupported_parameter"),
     ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
     ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
@@ -77,20 +96,26 @@ BAD_CHAT = [  # fields, param, code
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"store": True}, "store", "unsupported_parameter"),
     ({"tool_choice": "required"}, "tool_choice", None),
-    ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice", "unsupported_parameter"),
     ({"tool_choice": "banana", "tools": [TOOL]}, "tool_choice", "invalid_value"),
     ({"tool_choice": {}, "tools": [TOOL]}, "tool_choice.type", "missing_required_parameter"),
     ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]}, "tool_choice", None),
     ({"parallel_tool_calls": True}, "parallel_tool_calls", None),
-    ({"parallel_tool_calls": False, "tools": [TOOL]}, "parallel_tool_calls", "unsupported_parameter"),
+    ({"parallel_tool_calls": 1, "tools": [TOOL]}, "parallel_tool_calls", "invalid_type"),
+    (
+        {"tool_choice": {"type": "custom", "custom": {"name": "f"}}, "tools": [TOOL]},
+        "tool_choice",
+        "unsupported_parameter",
+    ),
+    (few(mode="auto", tools=[]), "tool_choice", None),
+    (few(mode="maybe"), "tool_choice.allowed_tools.mode", "invalid_value"),
     ({"tools": [TOOL, TOOL]}, "tools[1].function.name", "invalid_value"),
     ({"tools": [TOOL] * 129}, "tools", "array_above_max_length"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "unsupported_parameter"),
     (
-        {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
-        "tools[0].function.strict",
-        "unsupported_parameter",
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": 3}}}]},
+        "tools",
+        "invalid_grammar",
     ),
     (
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "hiccup"}}}]},
