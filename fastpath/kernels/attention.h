@@ -2,14 +2,14 @@
  *
  * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
  * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
- * position; then the merge. Keys past a row's own position weigh 0; what no row of the tile sees is never read.
+ * position; then the merge. A row takes no value past its own position; what no row of the tile sees is never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
 
 struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
     const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
-    long count;                            /* keys that some row of the tile sees */
+    long count, shared;                    /* keys that some row of the tile sees, and those that all see */
 };
 
 struct row {
@@ -17,8 +17,8 @@ struct row {
     float *total; /* (padded head_dim,) */
     float peak, weight;
     long visible; /* keys at positions below this are seen */
+    long seen;    /* how many of the block at hand; less than one if it lies ahead */
     float scores[KEY_BLOCK];
-    int is_blind;     /* sees nothing of the block at hand */
     float keep, take; /* the merge's two powers of two, for the totals */
 };
 
@@ -41,12 +41,12 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
-/* Scores to weights, and the block's peak and sum of weights merged into the row's. `visible` is within the block. */
-static void weigh_row(struct row *row, long visible, int is_first) {
+/* Scores to weights, and the block's peak and sum of weights merged into the row's. */
+static void weigh_row(struct row *row, int is_first) {
     float highest = row->scores[0];
-    for (long j = 1; j < visible; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
+    for (long j = 1; j < row->seen; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
     float block_peak = ceilf(highest), lanes[LANES];
-    for (long j = visible; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
+    for (long j = row->seen; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);
@@ -61,26 +61,30 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
     for (long d = 0; d < padded; d += WIDTH) {
         vec sums[QUERY_ROWS];
         UNROLL for (int r = 0; r < count; r++) sums[r] = (vec){0};
-        for (long j = 0; j < block->count; j++) {
+        for (long j = 0; j < block->shared; j++) {
             vec value = load(block->values[j / PACK] + j % PACK * padded + d);
             UNROLL for (int r = 0; r < count; r++) sums[r] += splat(rows[r].scores[j]) * value;
         }
+        for (int r = 0; r < count; r++)
+            for (long j = block->shared; j < rows[r].seen; j++)
+                sums[r] += splat(rows[r].scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d);
         UNROLL for (int r = 0; r < count; r++) {
             float *total = rows[r].total + d;
             if (is_first) store(total, sums[r]);
-            else if (!rows[r].is_blind)
+            else if (rows[r].seen > 0)
                 store(total, load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take));
         }
     }
 }
 
-INLINE void attend_block(const struct block *block, struct row *rows, long first, long head_dim, long padded,
+INLINE void attend_block(struct block *block, struct row *rows, long first, long head_dim, long padded,
                          const int count) {
     score(block, rows, head_dim, count);
+    block->shared = block->count;
     for (int r = 0; r < count; r++) {
-        long visible = smaller(rows[r].visible - first, KEY_BLOCK);
-        rows[r].is_blind = visible <= 0;
-        if (!rows[r].is_blind) weigh_row(&rows[r], visible, first == 0);
+        rows[r].seen = smaller(rows[r].visible - first, KEY_BLOCK);
+        block->shared = smaller(block->shared, rows[r].seen > 0 ? rows[r].seen : 0);
+        if (rows[r].seen > 0) weigh_row(&rows[r], first == 0);
     }
     add_values(block, rows, padded, first == 0, count);
 }
