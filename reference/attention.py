@@ -63,7 +63,8 @@ def _block(queries, keys, values, is_visible, cap):
     weights = np.where(is_visible, exp2(np.where(is_visible, scores - peak[..., None], np.float32(0))), np.float32(0))
     total = np.zeros_like(queries)
     for j in range(len(keys)):
-        total = total + weights[:, :, j, None] * values[None, j]
+        seen = weights[:, :, j, None] * values[None, j]
+        total = total + np.where(is_visible[:, :, j, None], seen, np.float32(0))  # 0 times infinity is no number
     return peak, lane_sum(weights), total
 
 

@@ -2,8 +2,8 @@
  *
  * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
  * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
- * position; then the merge. Keys that a row does not see (past its own position, before its window) weigh 0, and positions after all
- * that the tile sees, and blocks before, are never read.
+ * position; then the merge. A row takes no value that it does not see, past its own position or before its window;
+ * positions past all that the tile sees, and blocks before, are never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
 
@@ -11,6 +11,7 @@ struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
     const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
     long count;                            /* keys up to the last that some row of the tile sees */
+    long shared_from, shared_to;           /* those that all its rows see */
 };
 
 struct row {
@@ -19,8 +20,8 @@ struct row {
     float peak, weight;
     long begin, end; /* the positions that it sees */
     float scores[KEY_BLOCK];
-    int is_blind;     /* sees nothing of the block at hand */
-    int has_past;     /* saw something of an earlier one */
+    long from, to;    /* the keys of the block at hand that it sees; none if to <= from */
+    int has_past;     /* saw something of an earlier block */
     float keep, take; /* the merge's two powers of two, for the totals */
 };
 
@@ -43,16 +44,14 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
-/* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys begin to end - 1. */
-static void weigh_row(struct row *row, long begin, long end) {
-    float highest = row->scores[begin];
-    for (long j = begin + 1; j < end; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
+/* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys from to - 1. */
+static void weigh_row(struct row *row) {
+    float highest = row->scores[row->from];
+    for (long j = row->from + 1; j < row->to; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
     float block_peak = ceilf(highest), lanes[LANES];
-    for (long j = 0; j < begin; j++) row->scores[j] = -INFINITY;
-    for (long j = end; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
+    for (long j = 0; j < row->from; j++) row->scores[j] = -INFINITY;
+    for (long j = row->to; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
-    for (long j = 0; j < begin; j++) row->scores[j] = 0.0f; /* a peak that is no number leaves NaN there */
-    for (long j = end; j < KEY_BLOCK; j++) row->scores[j] = 0.0f;
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);
     float peak = !row->has_past || block_peak > row->peak ? block_peak : row->peak;
@@ -62,35 +61,50 @@ static void weigh_row(struct row *row, long begin, long end) {
     row->peak = peak;
 }
 
+/* Some keys' values for one row alone; none past what it sees. */
+INLINE void add_seen(const struct block *block, const struct row *row, long padded, long d, long from, long to,
+                     vec *sum) {
+    for (long j = from; j < smaller(to, row->to); j++)
+        *sum += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d);
+}
+
 INLINE void add_values(const struct block *block, struct row *rows, long padded, const int count) {
     for (long d = 0; d < padded; d += WIDTH) {
         vec sums[QUERY_ROWS];
         UNROLL for (int r = 0; r < count; r++) sums[r] = (vec){0};
-        for (long j = 0; j < block->count; j++) {
+        for (int r = 0; r < count; r++)
+            add_seen(block, &rows[r], padded, d, rows[r].from, block->shared_from, &sums[r]);
+        for (long j = block->shared_from; j < block->shared_to; j++) {
             vec value = load(block->values[j / PACK] + j % PACK * padded + d);
             UNROLL for (int r = 0; r < count; r++) sums[r] += splat(rows[r].scores[j]) * value;
         }
+        for (int r = 0; r < count; r++) add_seen(block, &rows[r], padded, d, block->shared_to, rows[r].to, &sums[r]);
         UNROLL for (int r = 0; r < count; r++) {
             float *total = rows[r].total + d;
-            if (rows[r].is_blind) continue;
+            if (rows[r].to <= rows[r].from) continue;
             vec past = rows[r].has_past ? load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take) : sums[r];
             store(total, past);
         }
     }
 }
 
-INLINE void attend_block(const struct heads *shape, const struct block *block, struct row *rows, long first,
+INLINE void attend_block(const struct heads *shape, struct block *block, struct row *rows, long first,
                          long padded, const int count) {
     score(block, rows, shape->head_dim, count);
+    block->shared_from = 0, block->shared_to = block->count;
     for (int r = 0; r < count; r++) {
-        long begin = rows[r].begin > first ? rows[r].begin - first : 0, end = smaller(rows[r].end - first, KEY_BLOCK);
-        rows[r].is_blind = end <= begin;
-        if (rows[r].is_blind) continue;
-        if (shape->cap != 0) softcap_all(rows[r].scores, block->count, shape->cap, shape->cap_factor);
-        weigh_row(&rows[r], begin, end);
+        struct row *row = &rows[r];
+        row->from = row->begin > first ? row->begin - first : 0, row->to = smaller(row->end - first, KEY_BLOCK);
+        block->shared_from = row->from > block->shared_from ? row->from : block->shared_from;
+        block->shared_to = smaller(block->shared_to, row->to);
+        if (row->to <= row->from) continue;
+        if (shape->cap != 0) softcap_all(row->scores, block->count, shape->cap, shape->cap_factor);
+        weigh_row(row);
     }
+    if (block->shared_to <= block->shared_from) /* each row by itself */
+        block->shared_from = block->shared_to = KEY_BLOCK;
     add_values(block, rows, padded, count);
-    for (int r = 0; r < count; r++) rows[r].has_past |= !rows[r].is_blind;
+    for (int r = 0; r < count; r++) rows[r].has_past |= rows[r].to > rows[r].from;
 }
 
 /* Some rows of one key-value head, over all blocks that they see. */
