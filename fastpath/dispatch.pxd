@@ -12,6 +12,7 @@ cdef extern from "kernels.h" nogil:
         BFLOAT16
         FLOAT16
         W8A8
+        W4A8
         SILU
         GELU_TANH
 

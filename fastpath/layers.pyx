@@ -7,7 +7,6 @@ from fastpath.packed cimport PackedMatrix
 from libc.stdlib cimport calloc, free
 
 from fastpath.packed import pack_floats, pack_integers
-from reference.quantization import quantize_w8a8
 from reference.rotary import rotary_table
 
 
@@ -16,8 +15,7 @@ def _pack(source, quantization):
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
     if quantization is None:
         return pack_floats(source.weight.bits, source.weight.dtype, bias)
-    tensor = quantize_w8a8(source.weight.name, source.weight.float32())
-    return pack_integers(tensor, source.weight.shape[1], bias)
+    return pack_integers(source.quantized(quantization), bias)
 
 
 cdef class Layers:

@@ -7,7 +7,7 @@ cache's own pages, and scratch memory that is kept from step to step (so a model
 import numpy as np
 
 from fastpath.cache cimport PagedCache
-from fastpath.dispatch cimport GELU_TANH, PACK, SILU, W8A8, address, heads, matrix, table
+from fastpath.dispatch cimport GELU_TANH, PACK, SILU, address, heads, matrix, table
 from fastpath.experts cimport expert_weights
 from fastpath.layers cimport Layers, gated, layer_weights
 from fastpath.packed cimport Activations, multiply
@@ -149,7 +149,7 @@ cdef class Model:
 
     cdef void _multiply(self, const matrix *w, const float *x, long rows, float *y) noexcept nogil:
         """One product; quantised weights take the integers of x (N4)."""
-        if w.kind == W8A8:
+        if w.scales != NULL:
             table().quantize(x, rows, w.inputs, &self.rounded.c)
         multiply(w, x, &self.rounded.c, rows, y)
 

@@ -60,7 +60,7 @@ def quantize_activations(x):
 def linear_quantized(x, weight):
     """The product with int8 on both sides; `weight` is a QuantizedTensor (N4)."""
     x = _float32(x)
-    return _multiply(x, pack_integers(weight, x.shape[1]), _round(x))
+    return _multiply(x, pack_integers(weight), _round(x))
 
 
 def rms_norm(x, weight, float epsilon):

@@ -5,8 +5,10 @@ Float weights stay as narrow as they are stored and are widened in the registers
 
 import numpy as np
 
-from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, PACK, W8A8, address, table
+from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, PACK, W4A8, W8A8, address, table
 from libc.stdint cimport int8_t, int32_t, uint16_t
+
+from reference.quantization import to_stored
 
 KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16}
 
@@ -30,13 +32,16 @@ def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     return PackedMatrix()._set(_aligned(packs), None, bias, num_outputs, num_inputs, KINDS[dtype])
 
 
-def pack_integers(tensor, long num_inputs, bias=None) -> PackedMatrix:
+def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
     num_outputs, num_groups, _ = tensor.integers.shape
-    unsigned = _in_packs(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
-    quads = unsigned.reshape(-1, PACK, num_groups, GROUP // 4, 4).transpose(0, 2, 3, 1, 4)
+    if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
+        kind, unsigned = W4A8, _in_packs(to_stored(tensor))
+    else:
+        kind, unsigned = W8A8, _in_packs(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
+    quads = unsigned.reshape(len(unsigned), PACK, num_groups, unsigned.shape[3] // 4, 4).transpose(0, 2, 3, 1, 4)
     scales = _in_packs(tensor.scales).transpose(0, 2, 1)
-    return PackedMatrix()._set(_aligned(quads), _aligned(scales), bias, num_outputs, num_inputs, W8A8)
+    return PackedMatrix()._set(_aligned(quads), _aligned(scales), bias, num_outputs, tensor.num_inputs, kind)
 
 
 def _in_packs(rows):
@@ -73,7 +78,7 @@ cdef class Activations:
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil:
     """y = x wᵀ + bias, from x itself or, for quantised weights, from its integers, which the caller has made."""
     cdef long row
-    if w.kind == W8A8:
+    if w.scales != NULL:
         table().linear_quantized(w, rounded, rows, y)
     else:
         table().linear(w, x, rows, y)

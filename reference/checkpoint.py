@@ -1,17 +1,35 @@
 """Which tensors a decoder is made of, under the names that Hugging Face gives them, each checked for its shape."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from reference.config import LayerConfig, ModelConfig
+from reference.quantization import SCALES, STORED_DTYPES, QuantizedTensor, from_stored, quantize, stored_shape
 from reference.weights import Tensor, Weights
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A linear layer as stored: weight (outputs, inputs), and a bias (outputs,) where the model has one."""
+    """A linear layer as stored: weight (outputs, inputs), and a bias (outputs,) where the model has one.
+
+    In a quantised checkpoint `weight` holds integers as N4 lays them out, and `scales` is there; routers stay float.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
+    scales: Tensor | None = None
+    num_inputs: int
+
+    def quantized(self, quantization: str) -> QuantizedTensor:
+        """The integers of N4: as stored, or made from the float weight."""
+        if self.scales is None:
+            return quantize(self.weight.name, self.weight.float32(), quantization)
+        return from_stored(self.weight.name, quantization, self.weight.bits, self.scales.bits, self.num_inputs)
+
+    def rows(self, start: int, stop: int) -> "Matrix":
+        """Some of the outputs as a matrix of their own."""
+        weight, scales = (tensor and tensor.rows(start, stop) for tensor in (self.weight, self.scales))
+        return Matrix(weight=weight, scales=scales, num_inputs=self.num_inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,16 @@ class Checkpoint:
     norm: Tensor
     head: Matrix
 
+    def quantized_matrices(self) -> Iterator[Matrix]:
+        """The matrices that N4 makes integers of: all but the routers."""
+        for layer in self.layers:
+            yield from (layer.query, layer.key, layer.value, layer.output)
+            for part in layer.experts or (layer.mlp,):
+                yield from (part.gate, part.up, part.down)
+        yield self.head
+
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 # Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
 NORM_NAMES = {
@@ -65,14 +93,26 @@ NORM_NAMES = {
 
 def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     """Find and check every tensor; raises ModelError for one that is missing, misshapen or not finite."""
-    vocabulary = (config.vocab_size, config.hidden_size)
-    embedding = weights.get("model.embed_tokens.weight", vocabulary)
-    head = embedding if config.tie_embeddings else weights.get("lm_head.weight", vocabulary)
+    embedding = weights.get(EMBEDDING, (config.vocab_size, config.hidden_size))
+    # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
+    head_name = EMBEDDING if config.tie_embeddings and config.quantization is None else HEAD
     return Checkpoint(
         embedding=embedding,
         layers=tuple(_Reader(config, weights, i).layer() for i in range(config.num_layers)),
         norm=weights.get("model.norm.weight", (config.hidden_size,)),
-        head=Matrix(head),
+        head=_matrix(config, weights, head_name, (config.vocab_size, config.hidden_size)),
+    )
+
+
+def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, int]) -> Matrix:
+    """A matrix without its bias, float or as the integers that the configuration promises."""
+    if config.quantization is None:
+        return Matrix(weight=weights.get(name, shape), num_inputs=shape[1])
+    integers_shape = stored_shape(config.quantization, *shape)
+    return Matrix(
+        weight=weights.get(name, integers_shape, dtypes=(STORED_DTYPES[config.quantization],)),
+        scales=weights.get(name + SCALES, integers_shape[:2], dtypes=("F16",)),
+        num_inputs=shape[1],
     )
 
 
@@ -103,7 +143,7 @@ class _Reader:
             mlp_norm=norms[2],
             mlp_out_norm=norms[3],
             mlp=None if has_experts else self.feed_forward(),
-            router=self.matrix(self.experts_name + "gate", config.experts.num_experts, hidden) if has_experts else None,
+            router=self.router(hidden) if has_experts else None,
             experts=tuple(map(self.expert, range(config.experts.num_experts))) if has_experts else (),
         )
 
@@ -128,6 +168,11 @@ class _Reader:
     def experts_name(self) -> str:
         return "block_sparse_moe." if self.config.family == "mixtral" else "mlp."
 
+    def router(self, hidden: int) -> Matrix:
+        """Float in every checkpoint (N9)."""
+        name = f"{self.prefix}{self.experts_name}gate.weight"
+        return Matrix(weight=self.weights.get(name, (self.config.experts.num_experts, hidden)), num_inputs=hidden)
+
     def expert(self, index: int) -> FeedForward:
         hidden, inner = self.config.hidden_size, self.config.experts.intermediate_size
         names = ("w1", "w3", "w2") if self.config.family == "mixtral" else ("gate_proj", "up_proj", "down_proj")
@@ -144,14 +189,13 @@ class _Reader:
         return self.weights.get(f"{self.prefix}{name}.weight", (size,))
 
     def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False) -> Matrix:
-        weight = self.weights.get(f"{self.prefix}{name}.weight", (outputs, inputs))
-        return Matrix(weight, self.weights.get(f"{self.prefix}{name}.bias", (outputs,)) if has_bias else None)
+        stored = _matrix(self.config, self.weights, f"{self.prefix}{name}.weight", (outputs, inputs))
+        return replace(stored, bias=self.weights.get(f"{self.prefix}{name}.bias", (outputs,))) if has_bias else stored
 
     def split(self, fused: Matrix, sizes: tuple[int, ...]) -> tuple[Matrix, ...]:
         """Cut one stored matrix into several by its outputs."""
         parts, start = [], 0
         for size in sizes:
-            bits = fused.weight.bits[start : start + size]
-            parts.append(Matrix(Tensor(f"{fused.weight.name}[{start}:{start + size}]", fused.weight.dtype, bits)))
+            parts.append(fused.rows(start, start + size))
             start += size
         return tuple(parts)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from reference.engine import EngineLimits
 from reference.errors import VerbatimError
 from reference.explain import Explainer
+from reference.quantization import FORMATS
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
 from reference.template import load_template
@@ -65,9 +66,7 @@ def logits(backend, arguments: list[str] | None = None) -> None:
     options = _logits_parser(backend.PARTS.name).parse_args(arguments)
     model = backend.load_model(options.model, device=options.device, quantization=options.quantization)
     config, ids = model.config, options.ids
-    wrong = [token_id for token_id in ids if not 0 <= token_id < config.vocab_size]
-    if wrong:
-        raise VerbatimError(f"--ids: token id {wrong[0]} is not below the vocabulary's size, {config.vocab_size}")
+    check_ids(ids, config.vocab_size)
     if len(ids) > config.context_size:
         raise VerbatimError(f"--ids: {len(ids)} tokens do not fit the context of {config.context_size}")
     num_pages = -(-len(ids) // backend.PARTS.page_size)
@@ -76,6 +75,13 @@ def logits(backend, arguments: list[str] | None = None) -> None:
     chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids))
     with options.out.open("wb") as file:
         np.savez(file, logits=np.asarray(model.forward([chunk], cache)))
+
+
+def check_ids(ids: list[int], vocab_size: int) -> None:
+    """Refuse token ids that the model does not have."""
+    wrong = [token_id for token_id in ids if not 0 <= token_id < vocab_size]
+    if wrong:
+        raise VerbatimError(f"--ids: token id {wrong[0]} is not below the vocabulary's size, {vocab_size}")
 
 
 def _write(console: Console, text: str) -> None:
@@ -107,18 +113,24 @@ def _request(options, engine, template, prompt: str) -> Request:
     )
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model to load, and where to."""
     from demo import MODEL  # the directory only; kept here so that nothing else depends on the demo
 
     parser.add_argument("--model", default=MODEL, metavar="DIR", help="model directory (default: the demo model)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:i] (default: auto)")
-    parser.add_argument("--quantization", metavar="FORMAT", help="quantise the weights while loading: w8a8")
+
+
+def _quantization_option(parser: argparse.ArgumentParser) -> None:
+    formats = " or ".join(FORMATS)
+    parser.add_argument("--quantization", metavar="FORMAT", help=f"quantise the weights while loading: {formats}")
 
 
 def _generate_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Stream an answer from the {name} engine.")
     parser.add_argument("prompt", help="what to say, or - to read it from standard input")
-    _model_options(parser)
+    model_options(parser)
+    _quantization_option(parser)
     parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
     parser.add_argument("--system", help="a system message to begin with")
     parser.add_argument("--greedy", action="store_true", help="the likeliest token always (temperature 0)")
@@ -138,13 +150,17 @@ def _logits_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}.logits", description="Write logits of token ids to a file."
     )
-    _model_options(parser)
-    parser.add_argument("--ids", type=_ids, required=True, metavar="1,2,3", help="token ids, separated by commas")
+    model_options(parser)
+    _quantization_option(parser)
+    parser.add_argument(
+        "--ids", type=token_id_list, required=True, metavar="1,2,3", help="token ids, separated by commas"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     return parser
 
 
-def _ids(text: str) -> list[int]:
+def token_id_list(text: str) -> list[int]:
+    """Argparse's reading of `1,2,3`."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:

@@ -99,6 +99,7 @@ class ModelConfig:
     logits_divisor: float = 1.0
     eos_ids: tuple[int, ...] = field(default=())
     bos_id: int | None = None
+    quantization: str | None = None  # how the checkpoint holds its matrices (N4); None for float
 
     def __post_init__(self):
         """Refuse sizes that cannot belong together."""

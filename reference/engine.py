@@ -13,7 +13,7 @@ from reference.config import ModelConfig
 from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
 from reference.families import load_config
 from reference.grammar import GrammarCompiler
-from reference.quantization import check_format
+from reference.quantization import check_format, choose_format
 from reference.request import Output, Request, require
 from reference.sequence import Sequence
 from reference.tokenizer import Tokenizer, load_tokenizer
@@ -249,6 +249,7 @@ def load_model(parts: Parts, directory, *, quantization: str | None = None):
     """Only the model, which needs no tokenizer."""
     check_format(quantization)
     config = load_config(directory)
+    quantization = choose_format(config.quantization, quantization)
     return parts.Model(config, open_checkpoint(config, load_weights(directory)), quantization=quantization)
 
 

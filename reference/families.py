@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reference.config import Experts, LayerConfig, ModelConfig, Rope, read_json
 from reference.errors import ModelError
+from reference.quantization import read_entry
 from reference.rope_settings import read_rope
 
 # What a family sets whatever its config.json says. Fields read from the file are in `_common`.
@@ -86,6 +87,7 @@ def _common(raw: dict, generation: dict) -> dict:
         "attention_softcap": raw.get("attn_logit_softcapping"),
         "final_softcap": raw.get("final_logit_softcapping"),
         "eos_ids": token_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
+        "quantization": read_entry(raw),
         "bos_id": next(iter(token_ids(raw.get("bos_token_id"))), None),
     }
 

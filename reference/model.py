@@ -13,7 +13,6 @@ from reference.checkpoint import Layer as StoredLayer
 from reference.config import ModelConfig
 from reference.experts import mix
 from reference.numerics import ACTIVATIONS, linear, linear_quantized, rms_norm, rotate
-from reference.quantization import quantize_w8a8
 from reference.rotary import rotary_table
 from reference.sequence import Chunk
 from reference.weights import Tensor
@@ -23,10 +22,10 @@ class Linear:
     """One matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs)."""
 
     def __init__(self, matrix: Matrix, quantization: str | None = None):
-        weight = matrix.weight.float32()
         self.bias = None if matrix.bias is None else matrix.bias.float32()
-        self.quantized = quantize_w8a8(matrix.weight.name, weight) if quantization else None
-        self.weight = None if quantization else np.asfortranarray(weight)  # `linear` goes through it by columns
+        self.quantized = matrix.quantized(quantization) if quantization else None
+        # `linear` goes through the weight by columns.
+        self.weight = None if quantization else np.asfortranarray(matrix.weight.float32())
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The product, plus the bias."""

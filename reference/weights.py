@@ -15,13 +15,21 @@ import numpy as np
 from reference.config import read_json
 from reference.errors import ModelError
 
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-STORED_AS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # NumPy has no bfloat16: its bits
+FLOATS = ("F32", "F16", "BF16")
+STORED_AS = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: its bits
+    "I8": np.dtype("i1"),  # only for the integers of a quantised checkpoint (N4)
+    "U8": np.dtype("u1"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named array as stored: `bits` is float32, float16, or for BF16 the upper 16 bits of a float32."""
+    """One named array as stored: `bits` is float32, float16, for BF16 the upper 16 bits of a float32, or integers."""
 
     name: str
     dtype: str
@@ -38,11 +46,15 @@ class Tensor:
             return (self.bits.astype(np.uint32) << 16).view(np.float32)
         return self.bits.astype(np.float32)
 
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Some of its rows, not copied."""
+        return Tensor(f"{self.name}[{start}:{stop}]", self.dtype, self.bits[start:stop])
+
     def is_finite(self) -> bool:
         """Whether no element is NaN or infinite: an exponent of all ones is either."""
         if self.dtype == "BF16":
             return not ((self.bits & 0x7F80) == 0x7F80).any()
-        return bool(np.isfinite(self.bits).all())
+        return bool(np.isfinite(self.bits).all())  # integers are
 
 
 class Weights:
@@ -58,11 +70,13 @@ class Weights:
         """Every tensor's name, sorted."""
         return sorted(self._tensors)
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of that name; a ModelError says if it is missing, of another shape, or not finite (N0)."""
+    def get(self, name: str, shape: tuple[int, ...], *, dtypes: tuple[str, ...] = FLOATS) -> Tensor:
+        """The tensor of that name; a ModelError says if it is missing, of another shape or kind, or not finite (N0)."""
         tensor = self._tensors.get(name)
         if tensor is None:
             raise ModelError(f"weights: tensor {name} is missing")
+        if tensor.dtype not in dtypes:
+            raise ModelError(f"weights: tensor {name} is stored as {tensor.dtype}, not as {' or '.join(dtypes)}")
         if tensor.shape != shape:
             raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
         if not tensor.is_finite():
@@ -72,18 +86,26 @@ class Weights:
 
 def load_weights(directory: str | Path) -> Weights:
     """Map the checkpoint in `directory`, following the sharded index where there is one."""
+    return Weights({name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()})
+
+
+def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The same file by file: file name -> tensor name -> tensor."""
     directory = Path(directory)
-    index = directory / "model.safetensors.index.json"
+    index = directory / INDEX
     if not index.exists():
-        return Weights(_map_file(directory / "model.safetensors"))
+        return {WHOLE: _map_file(directory / WHOLE)}
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ModelError(f"{index} has no weight_map")
-    shards = {name: _map_file(_inside(directory, name)) for name in sorted(set(weight_map.values()))}
-    missing = [name for name, shard in weight_map.items() if name not in shards[shard]]
+    shards = {file: _map_file(_inside(directory, file)) for file in sorted(set(weight_map.values()))}
+    missing = [name for name, file in weight_map.items() if name not in shards[file]]
     if missing:
         raise ModelError(f"{index} promises tensor {missing[0]} in {weight_map[missing[0]]}, which does not hold it")
-    return Weights({name: shards[shard][name] for name, shard in weight_map.items()})
+    return {
+        file: {name: tensor for name, tensor in shard.items() if weight_map.get(name) == file}
+        for file, shard in shards.items()
+    }
 
 
 def _inside(directory: Path, name: str) -> Path:

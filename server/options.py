@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo import MODEL as DEMO_MODEL
+from reference.quantization import FORMATS
 
 PREFIX = "VERBATIM_"
 SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
-QUANTIZATIONS = ("w8a8",)
 
 
 def device(text: str) -> str:
@@ -44,7 +44,7 @@ TABLE = (
     ),
     (
         "--quantization",
-        {"choices": QUANTIZATIONS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
+        {"choices": FORMATS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
     ),
 )
 

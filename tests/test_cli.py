@@ -34,7 +34,7 @@ def test_the_published_stories_word_for_word(name, stories, index):
 
 def test_logits_go_to_a_file_without_a_tokenizer(name, tmp_path):
     write_model(tmp_path / "model", dtype="BF16")
-    for quantization in ([], ["--quantization", "w8a8"]):
+    for quantization in ([], ["--quantization", "w8a8"], ["--quantization", "w4a8"]):
         out = tmp_path / "logits.out"
         command = [f"{name}.logits", "--model", tmp_path / "model", "--ids", "1,2,3", "--out", out, *quantization]
         done = python_m(*command)
@@ -65,7 +65,7 @@ def test_an_explanation_shows_rules_text_and_pages(name):
         (["--model", "no/such/dir", "hi"], "no/such/dir does not exist"),
         (["--device", "cuda:0", "hi"], "does not run on cuda:0"),
         (["--device", "tpu", "hi"], "device must be auto, cpu, cuda or cuda:INDEX, not 'tpu'"),
-        (["--quantization", "int3", "hi"], "quantization 'int3' is not supported; supported: w8a8"),
+        (["--quantization", "int3", "hi"], "quantization 'int3' is not supported; supported: w8a8, w4a8"),
         (["--temperature", "5", "hi"], "temperature must be at most 2, not 5.0"),
         (["--max-tokens", "0", "hi"], "max_tokens must be at least 1, not 0"),
         (["--raw", "many words " * 2000], "tokens, but the context holds"),
@@ -89,6 +89,44 @@ def test_bad_ids_are_named(name, tmp_path, ids, message):
     assert done.returncode != 0
     assert message in done.stderr
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_perplexity_compares_float_with_every_format(name, tmp_path):
+    write_model(tmp_path, dtype="BF16")
+    ids = ",".join(str(3 + i * i % 90) for i in range(600))  # more than the context holds, so several stretches
+    done = python_m(f"{name}.perplexity", "--model", tmp_path, "--ids", ids)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("│")[1:4] for line in done.stdout.splitlines() if "│" in line]
+    found = {row[0].strip(): (float(row[1]), row[2].strip()) for row in rows}
+    assert list(found) == ["float", "w8a8", "w4a8"]
+    assert found["float"][1] == "100.0%"
+    assert found["w8a8"][0] == pytest.approx(found["float"][0], rel=0.1)
+    logits = []
+    for start in range(0, 600, 256):
+        window = list(map(int, ids.split(",")))[start : start + 256]
+        done = python_m(
+            f"{name}.logits", "--model", tmp_path, "--ids", ",".join(map(str, window)), "--out", tmp_path / "out"
+        )
+        rows = np.load(tmp_path / "out")["logits"][:-1].astype(np.float64)
+        rows -= np.log(np.exp(rows).sum(-1, keepdims=True))
+        logits.extend(rows[np.arange(len(rows)), window[1:]])
+    assert found["float"][0] == pytest.approx(np.exp(-np.mean(logits)), abs=1e-4)
+
+
+def test_perplexity_of_a_text_and_of_conversations(name, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Hello there, what is two plus three?\n" * 5)
+    for source in (["--text", text], ["--tokens", "40"]):
+        done = python_m(f"{name}.perplexity", *source)
+        assert done.returncode == 0, done.stderr
+        assert all(word in done.stdout for word in ("float", "w8a8", "w4a8", "tokens"))
+    done = python_m(f"{name}.perplexity", "--text", tmp_path / "nothing.txt")
+    assert done.returncode == 1
+    assert "nothing.txt cannot be read" in done.stderr
+    for words in (["--tokens", "0"], ["--ids", "5"], ["--text", text, "--tokens", "-3"]):
+        done = python_m(f"{name}.perplexity", *words)
+        assert done.returncode == 1
+        assert "nothing to measure" in done.stderr
 
 
 def test_a_model_without_a_tokenizer_says_so(name, tmp_path):

@@ -12,6 +12,8 @@ import pytest
 from reference.config import Rope, RopeScaling
 from reference.errors import ModelError
 from reference.families import load_config
+from reference.quantization import FORMATS
+from reference.quantize import quantize_directory
 from reference.sequence import Chunk
 
 SMALL = {
@@ -185,7 +187,14 @@ def test_a_fault_is_named(tmp_path, changes, words):
         read(tmp_path, "LlamaForCausalLM", **changes)
 
 
-@pytest.mark.parametrize("quantization", [None, "w8a8"])
+@pytest.mark.parametrize("name", ["phi3", "mixtral", "qwen3 moe, a dense layer", "gemma2", "olmo2"])
+def test_quantised_on_disk_and_while_loading_is_the_same(backend, peers, tmp_path, name):
+    directory, _ = peers(name)
+    quantize_directory(directory, tmp_path / "integers", "w4a8")
+    np.testing.assert_array_equal(logits_of(backend, tmp_path / "integers"), logits_of(backend, directory, "w4a8"))
+
+
+@pytest.mark.parametrize("quantization", [None, *FORMATS])
 @pytest.mark.parametrize("name", CASES)
 def test_engines_agree_to_the_bit(peers, name, quantization):
     fastpath = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")

@@ -69,6 +69,16 @@ def test_a_truncated_file_is_refused(tmp_path, length):
         load(tmp_path)
 
 
+def test_integers_are_no_floats(tmp_path):
+    path = write_model(tmp_path) / "model.safetensors"
+    rewrite_header(path, lambda h: h[NAME].update(dtype="I8", shape=[96, 192]))
+    with pytest.raises(ModelError, match=f"tensor {NAME} is stored as I8, not as F32 or F16 or BF16"):
+        load(tmp_path)
+    rewrite_header(path, lambda h: h[NAME].update(dtype="U8", shape=[96, 48]))
+    with pytest.raises(ModelError, match=r"18432 bytes, U8 .* needs 4608"):
+        load(tmp_path)
+
+
 def rewrite_header(path, change):
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")

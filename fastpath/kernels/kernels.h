@@ -3,7 +3,9 @@
  * Matrices are packed 16 outputs at a time, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4):
  *   float     weights  [outputs / 16][inputs][16]         as stored: float32, or the 16 bits of bfloat16 or float16
  *   W8A8      weights  [outputs / 16][groups][8][16][4]   the integer plus 128, an unsigned byte
- *             scales   [outputs / 16][groups][16]         the 16 bits of a float16
+ *   W4A8      weights  [outputs / 16][groups][4][16][4]   the integer plus 8, two to a byte: k in the low half, k + 16
+ *                                                         of the same group in the high half
+ *   both      scales   [outputs / 16][groups][16]         the 16 bits of a float16
  * with zeros for outputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  */
@@ -13,11 +15,11 @@
 #include <stdint.h>
 
 enum { PACK = 16, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
-enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8 };
+enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 };
 
 struct matrix {
     const void *weights;
-    const uint16_t *scales; /* W8A8 only */
+    const uint16_t *scales; /* W8A8 and W4A8 only */
     const float *bias;      /* (outputs,) or NULL */
     long inputs, outputs;
     int kind;

@@ -44,31 +44,42 @@ INLINE void float_tile(const struct matrix *w, const float *x, float *y, long pa
     add_block(sums, w, y, pack, rows, packs);
 }
 
-/* Four products of bytes added to each lane of 32 bits: weights are unsigned (the integer plus 128), x is signed. */
+/* Four products of bytes added to each lane of 32 bits: weights are unsigned (the integer plus 128 or 8), x is signed.
+ * What was added is taken off the sum at its start, or, where bytes above 127 would not do, off the weights. */
 #ifdef LEVEL_AVX512
-INLINE ivec first_dot(int32_t correction) { return splat_integer(correction); }
+enum { TAKES_BYTES = 1 };
 
-INLINE ivec add_dot(ivec dots, ivec weights, int32_t x) {
-    return (ivec)_mm512_dpbusd_epi32((__m512i)dots, (__m512i)weights, _mm512_set1_epi32(x));
+INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int kind) {
+    return (void)kind, (ivec)_mm512_dpbusd_epi32((__m512i)dots, (__m512i)weights, _mm512_set1_epi32(x));
 }
 #else
-INLINE ivec first_dot(int32_t correction) { return (void)correction, (ivec){0}; }
+enum { TAKES_BYTES = 0 };
 
 #ifdef LEVEL_AVX2
-INLINE ivec add_dot(ivec dots, ivec weights, int32_t x) {
-    __m256i factors = _mm256_set1_epi32(x), integers = (__m256i)(weights ^ (int32_t)0x80808080);
-    /* A pair is at most 2 * 127 * 127, which fits 16 bits. */
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(integers, factors));
+INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int kind) {
+    __m256i factors = _mm256_set1_epi32(x), pairs;
+    if (kind == W8A8) { /* a pair is at most 2 * 127 * 127, which fits 16 bits */
+        __m256i integers = (__m256i)(weights ^ (int32_t)0x80808080);
+        pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(integers, factors));
+    } else {
+        pairs = _mm256_maddubs_epi16((__m256i)weights, factors);
+    }
     return dots + (ivec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 #else
-INLINE ivec add_dot(ivec dots, ivec weights, int32_t x) {
-    wordvec integers = (wordvec)(weights ^ (int32_t)0x80808080), factors = (wordvec)splat_integer(x);
+INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int kind) {
+    wordvec integers = (wordvec)(kind == W8A8 ? weights ^ (int32_t)0x80808080 : weights);
+    wordvec factors = (wordvec)splat_integer(x);
     wordvec pairs = (integers << 8 >> 8) * (factors << 8 >> 8) + (integers >> 8) * (factors >> 8); /* as above */
     return dots + ((ivec)pairs << 16 >> 16) + ((ivec)pairs >> 16);
 }
 #endif
 #endif
+
+/* `correction` is -128 times the sum of x's integers. */
+INLINE ivec first_dot(int32_t correction, const int kind) {
+    return splat_integer(kind == W4A8 ? correction / 16 : TAKES_BYTES ? correction : 0);
+}
 
 INLINE vec group_scales(const struct matrix *w, long pack, long groups, long g, int v) {
     halfvec bits;
@@ -82,27 +93,43 @@ INLINE int32_t four_bytes(const int8_t *address) {
     return bytes;
 }
 
+/* Four inputs' products for all rows and packs of a tile; from one row of x to the next it is `step` bytes. */
+INLINE void add_dots(ivec dots[][MOST_VECTORS], const ivec *weights, const int8_t *x, long step, const int kind,
+                     const int rows, const int packs) {
+    UNROLL for (int r = 0; r < rows; r++) {
+        int32_t factors = four_bytes(x + r * step);
+        UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = add_dot(dots[r][v], weights[v], factors, kind);
+    }
+}
+
 /* N4: groups start to stop - 1 of some packs, for some rows of x. */
 INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, float *y, long pack, long start,
-                           long stop, const int rows, const int packs) {
+                           long stop, const int kind, const int rows, const int packs) {
     const long groups = (w->inputs + GROUP - 1) / GROUP;
+    const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
     vec sums[TILE_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] = (vec){0};
     for (long g = start; g < stop; g++) {
         ivec dots[TILE_ROWS][MOST_VECTORS];
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = first_dot(x->corrections[r * groups + g]);
-        for (int quad = 0; quad < GROUP / 4; quad++) {
+            UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = first_dot(x->corrections[r * groups + g], kind);
+        for (int quad = 0; quad < quads; quad++) {
+            const int8_t *integers = x->integers + g * GROUP + quad * 4;
             ivec weights[MOST_VECTORS];
             UNROLL for (int v = 0; v < packs * VECTORS; v++) {
-                long at = (((pack + v / VECTORS) * groups + g) * (GROUP / 4) + quad) * PACK * 4;
+                long at = (((pack + v / VECTORS) * groups + g) * quads + quad) * PACK * 4;
                 memcpy(&weights[v], (const uint8_t *)w->weights + at + v % VECTORS * sizeof(ivec), sizeof(ivec));
             }
-            UNROLL for (int r = 0; r < rows; r++) {
-                int32_t factors = four_bytes(x->integers + (r * groups + g) * GROUP + quad * 4);
-                UNROLL for (int v = 0; v < packs * VECTORS; v++)
-                    dots[r][v] = add_dot(dots[r][v], weights[v], factors);
+            if (kind == W4A8) {
+                ivec low[MOST_VECTORS];
+                UNROLL for (int v = 0; v < packs * VECTORS; v++) {
+                    low[v] = weights[v] & 0x0F0F0F0F;
+                    weights[v] = weights[v] >> 4 & 0x0F0F0F0F;
+                }
+                add_dots(dots, low, integers, groups * GROUP, kind, rows, packs);
+                integers += GROUP / 2;
             }
+            add_dots(dots, weights, integers, groups * GROUP, kind, rows, packs);
         }
         UNROLL for (int v = 0; v < packs * VECTORS; v++) {
             vec scale = group_scales(w, pack, groups, g, v);
@@ -154,7 +181,7 @@ static void linear(const struct matrix *w, const float *x, long rows, float *y) 
     }
 }
 
-static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, float *y) {
+INLINE void linear_integers(const struct matrix *w, const struct quantized *x, long rows, float *y, const int kind) {
     enum { PACKS = TILE_PACKS > 2 ? 2 : TILE_PACKS, BLOCK_GROUPS = BLOCK / GROUP };
     long num_packs = (w->outputs + PACK - 1) / PACK, groups = (w->inputs + GROUP - 1) / GROUP, step;
     memset(y, 0, sizeof(float) * rows * w->outputs);
@@ -166,9 +193,15 @@ static void linear_quantized(const struct matrix *w, const struct quantized *x, 
                 long at = row * groups;
                 struct quantized tile_x = {x->integers + at * GROUP, x->scales + at, x->corrections + at};
                 float *tile_y = y + row * w->outputs;
-                if (step == PACKS) WITH_ROWS(rows - row, PACKS, quantized_tile, w, &tile_x, tile_y, pack, start, stop)
-                else WITH_ROWS(rows - row, 1, quantized_tile, w, &tile_x, tile_y, pack, start, stop)
+                if (step == PACKS)
+                    WITH_ROWS(rows - row, PACKS, quantized_tile, w, &tile_x, tile_y, pack, start, stop, kind)
+                else WITH_ROWS(rows - row, 1, quantized_tile, w, &tile_x, tile_y, pack, start, stop, kind)
             }
         }
     }
+}
+
+static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, float *y) {
+    if (w->kind == W4A8) linear_integers(w, x, rows, y, W4A8);
+    else linear_integers(w, x, rows, y, W8A8);
 }

@@ -15,6 +15,7 @@ KINDS = {
     "float16, own head": {"dtype": "F16", "tie_word_embeddings": False},
     "small heads": {"head_dim": 8, "hidden_size": 40, "num_attention_heads": 5, "num_key_value_heads": 1},
     "w8a8": {"quantization": "w8a8"},
+    "w4a8": {"quantization": "w4a8", "hidden_size": 40},
 }
 
 

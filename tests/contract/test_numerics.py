@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reference.quantization import quantize_w8a8
+from reference.quantization import FORMATS, quantize
 
 F = np.float32
 
@@ -45,9 +45,10 @@ def test_linear_sums_blocks_of_256_and_rounds_every_product(part):
     same(part("numerics").linear(x, weight), expected)
 
 
-def test_a_row_does_not_depend_on_its_neighbours(part):
+@pytest.mark.parametrize("quantization", FORMATS)
+def test_a_row_does_not_depend_on_its_neighbours(part, quantization):
     x, weight = normal(1, 13, 300), normal(2, 40, 300)
-    numerics, tensor = part("numerics"), quantize_w8a8("w", weight)
+    numerics, tensor = part("numerics"), quantize("w", weight, quantization)
     whole, whole_quantized = numerics.linear(x, weight), numerics.linear_quantized(x, tensor)
     for row in range(13):
         same(numerics.linear(x[row : row + 1], weight)[0], whole[row])
@@ -68,9 +69,10 @@ def test_activations_round_to_the_nearest_127th_of_the_largest(part):
     assert integers[0, 2].tolist() == [0] * 5 + [-127] + [0] * 26
 
 
-def test_quantized_linear_scales_exact_integer_dots(part):
+@pytest.mark.parametrize("quantization", FORMATS)
+def test_quantized_linear_scales_exact_integer_dots(part, quantization):
     x, weight = normal(1, 2, 330), normal(2, 5, 330)
-    numerics, tensor = part("numerics"), quantize_w8a8("w", weight)
+    numerics, tensor = part("numerics"), quantize("w", weight, quantization)
     integers, scales = numerics.quantize_activations(x)
     expected = np.zeros((2, 5), F)
     for start in (0, 8):

@@ -1,8 +1,8 @@
 """Whole engines say the same: tokens, texts, log-probabilities to the bit, at every level, however the work is cut up.
 
 Hypothesis draws small models of every kind (grouped heads, biases, tied or own head, stretched rotary positions, each
-stored dtype, float or w8a8). The reference answers once, alone; the fast path answers alone, among strangers, and with
-its prompt in chunks.
+stored dtype, float or quantised). The reference answers once, alone; the fast path answers alone, among strangers, and
+with its prompt in chunks.
 """
 
 import json
@@ -18,6 +18,7 @@ import reference.backend
 from reference.checkpoint import open_checkpoint
 from reference.engine import Engine, EngineLimits
 from reference.families import load_config
+from reference.quantization import FORMATS
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
 from reference.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ MODELS = st.fixed_dictionaries({
     "mlp_bias": st.booleans(),
     "rope_scaling": st.sampled_from([None, LLAMA3]),
     "dtype": st.sampled_from(["F32", "F16", "BF16"]),
-    "quantization": st.sampled_from([None, "w8a8"]),
+    "quantization": st.sampled_from([None, *FORMATS]),
     "seed": st.integers(0, 2**32 - 1),
 })  # fmt: skip
 CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
@@ -144,7 +145,7 @@ def logits(backend, directory, quantization, ids):
     return np.array(model.forward([chunk], pages))
 
 
-@pytest.mark.parametrize("quantization", [None, "w8a8"])
+@pytest.mark.parametrize("quantization", [None, *FORMATS])
 def test_logits_of_a_wider_model(level, quantization, tmp_path_factory):
     """More inputs than a block of 256, more keys than a block of 64, and every logit compared."""
     shape = {"hidden_size": 600, "intermediate_size": 1100, "num_attention_heads": 10, "head_dim": 64}

@@ -1,5 +1,7 @@
 """Every fast function is its reference function, bit for bit, at every level, in memory full of rubbish."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ import reference.attention
 import reference.numerics
 import reference.rng
 import reference.sampling
-from reference.quantization import quantize_w8a8
+from reference.quantization import FORMATS, quantize
 from reference.request import SamplingParams
 from reference.weights import Tensor
 
@@ -92,15 +94,19 @@ def test_quantize_activations(seed, rows, inputs, spread):
 
 
 @PARITY
-@given(SEEDS, ROWS, SIZES, SIZES, SPREADS)
-def test_linear_quantized(seed, rows, inputs, outputs, spread):
-    weight = quantize_w8a8("w", numbers(seed, outputs, inputs, spread=min(spread, 8)))
+@given(SEEDS, ROWS, SIZES, SIZES, SPREADS, st.sampled_from(FORMATS))
+def test_linear_quantized(seed, rows, inputs, outputs, spread, quantization):
+    weight = quantize("w", numbers(seed, outputs, inputs, spread=min(spread, 8)), quantization)
     both("linear_quantized", numbers(seed + 1, rows, inputs, spread=spread), weight)
 
 
-def test_linear_quantized_at_the_largest_integers():
+@pytest.mark.parametrize("quantization", FORMATS)
+def test_linear_quantized_at_the_largest_integers(quantization):
     signs = np.sign(numbers(3, 40, 320)) + (numbers(3, 40, 320) == 0)
-    both("linear_quantized", signs[:5].astype(np.float32), quantize_w8a8("w", signs.astype(np.float32)))
+    weight = quantize("w", signs.astype(np.float32), quantization)
+    both("linear_quantized", signs[:5].astype(np.float32), weight)
+    lowest = np.full_like(weight.integers, weight.integers.min())
+    both("linear_quantized", np.ones((3, 320), np.float32), replace(weight, integers=lowest))
 
 
 @PARITY
