@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def only_what_is_installed(monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 def install(directory, **environment):
     """A new environment with the project in it, built from a copy so that this checkout stays as it is."""
     source = directory / "source"
