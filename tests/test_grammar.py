@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from small_models import write_chat_model
 
 from demo import MODEL
-from reference.engine import EngineLimits
 from reference.errors import RequestError, UnsupportedError
 from reference.families import load_config
 from reference.grammar import GrammarCompiler
 from reference.grammar_text import MAX_GRAMMAR_BYTES, Grammar, GrammarKind, json_object, json_schema
+from reference.limits import EngineLimits
 from reference.request import FinishReason, Request, SamplingParams, StoppingParams
 from reference.tokenizer import load_tokenizer
 

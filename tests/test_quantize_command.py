@@ -11,8 +11,10 @@ from small_models import write_chat_model, write_model
 
 import reference.quantize
 from reference.errors import ModelError
+from reference.limits import EngineLimits
 from reference.quantization import FORMATS
 from reference.quantize import quantize_directory
+from reference.request import Request, StoppingParams
 from reference.sequence import Chunk
 from reference.weights import load_shards
 
@@ -49,6 +51,15 @@ def test_the_bits_of_quantising_while_loading(backend, tmp_path, name, quantizat
     other = next(one for one in FORMATS if one != quantization)
     with pytest.raises(ModelError, match=f"stored as {quantization} and cannot be made into {other}"):
         backend.load_model(target, quantization=other)
+
+
+def test_a_draft_keeps_the_format_that_it_is_stored_in(backend, tmp_path):
+    model, draft = write_chat_model(tmp_path / "model"), tmp_path / "draft"
+    quantize_directory(model, draft, "w8a8")
+    limits = EngineLimits(speculative_mode="small_draft")
+    engine = backend.load_engine(model, quantization="w4a8", limits=limits, draft_directory=draft)
+    engine.add(Request(request_id="1", prompt_ids=(1, 2, 3), stopping=StoppingParams(max_tokens=5, ignore_eos=True)))
+    assert sum(len(output.token_ids) for _ in range(9) for output in engine.step()) == 5
 
 
 def test_what_lies_in_the_directory(tmp_path):
