@@ -7,6 +7,8 @@ from reference.config import LayerConfig, ModelConfig
 from reference.quantization import SCALES, STORED_DTYPES, QuantizedTensor, from_stored, quantize, stored_shape
 from reference.weights import Tensor, Weights
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
@@ -78,8 +80,6 @@ class Checkpoint:
                 yield from (part.gate, part.up, part.down)
         yield self.head
 
-
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 # Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
 NORM_NAMES = {
