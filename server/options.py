@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo import MODEL as DEMO_MODEL
+from reference.dialects import DIALECTS
 
 PREFIX = "VERBATIM_"
 SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
 QUANTIZATIONS = ("w8a8",)
+TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 
 
 def device(text: str) -> str:
@@ -45,6 +47,14 @@ TABLE = (
     (
         "--quantization",
         {"choices": QUANTIZATIONS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
+    ),
+    (
+        "--tool-parser",
+        {
+            "choices": TOOL_PARSERS,
+            "default": None,
+            "help": "how the model writes tool calls (default: as its chat template does)",
+        },
     ),
 )
 
@@ -77,13 +87,14 @@ class Options:
     model: Path
     device: str
     quantization: str | None
+    tool_parser: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Options":
-        """Read `VERBATIM_BACKEND`, `_MODEL`, `_DEVICE` and `_QUANTIZATION`; ValueError if one cannot be."""
+        """Read `VERBATIM_BACKEND`, `_MODEL` and so on, one for each option; ValueError if one cannot be."""
         values = {}
         for flag, settings in TABLE:
-            name = flag.removeprefix("--")
+            name = flag.removeprefix("--").replace("-", "_")
             value = os.environ.get(PREFIX + name.upper()) or settings["default"]
             allowed = settings.get("choices")
             if allowed and value is not None and value not in allowed:
