@@ -42,7 +42,7 @@ DIALECTS = (  # the first is for templates without any sign; a template with sig
     Dialect(name="hermes", parser=HermesParser, grammar=hermes_grammar, signs=("<tool_call>",), marks=(OPEN, CLOSE)),
     Dialect(name="mistral", parser=MistralParser, grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS),
     Dialect(name="functionary", parser=FunctionaryParser, grammar=functionary_grammar, signs=("<function=",)),
-    Dialect(name="pythonic", parser=PythonicParser, grammar=pythonic_grammar, signs=("[func_name1(", "[func1(")),
+    Dialect(name="pythonic", parser=PythonicParser, grammar=pythonic_grammar, signs=("[func_name1(",)),
     Dialect(
         name="llama3",
         parser=Llama3Parser,
