@@ -5,7 +5,8 @@ A parser that knows these three never holds back more than it must, and never de
 
 import re
 
-SPACE = r"[ \t\r\n]*"  # what JSON means by white space
+# What JSON means by white space, bounded: a model that writes nothing else is soon seen to write text.
+SPACE = r"[ \t\r\n]{0,32}"
 NAME = r'(?P<name>[^"\\\[\](){}<>\s]{1,64})'  # whether it is a tool's name is asked once it is there in full
 
 
