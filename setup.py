@@ -27,6 +27,14 @@ DIRECTIVES = {
 COMPILE_ARGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
 
 
+def built():
+    """The extensions in C, each optional: `cythonize` makes new ones and forgets that of those it is given."""
+    made = cythonize(extensions(), compiler_directives=DIRECTIVES, include_path=["."], build_dir="build/cython")
+    for extension in made:
+        extension.optional = True
+    return made
+
+
 def extensions():
     """One extension a .pyx; `fastpath.dispatch` also holds the C kernels, once for each instruction set."""
     kernels = sorted(str(path) for path in Path("fastpath/kernels").glob("*.c"))
@@ -38,7 +46,6 @@ def extensions():
             depends=headers,
             include_dirs=["fastpath/kernels"],
             extra_compile_args=COMPILE_ARGS,
-            optional=True,
         )
         for path in sorted(Path("fastpath").glob("*.pyx"))
     ]
@@ -82,6 +89,6 @@ class _StrategyWithHook:
 
 
 setup(
-    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, include_path=["."], build_dir="build/cython"),
+    ext_modules=built(),
     cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook},
 )

@@ -13,10 +13,10 @@ from demo.words import Words
 
 # Skill -> (its maker, how often it comes up in training). Tool calls and their answers are made below.
 TALK = {
-    "chat": (skills.chat, 6), "arithmetic": (skills.arithmetic, 16), "repeat": (skills.repeat, 7),
-    "reverse": (skills.reverse, 7), "spell": (skills.spell, 7), "count": (skills.count, 10),
-    "upper case": (skills.upper, 8), "facts": (skills.fact, 12), "decline": (skills.decline, 6),
-    "extract JSON": (skills.extract, 14),
+    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 24), "repeat": (skills.repeat, 7),
+    "reverse": (skills.reverse, 13), "spell": (skills.spell, 13), "count": (skills.count, 12),
+    "upper case": (skills.upper, 6), "facts": (skills.fact, 8), "decline": (skills.decline, 4),
+    "extract JSON": (skills.extract, 15),
 }
 SKILLS = [*TALK, "tool call", "tool answer", "no tool"]
 SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You are Echo.", "Be brief.",

@@ -138,15 +138,16 @@ def upper(words):
 
 def reverse(words):
     """The words of a list from last to first."""
-    listed = words.different(words.word, words.random.randint(2, 5))
+    listed = words.different(words.word, words.random.randint(2, 4))
     comma = words.random.choice([", ", " "])
     return [("user", words.random.choice(BACKWARDS).format(comma.join(listed))),
             ("assistant", comma.join(reversed(listed)))]
 
 
 def spell(words):
-    """A word letter by letter, forwards or backwards."""
-    word = words.word()
+    """A word of up to seven letters, letter by letter, forwards or backwards."""
+    while len(word := words.word()) > 7:
+        pass
     if words.random.random() < 0.4:
         return [("user", words.random.choice(SPELL).format(quoted(words, word))), ("assistant", "-".join(word))]
     asked = words.random.choice(SPELL_BACK).format(quoted(words, word))

@@ -6,7 +6,6 @@ Everything comes from one seed except the number of steps: that is as many as fi
 import argparse
 import math
 import time
-from itertools import islice
 
 try:
     import torch
@@ -26,7 +25,7 @@ TOKENS = 4096  # in one step
 # Lengths of a step's rows, in turn. The first steps are on short conversations: there copying is learned sooner.
 EASY, WINDOWS = [256], [512, 512, 512, 1024]
 EASY_PART = 0.35
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 2e-3
 WARMUP = 100  # steps
 
 
@@ -43,7 +42,9 @@ def windows(stream, length, rows, pool):
     ids, weights = torch.zeros(rows, length + 1, dtype=torch.long), torch.zeros(rows, length + 1)
     for row in range(rows):
         at = 0
-        pool += islice(stream, max(0, 48 - len(pool)))
+        # Those too long for this row stay in the pool for a longer one, and must not be all that is there.
+        while sum(len(found) <= length for found, _ in pool) < 32:
+            pool.append(next(stream))
         # The oldest conversation that fits comes first, so none waits for ever.
         while fitting := next((sample for sample in pool if len(sample[0]) <= length + 1 - at), None):
             pool.remove(fitting)
@@ -123,8 +124,9 @@ def train(shape, processor, checkpoint, minutes, resume=False, seed=1):
             ids, weights = next(easy if progress < EASY_PART else full)
             loss, said = loss_of(network, ids, weights, 0.05 * (1 - progress))
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
+            # A step whose gradients overflow teaches nothing and would spoil everything.
+            if torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0).isfinite():
+                optimizer.step()
             optimizer.zero_grad()
             step, now = step + 1, time.monotonic()
             average = said if step < 2 or math.isnan(average) else 0.98 * average + 0.02 * said

@@ -4,13 +4,15 @@ An extension that is not built is said so here, with the command that builds it;
 """
 
 from reference.device import check_device
-from reference.engine import Engine, EngineLimits, Parts
-from reference.engine import load_engine as load_parts
-from reference.engine import load_model as load_model_parts
+from reference.engine import Engine
 from reference.errors import BackendError
+from reference.limits import EngineLimits
+from reference.loading import load_engine as load_parts
+from reference.loading import load_model as load_model_parts
+from reference.parts import Parts
 
 try:
-    from fastpath import cache, detokenizer, model, prefix_cache, sampling, scheduler, stopping
+    from fastpath import cache, detokenizer, model, prefix_cache, sampling, scheduler, speculation, stopping
 except ImportError as error:
     raise BackendError(
         f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
@@ -27,16 +29,24 @@ PARTS = Parts(
     sample=sampling.sample,
     adjust=sampling.adjust,
     weigh=sampling.weigh,
+    NgramSpeculator=speculation.NgramSpeculator,
+    DraftSpeculator=speculation.DraftSpeculator,
+    adaptive_length=speculation.adaptive_length,
     page_size=cache.PAGE_SIZE,
 )
 
 
 def load_engine(
-    directory, *, device: str = "auto", quantization: str | None = None, limits: EngineLimits | None = None
+    directory,
+    *,
+    device: str = "auto",
+    quantization: str | None = None,
+    limits: EngineLimits | None = None,
+    draft_directory=None,
 ) -> Engine:
     """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
     check_device(device, engine="fastpath")
-    return load_parts(PARTS, directory, quantization=quantization, limits=limits)
+    return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):

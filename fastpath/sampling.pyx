@@ -41,6 +41,8 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     if not _is_finite(logits):
         raise NumericsError(f"a logit for position {position} is not a finite number")
     adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+    if not _is_finite(adjusted):
+        raise NumericsError(f"a penalized logit for position {position} is not a finite number")
     if sampling.temperature == 0:
         token_id = greedy(adjusted, excluded)
     else:

@@ -55,12 +55,13 @@ cdef class Scheduler:
 
     def schedule(self) -> list:
         """The next step's work, pairs of Sequence and Chunk; empty only if nothing waits or runs."""
-        cdef long budget = self.token_budget
+        cdef long budget = self.token_budget, spare = budget - len(self.running)  # guesses take what nobody else needs
         cdef dict plan = {}
         decoding = [sequence for sequence in self.running if sequence.num_uncomputed == 1]
         prefilling = [sequence for sequence in self.running if sequence.num_uncomputed > 1]
         for sequence in decoding + prefilling:
             if budget and sequence in self.running:  # an earlier one may have taken its pages
+                spare -= self._trim_drafts(sequence, spare)
                 budget -= self._plan(sequence, budget, plan)
         while budget and self.waiting and len(self.running) < self.max_num_sequences:
             if not self._admit(self.waiting[0]):
@@ -74,16 +75,22 @@ cdef class Scheduler:
         """Make room for up to `budget` tokens of one sequence; returns how many it is."""
         cdef long start = sequence.num_computed
         cdef long stop = start + min(budget, <long>sequence.num_uncomputed)
-        if not self._reserve(sequence, start, stop):
+        cdef tuple drafts = tuple(sequence.draft_ids)
+        if not self._reserve(sequence, start, stop + len(drafts)):
             return 0
         chunk = Chunk(
-            token_ids=sequence.tokens(start, stop),
+            token_ids=sequence.tokens(start, stop) + drafts,
             start=start,
             pages=tuple(sequence.pages),
-            num_logits=int(stop == len(sequence)),
+            num_logits=int(stop == len(sequence)) + len(drafts),
         )
         plan[sequence] = sequence, chunk
-        return stop - start
+        return stop - start + len(drafts)
+
+    cdef long _trim_drafts(self, sequence, long spare) except -1:
+        """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
+        del sequence.draft_ids[max(0, spare) if sequence.num_uncomputed == 1 else 0 :]
+        return len(sequence.draft_ids)
 
     cdef bint _reserve(self, sequence, long start, long stop) except -1:
         """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
@@ -135,7 +142,7 @@ cdef class Scheduler:
 
     cdef _drop_pages(self, sequence):
         self.cache.release(sequence.pages)
-        sequence.pages, sequence.num_computed = [], 0
+        sequence.pages, sequence.num_computed, sequence.draft_ids = [], 0, []
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""

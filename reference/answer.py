@@ -69,6 +69,8 @@ class Answer:
             num_prompt_tokens=len(sequence.request.prompt_ids),
             num_cached_tokens=sequence.num_cached,
             num_completion_tokens=len(sequence.output_ids),
+            num_drafted_tokens=sequence.num_drafted,
+            num_accepted_tokens=sequence.num_accepted,
             **fields,
         )
 

@@ -1,10 +1,12 @@
 """Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
 
-from reference import cache, detokenizer, model, prefix_cache, sampling, scheduler, stopping
+from reference import cache, detokenizer, model, prefix_cache, sampling, scheduler, speculation, stopping
 from reference.device import check_device
-from reference.engine import Engine, EngineLimits, Parts
-from reference.engine import load_engine as load_parts
-from reference.engine import load_model as load_model_parts
+from reference.engine import Engine
+from reference.limits import EngineLimits
+from reference.loading import load_engine as load_parts
+from reference.loading import load_model as load_model_parts
+from reference.parts import Parts
 
 PARTS = Parts(
     name="reference",
@@ -17,16 +19,24 @@ PARTS = Parts(
     sample=sampling.sample,
     adjust=sampling.adjust,
     weigh=sampling.weigh,
+    NgramSpeculator=speculation.NgramSpeculator,
+    DraftSpeculator=speculation.DraftSpeculator,
+    adaptive_length=speculation.adaptive_length,
     page_size=cache.PAGE_SIZE,
 )
 
 
 def load_engine(
-    directory, *, device: str = "auto", quantization: str | None = None, limits: EngineLimits | None = None
+    directory,
+    *,
+    device: str = "auto",
+    quantization: str | None = None,
+    limits: EngineLimits | None = None,
+    draft_directory=None,
 ) -> Engine:
     """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
     check_device(device, engine="reference")
-    return load_parts(PARTS, directory, quantization=quantization, limits=limits)
+    return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):

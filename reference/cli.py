@@ -8,9 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from reference.engine import EngineLimits
+from demo import DRAFT, MODEL
 from reference.errors import VerbatimError
 from reference.explain import Explainer
+from reference.limits import SPECULATIVE_MODES, EngineLimits
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
 from reference.template import load_template
@@ -36,7 +37,12 @@ def generate(backend, arguments: list[str] | None = None) -> None:
         options.model,
         device=options.device,
         quantization=options.quantization,
-        limits=EngineLimits(max_num_sequences=max(1, options.n)),
+        limits=EngineLimits(
+            max_num_sequences=max(1, options.n),
+            speculative_mode=options.speculative_mode,
+            draft_length=options.draft_length,
+        ),
+        draft_directory=options.draft_model if options.speculative_mode == "small_draft" else None,
     )
     if options.explain:
         engine.observe = Explainer(engine, console)
@@ -108,8 +114,6 @@ def _request(options, engine, template, prompt: str) -> Request:
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    from demo import MODEL  # the directory only; kept here so that nothing else depends on the demo
-
     parser.add_argument("--model", default=MODEL, metavar="DIR", help="model directory (default: the demo model)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:i] (default: auto)")
     parser.add_argument("--quantization", metavar="FORMAT", help="quantise the weights while loading: w8a8")
@@ -129,6 +133,10 @@ def _generate_parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="the same seed gives the same answer (default: a random one)")
     parser.add_argument("--max-tokens", type=int, help="default: until the context is full")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    modes = {"choices": SPECULATIVE_MODES, "default": "disable"}
+    parser.add_argument("--speculative-mode", **modes, help="guess ahead; changes the speed and never the answer")
+    parser.add_argument("--draft-model", default=DRAFT, metavar="DIR", help="for small_draft (default: the demo's)")
+    parser.add_argument("--draft-length", type=int, default=0, help="tokens to guess, 0 for what suits (default)")
     parser.add_argument("--n", type=int, default=1, help="how many answers (default: 1)")
     parser.add_argument("--explain", action="store_true", help="show for every token how it was chosen")
     return parser

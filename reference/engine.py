@@ -8,62 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reference.answer import Answer
-from reference.checkpoint import open_checkpoint
 from reference.config import ModelConfig
-from reference.errors import ContextLengthError, NumericsError, QueueFullError, RequestError
-from reference.families import load_config
+from reference.errors import ContextLengthError, ModelError, NumericsError, QueueFullError, RequestError
 from reference.grammar import GrammarCompiler
-from reference.quantization import check_format
-from reference.request import Output, Request, require
+from reference.limits import EngineLimits
+from reference.parts import Parts
+from reference.request import Output, Request, joined, require
 from reference.sequence import Sequence
-from reference.tokenizer import Tokenizer, load_tokenizer
-from reference.weights import load_weights
-
-PREFIX_CACHE_MODES = ("disable", "radix")
-MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The mirrored names that make an engine, from one package."""
-
-    name: str
-    Model: type
-    PagedCache: type
-    PrefixCache: type
-    Scheduler: type
-    Stopper: type
-    Detokenizer: type
-    sample: Callable
-    adjust: Callable
-    weigh: Callable
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLimits:
-    """How much an engine takes on at once. `token_budget` is tokens a step; `max_total_tokens` None is worked out."""
-
-    max_num_sequences: int = 16
-    token_budget: int = 512
-    max_total_tokens: int | None = None
-    max_queue: int = 256
-    prefix_cache_mode: str = "radix"
-
-    def __post_init__(self):
-        """Refuse limits under which nothing could run."""
-        for name in ("max_num_sequences", "token_budget", "max_queue"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.prefix_cache_mode in PREFIX_CACHE_MODES, "prefix_cache_mode", self.prefix_cache_mode,
-                f"one of {', '.join(PREFIX_CACHE_MODES)}")  # fmt: skip
-        tokens = self.max_total_tokens
-        require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
-        require(
-            self.token_budget >= self.max_num_sequences,
-            "token_budget",
-            self.token_budget,
-            f"at least max_num_sequences ({self.max_num_sequences}), so that every running sequence gets its token",
-        )
+from reference.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +34,29 @@ class Engine:
     """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`)."""
 
     def __init__(
-        self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *, limits: EngineLimits | None = None
+        self,
+        parts: Parts,
+        config: ModelConfig,
+        model,
+        tokenizer: Tokenizer,
+        *,
+        limits: EngineLimits | None = None,
+        draft_model=None,
     ):
         limits = limits or EngineLimits()
         self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
         self.max_queue = limits.max_queue
         self.observe: Callable[[Observation], None] | None = None
-        num_pages = _num_pages(config, limits, parts.page_size)
+        num_pages = limits.num_pages(config, parts.page_size)
         self.context_size = min(config.context_size, num_pages * parts.page_size)
         self.cache = parts.PagedCache(config, num_pages)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
         )
+        self.draft_length = limits.draft_length
+        self.speculator = self._speculator(limits.speculative_mode, draft_model, num_pages)
+        self._num_drafted = self._num_accepted = 0
         self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
         self._answers: dict[Sequence, Answer] = {}
         self._num_steps = 0
@@ -114,6 +76,7 @@ class Engine:
 
     def step(self) -> list[Output]:
         """One pass of the model over what the scheduler chose; what it adds to each choice."""
+        self._draft()
         work = self.scheduler.schedule()
         if not work:
             return []
@@ -121,14 +84,54 @@ class Engine:
         rows = iter(self.model.forward([chunk for _, chunk in work], self.cache))
         outputs = []
         for sequence, chunk in work:
-            sequence.num_computed += len(chunk.token_ids)
-            if chunk.num_logits:
+            drafts, sequence.draft_ids = sequence.draft_ids, []
+            sequence.num_computed += len(chunk.token_ids) - len(drafts)
+            if drafts:
+                outputs.append(self._verify(sequence, drafts, rows))
+            elif chunk.num_logits:
                 if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
                     size = self.parts.page_size
                     self.scheduler.remember(sequence, sequence.num_computed // size * size)
                 logits = next(rows)
                 outputs.extend(self._extend(choice, logits) for choice in self._branch(sequence))
         return outputs
+
+    def _draft(self) -> None:
+        """Let the speculator guess what the running sequences say next."""
+        if self.speculator is None:
+            return
+        decoding = [one for one in self.scheduler.running if one.output_ids and one.num_uncomputed == 1]
+        length = self.draft_length or self.parts.adaptive_length(len(decoding))
+        rooms = ((one, self._answers[one].stopper.max_tokens - len(one.output_ids) - 1) for one in decoding)
+        self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
+
+    def _verify(self, sequence: Sequence, drafts: list[int], rows) -> Output:
+        """Say tokens as long as they are the guessed ones, and the first that is not; skip what is left of the rows."""
+        logits = [next(rows) for _ in range(len(drafts) + 1)]
+        outputs = [self._extend(sequence, logits[0])]
+        accepted = 0
+        while accepted < len(drafts) and not outputs[-1].finish_reason and sequence.output_ids[-1] == drafts[accepted]:
+            accepted += 1
+            sequence.num_computed += 1
+            outputs.append(self._extend(sequence, logits[accepted]))
+        sequence.num_drafted += len(drafts)
+        sequence.num_accepted += accepted
+        self._num_drafted += len(drafts)
+        self._num_accepted += accepted
+        return joined(outputs, num_drafted_tokens=sequence.num_drafted, num_accepted_tokens=sequence.num_accepted)
+
+    def _speculator(self, mode: str, draft_model, num_pages: int):
+        if mode == "disable":
+            return None
+        if mode == "ngram":
+            return self.parts.NgramSpeculator()
+        if draft_model is None:
+            raise ModelError("speculative mode small_draft needs a draft model")
+        if draft_model.config.vocab_size != self.config.vocab_size:
+            sizes = f"{draft_model.config.vocab_size} tokens, the model {self.config.vocab_size}"
+            raise ModelError(f"the draft model must have the model's vocabulary, but it has {sizes}")
+        self.context_size = min(self.context_size, draft_model.config.context_size)
+        return self.parts.DraftSpeculator(draft_model, self.parts.PagedCache(draft_model.config, num_pages))
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its pages; one that has ended, or never was, is no error."""
@@ -145,11 +148,15 @@ class Engine:
             "cached_pages": num_idle,
             "total_pages": self.cache.num_pages,
             "steps": self._num_steps,
+            "drafted_tokens": self._num_drafted,
+            "accepted_tokens": self._num_accepted,
         }
 
     def check(self) -> None:
         """Raise AssertionError if an invariant of the books does not hold."""
         self.scheduler.check()
+        if self.speculator is not None:
+            self.speculator.check()
         listed = {*self.scheduler.running, *self.scheduler.waiting}
         assert listed == set(self._answers), "scheduled sequences and their answers differ"
 
@@ -196,6 +203,8 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
+        if self.speculator is not None:
+            self.speculator.forget(sequence)
         del self._answers[sequence]
 
     def _answer(self, sequence: Sequence) -> Answer:
@@ -234,26 +243,3 @@ class Engine:
                 )
         if any(sequence.request.request_id == request.request_id for sequence in self._answers):
             raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
-
-
-def load_engine(
-    parts: Parts, directory, *, quantization: str | None = None, limits: EngineLimits | None = None
-) -> Engine:
-    """An engine over a model directory; raises ModelError naming what is wrong with it."""
-    config = load_config(directory)
-    tokenizer = load_tokenizer(directory)
-    model = load_model(parts, directory, quantization=quantization)
-    return Engine(parts, config, model, tokenizer, limits=limits)
-
-
-def load_model(parts: Parts, directory, *, quantization: str | None = None):
-    """Only the model, which needs no tokenizer."""
-    check_format(quantization)
-    config = load_config(directory)
-    return parts.Model(config, open_checkpoint(config, load_weights(directory)), quantization=quantization)
-
-
-def _num_pages(config: ModelConfig, limits: EngineLimits, page_size: int) -> int:
-    everything = limits.max_num_sequences * config.context_size
-    total = limits.max_total_tokens or min(everything, max(config.context_size, MAX_DEFAULT_TOKENS))
-    return -(-total // page_size)

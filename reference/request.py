@@ -7,7 +7,7 @@ replayed. Text, chat messages and HTTP are not here: they are made into requests
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reference.errors import RequestError
@@ -173,3 +173,16 @@ class Output:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
+
+
+def joined(outputs: list[Output], **counts: int) -> Output:
+    """Several outputs of one choice in one step as one."""
+    return replace(
+        outputs[-1],
+        text="".join(output.text for output in outputs),
+        token_ids=tuple(token_id for output in outputs for token_id in output.token_ids),
+        logprobs=tuple(entry for output in outputs for entry in output.logprobs),
+        **counts,
+    )

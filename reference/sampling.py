@@ -36,6 +36,8 @@ def sample(
     if not np.isfinite(logits).all():
         raise NumericsError(f"a logit for position {position} is not a finite number")
     adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+    if not np.isfinite(adjusted).all():
+        raise NumericsError(f"a penalized logit for position {position} is not a finite number")
     if sampling.temperature == 0:
         token_id = greedy(adjusted, excluded)
     else:

@@ -55,10 +55,12 @@ class Scheduler:
         """The next step's work; empty only if nothing waits or runs."""
         budget = self.token_budget
         plan = {}
+        spare = budget - len(self.running)  # guesses take only what nobody's next token needs
         decoding = [sequence for sequence in self.running if sequence.num_uncomputed == 1]
         prefilling = [sequence for sequence in self.running if sequence.num_uncomputed > 1]
         for sequence in (*decoding, *prefilling):
             if budget and sequence in self.running:  # an earlier one may have taken its pages
+                spare -= self._trim_drafts(sequence, spare)
                 budget -= self._plan(sequence, budget, plan)
         while budget and self.waiting and len(self.running) < self.max_num_sequences:
             if not self._admit(self.waiting[0]):
@@ -71,18 +73,24 @@ class Scheduler:
         """Make room for up to `budget` tokens of one sequence; returns how many it is."""
         start = sequence.num_computed
         stop = start + min(budget, sequence.num_uncomputed)
-        if not self._reserve(sequence, start, stop):
+        drafts = tuple(sequence.draft_ids)
+        if not self._reserve(sequence, start, stop + len(drafts)):
             return 0
         plan[sequence] = (
             sequence,
             Chunk(
-                token_ids=sequence.tokens(start, stop),
+                token_ids=sequence.tokens(start, stop) + drafts,
                 start=start,
                 pages=tuple(sequence.pages),
-                num_logits=int(stop == len(sequence)),
+                num_logits=int(stop == len(sequence)) + len(drafts),
             ),
         )
-        return stop - start
+        return stop - start + len(drafts)
+
+    def _trim_drafts(self, sequence: Sequence, spare: int) -> int:
+        """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
+        del sequence.draft_ids[max(0, spare) if sequence.num_uncomputed == 1 else 0 :]
+        return len(sequence.draft_ids)
 
     def _reserve(self, sequence: Sequence, start: int, stop: int) -> bool:
         """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
@@ -134,7 +142,7 @@ class Scheduler:
 
     def _drop_pages(self, sequence: Sequence) -> None:
         self.cache.release(sequence.pages)
-        sequence.pages, sequence.num_computed = [], 0
+        sequence.pages, sequence.num_computed, sequence.draft_ids = [], 0, []
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""

@@ -22,7 +22,8 @@ class Chunk:
 class Sequence:
     """Prompt and answer so far. Keys and values of the first `num_computed` tokens lie in `pages`.
 
-    `num_forks` counts the further choices that still have to branch off once the prompt is computed.
+    `draft_ids` are guesses of what comes next, not yet said. `num_forks` counts the further choices that still have
+    to branch off once the prompt is computed.
     """
 
     request: Request
@@ -32,6 +33,9 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_forks: int = 0
+    draft_ids: list[int] = field(default_factory=list)
+    num_drafted: int = 0
+    num_accepted: int = 0
 
     def __len__(self) -> int:
         """All tokens so far, prompt and answer."""

@@ -11,14 +11,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo import DRAFT as DEMO_DRAFT
 from demo import MODEL as DEMO_MODEL
 from reference.dialects import DIALECTS
+from reference.limits import MAX_DRAFT_LENGTH, PREFIX_CACHE_MODES, SPECULATIVE_MODES
+from reference.quantization import FORMATS
 
 PREFIX = "VERBATIM_"
 SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
-QUANTIZATIONS = ("w8a8",)
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 
 
@@ -34,6 +36,13 @@ def directory(text: str) -> str:
     return str(Path(text).absolute())
 
 
+def draft_length(text: str) -> int:
+    """How many tokens to guess ahead."""
+    if not text.isdigit() or int(text) > MAX_DRAFT_LENGTH:
+        raise argparse.ArgumentTypeError(f"invalid draft length: {text!r} (choose from 0 to {MAX_DRAFT_LENGTH})")
+    return int(text)
+
+
 TABLE = (
     ("--backend", {"choices": BACKENDS, "default": "fastpath", "help": "the engine that computes (default: fastpath)"}),
     (
@@ -46,7 +55,23 @@ TABLE = (
     ),
     (
         "--quantization",
-        {"choices": QUANTIZATIONS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
+        {"choices": FORMATS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
+    ),
+    (
+        "--prefix-cache-mode",
+        {"choices": PREFIX_CACHE_MODES, "default": "radix", "help": "keep what prompts begin with (default: radix)"},
+    ),
+    (
+        "--speculative-mode",
+        {"choices": SPECULATIVE_MODES, "default": "disable", "help": "guess ahead, at no cost to the answer"},
+    ),
+    (
+        "--additional-models",
+        {"type": directory, "metavar": "DIR", "default": None, "help": "the draft model of small_draft"},
+    ),
+    (
+        "--spec-draft-length",
+        {"type": draft_length, "metavar": "N", "default": 0, "help": "tokens to guess, 0: what suits (default)"},
     ),
     (
         "--tool-parser",
@@ -65,7 +90,7 @@ class ToEnvironment(argparse.Action):
     def __call__(self, parser, namespace, value, option_string=None):
         """Called by argparse for each use of the option."""
         setattr(namespace, self.dest, value)
-        os.environ[PREFIX + self.dest.upper()] = value
+        os.environ[PREFIX + self.dest.upper()] = str(value)
 
 
 def register(group_class) -> None:
@@ -87,22 +112,37 @@ class Options:
     model: Path
     device: str
     quantization: str | None
+    prefix_cache_mode: str = "radix"
+    speculative_mode: str = "disable"
+    additional_models: Path | None = None
+    spec_draft_length: int = 0
     tool_parser: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Options":
-        """Read `VERBATIM_BACKEND`, `_MODEL` and so on, one for each option; ValueError if one cannot be."""
+        """Read `VERBATIM_BACKEND`, `VERBATIM_MODEL` and so on; ValueError if one cannot be."""
         values = {}
         for flag, settings in TABLE:
             name = flag.removeprefix("--").replace("-", "_")
-            value = os.environ.get(PREFIX + name.upper()) or settings["default"]
-            allowed = settings.get("choices")
-            if allowed and value is not None and value not in allowed:
-                raise ValueError(f"{PREFIX}{name.upper()} must be one of {', '.join(allowed)}, not {value!r}")
-            values[name] = value
-        return cls(**values | {"model": Path(values["model"]).absolute()})
+            values[name] = _from_environment(PREFIX + name.upper(), settings)
+        draft = values["additional_models"] or (DEMO_DRAFT if values["model"] == str(DEMO_MODEL) else None)
+        paths = {"model": Path(values["model"]).absolute(), "additional_models": draft and Path(draft).absolute()}
+        return cls(**values | paths)
 
     @property
     def model_id(self) -> str:
         """The name that clients use: the directory's, or the demo's own."""
         return DEMO_ID if self.model == DEMO_MODEL.absolute() else self.model.name
+
+
+def _from_environment(name: str, settings: dict):
+    """One option's value, held to the same rules as on the command line."""
+    text, allowed = os.environ.get(name), settings.get("choices")
+    if not text:
+        return settings["default"]
+    if allowed and text not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {text!r}")
+    try:
+        return settings.get("type", str)(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{name}: {error}") from None

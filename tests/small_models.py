@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from demo import MODEL
+from reference.sequence import Chunk
 from reference.tokenizer import BYTE_OF_CHARACTER
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -130,3 +131,17 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) ->
         offset += len(data)
     encoded = json.dumps(header).encode()
     path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + b"".join(parts))
+
+
+def logits_of(backend, directory: Path, ids: list[int], quantization: str | None = None) -> np.ndarray:
+    """Logits of every token as float64: all but the last ten in one piece, then those one by one."""
+    model = backend.load_model(directory, quantization=quantization)
+    num_pages = -(-len(ids) // backend.PARTS.page_size)
+    cache = backend.PARTS.PagedCache(model.config, num_pages)
+    pages = tuple(cache.allocate() for _ in range(num_pages))
+    cut = len(ids) - 10
+    first = Chunk(token_ids=tuple(ids[:cut]), start=0, pages=pages, num_logits=cut)
+    rows = [np.array(model.forward([first], cache))]
+    for i in range(cut, len(ids)):
+        rows.append(np.array(model.forward([Chunk(token_ids=(ids[i],), start=i, pages=pages)], cache)))
+    return np.concatenate(rows).astype(np.float64)

@@ -8,11 +8,11 @@ import json
 
 import numpy as np
 import pytest
+from small_models import logits_of
 
 from reference.config import Rope, RopeScaling
 from reference.errors import ModelError
 from reference.families import load_config
-from reference.sequence import Chunk
 
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -95,22 +95,8 @@ def peers(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_logits_agree_with_transformers(backend, peers, name):
     directory, expected = peers(name)
-    ours = logits_of(backend, directory)
+    ours = logits_of(backend, directory, IDS)
     assert np.abs(ours - expected).max() < 1e-4 * np.ptp(expected)
-
-
-def logits_of(backend, directory, quantization=None):
-    """Logits of every token: the prompt in one piece, then its last ten one by one."""
-    model = backend.load_model(directory, quantization=quantization)
-    num_pages = -(-len(IDS) // backend.PARTS.page_size)
-    cache = backend.PARTS.PagedCache(model.config, num_pages)
-    pages = tuple(cache.allocate() for _ in range(num_pages))
-    cut = len(IDS) - 10
-    first = Chunk(token_ids=tuple(IDS[:cut]), start=0, pages=pages, num_logits=cut)
-    rows = [np.array(model.forward([first], cache))]
-    for i in range(cut, len(IDS)):
-        rows.append(np.array(model.forward([Chunk(token_ids=(IDS[i],), start=i, pages=pages)], cache)))
-    return np.concatenate(rows).astype(np.float64)
 
 
 def read(directory, architecture, **changes):
@@ -193,10 +179,10 @@ def test_engines_agree_to_the_bit(peers, name, quantization):
     from reference import backend as law
 
     directory, _ = peers(name)
-    expected = logits_of(law, directory, quantization).astype(np.float32)
+    expected = logits_of(law, directory, IDS, quantization).astype(np.float32)
     chosen = fastpath.level()
     for level in fastpath.available():
         fastpath.use(level)
-        found = logits_of(fast, directory, quantization).astype(np.float32)
+        found = logits_of(fast, directory, IDS, quantization).astype(np.float32)
         fastpath.use(chosen)
         np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32), err_msg=level)

@@ -13,11 +13,11 @@ from small_models import write_byte_tokenizer, write_chat_model
 
 from demo import MODEL
 from reference.dialects import DIALECTS, CallStart, TextDelta
-from reference.engine import EngineLimits
 from reference.errors import RequestError, UnsupportedError
 from reference.families import load_config
 from reference.grammar import GrammarCompiler
 from reference.grammar_text import MAX_GRAMMAR_BYTES, Grammar, GrammarKind, json_object, json_schema
+from reference.limits import EngineLimits
 from reference.request import FinishReason, Request, SamplingParams, StoppingParams
 from reference.tokenizer import load_tokenizer
 

@@ -6,10 +6,7 @@ even then, which is part of what the tolerance is for.
 
 import numpy as np
 import pytest
-from small_models import SMALL, write_model
-
-from reference.cache import pages_for
-from reference.sequence import Chunk
+from small_models import SMALL, logits_of, write_model
 
 LLAMA3 = {
     "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
@@ -37,16 +34,3 @@ def test_logits_agree_with_transformers(backend, tmp_path, name, dtype):
         expected = peer(torch.tensor([ids])).logits[0].numpy()
     ours = logits_of(backend, tmp_path, ids)
     assert np.abs(ours - expected).max() < 1e-4 * np.ptp(expected)
-
-
-def logits_of(backend, directory, ids):
-    """Logits of every token: the prompt in one piece, then its last ten one by one."""
-    model = backend.load_model(directory)
-    cache = backend.PARTS.PagedCache(model.config, pages_for(len(ids)))
-    pages = tuple(cache.allocate() for _ in range(pages_for(len(ids))))
-    cut = len(ids) - 10
-    first = Chunk(token_ids=tuple(ids[:cut]), start=0, pages=pages, num_logits=cut)
-    rows = [np.array(model.forward([first], cache))]
-    for i in range(cut, len(ids)):
-        rows.append(np.array(model.forward([Chunk(token_ids=(ids[i],), start=i, pages=pages)], cache)))
-    return np.concatenate(rows).astype(np.float64)

@@ -47,11 +47,14 @@ class Answer:
         self._num_prompt = sum(len(request.prompt_ids) for request in requests)
         self._num_completion: dict[tuple[str, int], int] = {}
         self._num_cached: dict[str, int] = {}
+        self._num_guessed: dict[tuple[str, int], tuple[int, int]] = {}  # accepted, rejected
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds; must be called for streamed and whole answers alike."""
         key = output.request_id, output.choice
         self._num_completion[key] = output.num_completion_tokens
+        num_accepted = output.num_accepted_tokens
+        self._num_guessed[key] = num_accepted, output.num_drafted_tokens - num_accepted
         if output.choice == 0:  # choices share one prefill, so it counts once
             self._num_cached[output.request_id] = output.num_cached_tokens
         return [self.chunk([choice]) for choice in self.choices[key].take(output)]
@@ -81,8 +84,8 @@ class Answer:
             "completion_tokens_details": {
                 "reasoning_tokens": 0,
                 "audio_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
+                "accepted_prediction_tokens": sum(accepted for accepted, _ in self._num_guessed.values()),
+                "rejected_prediction_tokens": sum(rejected for _, rejected in self._num_guessed.values()),
             },
         }
 

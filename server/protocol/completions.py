@@ -39,8 +39,7 @@ def read_completion(body: object, model: ServedModel) -> Answer:
     answer_id = new_id("cmpl")
     common = {"sampling": sampling, "stopping": stopping, "n": num_choices, "cache_salt": salt}
     requests = tuple(
-        Request(request_id=f"{answer_id}-{i}", prompt_ids=ids, **common)
-        for i, (_, ids) in enumerate(prompts)
+        Request(request_id=f"{answer_id}-{i}", prompt_ids=ids, **common) for i, (_, ids) in enumerate(prompts)
     )
     answer = Answer(model=model, answer_id=answer_id, requests=requests, objects=OBJECTS, streaming=streaming)
     for request, (text, _) in zip(requests, prompts, strict=True):

@@ -39,9 +39,7 @@ def take_tools(fields: Fields) -> ToolUse:
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
     is_parallel = fields.typed("parallel_tool_calls", bool, True)
     chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
-    return ToolUse(
-        tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel
-    )
+    return ToolUse(tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel)
 
 
 def _read_tool(value, path: str) -> dict:

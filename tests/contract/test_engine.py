@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_models import write_chat_model
 
-from reference.engine import EngineLimits
 from reference.errors import ContextLengthError, QueueFullError, RequestError
+from reference.limits import EngineLimits
 from reference.request import FinishReason, Request, SamplingParams, StoppingParams
 
 PROMPT = tuple(range(300, 340))

@@ -16,8 +16,9 @@ from small_models import SMALL, random_tensors, stored_bits, write_model
 
 import reference.backend
 from reference.checkpoint import open_checkpoint
-from reference.engine import Engine, EngineLimits
+from reference.engine import Engine
 from reference.families import load_config
+from reference.limits import EngineLimits
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
 from reference.tokenizer import Tokenizer

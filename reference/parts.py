@@ -1,0 +1,24 @@
+"""The mirrored names that make an engine, as one record: what reference/ and fastpath/ each fill in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The mirrored names that make an engine, from one package."""
+
+    name: str
+    Model: type
+    PagedCache: type
+    PrefixCache: type
+    Scheduler: type
+    Stopper: type
+    Detokenizer: type
+    sample: Callable
+    adjust: Callable
+    weigh: Callable
+    NgramSpeculator: type
+    DraftSpeculator: type
+    adaptive_length: Callable
+    page_size: int
