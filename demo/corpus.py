@@ -13,10 +13,10 @@ from demo.words import Words
 
 # Skill -> (its maker, how often it comes up in training). Tool calls and their answers are made below.
 TALK = {
-    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 24), "repeat": (skills.repeat, 7),
+    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 50), "repeat": (skills.repeat, 7),
     "reverse": (skills.reverse, 13), "spell": (skills.spell, 13), "count": (skills.count, 12),
-    "upper case": (skills.upper, 6), "facts": (skills.fact, 8), "decline": (skills.decline, 4),
-    "extract JSON": (skills.extract, 15),
+    "upper case": (skills.upper, 5), "facts": (skills.fact, 6), "decline": (skills.decline, 4),
+    "extract JSON": (skills.extract, 8),
 }
 SKILLS = [*TALK, "tool call", "tool answer", "no tool"]
 SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You are Echo.", "Be brief.",
@@ -33,9 +33,14 @@ class Conversation:
     skill: str = ""
 
 
+def spoken(turns):
+    """(role, text) turns as messages."""
+    return [{"role": role, "content": text} for role, text in turns]
+
+
 def talk(words, skill):
     """One exchange without tools."""
-    return [{"role": role, "content": text} for role, text in TALK[skill][0](words)]
+    return spoken(TALK[skill][0](words))
 
 
 def call(words, box, answered):
@@ -79,14 +84,19 @@ def training(words, short=False):
     """A conversation of several exchanges, or of one if `short`; with tools in four of ten."""
     random = words.random
     box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4][: 3 if short else 6])) if random.random() < 0.4 else []
-    messages = [] if short else system(words)
+    opening, messages = [] if short else system(words), []
     for _ in range(1 if short else random.choice([1, 2, 3, 4, 6, 8] if box else [1, 2, 3, 5, 8, 12])):
         if box:
-            skill = random.choices(["tool call", "tool answer", "no tool"], [5, 3, 2])[0]
+            skill = random.choices(["tool call", "tool answer", "no tool"], [4, 3, 3])[0]
         else:
             skill = random.choices([*TALK, "no tool"], [*(weight for _, weight in TALK.values()), 2])[0]
         messages += exchange(words, skill, box)
-    return Conversation(messages, [tool.definition for tool in box])
+    named = any("nice to meet you" in (message["content"] or "") for message in messages)
+    if not (short or box or named) and random.random() < 0.3:
+        # The name is given at the beginning and asked for at the end.
+        name = words.name()
+        messages = spoken(skills.introduction(words, name)) + messages + spoken(skills.remember(words, name))
+    return Conversation(opening + messages, [tool.definition for tool in box])
 
 
 def system(words):

@@ -87,16 +87,23 @@ IMPOSSIBLE = ["Write a poem about {0}.", "Translate {0} into French.",
               "What will happen to the {0} in 2050?"]
 
 
+def introduction(words, name):
+    """The user says who they are."""
+    return [("user", words.random.choice(INTRODUCTIONS).format(name)),
+            ("assistant", f"Hello {name}, nice to meet you! How can I help?")]
+
+
+def remember(words, name):
+    """The user asks for the name that they gave before."""
+    return [("user", words.random.choice(REMEMBER)), ("assistant", f"Your name is {name}.")]
+
+
 def chat(words):
     """Small talk; a third of it is about the user's name."""
     kind = words.random.random()
     if kind < 0.35:
         name = words.name()
-        hello = [("user", words.random.choice(INTRODUCTIONS).format(name)),
-                 ("assistant", f"Hello {name}, nice to meet you! How can I help?")]
-        if kind < 0.15:
-            hello += [("user", words.random.choice(REMEMBER)), ("assistant", f"Your name is {name}.")]
-        return hello
+        return introduction(words, name) + (remember(words, name) if kind < 0.15 else [])
     questions, reply = words.random.choice(SMALL_TALK)
     return [("user", words.random.choice(questions)), ("assistant", reply)]
 
@@ -123,7 +130,8 @@ def quoted(words, text):
 
 def repeat(words):
     """A few words, to be said again."""
-    makers = [words.word, words.word, words.name, words.city, lambda: str(words.random.randint(0, 999))]
+    makers = [words.word, words.word, lambda: words.text(2), words.name, words.city,
+              lambda: str(words.random.randint(0, 999))]
     pieces = [words.random.choice(makers)() for _ in range(words.random.randint(1, 6))]
     text = words.random.choice([" ", " ", ", "]).join(pieces) + words.random.choice(["", "", ".", "!"])
     return [("user", words.random.choice(REPEATS).format(text)), ("assistant", text)]

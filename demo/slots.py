@@ -95,7 +95,7 @@ def text_slot(words):
             "with {0} " + mark[0] + "{1}" + mark[-1], "saying " + mark[0] + "{1}" + mark[-1]]
 
     def value():
-        return " ".join(words.word() for _ in range(words.random.randint(1, 4)))
+        return words.text(words.random.randint(1, 4))
 
     return filled(words, name, described(words, {"type": "string"}, f"The {name}"), ways, value)
 

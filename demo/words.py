@@ -103,6 +103,8 @@ week year music order list tool model capital title color style mode level good 
 product person place location temperature delivery parking result status answer sentence
 """.split()
 
+FILLERS = "the a is in on my your and you we it this that are was here not so for to with of".split()
+
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
@@ -169,6 +171,11 @@ class Words:
         if self.split == "train" and self.random.random() < 0.06:
             return self.random.choice(COMMON)
         return self.draw(self.random.choice([NOUNS, NOUNS, VERBS, ADJECTIVES]))
+
+    def text(self, count):
+        """A few words, some of them the small ones that join others."""
+        draws = [self.word, self.word, self.word, lambda: self.random.choice(FILLERS)]
+        return " ".join(self.random.choice(draws)() for _ in range(count))
 
     def first_name(self):
         """A name."""
