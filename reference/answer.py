@@ -15,6 +15,7 @@ class Answer:
     def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer, guide=None):
         self.sequence, self.tokenizer = sequence, tokenizer
         self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
+        self._visible = _visible_bytes(tokenizer, sequence.request.visible_ids)
         # Some vocabularies put a space before a text's first word; an answer to an empty prompt is such a text.
         prompt = sequence.request.prompt_ids
         self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, prompt))
@@ -88,5 +89,12 @@ class Answer:
         return TokenLogprob(chosen=chosen, top=tuple(top))
 
     def _bytes(self, token_id: int) -> bytes:
-        token = self.tokenizer.token_bytes(token_id)
+        token = self._visible.get(token_id) or self.tokenizer.token_bytes(token_id)
         return token[1:] if self._drops_space and token.startswith(b" ") else token
+
+
+def _visible_bytes(tokenizer: Tokenizer, visible_ids: tuple[int, ...]) -> dict[int, bytes]:
+    """The names of control tokens that a request wants to see."""
+    if not visible_ids:
+        return {}
+    return {i: name.encode() for name, i in tokenizer.control_ids.items() if i in visible_ids}

@@ -235,6 +235,7 @@ class Engine:
             ("prompt", request.prompt_ids),
             ("logit_bias", request.sampling.logit_bias),
             ("stop_token_ids", request.stopping.token_ids),
+            ("visible_ids", request.visible_ids),
         ):
             for token_id in ids:
                 require(

@@ -109,7 +109,7 @@ class Request:
     """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine.
 
     `grammar` bounds what may be said. The prefix cache keeps requests with different `cache_salt` apart, and never
-    evicts what a pinned one computed.
+    evicts what a pinned one computed. `visible_ids` are control tokens whose name is part of the answer's text.
     """
 
     request_id: str
@@ -120,6 +120,7 @@ class Request:
     cache_salt: str = ""
     is_pinned: bool = False
     grammar: Grammar | None = None
+    visible_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
         """Refuse an empty prompt and a count of choices outside 1..128."""

@@ -20,7 +20,7 @@ GUARD = "\ufdd0"  # a noncharacter, never in sensible text: it breaks up control
 
 
 class ChatTemplate:
-    """One compiled template. `bos_token` and `eos_token` are what it may ask for by name."""
+    """One compiled template; `source` is its text. `bos_token` and `eos_token` are what it may ask for by name."""
 
     def __init__(self, source: str, control_ids: dict[str, int], *, bos_token: str = "", eos_token: str = ""):
         environment = ImmutableSandboxedEnvironment(
@@ -28,6 +28,7 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _to_json
         environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+        self.source = source
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:

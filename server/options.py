@@ -13,6 +13,7 @@ from pathlib import Path
 
 from demo import DRAFT as DEMO_DRAFT
 from demo import MODEL as DEMO_MODEL
+from reference.dialects import DIALECTS
 from reference.limits import MAX_DRAFT_LENGTH, PREFIX_CACHE_MODES, SPECULATIVE_MODES
 from reference.quantization import FORMATS
 
@@ -20,6 +21,7 @@ PREFIX = "VERBATIM_"
 SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
+TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 
 
 def device(text: str) -> str:
@@ -71,6 +73,14 @@ TABLE = (
         "--spec-draft-length",
         {"type": draft_length, "metavar": "N", "default": 0, "help": "tokens to guess, 0: what suits (default)"},
     ),
+    (
+        "--tool-parser",
+        {
+            "choices": TOOL_PARSERS,
+            "default": None,
+            "help": "how the model writes tool calls (default: as its chat template does)",
+        },
+    ),
 )
 
 
@@ -106,6 +116,7 @@ class Options:
     speculative_mode: str = "disable"
     additional_models: Path | None = None
     spec_draft_length: int = 0
+    tool_parser: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Options":

@@ -1,10 +1,11 @@
-"""What an HTTP worker knows about the model: its name, its words, its chat template. The weights are elsewhere."""
+"""What an HTTP worker knows about the model: its name, its words, how it chats and calls. The weights are elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from reference.config import ModelConfig
+from reference.dialects import Dialect, choose_dialect
 from reference.errors import ContextLengthError, RequestError
 from reference.families import load_config
 from reference.template import ChatTemplate, load_template
@@ -28,6 +29,12 @@ class ServedModel:
     config: ModelConfig
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    dialect: Dialect
+
+    @property
+    def mark_ids(self) -> dict[str, int]:
+        """The marks of its tool calls that are control tokens."""
+        return self.dialect.mark_ids(self.tokenizer.control_ids)
 
     def check_name(self, name: str) -> None:
         """Raise ModelNotFoundError unless `name` is this model's; never answer for another one."""
@@ -50,13 +57,15 @@ def load_served_model(options: Options) -> ServedModel:
     """Read what is needed beside the weights. ModelError if the directory or a file in it cannot be used."""
     config = load_config(options.model)
     tokenizer = load_tokenizer(options.model)
+    template = load_template(options.model, tokenizer)
     return ServedModel(
         model_id=options.model_id,
         created=int((options.model / "config.json").stat().st_mtime),
         fingerprint=f"verbatim-{own_version()}",
         config=config,
         tokenizer=tokenizer,
-        template=load_template(options.model, tokenizer),
+        template=template,
+        dialect=choose_dialect(template.source if template else "", options.tool_parser),
     )
 
 

@@ -53,7 +53,8 @@ def request_from_json(value: dict) -> Request:
     records = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
     if "grammar" in value:
         records["grammar"] = Grammar(**value["grammar"] | {"kind": GrammarKind(value["grammar"]["kind"])})
-    return Request(**value | records | {"prompt_ids": tuple(value["prompt_ids"])})
+    ids = {name: tuple(value.get(name, ())) for name in ("prompt_ids", "visible_ids")}
+    return Request(**value | records | ids)
 
 
 def output_to_json(output: Output) -> dict:

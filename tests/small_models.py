@@ -8,6 +8,7 @@ import numpy as np
 
 from demo import MODEL
 from reference.sequence import Chunk
+from reference.tokenizer import BYTE_OF_CHARACTER
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SMALL = {
@@ -59,6 +60,19 @@ def write_chat_model(directory: Path, **changes) -> Path:
     write_model(directory, vocab_size=vocab_size, **changes)
     for name in ("tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(MODEL / name, directory)
+    return directory
+
+
+def write_byte_tokenizer(directory: Path, control_names: list[str]) -> Path:
+    """A tokenizer.json of single bytes, one token each, and of control tokens behind them."""
+    import tokenizers
+
+    alphabet = dict(sorted(BYTE_OF_CHARACTER.items(), key=lambda item: item[1]))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.add_special_tokens(control_names)
+    tokenizer.save(str(directory / "tokenizer.json"))
     return directory
 
 

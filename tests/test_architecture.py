@@ -76,7 +76,7 @@ def test_mirrored_names_of_the_reference_stay_with_it(package):
 
 def test_the_shared_half_of_the_reference_does_not_lean_on_the_mirrored_half():
     wrong = []
-    for path in (ROOT / "reference").glob("*.py"):
+    for path in (ROOT / "reference").rglob("*.py"):
         is_mirrored = path.stem in MIRRORED or path.stem == "__main__"
         for name in () if is_mirrored else imports_of(path):
             parts = name.split(".")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import write_chat_model
+from small_models import write_byte_tokenizer, write_chat_model
 
 from demo import MODEL
+from reference.dialects import DIALECTS, CallStart, TextDelta
 from reference.errors import RequestError, UnsupportedError
 from reference.families import load_config
 from reference.grammar import GrammarCompiler
@@ -165,6 +166,175 @@ def test_an_expression_that_would_choke_others_takes_no_time(compiler, source):
 def test_a_model_without_an_end_cannot_be_guided(tokenizer):
     with pytest.raises(UnsupportedError, match="end-of-sequence token"):
         GrammarCompiler(tokenizer, 1000, ())
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"enum": ["Ulm", "Zürich"]},
+                    "days": {"type": "integer", "minimum": 0, "maximum": 9},
+                    "is_long": {"type": "boolean"},
+                    "tags": {"type": "array", "maxItems": 2, "items": {"type": ["boolean", "null"]}},
+                },
+                "required": ["city", "is_long"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {
+        "type": "function",
+        "function": {"name": "get-time", "parameters": {"type": "object", "additionalProperties": False}},
+    },
+]
+SCHEMAS = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory):
+    """A compiler and a tokenizer to which all dialects' marks are control tokens."""
+    names = [mark for dialect in DIALECTS for mark in dialect.marks]
+    tokenizer = load_tokenizer(write_byte_tokenizer(tmp_path_factory.mktemp("marks"), ["<eos>", *names]))
+    return GrammarCompiler(tokenizer, tokenizer.vocab_size, (tokenizer.control_ids["<eos>"],)), tokenizer
+
+
+def read(dialect, text):
+    """Text, and calls as (name, arguments)."""
+    parser = dialect.parser(frozenset(SCHEMAS))
+    content, calls = "", []
+    for delta in parser.push(text) + parser.finish():
+        if isinstance(delta, TextDelta):
+            content += delta.text
+        elif isinstance(delta, CallStart):
+            calls.append([delta.name, ""])
+        else:
+            calls[-1][1] += delta.text
+    return content, [(name, json.loads(arguments)) for name, arguments in calls]
+
+
+def say(compiler, tokenizer, grammar, begin="", seed=0, max_tokens=600):
+    """What a model says that begins so, marks written out, and then anything; None if it did not end in time."""
+    random, guide = np.random.default_rng(seed), compiler.compile(grammar)
+    eos_ids = {tokenizer.control_ids[name] for name in ("<eos>", "<|im_end|>", "</s>") if name in tokenizer.control_ids}
+    controls = {i: name.encode() for name, i in tokenizer.control_ids.items()}
+    marks = re.compile("|".join(map(re.escape, sorted(tokenizer.control_ids, key=len, reverse=True))))
+    pieces, at = [], 0
+    for mark in marks.finditer(begin):
+        pieces += [begin[at : mark.start()], tokenizer.control_ids[mark[0]]]
+        at = mark.end()
+    prefix, ids = tokenizer.encode_pieces([*pieces, begin[at:]]), []
+    for step in range(max_tokens):
+        allowed = np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())
+        token_id = prefix[step] if step < len(prefix) else int(random.choice(allowed))
+        assert token_id in allowed, (b"".join(ids), token_id)
+        if token_id in eos_ids:
+            return b"".join(ids).decode(errors="replace")
+        ids.append(controls.get(token_id) or tokenizer.token_bytes(token_id))
+        if guide.push(token_id):
+            return b"".join(ids).decode(errors="replace")
+    return None
+
+
+OPENINGS = {
+    "hermes": ["<tool_call>", "Sure. <tool_call>"],
+    "mistral": [
+        "[TOOL_CALLS]",
+        "Sure. [TOOL_CALLS] [",
+        "[TOOL_CALLS]get_weather[ARGS]",
+        "[TOOL_CALLS]get-time[CALL_ID]",
+    ],
+    "functionary": ["<function=", "Sure. <function=get"],
+    "pythonic": ["[get_weather(", "\n[get-time("],
+    "llama3": [
+        "<|python_tag|>",
+        'Sure. {} <|python_tag|>{"name',
+        '{"name": "get_weather", "parameters":',
+        '\n{"name": "get-time", "parameters": {',
+    ],
+}
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+@pytest.mark.parametrize(("dialect", "begin"), [(one, text) for one in DIALECTS for text in OPENINGS[one.name]])
+def test_calls_that_are_opened_fit_their_tools(marks, dialect, begin, is_parallel):
+    mark_ids = dialect.mark_ids(marks[1].control_ids)
+    grammar = dialect.grammar(TOOLS, mark_ids, is_forced=False, is_parallel=is_parallel)
+    check_calls([say(*marks, grammar, begin, seed) for seed in range(4)], dialect, is_parallel)
+
+
+@pytest.mark.parametrize("has_marks", [False, True])
+@pytest.mark.parametrize("is_parallel", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_forced_calls_fit_their_tools(marks, compiler, tokenizer, dialect, is_parallel, has_marks):
+    mark_ids = dialect.mark_ids(marks[1].control_ids) if has_marks else {}
+    grammar = dialect.grammar(TOOLS, mark_ids, is_forced=True, is_parallel=is_parallel)
+    texts = [say(*(marks if has_marks else (compiler, tokenizer)), grammar, "", seed) for seed in range(4)]
+    for content, _ in check_calls(texts, dialect, is_parallel):
+        assert content == ""
+
+
+def check_calls(texts, dialect, is_parallel):
+    """All that ended hold calls which fit their tools, and no more of them than may be."""
+    found = [read(dialect, text) for text in texts if text is not None]
+    assert found
+    for _, calls in found:
+        assert len(calls) >= 1 if is_parallel else len(calls) == 1
+        for name, arguments in calls:
+            jsonschema.validate(arguments, SCHEMAS[name])
+    return found
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_text_is_free_where_no_call_is_forced(marks, dialect):
+    compiler, tokenizer = marks
+    grammar = dialect.grammar(TOOLS, dialect.mark_ids(tokenizer.control_ids), is_forced=False, is_parallel=True)
+    for text in (
+        "Hello, 日本!",
+        '{"name": "Ada"}',
+        "[1, 2, 3]",
+        "a < b <b>\n",
+        '{"name": "f", "parameters": {}}',
+        "[f(a=1)]",
+    ):
+        guide = compiler.compile(grammar)
+        for token_id in tokenizer.encode(text):
+            assert token_id not in guide.excluded_ids(), (text, token_id)
+            guide.push(token_id)
+        assert tokenizer.control_ids["<eos>"] not in guide.excluded_ids()
+
+
+@pytest.mark.parametrize(
+    ("begin", "refused"), [("[TOOL_CALLS", "]"), ("say [TOOL_CALLS", "]"), ("\n", "<tool_call>"), ("", "[ARGS]")]
+)
+def test_marks_that_are_tokens_are_not_spelled_nor_used_elsewhere(marks, begin, refused):
+    compiler, tokenizer = marks
+    (mistral,) = (dialect for dialect in DIALECTS if dialect.name == "mistral")
+    mark_ids = mistral.mark_ids(tokenizer.control_ids)
+    guide = compiler.compile(mistral.grammar(TOOLS, mark_ids, is_forced=False, is_parallel=True))
+    for token_id in tokenizer.encode(begin):
+        guide.push(token_id)
+    (token_id,) = tokenizer.encode_pieces([tokenizer.control_ids.get(refused, refused)])
+    assert token_id in guide.excluded_ids()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"type": "object", "anyOf": [{"required": ["a"]}]}, "'anyOf' in the parameters of f"),
+        ({"properties": {"a b": {}}}, "'a b' in the parameters of f"),
+        ({"required": ["a"]}, "'a' in the parameters of f"),
+        ({"properties": 5}, "no JSON schema"),
+    ],
+)
+def test_pythonic_refuses_by_name_what_it_cannot_hold(parameters, message):
+    (pythonic,) = (dialect for dialect in DIALECTS if dialect.name == "pythonic")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    with pytest.raises(RequestError, match=message):
+        pythonic.grammar(tools, {}, is_forced=True, is_parallel=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ What OpenAI knows and this server does not have is refused by name; see `REFUSED
 nothing. Text between the markers of a tool call is parsed only if the request has tools and may call them.
 """
 
-from reference.dialects import CallArguments, CallStart, HermesParser, TextDelta, hermes_grammar
+from reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from reference.errors import RequestError, UnsupportedError
 from reference.grammar_text import Grammar
 from reference.request import FinishReason, Output, Request
@@ -40,7 +40,7 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     messages = take_messages(fields)
     model.check_name(parameters.take_model(fields))
     tools = take_tools(fields)
-    grammar = _choose_grammar(take_response_format(fields, messages), tools)
+    grammar = _choose_grammar(take_response_format(fields, messages), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
     vocab_size, num_choices = model.config.vocab_size, parameters.take_choices(fields)
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
@@ -54,21 +54,29 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     answer_id, prompt_ids = new_id("chatcmpl"), _encode(messages, tools, model)
     request = Request(
         request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, n=num_choices,
-        grammar=grammar, cache_salt=salt,
+        grammar=grammar, cache_salt=salt, visible_ids=_visible_ids(tools, model),
     )  # fmt: skip
     answer = Answer(model=model, answer_id=answer_id, requests=(request,), objects=OBJECTS, streaming=streaming)
     for index in range(num_choices):
-        answer.choices[answer_id, index] = ChatChoice(index, answer_id, tools.names, wants_logprobs)
+        parser = model.dialect.parser(tools.names) if tools.names else None
+        answer.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs)
     return answer
 
 
-def _choose_grammar(response_format: Grammar | None, tools: ToolUse) -> Grammar | None:
+def _choose_grammar(response_format: Grammar | None, tools: ToolUse, model: ServedModel) -> Grammar | None:
     """What the answer must fit: a schema binds text, tools bind calls; both at once has no meaning here."""
     if not tools.callable_tools:
         return response_format
     if response_format is not None:
         raise UnsupportedError("response_format together with tools is not supported", field="response_format")
-    return hermes_grammar(list(tools.callable_tools), is_forced=tools.is_forced, is_parallel=tools.is_parallel)
+    return model.dialect.grammar(
+        list(tools.callable_tools), model.mark_ids, is_forced=tools.is_forced, is_parallel=tools.is_parallel
+    )
+
+
+def _visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+    """A parser has to see its marks, also where they are control tokens."""
+    return tuple(sorted(model.mark_ids.values())) if tools.names else ()
 
 
 def _encode(messages: list[dict], tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
@@ -98,10 +106,10 @@ def _take_max_tokens(fields: Fields) -> int | None:
 class ChatChoice:
     """One assistant message, built from outputs; gives each part as a streamed `choices` item."""
 
-    def __init__(self, index: int, answer_id: str, tool_names: frozenset[str], wants_logprobs: bool):
+    def __init__(self, index: int, answer_id: str, parser: DialectParser | None, wants_logprobs: bool):
         self.index = index
         self.call_prefix = f"call_{answer_id.rpartition('-')[2][:20]}_{index}_"
-        self.parser = HermesParser(tool_names) if tool_names else None
+        self.parser = parser
         self.logprobs: list[dict] | None = [] if wants_logprobs else None
         self.has_begun = False
         self.content: list[str] = []

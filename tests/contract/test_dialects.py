@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.dialects import CallArguments, CallStart, HermesParser, TextDelta
+from reference.dialects import DIALECTS, CallArguments, CallStart, TextDelta, choose_dialect
+from reference.dialects.hermes import HermesParser
 
 NAMES = frozenset({"f", "get_weather"})
+OTHERS = ("llama3", "mistral", "pythonic", "functionary")
 
 
-def parse(pieces):
+def parse(pieces, dialect="hermes"):
     """Text, and calls as [name, arguments], of everything that the parser gave."""
-    parser = HermesParser(NAMES)
+    parser = choose_dialect("", dialect).parser(NAMES)
     deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish()
     text, calls = "", []
     for delta in deltas:
@@ -136,3 +138,167 @@ def test_any_arguments_survive(arguments, ascii_only):
     texts = [json.dumps(value, ensure_ascii=ascii_only) for value in arguments]
     text = "\n".join(call("f", value) for value in texts)
     assert parse(text) == ("", [["f", value] for value in texts])
+
+
+ONE, TWO = '{"a": 1}', '{"city": "Zürich 🙂", "b": {"c": [true, "}]);</function>[TOOL_CALLS]\\\\\\"{"]}}'
+
+
+def write(dialect, *calls):
+    """Calls as a model would write them; for pythonic, names and texts of arguments."""
+    if dialect == "llama3":
+        return "; ".join(f'{{"name": "{name}", "parameters": {arguments}}}' for name, arguments in calls)
+    if dialect == "mistral":
+        items = (f'{{"name": "{name}", "arguments": {arguments}}}' for name, arguments in calls)
+        return "[TOOL_CALLS] [" + ", ".join(items) + "]"
+    if dialect == "functionary":
+        return "".join(f"<function={name}>{arguments}</function>" for name, arguments in calls)
+    keywords = ((name, [f"{key}={json.dumps(value)}" for key, value in json.loads(a).items()]) for name, a in calls)
+    return "[" + ", ".join(f"{name}({', '.join(values)})" for name, values in keywords) + "]"
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@pytest.mark.parametrize(
+    "calls", [[("f", ONE)], [("f", "{}")], [("get_weather", TWO)], [("f", ONE), ("get_weather", TWO), ("f", TWO)]]
+)
+def test_calls_of_every_dialect(dialect, calls):
+    text = write(dialect, *calls)
+    for pieces in ([text], text, [text, "\n"]):
+        content, found = parse(pieces, dialect)
+        assert content == ""
+        assert [(name, json.loads(a)) for name, a in found] == [(name, json.loads(a)) for name, a in calls]
+
+
+CALL_F = [["f", ONE]]
+LLAMA = '{"name": "f", "parameters": {"a": 1}}'
+FURTHER = [
+    ("llama3", "<|python_tag|>" + LLAMA, ("", CALL_F)),
+    ("llama3", "Wait.\n<|python_tag|>" + LLAMA, ("Wait.", CALL_F)),
+    ("llama3", LLAMA + "\n" + LLAMA, ("", CALL_F * 2)),
+    ("llama3", LLAMA + ";" + LLAMA.replace('"f"', '"x"'), (";" + LLAMA.replace('"f"', '"x"'), CALL_F)),
+    ("llama3", LLAMA + "; Done.", ("; Done.", CALL_F)),
+    ("llama3", ' \n{ "name" : "f","arguments":{"a": 1} } ', ("", CALL_F)),
+    ("llama3", LLAMA[:-4], ("", [["f", '{"a":']])),
+    ("mistral", "Well.\n" + write("mistral", ("f", ONE)) + "\nDone.", ("Well.", "Done.", CALL_F)),
+    ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}, "id": "abcdefghi"}]', ("", CALL_F)),
+    ("mistral", '[TOOL_CALLS]f[ARGS]{"a": 1}', ("", CALL_F)),
+    ("mistral", '[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{"a": 1}', ("", CALL_F * 2)),
+    ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}, {"name": "x"', (', {"name": "x"', CALL_F)),
+    ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"a', ("", [["f", '{"a']])),
+    ("functionary", "Well.\n<function=f>" + ONE + " </function>\n", ("Well.", CALL_F)),
+    ("functionary", "<function=f>" + ONE + " </func", ("", CALL_F)),
+    ("functionary", "<function=f>" + ONE + "</b>", ("</b>", CALL_F)),
+    ("pythonic", "[f(a=1)]", ("", CALL_F)),
+    ("pythonic", " [ f( a = 1, ) , ]\n", ("", CALL_F)),
+    ("pythonic", "[f(a='it\\'s', b=True, c=None, d=(1, -2.5), e={'x': ['])']})]",
+     ("", [["f", '{"a": "it\'s", "b": true, "c": null, "d": [1, -2.5], "e": {"x": ["])"]}}']])),
+    ("pythonic", "[f(a=1e999)]", ("", [["f", '{"a": 1e999}']])),
+    ("pythonic", "[f(a=1), x(a=2)]", (", x(a=2)]", CALL_F)),
+    ("pythonic", "[f(a=1), f(a=", (", f(a=", CALL_F)),
+    ("pythonic", "[f(a=1.10, b=1e2, c=true)]", ("", [["f", '{"a": 1.10, "b": 1e2, "c": true}']])),
+    ("pythonic", '[f(a="\\/\\ud83d\\ude42")]', ("", [["f", '{"a": "\\/\\ud83d\\ude42"}']])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "text", "expected"), FURTHER)
+def test_other_ways_of_a_dialect(dialect, text, expected):
+    *texts, calls = expected
+    assert parse([text], dialect) == parse(text, dialect) == ("".join(texts), calls)
+
+
+NO_CALLS = {
+    "llama3": [
+        '{"name": "unknown", "parameters": {}}', '{"name": "Ada", "age": 3}', '{"name": "f"', "{}", " \n", "; " + LLAMA,
+        "Say " + LLAMA, "<|python_tag|>print(1)", "a <|pyth", '{"name": "f", "parameters": [1]}', "<|python_tag|>" * 2,
+    ],
+    "mistral": [
+        "[TOOL_CALLS]", "[TOOL_CALLS] []", "[TOOL_", '[TOOL_CALLS][{"name": "x", "arguments": {}}]', "f[ARGS]{}",
+        '[TOOL_CALLS]x[ARGS]{"a": 1}', '[{"name": "f", "arguments": {}}]', "see [TOOL_CALLS] f{}", "[1, 2]",
+    ],
+    "pythonic": [
+        "[1, 2]", "[x(a=1)]", "[f(1)]", "[f(a=1) + 1]", "[f(a=g())]", "[f(a=1, a=2)]", "[f(a=1)", "f(a=1)", "[]",
+        "Say [f(a=1)]", "[f(**{'a': 1})]", "[f(a=(1e999,))]", "[f(a=__import__('os'))]", "[f(a={1})]", "[f(a=b'')]",
+        "[f", "[f(a=)]", "[f(,)]", "[f(a=NaN)]", "[f(a=1;b=2)]", "[f(a=" + "(" * 300 + ")" * 300 + ")]",
+    ],
+    "functionary": [
+        "<function=", "<function=x>{}</function>", "<function=f>[1]</function>", "</function>", "<function=f>", "a < b",
+        "<function>f</function>",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "text"), [(name, text) for name, texts in NO_CALLS.items() for text in texts])
+def test_what_only_looks_like_a_call_of_a_dialect_is_text(dialect, text):
+    assert parse([text], dialect) == parse(text, dialect) == (text, [])
+
+
+PARTS = {
+    "llama3": ["<|python_tag|>", LLAMA, '{"name": "f", "parameters": ', '"arguments"', "; ", ";"],
+    "mistral": [
+        "[TOOL_CALLS]",
+        "[",
+        "]",
+        '{"name": "f", "arguments": ',
+        ', "id": "a"',
+        ", ",
+        "f[ARGS]",
+        "f",
+        "[CALL_ID]a",
+    ],
+    "pythonic": ["[", "]", "f(", ")", "a=", "b=1", ", ", "'", "\\", "[f(a=1)", "x()", "True"],
+    "functionary": ["<function=", "f>", "<function=f>", "</function>", "</"],
+}
+COMMON = ["{", "}", ONE, "{}", '"', " ", "\n", "\xa0", "text", "<"]
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_pieces_do_not_matter_to_any_dialect(dialect, data):
+    whole = st.sampled_from([write(dialect, ("f", ONE)), write(dialect, ("f", ONE), ("get_weather", TWO))])
+    parts = st.sampled_from(PARTS[dialect] + COMMON) | whole
+    text = data.draw(st.lists(parts, max_size=12).map("".join))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    content, calls = parse(text, dialect)
+    assert parse(pieces, dialect) == parse([text], dialect) == (content, calls)
+    if not calls:
+        assert content == text
+
+
+KEYS = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@settings(deadline=None)
+@given(arguments=st.lists(st.dictionaries(KEYS, VALUES), min_size=1, max_size=3))
+def test_any_arguments_survive_in_every_dialect(dialect, arguments):
+    text = write(dialect, *(("f", json.dumps(value)) for value in arguments))
+    content, calls = parse([text], dialect)
+    assert (content, [json.loads(found) for _, found in calls]) == ("", arguments)
+
+
+@settings(deadline=None)
+@given(arguments=st.dictionaries(KEYS, VALUES, max_size=3))
+def test_python_literals_become_json(arguments):
+    text = "[f(" + ", ".join(f"{key}={value!r}" for key, value in arguments.items()) + ")]"
+    content, [[name, found]] = parse(text, "pythonic")
+    assert (content, name, json.loads(found)) == ("", "f", arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("{{ messages[0].content }}", "hermes"),
+        ("", "hermes"),
+        ("{{ '<tool_call>\\n' + call | tojson }}", "hermes"),
+        ("{{ '[TOOL_CALLS] [' }}{{ tool_call.function | tojson }}", "mistral"),
+        ("{{ '<function=' + name + '>' + arguments + '</function>' }} {{ '<|python_tag|>' }}", "functionary"),
+        ("You answer [func_name1(params_name1=params_value1, ...), func_name2(params)]", "pythonic"),
+        ("{{ '<|python_tag|>' + call.name }}", "llama3"),
+        ('Respond in the format {"name": function name, "parameters": dictionary of arguments}', "llama3"),
+    ],
+)
+def test_a_template_shows_its_dialect_and_a_name_goes_before_it(source, name):
+    assert choose_dialect(source).name == name
+    for dialect in DIALECTS:
+        assert choose_dialect(source, dialect.name) is dialect

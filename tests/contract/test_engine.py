@@ -58,6 +58,17 @@ def words(outputs):
     return ids(outputs), text(outputs), logprobs, outputs[-1].finish_reason
 
 
+def test_control_tokens_are_seen_by_those_who_ask(new_engine):
+    hidden = request("hidden", max_tokens=3, sampling={"logit_bias": {3: 100}})
+    visible = dataclasses.replace(hidden, request_id="visible", visible_ids=(3, 5))
+    outputs = run(new_engine(), hidden, visible)
+    assert text(outputs["hidden", 0]) == ""
+    assert text(outputs["visible", 0]) == "<|im_start|>" * 3
+    assert outputs["visible", 0][0].logprobs[0].chosen.token == b"<|im_start|>"
+    with pytest.raises(RequestError, match="visible_ids"):
+        new_engine().add(dataclasses.replace(hidden, visible_ids=(10**6,)))
+
+
 def test_an_answer_has_its_length_counts_and_end(new_engine):
     outputs = run(new_engine(), request())["a", 0]
     assert outputs[-1].finish_reason is FinishReason.LENGTH

@@ -48,7 +48,9 @@ def test_outputs_survive_exactly(token, logprob, text, finish_reason):
 def test_requests_survive_exactly():
     sampling = SamplingParams(temperature=0.1, top_k=5, logit_bias={5: -1.5, 6: 100}, seed=2**64 - 1, logprobs=0)
     stopping = StoppingParams(max_tokens=9, strings=("\n", "🙂"), token_ids=(1, 2), ignore_eos=True)
-    request = Request(request_id="a", prompt_ids=(1, 2, 3), sampling=sampling, stopping=stopping, n=4)
+    request = Request(
+        request_id="a", prompt_ids=(1, 2, 3), sampling=sampling, stopping=stopping, n=4, visible_ids=(5, 6)
+    )
     assert wire.request_from_json(through(wire.request_to_json(request))) == request
     plain = Request(request_id="a", prompt_ids=(1,))
     assert wire.request_from_json(through(wire.request_to_json(plain))) == plain

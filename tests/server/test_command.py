@@ -20,6 +20,10 @@ def run(*arguments) -> tuple[int, str]:
         (["--backend", "banana"], ["--backend", "banana", "reference", "fastpath"]),
         (["--device", "tpu"], ["--device", "tpu", "cpu", "cuda"]),
         (["--quantization", "q3"], ["--quantization", "q3", "w8a8"]),
+        (
+            ["--tool-parser", "json"],
+            ["--tool-parser", "json", "hermes", "llama3", "mistral", "pythonic", "functionary"],
+        ),
         (["--backend", "reference", "--model", "/no/such/model"], ["/no/such/model"]),
         (["--backend", "reference", "--device", "cuda:3"], ["cuda"]),
     ],

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from small_models import write_byte_tokenizer, write_model
 
 from demo import MODEL
+from reference.backend import load_engine
 from reference.request import Candidate, FinishReason, Output, TokenLogprob
 from server.errors import describe
 from server.options import Options
@@ -31,6 +33,48 @@ def answer_to(model, *pieces, finish_reason=FinishReason.STOP, **fields):
     outputs = [Output(request_id=request.request_id, choice=0, text=piece) for piece in pieces[:-1]]
     outputs.append(Output(request_id=request.request_id, choice=0, text=pieces[-1], finish_reason=finish_reason))
     return answer, [chunk for output in outputs for chunk in answer.take(output)]
+
+
+WRITTEN = {
+    "hermes": CALL,
+    "llama3": '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}',
+    "mistral": '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}]',
+    "pythonic": '[get_weather(city="Paris")]',
+    "functionary": '<function=get_weather>{"city": "Paris"}</function>',
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_tool_call_in_the_dialect_that_was_chosen(name):
+    options = Options(backend="reference", model=MODEL, device="cpu", quantization=None, tool_parser=name)
+    answer, _ = answer_to(load_served_model(options), *WRITTEN[name], tools=TOOLS)
+    [choice] = answer.whole()["choices"]
+    [call] = choice["message"]["tool_calls"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+
+
+def test_marks_that_are_control_tokens_reach_the_parser(tmp_path):
+    """A model whose template and tokenizer are Mistral's, from the body to the call."""
+    write_model(tmp_path, vocab_size=259, eos_token_id=256, bos_token_id=None)
+    write_byte_tokenizer(tmp_path, ["<eos>", "[TOOL_CALLS]", "[ARGS]"])
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}{# [TOOL_CALLS] #}")
+    model = load_served_model(Options(backend="reference", model=tmp_path, device="cpu", quantization=None))
+    parameters = {"type": "object", "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "go", "parameters": parameters}}
+    body = {"model": model.model_id, "messages": [{"role": "user", "content": "Hi"}], "tools": [tool], "seed": 1}
+    answer = read_chat(body | {"tool_choice": "required"}, model)
+    assert answer.requests[0].visible_ids == (257, 258)
+    assert read_chat(body | {"tool_choice": "none"}, model).requests[0].visible_ids == ()
+    engine = load_engine(tmp_path)
+    engine.add(answer.requests[0])
+    while engine.has_work():
+        for output in engine.step():
+            answer.take(output)
+    [choice] = answer.whole()["choices"]
+    assert choice["message"]["content"] is None
+    call = choice["message"]["tool_calls"][0]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("go", {})
 
 
 def test_a_tool_call_whole(model):

@@ -97,6 +97,17 @@ def test_a_streamed_call_is_the_same(client):
     assert (name, arguments) == (whole.function.name, whole.function.arguments)
 
 
+@pytest.mark.parametrize("dialect", ["mistral", "pythonic"])
+def test_a_server_speaks_the_dialect_it_is_told(start, dialect):
+    with start("fastpath", "--tool-parser", dialect).wait_ready().client() as client:
+        body = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
+        choice = ask(client, **body).choices[0]
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+        (call,) = choice.message.tool_calls
+        assert call.function.name == "get_weather"
+        jsonschema.validate(json.loads(call.function.arguments), PARAMETERS["get_weather"])
+
+
 def test_a_prompt_that_is_known_is_counted_as_cached(client):
     messages = [{"role": "user", "content": "Count the words: one two three four five six seven eight nine"}]
     ask(client, messages=messages, max_tokens=1)

@@ -1,0 +1,64 @@
+"""Shared. The rules that the dialects' Lark grammars have in common: text up to a mark, one rule a tool.
+
+A mark that is a control token of the model's tokenizer is written by its id, `<[5]>`; its characters spelled out in
+text are refused, since a parser could not tell the two apart. Any other mark is text.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
+
+MarkIds = Mapping[str, int]  # the control tokens among a dialect's marks
+
+
+def grammar(*rules: str) -> Grammar:
+    """The grammar of these rules, which begin with `start`."""
+    return Grammar(kind=GrammarKind.LARK, source=PREAMBLE + "\n".join(rules), field="tools")
+
+
+def mark(text: str, mark_ids: MarkIds) -> str:
+    """A mark as it stands in a rule."""
+    return f"<[{mark_ids[text]}]>" if text in mark_ids else json.dumps(text)
+
+
+def expression(text: str) -> str:
+    """The regular expression that means just this text, for between slashes."""
+    return re.escape(text).replace(r"\ ", " ").replace("/", r"\/").replace("\n", r"\n")
+
+
+def json_head(name: str, key: str) -> str:
+    """The beginning of a call that is one JSON object, up to the arguments, which stand under `key`."""
+    return f'{{"name": {json.dumps(name)}, "{key}": '
+
+
+def text_without(*expressions: str) -> str:
+    """The terminal TEXT: anything that none of these expressions matches as a whole."""
+    return " & ".join(["TEXT: /(?s:.+)/", *(f"~/{one}/" for one in expressions)])
+
+
+def opening_rules(text: str, mark_ids: MarkIds) -> list[str]:
+    """`mark`, the mark alone; `open`, text up to the mark and with it; TEXT without the mark."""
+    opening = "open: TEXT? mark" if text in mark_ids else f"open[lazy]: /(?s:.*){expression(text)}/"
+    return [f"mark: {mark(text, mark_ids)}", opening, text_without(f"(?s:.*){expression(text)}(?s:.*)")]
+
+
+def call_rules(tools: list[dict], call: Callable[[str, str], str], name: str = "call") -> list[str]:
+    """The rule `name`, one of the tools; `call(function, arguments)` writes what one of them looks like."""
+    parts = range(len(tools))
+    rules = [f"{name}: {' | '.join(f'{name}_{part}' for part in parts)}"]
+    for part, tool in enumerate(tools):
+        rules.append(f"{name}_{part}: {call(tool['function']['name'], f'arguments_{part}')}")
+    return rules
+
+
+def argument_rules(tools: list[dict]) -> Iterable[str]:
+    """`arguments_0` and so on: JSON objects of the tools' schemas."""
+    for part, tool in enumerate(tools):
+        yield f"arguments_{part}: {json_rule({'type': 'object'} | tool['function'].get('parameters', {}))}"
+
+
+def any_name(tools: list[dict]) -> str:
+    """The regular expression of the tools' names."""
+    return "(?:" + "|".join(expression(tool["function"]["name"]) for tool in tools) + ")"
