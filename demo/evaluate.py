@@ -1,7 +1,7 @@
 """Measures the demo model on words, numbers and tools it was not trained on: python -m demo.evaluate.
 
-The questions are answered greedily by one of the project's engines, through the same template and tokenizer as
-the server's; an answer counts only if it is exactly the expected one, to the letter.
+The questions are answered greedily by one of the project's engines, through the same template, tokenizer and, where
+tools are listed, grammar as the server's; an answer counts only if it is exactly the expected one, to the letter.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from rich.table import Table
 from demo import DRAFT, HERE, MODEL
 from demo.corpus import SKILLS, Conversation, conversations
 from demo.dialogue import render
+from reference.dialects import choose_dialect
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.template import load_template
 
@@ -43,11 +44,18 @@ class Asker:
         for name, conversation in zip(texts, asked, strict=True):
             pieces = self.template.render(conversation.messages[:-1], conversation.tools or None)
             self.engine.add(Request(request_id=name, prompt_ids=tuple(self.engine.tokenizer.encode_pieces(pieces)),
-                                    sampling=SamplingParams(temperature=0), stopping=StoppingParams(max_tokens=200)))
+                                    sampling=SamplingParams(temperature=0), stopping=StoppingParams(max_tokens=200),
+                                    grammar=self.grammar(conversation.tools)))
         while self.engine.has_work():
             for output in self.engine.step():
                 texts[output.request_id] += output.text
         return list(texts.values())
+
+    def grammar(self, tools):
+        """What the server lets a model with these tools write; nothing is forced."""
+        dialect = choose_dialect(self.template.source)
+        marks = dialect.mark_ids(self.engine.tokenizer.control_ids)
+        return dialect.grammar(tools, marks, is_forced=False, is_parallel=True) if tools else None
 
 
 def measure(answer, limit, seed=SEED):
