@@ -5,7 +5,9 @@ Everything comes from one seed except the number of steps: that is as many as fi
 
 import argparse
 import math
+import shutil
 import time
+from pathlib import Path
 
 try:
     import torch
@@ -19,6 +21,7 @@ from demo.corpus import conversations
 from demo.dialogue import encode_with_weights, render
 from demo.export import export
 from demo.network import DRAFT_SIZES, Network, Shape
+from reference.weights import load_weights
 
 BUILD = HERE / "build"
 TOKENS = 4096  # in one step
@@ -95,17 +98,23 @@ def save(path, network, optimizer, step, seconds):
     path.with_suffix(".new").replace(path)
 
 
-def train(shape, processor, checkpoint, minutes, resume=False, seed=1):
+def begin_with(network, folder):
+    """Takes over the weights of an exported model directory."""
+    weights = load_weights(folder)
+    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    values = {name: weights.get(f"model.{name}", shape).float32() for name, shape in shapes.items()}
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
+
+
+def train(network, processor, checkpoint, minutes, resume=False, seed=1):
     """Trains for `minutes` in all, counting those before a resume; returns the network."""
     torch.manual_seed(seed)
-    network = Network(shape)
     optimizer, step, spent = optimizer_of(network), 0, 0.0
     if resume:
         state = torch.load(checkpoint)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["seconds"]
-
 
     columns = [BarColumn(), TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  "
                                        "{task.fields[speed]:.0f} tokens/s"), TimeRemainingColumn()]
@@ -148,12 +157,15 @@ def main():
     parser.add_argument("--draft", action="store_true", help="train the small draft model instead")
     parser.add_argument("--minutes", type=float, default=60, help="how long to train, in all")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--start", type=Path, metavar="DIR", help="begin with the weights that ship: demo/model")
     parser.add_argument("--threads", type=int, default=2, help="threads for PyTorch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     words = BUILD / "tokenizer.model"
-    if not words.exists():
-        BUILD.mkdir(exist_ok=True)
+    BUILD.mkdir(exist_ok=True)
+    if arguments.start:
+        shutil.copyfile(arguments.start / "tokenizer.model", words)
+    elif not words.exists():
         vocabulary.train(words)
     processor = vocabulary.load(words)
     name, sizes, folder = ("draft", DRAFT_SIZES, DRAFT) if arguments.draft else ("model", {}, MODEL)
@@ -161,7 +173,11 @@ def main():
     if arguments.resume and not checkpoint.exists():
         raise SystemExit(f"Nothing to resume: {checkpoint} does not exist")
     shape = Shape(vocab_size=processor.vocab_size(), **sizes)
-    network = train(shape, processor, checkpoint, arguments.minutes, arguments.resume)
+    torch.manual_seed(1)
+    network = Network(shape)
+    if arguments.start:
+        begin_with(network, arguments.start)
+    network = train(network, processor, checkpoint, arguments.minutes, arguments.resume)
     export(network, words, folder)
 
 
