@@ -24,7 +24,8 @@ class Explainer:
         """Show how a token was chosen, and what became of it."""
         stages = self._stages(seen)
         acting = [stages[0], *(after for before, after in pairwise(stages) if (before[1] != after[1]).any())]
-        table = Table(title=self._title(seen), title_justify="left", pad_edge=False)
+        self.console.print(self._title(seen), markup=False, style="italic", soft_wrap=True)
+        table = Table(pad_edge=False)
         table.add_column("candidate", no_wrap=True)
         for rule, _ in acting:
             table.add_column(rule, justify="right", no_wrap=True)
