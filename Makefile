@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BACKEND ?= fastpath
+EXTRAS ?= test
 ARGS ?=
 SOURCES := pyproject.toml setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/kernels/*)
 
@@ -33,5 +34,5 @@ $(VENV)/.ready: $(SOURCES) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.ready-to-test: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@ $(VENV)/.ready

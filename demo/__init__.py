@@ -1,6 +1,7 @@
 """A small chat model that ships with verbatim, so that the first run needs no download.
 
-`MODEL` is the model itself, `DRAFT` a far smaller one with the same vocabulary for speculative decoding.
+`MODEL` is the model itself, `DRAFT` a far smaller one with the same vocabulary for speculative decoding; `MEDUSA` and
+`EAGLE` are heads on the model's own states, for the same. `DRAFTS` has them by the name of the speculative mode.
 Everything about them is made here: the text, the vocabulary, the training. See README.md.
 """
 
@@ -9,3 +10,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
 DRAFT = HERE / "draft"
+MEDUSA = HERE / "medusa"
+EAGLE = HERE / "eagle"
+DRAFTS = {"small_draft": DRAFT, "medusa": MEDUSA, "eagle": EAGLE}

@@ -13,9 +13,9 @@ from demo.words import Words
 
 # Skill -> (its maker, how often it comes up in training). Tool calls and their answers are made below.
 TALK = {
-    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 45), "repeat": (skills.repeat, 14),
-    "reverse": (skills.reverse, 13), "spell": (skills.spell, 13), "count": (skills.count, 12),
-    "upper case": (skills.upper, 5), "facts": (skills.fact, 6), "decline": (skills.decline, 4),
+    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 40), "repeat": (skills.repeat, 16),
+    "reverse": (skills.reverse, 16), "spell": (skills.spell, 16), "count": (skills.count, 14),
+    "upper case": (skills.upper, 9), "facts": (skills.fact, 10), "decline": (skills.decline, 8),
     "extract JSON": (skills.extract, 8),
 }
 SKILLS = [*TALK, "tool call", "tool answer", "no tool"]
@@ -83,11 +83,11 @@ def exchange(words, skill, box):
 def training(words, short=False):
     """A conversation of several exchanges, or of one if `short`; with tools in more than half."""
     random = words.random
-    box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4][: 3 if short else 6])) if random.random() < 0.55 else []
+    box = tools.toolbox(words, random.choice([1, 1, 2, 2, 3, 4][: 3 if short else 6])) if random.random() < 0.65 else []
     opening, messages = [] if short else system(words), []
     for _ in range(1 if short else random.choice([1, 2, 3, 4, 6, 8] if box else [1, 2, 3, 5, 8, 12])):
         if box:
-            skill = random.choices(["tool call", "tool answer", "no tool"], [4, 2, 4])[0]
+            skill = random.choices(["tool call", "tool answer", "no tool"], [5, 1, 4])[0]
         else:
             skill = random.choices([*TALK, "no tool"], [*(weight for _, weight in TALK.values()), 2])[0]
         messages += exchange(words, skill, box)

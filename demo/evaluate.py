@@ -32,20 +32,20 @@ def expected(conversation):
 
 
 class Asker:
-    """Answers conversations greedily with an engine of the project."""
+    """Answers conversations with an engine of the project, loaded with these settings."""
 
-    def __init__(self, backend, folder):
-        self.engine = importlib.import_module(f"{backend}.backend").load_engine(folder)
+    def __init__(self, backend, folder, **settings):
+        self.engine = importlib.import_module(f"{backend}.backend").load_engine(folder, **settings)
         self.template = load_template(folder, self.engine.tokenizer)
 
-    def answer(self, asked):
+    def answer(self, asked, temperature=0):
         """The texts that the engine answers to several conversations at once, whose last messages are left out."""
         texts = dict.fromkeys(map(str, range(len(asked))), "")
         for name, conversation in zip(texts, asked, strict=True):
             pieces = self.template.render(conversation.messages[:-1], conversation.tools or None)
             self.engine.add(Request(request_id=name, prompt_ids=tuple(self.engine.tokenizer.encode_pieces(pieces)),
-                                    sampling=SamplingParams(temperature=0), stopping=StoppingParams(max_tokens=200),
-                                    grammar=self.grammar(conversation.tools)))
+                                    sampling=SamplingParams(temperature=temperature, seed=SEED),
+                                    stopping=StoppingParams(max_tokens=200), grammar=self.grammar(conversation.tools)))
         while self.engine.has_work():
             for output in self.engine.step():
                 texts[output.request_id] += output.text
@@ -89,13 +89,13 @@ def markdown(right, limit, command):
                       f"| **all** | **{overall:.1%}** |"])
 
 
-def write(text):
+def write(text, begin=BEGIN, end=END):
     """Puts the table between its marks in the README."""
     before = README.read_text(encoding="utf-8")
-    if BEGIN not in before or END not in before:
-        raise SystemExit(f"{README} has no {BEGIN} ... {END} to write the table to")
-    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
-    README.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", before), encoding="utf-8")
+    if begin not in before or end not in before:
+        raise SystemExit(f"{README} has no {begin} ... {end} to write the table to")
+    pattern = re.compile(re.escape(begin) + ".*" + re.escape(end), re.DOTALL)
+    README.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", before), encoding="utf-8")
 
 
 def main():

@@ -111,9 +111,9 @@ def toolbox(words, count):
     """`count` different tools; some share a noun, so that the verb has to decide."""
     made = []
     while len(made) < count:
-        noun = None if not made or words.random.random() < 0.85 else made[0].name.split("_")[-1].lower()
+        noun = None if not made or words.random.random() < 0.85 else made[0].name.split("_")[-1]
         make = words.random.choice([lookup, action])
-        tool = make(words, noun if noun and noun.isalpha() else None)
+        tool = make(words, noun if noun and noun.isalpha() and noun.islower() else None)
         if tool.name not in [other.name for other in made]:
             made.append(tool)
     return made

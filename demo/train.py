@@ -77,23 +77,24 @@ def loss_of(network, ids, weights, other):
     return said + other * losses[~spoken].mean(), said.item()
 
 
-def optimizer_of(network):
-    """AdamW, with weight decay on the matrices only."""
-    matrices = [weight for weight in network.parameters() if weight.dim() == 2]
-    norms = [weight for weight in network.parameters() if weight.dim() < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}],
-                             lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, fused=True)
+def optimizers_of(network):
+    """Muon for the matrices of the layers, AdamW for the embeddings and norms; one learning rate suits both."""
+    matrices = [weight for name, weight in network.named_parameters() if weight.dim() == 2 and "embed" not in name]
+    others = [weight for name, weight in network.named_parameters() if weight.dim() < 2 or "embed" in name]
+    return [torch.optim.Muon(matrices, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)]
 
 
-def rate_at(step, progress):
+def rate_at(peak, step, progress):
     """Warm up, hold, then fall linearly to nothing over the last two thirds."""
-    return LEARNING_RATE * min(1.0, (step + 1) / WARMUP, (1 - progress) * 1.5)
+    return peak * min(1.0, (step + 1) / WARMUP, (1 - progress) * 1.5)
 
 
-def save(path, network, optimizer, step, seconds):
+def save(path, network, optimizers, step, seconds):
     """A checkpoint, replaced in one go."""
     path.parent.mkdir(exist_ok=True)
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    state = {"network": network.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+             "step": step, "seconds": seconds}
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
@@ -106,14 +107,15 @@ def begin_with(network, folder):
     network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
 
 
-def train(network, processor, checkpoint, minutes, resume=False, seed=1):
+def train(network, processor, checkpoint, minutes, resume=False, rate=LEARNING_RATE, easy_part=EASY_PART, seed=1):
     """Trains for `minutes` in all, counting those before a resume; returns the network."""
     torch.manual_seed(seed)
-    optimizer, step, spent = optimizer_of(network), 0, 0.0
+    optimizers, step, spent = optimizers_of(network), 0, 0.0
     if resume:
         state = torch.load(checkpoint)
         network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         step, spent = state["step"], state["seconds"]
 
     columns = [BarColumn(), TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  "
@@ -128,15 +130,16 @@ def train(network, processor, checkpoint, minutes, resume=False, seed=1):
             progress = (spent + time.monotonic() - began) / (minutes * 60)
             if progress >= 1:
                 break
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(step, progress)
-            ids, weights = next(easy if progress < EASY_PART else full)
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = rate_at(rate, step, progress)
+            ids, weights = next(easy if progress < easy_part else full)
             loss, said = loss_of(network, ids, weights, 0.05 * (1 - progress))
             loss.backward()
             # A step whose gradients overflow teaches nothing and would spoil everything.
             if torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0).isfinite():
-                optimizer.step()
-            optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.step()
+            network.zero_grad()
             step, now = step + 1, time.monotonic()
             average = said if step < 2 or math.isnan(average) else 0.98 * average + 0.02 * said
             speed = ids.numel() / (now - last)
@@ -144,10 +147,10 @@ def train(network, processor, checkpoint, minutes, resume=False, seed=1):
             if step % 100 == 0:
                 bar.console.print(f"step {step:5d}  {progress:6.1%}  loss {average:.4f}  {speed:.0f} tokens/s")
             if now - saved > 180:
-                save(checkpoint, network, optimizer, step, spent + now - began)
+                save(checkpoint, network, optimizers, step, spent + now - began)
                 saved = now
             last = time.monotonic()
-    save(checkpoint, network, optimizer, step, minutes * 60.0)
+    save(checkpoint, network, optimizers, step, minutes * 60.0)
     return network
 
 
@@ -158,6 +161,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=60, help="how long to train, in all")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--start", type=Path, metavar="DIR", help="begin with the weights that ship: demo/model")
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="the highest learning rate")
+    parser.add_argument("--seed", type=int, default=1, help="of the corpus")
+    parser.add_argument("--compile", action="store_true", help="faster by a sixth, but needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=2, help="threads for PyTorch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -177,7 +183,11 @@ def main():
     network = Network(shape)
     if arguments.start:
         begin_with(network, arguments.start)
-    network = train(network, processor, checkpoint, arguments.minutes, arguments.resume)
+    if arguments.compile:
+        network.compile(dynamic=False)
+    # Weights that ship have had their short conversations.
+    network = train(network, processor, checkpoint, arguments.minutes, arguments.resume, arguments.rate,
+                    0.0 if arguments.start else EASY_PART, arguments.seed)
     export(network, words, folder)
 
 

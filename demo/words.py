@@ -105,6 +105,14 @@ product person place location temperature delivery parking result status answer 
 
 FILLERS = "the a is in on my your and you we it this that are was here not so for to with of".split()
 
+# Small words that are pieces of the vocabulary: in front of "ber" the model must still see the letters of "am".
+BEGINNINGS = """
+a age am an and ant are area as ask at bye by call can case city come count cup day did do does end find first for
+from get give good has have help her here his hour how in into is it item last legs like limit list lot made me
+mode music my name no not note of on one or order paid place plus price rate read road rooms same say see sides
+size so sold sort sound sum take talk tell text that the them there thing think this time title to tool town type
+unit up upper us user was we week well were what who with won word would year you your
+""".split()
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
@@ -144,9 +152,11 @@ class Words:
                 return word
 
     def invent(self, capital=False):
-        """A word that does not exist: syllables mostly, now and then plain letters."""
+        """A word that does not exist: syllables mostly, now and then plain letters or behind a small word."""
         choice, word = self.random.choice, ""
-        if self.split == "letters" or self.random.random() < 0.25:
+        if self.split != "letters" and self.random.random() < 0.3:
+            word = choice(BEGINNINGS) + "".join(choice(VOWELS + CONSONANTS) for _ in range(self.random.randint(1, 5)))
+        elif self.split == "letters" or self.random.random() < 0.25:
             word = "".join(choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.random.randint(3, 9)))
         else:
             for _ in range(self.random.randint(2, 4)):

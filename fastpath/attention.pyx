@@ -24,17 +24,17 @@ def query_scale(long head_dim, scale=None, cap=None) -> float:
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
 
-def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None):
+def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0):
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
-    position below num_keys. `scale`, `cap`, `window` as in reference/attention.py. Returns (tokens, heads, head_dim).
+    position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/attention.py. Returns (tokens, heads, head_dim).
     """
     cdef heads shape
     queries = np.array(queries, np.float32, order="C")  # a copy: the kernel scales it in place
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
-    shape.scale, shape.window = query_scale(shape.head_dim, scale, cap), window or 0
+    shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
     shape.cap, shape.cap_factor = cap or 0, (cap or 0) * LOG2E
     config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
     pages = np.arange(pages_for(num_keys), dtype=np.int32)

@@ -12,7 +12,18 @@ from reference.loading import load_model as load_model_parts
 from reference.parts import Parts
 
 try:
-    from fastpath import cache, detokenizer, model, prefix_cache, sampling, scheduler, speculation, stopping
+    from fastpath import (
+        cache,
+        detokenizer,
+        eagle,
+        medusa,
+        model,
+        prefix_cache,
+        sampling,
+        scheduler,
+        speculation,
+        stopping,
+    )
 except ImportError as error:
     raise BackendError(
         f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
@@ -27,10 +38,14 @@ PARTS = Parts(
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,
     sample=sampling.sample,
+    score=sampling.score,
     adjust=sampling.adjust,
     weigh=sampling.weigh,
     NgramSpeculator=speculation.NgramSpeculator,
     DraftSpeculator=speculation.DraftSpeculator,
+    MedusaHeads=medusa.MedusaHeads,
+    MedusaSpeculator=medusa.MedusaSpeculator,
+    EagleSpeculator=eagle.EagleSpeculator,
     adaptive_length=speculation.adaptive_length,
     page_size=cache.PAGE_SIZE,
 )

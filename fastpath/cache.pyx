@@ -10,6 +10,7 @@ from fastpath.dispatch cimport PACK, address
 from libc.stdint cimport int32_t
 
 PAGE_SIZE = PACK
+NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
 
 
 def pages_for(long num_tokens) -> int:
@@ -53,13 +54,13 @@ cdef class PagedCache:
 
     def share(self, pages) -> list[int]:
         """Count one more user of each page, for a sequence that begins like another."""
-        for page in pages:
+        for page in _held(pages):
             self._users[page] += 1
         return list(pages)
 
     def release(self, pages) -> None:
         """Count one user less; a page without users is free."""
-        for page in pages:
+        for page in _held(pages):
             self._users[page] -= 1
             if self._users[page] == 0:
                 self._free.append(page)
@@ -74,6 +75,16 @@ cdef class PagedCache:
         self.keys[:, own] = self.keys[:, page]
         self.values[:, own] = self.values[:, page]
         self.release([page])
+        return own
+
+    def fork(self, pages, long start, long stop):
+        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        if pages_for(stop) - start // PACK > self.num_free:
+            return None
+        own = self.share(pages[: pages_for(start)])
+        if start % PACK:
+            own[start // PACK] = self.copy(own[start // PACK])
+        own.extend([self.allocate() for _ in range(pages_for(stop) - len(own))])
         return own
 
     def write(self, long layer, pages, long start, keys, values) -> None:
@@ -91,7 +102,7 @@ cdef class PagedCache:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
         users = [0] * self.num_pages
         for pages in holdings:
-            for page in pages:
+            for page in _held(pages):
                 users[page] += 1
         assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
         unused = [page for page, count in enumerate(users) if count == 0]
@@ -117,5 +128,9 @@ cdef class PagedCache:
                 values[d] = value[head * self.head_dim + d]
 
 
+def _held(pages):
+    return [page for page in pages if page != NO_PAGE]
+
+
 def _place(pages, positions):
-    return np.asarray(pages)[positions // PAGE_SIZE], positions % PAGE_SIZE
+    return np.maximum(pages, 0)[positions // PAGE_SIZE], positions % PAGE_SIZE  # one given back reads as any other

@@ -29,7 +29,7 @@ cdef extern from "kernels.h" nogil:
         int32_t *corrections
 
     struct heads:
-        long num_heads, num_kv_heads, head_dim, window
+        long num_heads, num_kv_heads, head_dim, window, sinks
         float scale, cap, cap_factor
 
     struct kernels:

@@ -14,7 +14,7 @@ cdef struct layer_weights:
     const float *mlp_out_norm
     const float *cosines
     const float *sines
-    long half, window, num_experts
+    long half, window, sinks, num_experts
     matrix query, key, value, output, router
     gated *parts  # the dense part, or num_experts of them
 

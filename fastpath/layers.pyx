@@ -10,7 +10,7 @@ from fastpath.packed import pack_floats, pack_integers
 from reference.rotary import rotary_table
 
 
-def _pack(source, quantization):
+def pack(source, quantization=None):
     """A PackedMatrix of a checkpoint's Matrix, quantised where that is asked for."""
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
     if quantization is None:
@@ -33,7 +33,8 @@ cdef class Layers:
         for index, layer in enumerate(checkpoint.layers):
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
         self.norm = self._vector(checkpoint.norm)
-        self.head = self._matrix(checkpoint.head, quantization)
+        if checkpoint.head is not None:  # an eagle head has none
+            self.head = self._matrix(checkpoint.head, quantization)
 
     def __dealloc__(self):
         cdef long index
@@ -49,7 +50,7 @@ cdef class Layers:
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
         into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
         into.value, into.output = self._matrix(layer.value, quantization), self._matrix(layer.output, quantization)
-        into.window = layer.config.window or 0
+        into.window, into.sinks = layer.config.window or 0, layer.config.sinks
         if rope_table is not None:
             into.half = rope_table[0].shape[1]
             into.cosines, into.sines = <float *>address(rope_table[0]), <float *>address(rope_table[1])
@@ -73,6 +74,6 @@ cdef class Layers:
         return <const float *>address(values)
 
     cdef matrix _matrix(self, source, quantization) except *:
-        cdef PackedMatrix packed = _pack(source, quantization)
+        cdef PackedMatrix packed = pack(source, quantization)
         self.owners.append(packed)
         return packed.c

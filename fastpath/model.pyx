@@ -1,96 +1,65 @@
 """Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families (N3 to N9).
 
-Python gathers the step's rows; one pass without the interpreter goes through the layers, over packed weights, the
-cache's own pages, and scratch memory that is kept from step to step (so a model runs one forward pass at a time).
+Python gathers the step's rows here; decoder.pyx takes them through the layers.
 """
 
 import numpy as np
 
 from fastpath.cache cimport PagedCache
-from fastpath.dispatch cimport GELU_TANH, PACK, SILU, address, heads, matrix, table
-from fastpath.experts cimport expert_weights
-from fastpath.layers cimport Layers, gated, layer_weights
-from fastpath.packed cimport Activations, multiply
+from fastpath.decoder cimport Decoder, span
+from fastpath.dispatch cimport PACK, address, table
 from libc.stdint cimport int32_t
-from libc.string cimport memcpy, memset
 
-from fastpath.attention import LOG2E, query_scale
+from fastpath.cache import NO_PAGE
+from fastpath.layers import pack
+from reference.sequence import wanted_rows
 from reference.weights import Tensor
 
-# One sequence's share of the rows: its first row, how many, and where in the step's list of pages its own begin.
-cdef struct span:
-    long row, tokens, page
 
+cdef class Model(Decoder):
+    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
 
-cdef class Model:
-    """A decoder with its weights in memory. `forward` is the only thing it does."""
+    `watch` as in reference/model.py.
+    """
 
-    cdef readonly object config
-    cdef object embedding
-    cdef Layers weights
-    cdef long num_layers, hidden, inner, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
-    cdef heads shape
-    cdef float epsilon, residual_scale
-    cdef int activation
-    cdef bint norms_heads, normalizes_experts
-    cdef Activations rounded
-    cdef dict scratch
-    cdef float *normed
-    cdef float *queries
-    cdef float *keys
-    cdef float *values
-    cdef float *attended
-    cdef float *projected
-    cdef float *gated
-    cdef float *upped
-    cdef float *scores
-    cdef float *gathered
-    cdef float *expert_output
+    cdef object embedding, fusion
 
     def __init__(self, config, checkpoint, *, quantization: str | None = None):
-        self.config, self.embedding = config, checkpoint.embedding
-        self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
-        self.vocab_size, self.num_positions = config.vocab_size, config.context_size
-        self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
-        self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
-        cap = config.attention_softcap
-        self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
-        self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
-        self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
-        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
-        self.norms_heads = config.query_key_norm == "head"
-        if config.experts:
-            self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
-            self.normalizes_experts = config.experts.is_normalized
-            self.inner = max(self.inner, <long>config.experts.intermediate_size)
-        self.weights = Layers(config, checkpoint, quantization)
-
-    cdef _reserve(self, long rows):
-        """Scratch memory for that many rows."""
-        if rows <= self.capacity:
-            return
-        query_width = self.shape.num_heads * self.shape.head_dim
-        widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner,
-                  "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
-                  "expert_output": self.hidden if self.num_experts else 0}
-        self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.normed = <float *>address(self.scratch["normed"])
-        self.queries = <float *>address(self.scratch["queries"])
-        self.keys = <float *>address(self.scratch["keys"])
-        self.values = <float *>address(self.scratch["values"])
-        self.attended = <float *>address(self.scratch["attended"])
-        self.projected = <float *>address(self.scratch["projected"])
-        self.gated = <float *>address(self.scratch["gated"])
-        self.upped = <float *>address(self.scratch["upped"])
-        self.scores = <float *>address(self.scratch["scores"])
-        self.gathered = <float *>address(self.scratch["gathered"])
-        self.expert_output = <float *>address(self.scratch["expert_output"])
-        self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
-        self.capacity = rows
+        super().__init__(config, checkpoint, quantization)
+        self.embedding = checkpoint.embedding
+        self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
 
     def forward(self, chunks, PagedCache cache):
         """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        return self.score(self._normed(self._run(chunks, cache)[wanted_rows(chunks)]))
+
+    def states(self, chunks, PagedCache cache, beside=None):
+        """The same for the last layer's normed states (tokens, hidden); an eagle head is given others `beside` the ids."""
+        return self._normed(self._run(chunks, cache, beside))
+
+    def score(self, states):
+        """Logits float32 (rows, vocab) of normed states."""
+        states = np.ascontiguousarray(states, np.float32)
+        if states.ndim != 2 or states.shape[1] != self.hidden or self.weights.head.weights == NULL:
+            raise ValueError(f"a model with a head scores states of {self.hidden} features, not {states.shape}")
+        logits = np.empty((len(states), self.vocab_size), np.float32)
+        self._reserve(len(states))
+        self._multiply(&self.weights.head, <const float *>address(states), len(states), <float *>address(logits))
+        if self.config.logits_divisor != 1:
+            logits /= np.float32(self.config.logits_divisor)
+        if self.config.final_softcap:
+            table().softcap(<float *>address(logits), logits.size, self.config.final_softcap, self.config.final_softcap)
+        self.show(-1, b"logits", <float *>address(logits), len(logits), self.vocab_size)
+        return logits
+
+    cdef _normed(self, x):
+        """Rows of x after the last norm."""
+        self._reserve(len(x))
+        self._norm(-1, b"norm", <const float *>address(x), self.weights.norm, len(x))
+        return self.scratch["normed"][: len(x)].copy()
+
+    cdef _run(self, chunks, PagedCache cache, beside=None):
+        """All rows through all layers."""
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         self._check(chunks, ids, cache)
         lengths = [len(chunk.token_ids) for chunk in chunks]
@@ -98,17 +67,20 @@ cdef class Model:
         positions = np.concatenate([np.arange(chunk.start, chunk.start + length, dtype=np.int32)
                                     for chunk, length in zip(chunks, lengths)])
         pages = np.concatenate([np.asarray(chunk.pages, np.int32) for chunk in chunks])
+        pages[pages == NO_PAGE] = 0  # what is out of sight is not looked at
         first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
         spans = np.array([ends - lengths, lengths, first_pages], np.dtype("l")).T.copy()
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         if self.config.embedding_scale != 1:
             x *= np.float32(self.config.embedding_scale)
+        if self.fusion is not None:
+            x = self.fusion(np.concatenate([x, beside], axis=1))
         self._reserve(len(x))
-        self._run(<float *>address(x), len(x), <const span *><size_t>address(spans), len(spans),
-                  <const int32_t *>address(positions), <const int32_t *>address(pages), cache)
-        wanted = [np.arange(end - chunk.num_logits, end) for end, chunk in zip(ends, chunks)]
-        return self._logits(x[np.concatenate(wanted)])
+        self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
+        self._layers(<float *>address(x), len(x), <const span *><size_t>address(spans), len(spans),
+                     <const int32_t *>address(positions), <const int32_t *>address(pages), cache)
+        return x
 
     cdef _check(self, chunks, ids, PagedCache cache):
         """What the kernels take on trust: they read and write where these numbers say."""
@@ -120,126 +92,6 @@ cdef class Model:
             stop = chunk.start + len(chunk.token_ids)
             if not 0 <= chunk.start <= stop <= min(self.num_positions, len(chunk.pages) * PACK):
                 raise IndexError(f"positions {chunk.start} to {stop - 1} lie outside the context or the chunk's pages")
-            if not all([0 <= page < cache.num_pages for page in chunk.pages]):
+            held = chunk.pages[chunk.start // PACK :]  # what lies before may have been given back
+            if NO_PAGE in held or not all([NO_PAGE <= page < cache.num_pages for page in chunk.pages]):
                 raise IndexError(f"pages must lie in 0..{cache.num_pages - 1}, not {chunk.pages}")
-
-    cdef _logits(self, x):
-        logits = np.empty((len(x), self.vocab_size), np.float32)
-        self._reserve(len(x))
-        cdef const float *rows = <const float *>address(x)
-        cdef float *out = <float *>address(logits)
-        cdef long num_rows = len(x)
-        cdef float divisor = self.config.logits_divisor, cap = self.config.final_softcap or 0
-        with nogil:
-            self._norm(rows, self.weights.norm, num_rows, self.normed)
-            self._multiply(&self.weights.head, self.normed, num_rows, out)
-        if divisor != 1:
-            logits /= np.float32(divisor)
-        if cap != 0:
-            table().softcap(out, num_rows * self.vocab_size, cap, cap)
-        return logits
-
-    cdef _run(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions,
-              const int32_t *pages, PagedCache cache):
-        cdef long index
-        with nogil:
-            for index in range(self.num_layers):
-                self._attend(&self.weights.layers[index], index, x, rows, spans, num_spans, positions, pages, cache)
-                self._feed_forward(&self.weights.layers[index], x, rows)
-
-    cdef void _multiply(self, const matrix *w, const float *x, long rows, float *y) noexcept nogil:
-        """One product; quantised weights take the integers of x (N4)."""
-        if w.scales != NULL:
-            table().quantize(x, rows, w.inputs, &self.rounded.c)
-        multiply(w, x, &self.rounded.c, rows, y)
-
-    cdef void _norm(self, const float *x, const float *weight, long rows, float *y) noexcept nogil:
-        """The normed rows (N5), or the rows as they are where the family has no norm here."""
-        if weight == NULL:
-            memcpy(y, x, rows * self.hidden * sizeof(float))
-        else:
-            table().rms_norm(x, weight, self.epsilon, rows, self.hidden, y)
-
-    cdef void _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans,
-                      long num_spans, const int32_t *positions, const int32_t *pages, PagedCache cache) noexcept nogil:
-        """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
-        cdef long query_width = self.shape.num_heads * self.shape.head_dim, i, row
-        cdef const span *one
-        cdef heads shape = self.shape
-        shape.window = layer.window
-        self._norm(x, layer.attention_norm, rows, self.normed)
-        self._multiply(&layer.query, self.normed, rows, self.queries)
-        self._multiply(&layer.key, self.normed, rows, self.keys)
-        self._multiply(&layer.value, self.normed, rows, self.values)
-        self._norm_heads(self.queries, layer.query_norm, rows, query_width)
-        self._norm_heads(self.keys, layer.key_norm, rows, self.key_width)
-        for i in range(num_spans):
-            one = &spans[i]
-            for row in range(one.row, one.row + one.tokens):
-                self._rotate(layer, self.queries + row * query_width, shape.num_heads, positions[row])
-                self._rotate(layer, self.keys + row * self.key_width, shape.num_kv_heads, positions[row])
-                cache.store(index, pages + one.page, positions[row], self.keys + row * self.key_width,
-                            self.values + row * self.key_width)
-            table().attend(&shape, self.queries + one.row * query_width, cache.layer_keys(index),
-                           cache.layer_values(index), pages + one.page, positions + one.row, one.tokens,
-                           self.attended + one.row * query_width)
-        self._multiply(&layer.output, self.attended, rows, self.projected)
-        self._add(x, layer.attention_out_norm, rows)
-
-    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
-        """Queries or keys normed in place, each head by itself or all of a token together."""
-        cdef long size = self.shape.head_dim if self.norms_heads else width
-        if weight != NULL:
-            table().rms_norm(x, weight, self.epsilon, rows * width // size, size, x)
-
-    cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil:
-        cdef long at = position * layer.half
-        if layer.cosines != NULL:
-            table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
-
-    cdef void _feed_forward(self, const layer_weights *layer, float *x, long rows) noexcept nogil:
-        """x plus the dense part, or the mixture of experts, of the normed input."""
-        self._norm(x, layer.mlp_norm, rows, self.normed)
-        if layer.num_experts:
-            self._mix(layer, rows)
-        else:
-            self._gate(layer.parts, self.normed, rows, self.projected)
-        self._add(x, layer.mlp_out_norm, rows)
-
-    cdef void _gate(self, const gated *part, const float *x, long rows, float *y) noexcept nogil:
-        """down(activation(gate(x)) * up(x))."""
-        self._multiply(&part.gate, x, rows, self.gated)
-        self._multiply(&part.up, x, rows, self.upped)
-        table().gate(self.gated, self.upped, rows * part.gate.outputs, self.activation)
-        self._multiply(&part.down, self.gated, rows, y)
-
-    cdef void _mix(self, const layer_weights *layer, long rows) noexcept nogil:
-        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
-        cdef long expert, row, count, hidden = self.hidden
-        cdef float weight
-        self._multiply(&layer.router, self.normed, rows, self.scores)
-        for row in range(rows):
-            expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
-                           self.normalizes_experts)
-        memset(self.projected, 0, rows * hidden * sizeof(float))
-        for expert in range(layer.num_experts):
-            count = 0
-            for row in range(rows):
-                if self.scores[row * layer.num_experts + expert] != 0:
-                    memcpy(self.gathered + count * hidden, self.normed + row * hidden, hidden * sizeof(float))
-                    count += 1
-            if count == 0:
-                continue
-            self._gate(&layer.parts[expert], self.gathered, count, self.expert_output)
-            count = 0
-            for row in range(rows):
-                weight = self.scores[row * layer.num_experts + expert]
-                if weight != 0:
-                    table().add(self.projected + row * hidden, self.expert_output + count * hidden, hidden, weight)
-                    count += 1
-
-    cdef void _add(self, float *x, const float *norm, long rows) noexcept nogil:
-        """x plus what a half of the layer has made, normed and scaled as the family does it."""
-        if norm != NULL:
-            table().rms_norm(self.projected, norm, self.epsilon, rows, self.hidden, self.projected)
-        table().add(x, self.projected, rows * self.hidden, self.residual_scale)

@@ -24,6 +24,15 @@ cdef class PackedMatrix:
         self.c.outputs, self.c.inputs, self.c.kind = outputs, inputs, kind
         return self
 
+    def __call__(self, x):
+        """The product of rows float32 (rows, inputs) with float weights, plus the bias (N3)."""
+        if self.c.scales != NULL or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
+            raise ValueError(f"expected float weights, and float32 rows of {self.c.inputs}, not {x.dtype} {x.shape}")
+        x, y = np.ascontiguousarray(x), np.empty((len(x), self.c.outputs), np.float32)
+        if len(x):
+            multiply(&self.c, <const float *>address(x), NULL, len(x), <float *>address(y))
+        return y
+
 
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""

@@ -4,7 +4,7 @@ Each node is one page with its up to 16 token ids. A match ends inside the first
 the token. Eviction and counting walk the tree; they run when pages are short, or when somebody asks.
 """
 
-from fastpath.cache import PAGE_SIZE
+from fastpath.cache import NO_PAGE, PAGE_SIZE
 
 
 cdef class Node:
@@ -57,6 +57,8 @@ cdef class PrefixCache:
             part = tuple(token_ids[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
             child = _closest(node, part, &agreeing)
             if child is None or agreeing < len(part):
+                if pages[index] == NO_PAGE:
+                    break
                 child = Node(part, self.cache.share([pages[index]])[0], node)
                 node.children[part] = child
             child.used = self._clock
@@ -64,17 +66,19 @@ cdef class PrefixCache:
             node = child
 
     def evict(self) -> bool:
-        """Forget the least recently used leaf that nobody else uses and that is not pinned; False if there is none."""
+        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+
+        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
+        and pages in use stay with their users.
+        """
         cdef Node node, oldest = None
         for node in self._nodes():
-            if node.children or node.is_pinned or self.cache.is_shared(node.page):
-                continue
-            if oldest is None or node.used < oldest.used:
+            if self._is_idle(node) and (oldest is None or _rank(node) < _rank(oldest)):
                 oldest = node
         if oldest is None:
             return False
         del oldest.parent.children[oldest.token_ids]
-        self.cache.release([oldest.page])
+        self.cache.release([node.page for node in _below([oldest])])
         return True
 
     def clear(self) -> None:
@@ -85,7 +89,7 @@ cdef class PrefixCache:
     @property
     def num_idle(self) -> int:
         """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
-        return sum([not node.is_pinned and not self.cache.is_shared(node.page) for node in self._nodes()])
+        return sum([self._is_idle(node) for node in self._nodes()])
 
     def pages(self) -> list[int]:
         """Every page that the tree holds, for the books."""
@@ -102,16 +106,24 @@ cdef class PrefixCache:
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
 
+    cdef bint _is_idle(self, Node node):
+        return not node.is_pinned and not self.cache.is_shared(node.page)
+
     cdef list _nodes(self):
         """Every node but the roots."""
-        cdef list found = [], waiting = list(self._roots.values())
-        cdef Node node
-        while waiting:
-            node = waiting.pop()
-            waiting.extend(node.children.values())
-            if node.page is not None:
-                found.append(node)
-        return found
+        return [node for node in _below(self._roots.values()) if node.page is not None]
+
+
+cdef list _below(nodes):
+    """These nodes and all that hang on them."""
+    cdef list found = list(nodes)
+    for node in found:  # which grows
+        found.extend((<Node>node).children.values())
+    return found
+
+
+cdef tuple _rank(Node node):
+    return bool(node.children), node.used
 
 
 cdef Node _closest(Node node, tuple part, long *agreeing):

@@ -47,10 +47,16 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
         token_id = greedy(adjusted, excluded)
     else:
         token_id = draw(weigh(adjusted, sampling, excluded), random_bits(sampling.seed, position, choice))
-    if sampling.logprobs is None:
-        return Sampled(token_id=token_id)
+    return Sampled(token_id=token_id) if sampling.logprobs is None else score(logits, token_id, sampling.logprobs)
+
+
+def score(logits, token_id: int, num_top: int) -> Sampled:
+    """A token with its log-probability and those of the `num_top` most probable ones."""
+    logits = np.ascontiguousarray(logits, np.float32)
+    if not _is_finite(logits):
+        raise NumericsError("a logit of the prompt is not a finite number")
     logprobs = log_softmax(logits)
-    pairs = tuple([(i, float(logprobs[i])) for i in _largest(logits, sampling.logprobs)])
+    pairs = tuple([(i, float(logprobs[i])) for i in _largest(logits, num_top)])
     return Sampled(token_id=token_id, logprob=float(logprobs[token_id]), top=pairs)
 
 

@@ -1,31 +1,42 @@
 """Mirrored. Who computes what in the next step: decodes first, then prefill fills what is left of the token budget.
 
 Continuous batching (Orca, OSDI 2022) with chunked prefill. First come, first served; a prompt begins where the prefix
-cache leaves off. Short of pages, first the prefix cache forgets, then the latest sequence gives its pages back.
+cache leaves off; in `chunked` mode prefill and decodes take turns instead. Short of pages, first the prefix cache forgets, then the latest sequence gives its pages back.
 """
 
 from collections import deque
 
-from fastpath.cache import PAGE_SIZE, pages_for
+from fastpath.cache import NO_PAGE, PAGE_SIZE, pages_for
 from reference.sequence import Chunk
+
+UNBOUNDED = 1 << 40  # tokens
 
 
 cdef class Scheduler:
     """The waiting and the running, and the pages that they hold in `cache`; `prefix_cache` may be None.
 
-    `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once.
+    `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once. Pages are given
+    back once they lie behind the model's `window` (None: it sees everything), but for those of its first `sinks`.
     """
 
-    cdef readonly object cache, prefix_cache, waiting
+    cdef readonly object cache, prefix_cache, waiting, prefill_mode, window
     cdef readonly list running
-    cdef readonly long max_num_sequences, token_budget
+    cdef readonly long max_num_sequences, token_budget, sinks
+    cdef bint is_prefill_turn
 
-    def __init__(self, cache, prefix_cache=None, *, long max_num_sequences, long token_budget):
+    def __init__(self, cache, prefix_cache=None, *, long max_num_sequences, long token_budget,
+                 prefill_mode: str = "hybrid", window=None, long sinks=0):
         self.cache, self.prefix_cache = cache, prefix_cache
+        self.prefill_mode, self.window, self.sinks = prefill_mode, window, sinks
         self.max_num_sequences = max_num_sequences
         self.token_budget = token_budget
         self.waiting = deque()
         self.running = []
+
+    def longest(self) -> int:
+        """How many tokens a sequence may have for its pages to fit."""
+        is_bounded = self.window is None or self._most_pages(UNBOUNDED) > self.cache.num_pages
+        return self.cache.num_pages * PAGE_SIZE if is_bounded else UNBOUNDED
 
     def add(self, sequence) -> None:
         """Queue a new sequence at the end."""
@@ -55,15 +66,23 @@ cdef class Scheduler:
 
     def schedule(self) -> list:
         """The next step's work, pairs of Sequence and Chunk; empty only if nothing waits or runs."""
+        if self.prefill_mode == "hybrid":
+            return self._fill(True, True)
+        cdef bint prefills = not self.is_prefill_turn
+        self.is_prefill_turn = prefills
+        return self._fill(not prefills, prefills) or self._fill(prefills, not prefills)
+
+    cdef list _fill(self, bint decodes, bint prefills):
+        """A step's work, of one kind or of both."""
         cdef long budget = self.token_budget, spare = budget - len(self.running)  # guesses take what nobody else needs
         cdef dict plan = {}
-        decoding = [sequence for sequence in self.running if sequence.num_uncomputed == 1]
-        prefilling = [sequence for sequence in self.running if sequence.num_uncomputed > 1]
+        decoding = [sequence for sequence in self.running if decodes and sequence.num_uncomputed == 1]
+        prefilling = [sequence for sequence in self.running if prefills and sequence.num_uncomputed > 1]
         for sequence in decoding + prefilling:
             if budget and sequence in self.running:  # an earlier one may have taken its pages
                 spare -= self._trim_drafts(sequence, spare)
                 budget -= self._plan(sequence, budget, plan)
-        while budget and self.waiting and len(self.running) < self.max_num_sequences:
+        while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
             if not self._admit(self.waiting[0]):
                 break
             sequence = self.waiting.popleft()
@@ -76,16 +95,36 @@ cdef class Scheduler:
         cdef long start = sequence.num_computed
         cdef long stop = start + min(budget, <long>sequence.num_uncomputed)
         cdef tuple drafts = tuple(sequence.draft_ids)
+        self._let_go(sequence, start)
         if not self._reserve(sequence, start, stop + len(drafts)):
             return 0
         chunk = Chunk(
             token_ids=sequence.tokens(start, stop) + drafts,
             start=start,
             pages=tuple(sequence.pages),
-            num_logits=int(stop == len(sequence)) + len(drafts),
+            num_logits=sequence.num_logits(start, stop) + len(drafts),
         )
         plan[sequence] = sequence, chunk
         return stop - start + len(drafts)
+
+    cdef _let_go(self, sequence, long start):
+        """Give back the pages that no token from `start` on sees; what the prefix cache knows of them stays there."""
+        if self.window is None:
+            return
+        cdef long index = max(0, start - <long>self.window + 1) // <long>PAGE_SIZE - 1, first = pages_for(self.sinks)
+        cdef list pages = sequence.pages
+        if index >= first and pages[index] != NO_PAGE:
+            self.remember(sequence, start // <long>PAGE_SIZE * <long>PAGE_SIZE)
+        while index >= first and pages[index] != NO_PAGE:
+            self.cache.release([pages[index]])
+            pages[index] = NO_PAGE
+            index -= 1
+
+    def _most_pages(self, num_tokens) -> int:
+        """How many pages a sequence of so many tokens takes at once."""
+        if self.window is None:
+            return pages_for(num_tokens)
+        return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.token_budget) + 1)
 
     cdef long _trim_drafts(self, sequence, long spare) except -1:
         """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
@@ -108,10 +147,16 @@ cdef class Scheduler:
         return True
 
     cdef bint _make_room(self, sequence) except -1:
-        """Evict from the prefix cache, or take the latest comer's pages; False if that is the sequence that asks."""
+        """Evict from the prefix cache, or take the latest comer's pages; False if that is the sequence that asks.
+
+        A sequence that is alone always fits: for it the prefix cache forgets everything, pinned or not.
+        """
         if self.prefix_cache is not None and self.prefix_cache.evict():
             return True
         holders = [other for other in self.waiting if other.pages] or self.running
+        if holders == [sequence] and self.prefix_cache is not None and self.prefix_cache.pages():
+            self.prefix_cache.clear()  # nobody else holds a page: pinned ones are in the way, or one's own to be copied
+            return True
         victim = holders[len(holders) - 1]
         self._drop_pages(victim)
         if victim in self.running:
@@ -127,15 +172,15 @@ cdef class Scheduler:
         if self.prefix_cache is not None and not sequence.pages:
             self._begin(sequence)
         available = self.cache.num_free + (0 if self.prefix_cache is None else self.prefix_cache.num_idle)
-        needed = pages_for(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
+        needed = self._most_pages(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
         if self.running and needed > available:
             self._drop_pages(sequence)
             return False
         return True
 
     cdef _begin(self, sequence):
-        """Take over what is known of a sequence's tokens, except the last one: its logits are to be computed."""
-        known = sequence.tokens(0, len(sequence) - 1)
+        """Take over what is known of a sequence's tokens, except those from the first whose logits are wanted."""
+        known = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
         sequence.pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
         if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
             sequence.num_cached = sequence.num_computed

@@ -47,8 +47,9 @@ cdef class Stopper:
         if token_id in self.stop_ids:
             released = self._release(len(self.held))
             return Decision(released=released, finish_reason=FinishReason.STOP, stop_reason=token_id)
+        num_searched = len(self.held)
         self.held += token
-        found = self._find_stop_string() if self.num_tokens >= self.stopping.min_tokens else None
+        found = self._find_stop_string(num_searched) if self.num_tokens >= self.stopping.min_tokens else None
         if found is not None:
             end, start, string = found
             shown = self.held[: end if self.stopping.include_stop_string else start]
@@ -60,11 +61,14 @@ cdef class Stopper:
             return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.LENGTH)
         return Decision(released=self._release(len(self.held) - self._num_undecided()))
 
-    cdef _find_stop_string(self):
-        """The match that ends earliest, and of those the longest: where it ends, where it starts, and its string."""
+    cdef _find_stop_string(self, Py_ssize_t num_searched):
+        """The match that ends earliest, and of those the longest: where it ends, where it starts, and its string.
+
+        One that ends in the first `num_searched` bytes ended with an earlier token, below `min_tokens`.
+        """
         best = None
         for encoded, string in self.strings:
-            start = self.held.find(encoded)
+            start = self.held.find(encoded, max(0, num_searched + 1 - len(encoded)))
             if start >= 0:
                 found = (start + len(encoded), start, string)
                 best = found if best is None else min(best, found)

@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 
+from reference.pooling import Pool
 from reference.request import Candidate, FinishReason, Output, TokenLogprob
 from reference.sequence import Sequence
 from reference.tokenizer import Tokenizer
@@ -15,6 +16,7 @@ class Answer:
     def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer, guide=None):
         self.sequence, self.tokenizer = sequence, tokenizer
         self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
+        self.pool = Pool(sequence.request.pooling) if sequence.request.pooling else None
         self._visible = _visible_bytes(tokenizer, sequence.request.visible_ids)
         # Some vocabularies put a space before a text's first word; an answer to an empty prompt is such a text.
         prompt = sequence.request.prompt_ids
@@ -43,7 +45,7 @@ class Answer:
         is_text = decision.stop_reason != sampled.token_id
         if sampled.logprob is not None and is_text:
             self._pending.append((self._num_bytes, self._logprob(sampled, token)))
-        self._num_bytes += len(token)
+        self._num_bytes += len(token) if is_text else 0
         if token:
             self._drops_space = False
         text = self.detokenizer.push(decision.released)
@@ -57,9 +59,14 @@ class Answer:
             stop_reason=decision.stop_reason,
         )
 
-    def fail(self, message: str) -> Output:
-        """The end by an error."""
-        return self._output(finish_reason=FinishReason.ERROR, error=message)
+    def score(self, scored) -> Output:
+        """Log-probabilities of the next tokens of the prompt."""
+        entries = (self._logprob(one, self._bytes(one.token_id)) for one in scored)
+        return self._output(prompt_logprobs=tuple(entries))
+
+    def end(self, reason: FinishReason, message: str | None = None) -> Output:
+        """The end without another token: nothing was to be said, an error, a deadline."""
+        return self._output(finish_reason=reason, error=message)
 
     def _output(self, **fields) -> Output:
         sequence = self.sequence

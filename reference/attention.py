@@ -16,14 +16,14 @@ LOG2E = 1.4426950408889634
 
 def attention(
     queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray, *,
-    scale: float | None = None, cap: float | None = None, window: int | None = None,
+    scale: float | None = None, cap: float | None = None, window: int | None = None, sinks: int = 0,
 ) -> np.ndarray:  # fmt: skip
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
     position below num_keys. Heads share key-value heads in equal runs. `scale` is 1 / sqrt(head_dim) unless given,
-    `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees, itself included. Returns
-    (tokens, heads, head_dim).
+    `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees, itself included; the first
+    `sinks` keys are seen from everywhere. Returns (tokens, heads, head_dim).
     """
     _, num_heads, head_dim = queries.shape
     queries = queries * query_scale(head_dim, scale, cap)
@@ -32,8 +32,9 @@ def attention(
     for start in range(0, len(keys), KEY_BLOCK):
         block_keys = np.repeat(keys[start : start + KEY_BLOCK], shared_by, axis=1)  # (block, heads, head_dim)
         block_values = np.repeat(values[start : start + KEY_BLOCK], shared_by, axis=1)
-        distances = positions[:, None] - (start + np.arange(len(block_keys)))  # (tokens, block)
-        is_visible = (distances >= 0) & (distances < (window or len(keys)))
+        places = start + np.arange(len(block_keys))
+        distances = positions[:, None] - places  # (tokens, block)
+        is_visible = (distances >= 0) & ((distances < (window or len(keys))) | (places < sinks))
         block = _block(queries, block_keys, block_values, is_visible, cap)
         state = _merge(state, block, is_visible.any(axis=1)[:, None])
     _, weight, total = state

@@ -1,6 +1,17 @@
 """Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
 
-from reference import cache, detokenizer, model, prefix_cache, sampling, scheduler, speculation, stopping
+from reference import (
+    cache,
+    detokenizer,
+    eagle,
+    medusa,
+    model,
+    prefix_cache,
+    sampling,
+    scheduler,
+    speculation,
+    stopping,
+)
 from reference.device import check_device
 from reference.engine import Engine
 from reference.limits import EngineLimits
@@ -17,10 +28,14 @@ PARTS = Parts(
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,
     sample=sampling.sample,
+    score=sampling.score,
     adjust=sampling.adjust,
     weigh=sampling.weigh,
     NgramSpeculator=speculation.NgramSpeculator,
     DraftSpeculator=speculation.DraftSpeculator,
+    MedusaHeads=medusa.MedusaHeads,
+    MedusaSpeculator=medusa.MedusaSpeculator,
+    EagleSpeculator=eagle.EagleSpeculator,
     adaptive_length=speculation.adaptive_length,
     page_size=cache.PAGE_SIZE,
 )

@@ -9,6 +9,7 @@ import numpy as np
 from reference.config import ModelConfig
 
 PAGE_SIZE = 16
+NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
 
 
 def pages_for(num_tokens: int) -> int:
@@ -40,13 +41,13 @@ class PagedCache:
 
     def share(self, pages: list[int]) -> list[int]:
         """Count one more user of each page, for a sequence that begins like another."""
-        for page in pages:
+        for page in _held(pages):
             self._users[page] += 1
         return list(pages)
 
     def release(self, pages: list[int]) -> None:
         """Count one user less; a page without users is free."""
-        for page in pages:
+        for page in _held(pages):
             self._users[page] -= 1
             if self._users[page] == 0:
                 self._free.append(page)
@@ -61,6 +62,16 @@ class PagedCache:
         self.keys[:, own] = self.keys[:, page]
         self.values[:, own] = self.values[:, page]
         self.release([page])
+        return own
+
+    def fork(self, pages: list[int], start: int, stop: int) -> list[int] | None:
+        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        if pages_for(stop) - start // PAGE_SIZE > self.num_free:
+            return None
+        own = self.share(pages[: pages_for(start)])
+        if start % PAGE_SIZE:
+            own[-1] = self.copy(own[-1])
+        own.extend(self.allocate() for _ in range(pages_for(stop) - len(own)))
         return own
 
     def write(self, layer: int, pages, start: int, keys: np.ndarray, values: np.ndarray) -> None:
@@ -78,11 +89,15 @@ class PagedCache:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
         users = [0] * self.num_pages
         for pages in holdings:
-            for page in pages:
+            for page in _held(pages):
                 users[page] += 1
         assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
         assert sorted(self._free) == [page for page, count in enumerate(users) if count == 0], "the free list is wrong"
 
 
+def _held(pages):
+    return (page for page in pages if page != NO_PAGE)
+
+
 def _place(pages, positions):
-    return np.asarray(pages)[positions // PAGE_SIZE], positions % PAGE_SIZE
+    return np.maximum(pages, 0)[positions // PAGE_SIZE], positions % PAGE_SIZE  # one given back reads as any other

@@ -65,12 +65,16 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Everything a forward pass needs. `head` shares the embedding's tensor where the model ties the two."""
+    """Everything a forward pass needs. `head` shares the embedding's tensor where the model ties the two.
+
+    An eagle head has neither `norm` nor `head`, but `fusion`, which makes one row of a token's and a state's.
+    """
 
     embedding: Tensor
     layers: tuple[Layer, ...]
-    norm: Tensor
-    head: Matrix
+    norm: Tensor | None = None
+    head: Matrix | None = None
+    fusion: Matrix | None = None
 
     def quantized_matrices(self) -> Iterator[Matrix]:
         """The matrices that N4 makes integers of: all but the routers."""
@@ -88,6 +92,7 @@ NORM_NAMES = {
     "around": (
         "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
     ),
+    "between": (None, None, "post_attention_layernorm", None),
 }  # fmt: skip
 
 
@@ -101,6 +106,21 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
         layers=tuple(_Reader(config, weights, i).layer() for i in range(config.num_layers)),
         norm=weights.get("model.norm.weight", (config.hidden_size,)),
         head=_matrix(config, weights, head_name, (config.vocab_size, config.hidden_size)),
+    )
+
+
+def open_eagle(config: ModelConfig, weights: Weights, embedding: Tensor) -> Checkpoint:
+    """The tensors of an eagle head; where it has no embedding of its own, it shares the one given."""
+    hidden, name = config.hidden_size, "embed_tokens.weight"
+    fusion = Matrix(
+        weight=weights.get("fc.weight", (hidden, 2 * hidden)),
+        bias=weights.get("fc.bias", (hidden,)) if "fc.bias" in weights else None,
+        num_inputs=2 * hidden,
+    )
+    return Checkpoint(
+        embedding=weights.get(name, (config.vocab_size, hidden)) if name in weights else embedding,
+        layers=tuple(_Reader(config, weights, i, stem="").layer() for i in range(config.num_layers)),
+        fusion=fusion,
     )
 
 
@@ -119,9 +139,9 @@ def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, 
 class _Reader:
     """Reads one layer."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, index: int):
+    def __init__(self, config: ModelConfig, weights: Weights, index: int, stem: str = "model."):
         self.config, self.weights, self.layer_config = config, weights, config.layers[index]
-        self.prefix = f"model.layers.{index}."
+        self.prefix = f"{stem}layers.{index}."
         self.num_queries = config.num_heads * config.head_dim
         self.num_keys = config.num_kv_heads * config.head_dim
 

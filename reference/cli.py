@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from demo import DRAFT, MODEL
+from demo import DRAFTS, MODEL
 from reference.errors import VerbatimError
 from reference.explain import Explainer
 from reference.limits import SPECULATIVE_MODES, EngineLimits
@@ -33,6 +33,7 @@ def run(main, arguments: list[str] | None = None) -> int:
 def generate(backend, arguments: list[str] | None = None) -> None:
     """`python -m reference "prompt"`: chat with a model that has a chat template, else continue the text."""
     options = _generate_parser(backend.PARTS.name).parse_args(arguments)
+    mode = options.speculative_mode
     console = Console(highlight=False)
     engine = backend.load_engine(
         options.model,
@@ -40,15 +41,21 @@ def generate(backend, arguments: list[str] | None = None) -> None:
         quantization=options.quantization,
         limits=EngineLimits(
             max_num_sequences=max(1, options.n),
-            speculative_mode=options.speculative_mode,
+            speculative_mode=mode,
             draft_length=options.draft_length,
+            tree_width=options.tree_width,
         ),
-        draft_directory=options.draft_model if options.speculative_mode == "small_draft" else None,
+        draft_directory=(options.draft_model or DRAFTS[mode]) if mode in DRAFTS else None,
     )
     if options.explain:
         engine.observe = Explainer(engine, console)
     template = None if options.raw else load_template(options.model, engine.tokenizer)
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    for prompt in options.prompt:
+        _answer(console, options, engine, template, sys.stdin.read() if prompt == "-" else prompt)
+
+
+def _answer(console: Console, options, engine, template, prompt: str) -> None:
+    """One prompt's answers, one token after the other; what was computed for earlier prompts is known."""
     engine.add(_request(options, engine, template, prompt))
     texts = ["" if template else prompt] * options.n
     is_streaming = options.n == 1 and not options.explain
@@ -125,16 +132,18 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:i] (default: auto)")
 
 
-def _quantization_option(parser: argparse.ArgumentParser) -> None:
+def quantization_option(parser: argparse.ArgumentParser) -> None:
+    """The format to compute in."""
     formats = " or ".join(FORMATS)
     parser.add_argument("--quantization", metavar="FORMAT", help=f"quantise the weights while loading: {formats}")
 
 
 def _generate_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Stream an answer from the {name} engine.")
-    parser.add_argument("prompt", help="what to say, or - to read it from standard input")
+    said = "what to say, or - to read it from standard input; several are answered one after the other"
+    parser.add_argument("prompt", nargs="+", help=said)
     model_options(parser)
-    _quantization_option(parser)
+    quantization_option(parser)
     parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
     parser.add_argument("--system", help="a system message to begin with")
     parser.add_argument("--greedy", action="store_true", help="the likeliest token always (temperature 0)")
@@ -147,8 +156,9 @@ def _generate_parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     modes = {"choices": SPECULATIVE_MODES, "default": "disable"}
     parser.add_argument("--speculative-mode", **modes, help="guess ahead; changes the speed and never the answer")
-    parser.add_argument("--draft-model", default=DRAFT, metavar="DIR", help="for small_draft (default: the demo's)")
+    parser.add_argument("--draft-model", metavar="DIR", help="for small_draft, medusa and eagle (default: the demo's)")
     parser.add_argument("--draft-length", type=int, default=0, help="tokens to guess, 0 for what suits (default)")
+    parser.add_argument("--tree-width", type=int, default=1, help="first guesses that small_draft goes on from")
     parser.add_argument("--n", type=int, default=1, help="how many answers (default: 1)")
     parser.add_argument("--explain", action="store_true", help="show for every token how it was chosen")
     return parser
@@ -159,7 +169,7 @@ def _logits_parser(name: str) -> argparse.ArgumentParser:
         prog=f"python -m {name}.logits", description="Write logits of token ids to a file."
     )
     model_options(parser)
-    _quantization_option(parser)
+    quantization_option(parser)
     parser.add_argument(
         "--ids", type=token_id_list, required=True, metavar="1,2,3", help="token ids, separated by commas"
     )

@@ -45,10 +45,14 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerConfig:
-    """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not."""
+    """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
+
+    Behind a window the first `sinks` tokens stay in sight (attention sinks, https://arxiv.org/abs/2309.17453).
+    """
 
     rope: Rope | None
     window: int | None = None
+    sinks: int = 0
     has_experts: bool = False
 
 
@@ -66,7 +70,8 @@ class Experts:
 class ModelConfig:
     """A decoder. Sizes are counts of features, heads, layers and tokens.
 
-    `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2) or "around" it (Gemma).
+    `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), or only
+    "between" the two (an eagle head).
     `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together).
     """
 
@@ -115,6 +120,19 @@ class ModelConfig:
             raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
         if len(self.layers) != self.num_layers:
             raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")
+        for layer in self.layers:
+            if not isinstance(layer.sinks, int) or layer.sinks < 0:
+                raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
+
+    @property
+    def window(self) -> int | None:
+        """How many of the latest tokens some layer still looks at; None if one looks at all of them."""
+        return None if any(layer.window is None for layer in self.layers) else max(one.window for one in self.layers)
+
+    @property
+    def sinks(self) -> int:
+        """How many of the first tokens stay in sight of some layer."""
+        return max(layer.sinks for layer in self.layers)
 
 
 def read_json(path: Path) -> dict:

@@ -1,26 +1,33 @@
 """The loop that every engine shares, written once: schedule, forward, sample, stop, emit.
 
 A synchronous core without threads or clock: `add` requests, call `step` for what is new, `abort` what is no longer
-wanted. An engine is this loop and its `Parts`, the mirrored names of reference/ or of fastpath/.
+wanted. What time it is, the caller says, and only deadlines ask. An engine is this loop and its `Parts`, the mirrored
+names of reference/ or of fastpath/.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from reference.answer import Answer
 from reference.config import ModelConfig
-from reference.errors import ContextLengthError, ModelError, NumericsError, QueueFullError, RequestError
+from reference.drafts import make_speculator
+from reference.errors import NumericsError, QueueFullError, RequestError
 from reference.grammar import GrammarCompiler
+from reference.guesses import Guesses
 from reference.limits import EngineLimits
 from reference.parts import Parts
-from reference.request import Output, Request, joined, require
-from reference.sequence import Sequence
+from reference.request import FinishReason, Output, Request, check_request
+from reference.sequence import Chunk, Sequence
 from reference.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One sampled token as `observe` sees it: what it was drawn from, what came of it, what stopping holds back."""
+    """One sampled token as `observe` sees it: what it was drawn from, what came of it, what stopping holds back.
+
+    `guesses` are what was guessed from this token on: it confirms the first of them, or ends them all.
+    """
 
     sequence: Sequence
     logits: object
@@ -28,10 +35,14 @@ class Observation:
     excluded: tuple[int, ...]
     output: Output
     held: bytes
+    guesses: tuple[int, ...] = ()
 
 
 class Engine:
-    """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`)."""
+    """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`).
+
+    `work` is what the step at hand computes: each sequence with its chunk, in the order of the model's rows.
+    """
 
     def __init__(
         self,
@@ -47,48 +58,72 @@ class Engine:
         self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
         self.max_queue = limits.max_queue
         self.observe: Callable[[Observation], None] | None = None
+        self.work: list[tuple[Sequence, Chunk]] = []
         num_pages = limits.num_pages(config, parts.page_size)
-        self.context_size = min(config.context_size, num_pages * parts.page_size)
         self.cache = parts.PagedCache(config, num_pages)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
-            self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget
-        )
-        self.draft_length = limits.draft_length
-        self.speculator = self._speculator(limits.speculative_mode, draft_model, num_pages)
-        self._num_drafted = self._num_accepted = 0
+            self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,
+            prefill_mode=limits.prefill_mode, window=config.window, sinks=config.sinks,
+        )  # fmt: skip
+        self.context_size = min(config.context_size, self.scheduler.longest())
+        speculator = make_speculator(parts, limits, model, draft_model, num_pages)
+        self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
         self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
         self._answers: dict[Sequence, Answer] = {}
         self._num_steps = 0
 
-    def add(self, request: Request) -> None:
-        """Queue a request, or raise: RequestError, ContextLengthError if its prompt is too long, QueueFullError."""
-        self._check_request(request)
+    def add(self, request: Request, *, now: float = 0.0) -> None:
+        """Queue a request, or raise: RequestError, ContextLengthError if its prompt is too long, QueueFullError.
+
+        `now` is in seconds, on the clock that `step` is told.
+        """
+        check_request(request, self.config.vocab_size, self.context_size)
+        if any(sequence.request.request_id == request.request_id for sequence in self._answers):
+            raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
         if len(self.scheduler.waiting) >= self.max_queue:
             raise QueueFullError(f"{self.max_queue} sequences wait already; try again later")
-        sequence = Sequence(request=request, num_forks=request.n - 1)
+        deadline = inf if request.timeout is None else now + request.timeout
+        sequence = Sequence(request=request, num_forks=request.n - 1, deadline=deadline)
         self._answers[sequence] = self._answer(sequence)
         self.scheduler.add(sequence)
+
+    def prepare(self, request: Request) -> None:
+        """Compile a request's grammar ahead of `add`, or raise as it would; may run in another thread than `step`."""
+        if request.grammar:
+            self._compiler().compile(request.grammar)
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self._answers)
 
-    def step(self) -> list[Output]:
+    def step(self, *, now: float = 0.0) -> list[Output]:
         """One pass of the model over what the scheduler chose; what it adds to each choice."""
-        self._draft()
-        work = self.scheduler.schedule()
+        outputs = self._expire(now)
+        self.guesses.propose(self.scheduler.running, lambda one: self._answers[one].stopper.max_tokens)
+        self.work = work = self.scheduler.schedule()
         if not work:
-            return []
+            return outputs
         self._num_steps += 1
-        rows = iter(self.model.forward([chunk for _, chunk in work], self.cache))
-        outputs = []
+        rows = iter(self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget))
         for sequence, chunk in work:
             drafts, sequence.draft_ids = sequence.draft_ids, []
             sequence.num_computed += len(chunk.token_ids) - len(drafts)
+            is_complete = sequence.num_uncomputed == 0
+            if sequence.request.pooling:
+                outputs += self._pool(sequence, [next(rows) for _ in range(chunk.num_logits)])
+                continue
+            scores = [next(rows) for _ in range(chunk.num_logits - len(drafts) - is_complete)]
+            try:
+                outputs += [self._score(sequence, scores)] if scores else []
+            except NumericsError as error:
+                outputs += self._end(sequence, FinishReason.ERROR, str(error))
+                continue
             if drafts:
-                outputs.append(self._verify(sequence, drafts, rows))
-            elif chunk.num_logits:
+                outputs.append(self.guesses.verify(sequence, drafts, rows, self.cache, self._extend))
+            elif is_complete and sequence.request.stopping.max_tokens == 0:
+                outputs += self._end(sequence, FinishReason.LENGTH)
+            elif is_complete:
                 if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
                     size = self.parts.page_size
                     self.scheduler.remember(sequence, sequence.num_computed // size * size)
@@ -96,42 +131,41 @@ class Engine:
                 outputs.extend(self._extend(choice, logits) for choice in self._branch(sequence))
         return outputs
 
-    def _draft(self) -> None:
-        """Let the speculator guess what the running sequences say next."""
-        if self.speculator is None:
-            return
-        decoding = [one for one in self.scheduler.running if one.output_ids and one.num_uncomputed == 1]
-        length = self.draft_length or self.parts.adaptive_length(len(decoding))
-        rooms = ((one, self._answers[one].stopper.max_tokens - len(one.output_ids) - 1) for one in decoding)
-        self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
+    def _expire(self, now: float) -> list[Output]:
+        """End what has taken longer than it may."""
+        outputs = []
+        for sequence in [one for one in self._answers if one.deadline <= now]:
+            message = f"timeout: the answer took longer than the {sequence.request.timeout} seconds that it may"
+            outputs += self._end(sequence, FinishReason.TIMEOUT, message)
+        return outputs
 
-    def _verify(self, sequence: Sequence, drafts: list[int], rows) -> Output:
-        """Say tokens as long as they are the guessed ones, and the first that is not; skip what is left of the rows."""
-        logits = [next(rows) for _ in range(len(drafts) + 1)]
-        outputs = [self._extend(sequence, logits[0])]
-        accepted = 0
-        while accepted < len(drafts) and not outputs[-1].finish_reason and sequence.output_ids[-1] == drafts[accepted]:
-            accepted += 1
-            sequence.num_computed += 1
-            outputs.append(self._extend(sequence, logits[accepted]))
-        sequence.num_drafted += len(drafts)
-        sequence.num_accepted += accepted
-        self._num_drafted += len(drafts)
-        self._num_accepted += accepted
-        return joined(outputs, num_drafted_tokens=sequence.num_drafted, num_accepted_tokens=sequence.num_accepted)
+    def _end(self, sequence: Sequence, reason: FinishReason, message: str | None = None) -> list[Output]:
+        """End a choice without another token, and with it those that have not branched off yet."""
+        output = self._answers[sequence].end(reason, message)
+        forks = [replace(output, choice=choice) for choice in range(1, sequence.num_forks + 1)]
+        self._remove(sequence)
+        return [output, *forks]
 
-    def _speculator(self, mode: str, draft_model, num_pages: int):
-        if mode == "disable":
-            return None
-        if mode == "ngram":
-            return self.parts.NgramSpeculator()
-        if draft_model is None:
-            raise ModelError("speculative mode small_draft needs a draft model")
-        if draft_model.config.vocab_size != self.config.vocab_size:
-            sizes = f"{draft_model.config.vocab_size} tokens, the model {self.config.vocab_size}"
-            raise ModelError(f"the draft model must have the model's vocabulary, but it has {sizes}")
-        self.context_size = min(self.context_size, draft_model.config.context_size)
-        return self.parts.DraftSpeculator(draft_model, self.parts.PagedCache(draft_model.config, num_pages))
+    def _score(self, sequence: Sequence, rows) -> Output:
+        """Log-probabilities of the tokens of the prompt that come after `rows`."""
+        request, first = sequence.request, sequence.num_scored + 1
+        sequence.num_scored += len(rows)
+        ids = request.prompt_ids[first : first + len(rows)]
+        scored = [self.parts.score(row, i, request.prompt_logprobs) for row, i in zip(rows, ids, strict=True)]
+        return self._answers[sequence].score(scored)
+
+    def _pool(self, sequence: Sequence, states) -> list[Output]:
+        """Take the states of the prompt's next tokens into its vector; the last of them end the request."""
+        sequence.num_scored += len(states)
+        pool = self._answers[sequence].pool
+        pool.add(states)
+        if sequence.num_uncomputed:
+            return []
+        try:
+            vector = pool.vector()
+        except NumericsError as error:
+            return self._end(sequence, FinishReason.ERROR, str(error))
+        return [replace(output, embedding=vector) for output in self._end(sequence, FinishReason.STOP)]
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its pages; one that has ended, or never was, is no error."""
@@ -148,15 +182,14 @@ class Engine:
             "cached_pages": num_idle,
             "total_pages": self.cache.num_pages,
             "steps": self._num_steps,
-            "drafted_tokens": self._num_drafted,
-            "accepted_tokens": self._num_accepted,
+            "drafted_tokens": self.guesses.num_drafted,
+            "accepted_tokens": self.guesses.num_accepted,
         }
 
     def check(self) -> None:
         """Raise AssertionError if an invariant of the books does not hold."""
         self.scheduler.check()
-        if self.speculator is not None:
-            self.speculator.check()
+        self.guesses.check()
         listed = {*self.scheduler.running, *self.scheduler.waiting}
         assert listed == set(self._answers), "scheduled sequences and their answers differ"
 
@@ -168,15 +201,18 @@ class Engine:
                 request=sequence.request,
                 choice=choice,
                 num_computed=sequence.num_computed,
+                num_scored=sequence.num_scored,
+                deadline=sequence.deadline,
                 pages=self.cache.share(sequence.pages),
             )
             self._answers[fork] = self._answer(fork)
             forks.append(fork)
         sequence.num_forks = 0
         self.scheduler.add_forks(forks)
+        self.guesses.branch(sequence, forks)
         return [sequence, *forks]
 
-    def _extend(self, sequence: Sequence, logits) -> Output:
+    def _extend(self, sequence: Sequence, logits, guesses=()) -> Output:
         """Sample one token and let the answer take it in; an ended sequence leaves at once."""
         answer, request = self._answers[sequence], sequence.request
         try:
@@ -194,17 +230,17 @@ class Engine:
             output = answer.push(sampled)
         except (NumericsError, RequestError) as error:  # this choice cannot go on; no other is touched
             self._remove(sequence)
-            return answer.fail(str(error))
+            return answer.end(FinishReason.ERROR, str(error))
         if self.observe:
-            self.observe(Observation(sequence, logits, sampled, excluded, output, answer.stopper.held))
+            held = answer.stopper.held
+            self.observe(Observation(sequence, logits, sampled, excluded, output, held, tuple(guesses)))
         if output.finish_reason is not None:
             self._remove(sequence)
         return output
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
-        if self.speculator is not None:
-            self.speculator.forget(sequence)
+        self.guesses.forget(sequence)
         del self._answers[sequence]
 
     def _answer(self, sequence: Sequence) -> Answer:
@@ -222,24 +258,3 @@ class Engine:
         if self._grammars is None:
             self._grammars = GrammarCompiler(self.tokenizer, self.config.vocab_size, self.config.eos_ids)
         return self._grammars
-
-    def _check_request(self, request: Request) -> None:
-        """What can only be said with the model at hand: the context, the vocabulary, the ids in use."""
-        num_prompt, vocab_size = len(request.prompt_ids), self.config.vocab_size
-        if num_prompt >= self.context_size:
-            raise ContextLengthError(
-                f"the prompt has {num_prompt} tokens, but the context holds {self.context_size} with the answer",
-                field="prompt",
-            )
-        for name, ids in (
-            ("prompt", request.prompt_ids),
-            ("logit_bias", request.sampling.logit_bias),
-            ("stop_token_ids", request.stopping.token_ids),
-            ("visible_ids", request.visible_ids),
-        ):
-            for token_id in ids:
-                require(
-                    0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}"
-                )
-        if any(sequence.request.request_id == request.request_id for sequence in self._answers):
-            raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")

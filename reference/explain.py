@@ -1,4 +1,5 @@
-"""Why this token: for each one the candidates after every sampling rule, the text held back, the pages reused.
+"""Why this token: for each one the candidates after every sampling rule, the text held back, the pages reused, and
+what speculation had guessed in its place.
 
 It asks the engine's own `adjust` and `weigh` for their state after each rule, so it explains the engine that runs.
 """
@@ -35,6 +36,10 @@ class Explainer:
         self.console.print(table)
         idle = [rule for rule, _ in stages if rule not in dict(acting)]
         self._say("rules without effect", ", ".join(idle) or "none")
+        if len(seen.sequence.output_ids) == 1:
+            self._say("prompt", self._prompt(seen))
+        if seen.guesses:
+            self._say("guessed", self._guesses(seen))
         self._say("text shown", f"{seen.output.text!r}, held back: {seen.held.decode(errors='replace')!r}")
         self._say("pages", self._pages(seen))
         if seen.output.finish_reason:
@@ -63,15 +68,37 @@ class Explainer:
     def _pages(self, seen: Observation) -> str:
         """A sequence's pages: from the prefix cache, shared with another sequence, or its own."""
         sequence, is_shared = seen.sequence, self.engine.cache.is_shared
-        num_reused = -(-sequence.num_cached // self.engine.parts.page_size)
+        num_reused, num_copied = divmod(sequence.num_cached, self.engine.parts.page_size)
         words = []
         for index, page in enumerate(sequence.pages):
             kinds = ["reused"] * (index < num_reused) + ["shared"] * is_shared(page)
+            if index == num_reused and num_copied:
+                kinds.append(f"begun with {num_copied} tokens of another")
             words.append(f"{page} ({', '.join(kinds)})" if kinds else str(page))
-        return " ".join(words) + (f"; {sequence.num_cached} tokens were cached" if sequence.num_cached else "")
+        return " ".join(words)
+
+    def _prompt(self, seen: Observation) -> str:
+        """How much of the prompt the prefix cache knew, and in which pages."""
+        sequence = seen.sequence
+        num_prompt, num_cached = len(sequence.request.prompt_ids), sequence.num_cached
+        if not num_cached:
+            return f"{num_prompt} tokens, none of them in the prefix cache"
+        num_reused, num_copied = divmod(num_cached, self.engine.parts.page_size)
+        where = [f"pages {' '.join(map(str, sequence.pages[:num_reused]))}"] if num_reused else []
+        where += [f"{num_copied} copied into page {sequence.pages[num_reused]}"] if num_copied else []
+        cached = f"{num_cached} of them from the prefix cache ({', '.join(where)})"
+        return f"{num_prompt} tokens, {cached}, {num_prompt - num_cached} computed"
+
+    def _guesses(self, seen: Observation) -> str:
+        """What speculation guessed from here on, and what became of the first of it."""
+        first, *others = map(self._name, seen.guesses)
+        after = f"; behind it {' '.join(others)}" if others else ""
+        if seen.guesses[0] == seen.sampled.token_id:
+            return f"{first}, accepted{after}"
+        return f"{first}, rejected{after}{', dropped with it' if others else ''}"
 
     def _say(self, name: str, text: str) -> None:
-        self.console.print(f"  {name}: {text}", markup=False)
+        self.console.print(f"  {name}: {text}", markup=False, soft_wrap=True)
 
 
 def _shown(stages, chosen: int) -> list[int]:

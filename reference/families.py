@@ -48,6 +48,26 @@ def load_config(directory: str | Path) -> ModelConfig:
     )
 
 
+def load_eagle_config(directory: str | Path) -> ModelConfig:
+    """Read the `config.json` of an eagle head: the fields of a Llama of one layer."""
+    raw = read_draft_config(directory, "eagle")
+    config = ModelConfig(**(_common(raw, {}) | {"family": "eagle", "norms": "between"}), layers=_layers(raw, "llama"))
+    if config.num_layers != 1:
+        raise ModelError(f"config.json: an eagle head has 1 layer, num_hidden_layers is {config.num_layers}")
+    return config
+
+
+def read_draft_config(directory: str | Path, model_type: str) -> dict:
+    """The `config.json` of draft heads, which must be of this type."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ModelError(f"directory {directory} of the {model_type} heads does not exist")
+    raw = read_json(directory / "config.json")
+    if (found := raw.get("model_type")) != model_type:
+        raise ModelError(f"{directory / 'config.json'}: model_type must be {model_type!r}, not {found!r}")
+    return raw
+
+
 def _family(raw: dict) -> dict:
     name = (raw.get("architectures") or [None])[0]
     if name not in FAMILIES:
@@ -124,6 +144,7 @@ def _layers(raw: dict, family: str) -> tuple[LayerConfig, ...]:
         LayerConfig(
             rope=ropes["sliding_attention" if window else "full_attention"] if turns[i] else None,
             window=window,
+            sinks=raw.get("attention_sink_size") or 0,
             has_experts=_experts(raw) is not None and i not in dense and (i + 1) % step == 0,
         )
         for i, window in enumerate(windows)

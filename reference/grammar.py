@@ -64,11 +64,13 @@ class GrammarCompiler:
 
     def compile(self, grammar: Grammar) -> Guide:
         """A guide at the grammar's start; RequestError says why a grammar is refused."""
-        if grammar not in self._compiled:
+        matcher = self._compiled.get(grammar)
+        if matcher is None:
+            matcher = self._matcher(grammar)
             if len(self._compiled) >= MAX_CACHED:
-                self._compiled.pop(next(iter(self._compiled)))
-            self._compiled[grammar] = self._matcher(grammar)
-        return Guide(self._compiled[grammar].deep_copy(), self._vocab_size)
+                self._compiled.pop(next(iter(self._compiled)), None)
+            self._compiled[grammar] = matcher
+        return Guide(matcher.deep_copy(), self._vocab_size)
 
     def _matcher(self, grammar: Grammar) -> LLMatcher:
         try:

@@ -11,6 +11,7 @@ from reference.errors import RequestError
 
 MAX_GRAMMAR_BYTES = 256 * 1024
 MAX_DEPTH = 64
+MAX_OPTIONAL = 1000  # the work to compile an object grows with the square of its optional properties
 PREAMBLE = '%llguidance {"no_forcing": true}\n'  # a Lark grammar begins so: tokens are cut as the model likes
 # A model that may write any amount of space between two values may write nothing else.
 JSON_OPTIONS = {"whitespace_pattern": r"[ \n]{0,8}"}
@@ -50,14 +51,35 @@ def json_schema(schema: dict, field: str = "response_format.json_schema.schema")
     """A JSON schema; keys come in its order."""
     if not isinstance(schema, dict):
         raise RequestError(f"{field} must be a JSON schema, which is an object", field=field, code="invalid_type")
-    if _depth(schema) > MAX_DEPTH:
-        raise RequestError(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
+    check_schema(schema, field)
     return Grammar(kind=GrammarKind.JSON_SCHEMA, source=json.dumps(schema), field=field)
 
 
-def json_rule(schema: dict) -> str:
+def json_rule(schema: dict, field: str = "tools") -> str:
     """The part of a Lark rule that stands for JSON of a schema."""
+    check_schema(schema, field)
     return "%json " + json.dumps(schema | {"x-guidance": JSON_OPTIONS})
+
+
+def check_schema(schema: dict, field: str) -> None:
+    """Refuse what would take too long to compile."""
+    if _depth(schema) > MAX_DEPTH:
+        raise RequestError(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
+    num_optional = _num_optional(schema)
+    if num_optional > MAX_OPTIONAL:
+        raise RequestError(f"{field} has {num_optional} optional properties; at most {MAX_OPTIONAL}", field=field)
+
+
+def _num_optional(value) -> int:
+    """How many properties that are not required the objects of a schema have together."""
+    if isinstance(value, list):
+        return sum(map(_num_optional, value))
+    if not isinstance(value, dict):
+        return 0
+    properties, required = value.get("properties"), value.get("required")
+    names = set(properties) if isinstance(properties, dict) else set()
+    names -= {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    return len(names) + sum(map(_num_optional, value.values()))
 
 
 def _depth(value, limit: int = MAX_DEPTH + 1) -> int:

@@ -1,6 +1,8 @@
 """From a model directory to an engine: everything that is read from disk, in one place."""
 
-from reference.checkpoint import open_checkpoint
+from reference.checkpoint import Checkpoint, open_checkpoint
+from reference.config import ModelConfig
+from reference.drafts import load_eagle_head, load_medusa_heads
 from reference.engine import Engine
 from reference.families import load_config
 from reference.limits import EngineLimits
@@ -19,11 +21,19 @@ def load_engine(
     draft_directory=None,
 ) -> Engine:
     """An engine over a model directory; raises ModelError naming what is wrong with it, or with its draft model."""
-    config = load_config(directory)
+    limits = limits or EngineLimits()
+    config = limits.reshape(load_config(directory))
     tokenizer = load_tokenizer(directory)
-    model = load_model(parts, directory, quantization=quantization)
-    draft = None
-    if draft_directory:  # one that is stored in integers stays as it is: a guess changes no answer (N11)
+    checkpoint = open_checkpoint(config, load_weights(directory))
+    model = make_model(parts, config, checkpoint, quantization)
+    mode = limits.speculative_mode
+    if not draft_directory:
+        draft = None
+    elif mode == "medusa":
+        draft = load_medusa_heads(parts, draft_directory, config)
+    elif mode == "eagle":
+        draft = load_eagle_head(parts, draft_directory, config, checkpoint)
+    else:  # one that is stored in integers stays as it is: a guess changes no answer (N11)
         draft_format = load_config(draft_directory).quantization or quantization
         draft = load_model(parts, draft_directory, quantization=draft_format)
     return Engine(parts, config, model, tokenizer, limits=limits, draft_model=draft)
@@ -33,5 +43,9 @@ def load_model(parts: Parts, directory, *, quantization: str | None = None):
     """Only the model, which needs no tokenizer."""
     check_format(quantization)
     config = load_config(directory)
-    quantization = choose_format(config.quantization, quantization)
-    return parts.Model(config, open_checkpoint(config, load_weights(directory)), quantization=quantization)
+    return make_model(parts, config, open_checkpoint(config, load_weights(directory)), quantization)
+
+
+def make_model(parts: Parts, config: ModelConfig, checkpoint: Checkpoint, quantization: str | None):
+    """The model of a checkpoint, in the integers that it is stored in or that are asked for."""
+    return parts.Model(config, checkpoint, quantization=choose_format(config.quantization, quantization))

@@ -2,7 +2,10 @@
 
 Every row is computed by itself in one stated order, so a token's logits do not depend on what else is in the batch
 or on how its prompt was cut into chunks. What a family does differently is an option of config.py, and `if` here.
+Whoever sets `Model.watch` sees every intermediate result, under the same names in all engines (fastpath/diff.py).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from reference.config import ModelConfig
 from reference.experts import mix
 from reference.numerics import ACTIVATIONS, linear, linear_quantized, rms_norm, rotate
 from reference.rotary import rotary_table
-from reference.sequence import Chunk
+from reference.sequence import Chunk, wanted_rows
 from reference.weights import Tensor
 
 
@@ -70,13 +73,14 @@ class Layer:
         self.router = stored.router and Linear(stored.router)
         self.experts = [GatedLinear(expert, config.activation, quantization) for expert in stored.experts]
 
-    def attend(self, x, chunks, table, cache: PagedCache, index: int) -> np.ndarray:
+    def attend(self, x, chunks, table, cache: PagedCache, index: int, show) -> np.ndarray:
         """Store this step's keys and values, then let each token look back over its own sequence."""
         config = self.config
-        x = self.attention_norm(x)
-        queries = self._turn(self.query(x), self.query_norm, config.num_heads, table)
-        keys = self._turn(self.key(x), self.key_norm, config.num_kv_heads, table)
-        values = self.value(x).reshape(len(x), config.num_kv_heads, config.head_dim)
+        x = show(index, "attention norm", self.attention_norm(x))
+        queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
+        values = show(index, "value", self.value(x)).reshape(len(x), config.num_kv_heads, config.head_dim)
+        queries = show(index, "turned query", self._turn(queries, self.query_norm, config.num_heads, table))
+        keys = show(index, "turned key", self._turn(keys, self.key_norm, config.num_kv_heads, table))
         attended = np.empty_like(queries)
         row = 0
         for chunk in chunks:
@@ -84,17 +88,23 @@ class Layer:
             stop = chunk.start + len(chunk.token_ids)
             cache.write(index, chunk.pages, chunk.start, keys[rows], values[rows])
             seen = cache.read(index, chunk.pages, stop)
+            show(index, "cached keys", seen[0])
+            show(index, "cached values", seen[1])
             attended[rows] = attention(
                 queries[rows], *seen, np.arange(chunk.start, stop),
-                scale=config.attention_scale, cap=config.attention_softcap, window=self.layer_config.window,
+                scale=config.attention_scale, cap=config.attention_softcap,
+                window=self.layer_config.window, sinks=self.layer_config.sinks,
             )  # fmt: skip
-        return self.attention_out_norm(self.output(attended.reshape(len(x), -1)))
+        attended = show(index, "attention", attended).reshape(len(x), -1)
+        return self.attention_out_norm(show(index, "output", self.output(attended)))
 
-    def feed_forward(self, x: np.ndarray) -> np.ndarray:
+    def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
         """The dense part, or the mixture of experts."""
-        x = self.mlp_norm(x)
-        y = self.mlp(x) if self.mlp else mix(x, self.router(x), self.experts, self.config.experts)
-        return self.mlp_out_norm(y)
+        x = show(index, "mlp norm", self.mlp_norm(x))
+        if self.mlp:
+            return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
+        scores = show(index, "router", self.router(x))
+        return self.mlp_out_norm(show(index, "experts", mix(x, scores, self.experts, self.config.experts)))
 
     def _turn(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
         """Heads normed where the family does so, then turned by their positions where the layer has any."""
@@ -104,32 +114,59 @@ class Layer:
 
 
 class Model:
-    """A decoder with its weights in memory. `forward` is the only thing it does."""
+    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
+
+    `watch`, once set, is called with (layer or None, operation, rows) on the way: rows (tokens, features) to read or,
+    to see what follows from it, to change. The cached keys and values that a chunk reads are shown but not for change.
+    """
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, *, quantization: str | None = None):
         self.config = config
+        self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
         self.layers = [Layer(config, layer, quantization) for layer in checkpoint.layers]
         self.norm = Norm(config, checkpoint.norm)
-        self.head = Linear(checkpoint.head, quantization)
+        self.head = checkpoint.head and Linear(checkpoint.head, quantization)
+        self.fusion = checkpoint.fusion and Linear(checkpoint.fusion)
         ropes = {layer.rope for layer in config.layers if layer.rope}
         self.tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
 
     def forward(self, chunks: list[Chunk], cache: PagedCache) -> np.ndarray:
         """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        return self.score(self._show(None, "norm", self.norm(self._run(chunks, cache)[wanted_rows(chunks)])))
+
+    def states(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
+        """Take in every chunk's tokens; returns the last layer's normed states, float32 (tokens, hidden).
+
+        An eagle head takes in each token with a state `beside` it, (tokens, hidden).
+        """
+        return self._show(None, "norm", self.norm(self._run(chunks, cache, beside)))
+
+    def score(self, states: np.ndarray) -> np.ndarray:
+        """Logits float32 (rows, vocab) of normed states."""
+        logits = self.head(states)
+        logits = logits if self.config.logits_divisor == 1 else logits / np.float32(self.config.logits_divisor)
+        return self._show(None, "logits", softcap(logits, self.config.final_softcap))
+
+    def _run(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
+        """All rows through all layers."""
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
+        show = self._show
         x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
+        x = show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
         for index, layer in enumerate(self.layers):
-            attended = layer.attend(x, chunks, tables.get(layer.layer_config.rope), cache, index)
-            x = x + scaled(attended, self.config.residual_scale)
-            x = x + scaled(layer.feed_forward(x), self.config.residual_scale)
-        ends = np.cumsum([len(chunk.token_ids) for chunk in chunks])
-        wanted = [np.arange(end - chunk.num_logits, end) for end, chunk in zip(ends, chunks, strict=True)]
-        logits = self.head(self.norm(x[np.concatenate(wanted)]))
-        logits = logits if self.config.logits_divisor == 1 else logits / np.float32(self.config.logits_divisor)
-        return softcap(logits, self.config.final_softcap)
+            attended = layer.attend(x, chunks, tables.get(layer.layer_config.rope), cache, index, show)
+            x = show(index, "after attention", x + scaled(attended, self.config.residual_scale))
+            x = show(index, "after mlp", x + scaled(layer.feed_forward(x, index, show), self.config.residual_scale))
+        return x
+
+    def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:
+        """Let whoever watches see an intermediate result, and pass it on."""
+        if self.watch:
+            self.watch(layer, operation, rows.reshape(len(rows), -1))
+        return rows
 
 
 def scaled(x: np.ndarray, factor: float) -> np.ndarray:

@@ -16,9 +16,13 @@ class Parts:
     Stopper: type
     Detokenizer: type
     sample: Callable
+    score: Callable
     adjust: Callable
     weigh: Callable
     NgramSpeculator: type
     DraftSpeculator: type
+    MedusaHeads: type
+    MedusaSpeculator: type
+    EagleSpeculator: type
     adaptive_length: Callable
     page_size: int

@@ -7,7 +7,7 @@ depend on who computed them (N8), a hit never changes a bit of an answer. (SGLan
 
 from dataclasses import dataclass, field
 
-from reference.cache import PAGE_SIZE
+from reference.cache import NO_PAGE, PAGE_SIZE
 
 
 @dataclass(slots=True, eq=False)
@@ -51,27 +51,35 @@ class PrefixCache:
         return self.cache.share(pages), count
 
     def insert(self, token_ids: tuple[int, ...], pages: list[int], salt: str = "", *, is_pinned: bool = False) -> None:
-        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is."""
+        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is.
+
+        It ends where a page was given back that the tree does not know either.
+        """
         self._clock += 1
         node = self._roots.setdefault(salt, Node())
         for start, page in zip(range(0, len(token_ids), PAGE_SIZE), pages, strict=False):
             part = tuple(token_ids[start : start + PAGE_SIZE])
             child, agreeing = _closest(node, part)
             if child is None or agreeing < len(part):
+                if page == NO_PAGE:
+                    break
                 child = self._grow(node, part, page)
             child.used = self._clock
             child.is_pinned |= is_pinned
             node = child
 
     def evict(self) -> bool:
-        """Forget the least recently used leaf that nobody else uses and that is not pinned; False if there is none."""
-        leaves = [node for node in self._nodes() if not node.children and not node.is_pinned]
-        idle = [node for node in leaves if not self.cache.is_shared(node.page)]
+        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+
+        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
+        and pages in use stay with their users.
+        """
+        idle = [node for node in self._nodes() if self._is_idle(node)]
         if not idle:
             return False
-        oldest = min(idle, key=lambda node: node.used)
+        oldest = min(idle, key=lambda node: (bool(node.children), node.used))
         del oldest.parent.children[oldest.token_ids]
-        self.cache.release([oldest.page])
+        self.cache.release([node.page for node in _below([oldest])])
         return True
 
     def clear(self) -> None:
@@ -82,7 +90,7 @@ class PrefixCache:
     @property
     def num_idle(self) -> int:
         """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
-        return sum(not node.is_pinned and not self.cache.is_shared(node.page) for node in self._nodes())
+        return sum(map(self._is_idle, self._nodes()))
 
     def pages(self) -> list[int]:
         """Every page that the tree holds, for the books."""
@@ -105,13 +113,20 @@ class PrefixCache:
         node.children[part] = child
         return child
 
+    def _is_idle(self, node: Node) -> bool:
+        return not node.is_pinned and not self.cache.is_shared(node.page)
+
     def _nodes(self):
-        waiting = list(self._roots.values())
-        while waiting:
-            node = waiting.pop()
-            waiting.extend(node.children.values())
-            if node.page is not None:
-                yield node
+        return (node for node in _below(self._roots.values()) if node.page is not None)
+
+
+def _below(nodes):
+    """These nodes and all that hang on them."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.children.values())
+        yield node
 
 
 def _closest(node: Node, part: tuple[int, ...]) -> tuple[Node | None, int]:

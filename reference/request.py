@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from reference.errors import RequestError
+from reference.errors import ContextLengthError, RequestError
 from reference.grammar_text import Grammar
 
 SEED_BITS = 64
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
+POOLINGS = ("mean", "last")
+MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
 
 
 def require(condition: bool, name: str, value, bound: str, code: str = "invalid_value") -> None:
@@ -90,7 +92,7 @@ class StoppingParams:
     def __post_init__(self):
         """Refuse empty stop strings and impossible counts."""
         if self.max_tokens is not None:
-            require_integer("max_tokens", self.max_tokens, 1)
+            require_integer("max_tokens", self.max_tokens, 0)
             require(
                 self.min_tokens <= self.max_tokens,
                 "min_tokens",
@@ -110,6 +112,9 @@ class Request:
 
     `grammar` bounds what may be said. The prefix cache keeps requests with different `cache_salt` apart, and never
     evicts what a pinned one computed. `visible_ids` are control tokens whose name is part of the answer's text.
+    `prompt_logprobs` is how many alternatives to report beside each token of the prompt, None for nothing of the kind;
+    with it `max_tokens` may be 0. With `pooling` nothing is said at all: the answer is a vector (pooling.py). After
+    `timeout` seconds the request is given up.
     """
 
     request_id: str
@@ -121,19 +126,49 @@ class Request:
     is_pinned: bool = False
     grammar: Grammar | None = None
     visible_ids: tuple[int, ...] = ()
+    prompt_logprobs: int | None = None
+    pooling: str | None = None
+    timeout: float | None = None
 
     def __post_init__(self):
-        """Refuse an empty prompt and a count of choices outside 1..128."""
+        """Refuse an empty prompt, a count of choices outside 1..128, and what asks for nothing."""
         require(len(self.prompt_ids) > 0, "prompt", self.prompt_ids, "at least one token", "empty_prompt")
         require_integer("n", self.n, 1, MAX_CHOICES)
+        if self.pooling is not None:
+            require(self.pooling in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
+            require(self.n == 1, "n", self.n, "1 with pooling")
+            require(self.prompt_logprobs is None, "prompt_logprobs", self.prompt_logprobs, "absent with pooling")
+        elif self.prompt_logprobs is not None:
+            require_integer("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
+        elif self.stopping.max_tokens is not None:
+            require_integer("max_tokens", self.stopping.max_tokens, 1)
+        if self.timeout is not None:
+            require_number("timeout", self.timeout, 0, MAX_TIMEOUT_SECONDS)
+
+
+def check_request(request: Request, vocab_size: int, context_size: int) -> None:
+    """What can only be said with the model at hand: the context, the vocabulary."""
+    num_prompt = len(request.prompt_ids)
+    if num_prompt >= context_size:
+        message = f"the prompt has {num_prompt} tokens, but the context holds {context_size} with the answer"
+        raise ContextLengthError(message, field="prompt")
+    for name, ids in (
+        ("prompt", request.prompt_ids),
+        ("logit_bias", request.sampling.logit_bias),
+        ("stop_token_ids", request.stopping.token_ids),
+        ("visible_ids", request.visible_ids),
+    ):
+        for token_id in ids:
+            require(0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}")
 
 
 class FinishReason(StrEnum):
-    """Why a choice ended. STOP and LENGTH are OpenAI's words; ERROR carries a message in `Output.error`."""
+    """Why a choice ended. STOP and LENGTH are OpenAI's words; the others carry a message in `Output.error`."""
 
     STOP = "stop"
     LENGTH = "length"
     ERROR = "error"
+    TIMEOUT = "timeout"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +194,9 @@ class Output:
 
     `text` is new text only: deltas joined are the whole answer. `token_ids` are the tokens sampled in this step,
     also those whose text is still held back or was cut. `logprobs` cover the tokens of the returned text, so they
-    may come a step late. The counts are totals so far, of this choice.
+    may come a step late. `prompt_logprobs` are those of the next tokens of the prompt, from its second one on, and
+    hold for all choices. `embedding` is the vector of a request with pooling. The counts are totals so far, of this
+    choice.
     """
 
     request_id: str
@@ -167,6 +204,8 @@ class Output:
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None  # the stop string or stop token id that ended it
     error: str | None = None

@@ -42,10 +42,15 @@ def sample(
         token_id = greedy(adjusted, excluded)
     else:
         token_id = draw(weigh(adjusted, sampling, excluded), random_bits(sampling.seed, position, choice))
-    if sampling.logprobs is None:
-        return Sampled(token_id=token_id)
+    return Sampled(token_id=token_id) if sampling.logprobs is None else score(logits, token_id, sampling.logprobs)
+
+
+def score(logits, token_id: int, num_top: int) -> Sampled:
+    """A token with its log-probability and those of the `num_top` most probable ones."""
+    if not np.isfinite(logits).all():
+        raise NumericsError("a logit of the prompt is not a finite number")
     logprobs = log_softmax(logits)
-    top = np.lexsort((np.arange(len(logits)), -logits))[: sampling.logprobs]  # ties to the lower id
+    top = np.lexsort((np.arange(len(logits)), -logits))[:num_top]  # ties to the lower id
     pairs = tuple((int(i), float(logprobs[i])) for i in top)
     return Sampled(token_id=token_id, logprob=float(logprobs[token_id]), top=pairs)
 

@@ -1,6 +1,9 @@
 """One choice of one request while it is being written: its tokens, its pages, and how far they are computed."""
 
 from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
 
 from reference.request import Request
 
@@ -18,12 +21,19 @@ class Chunk:
     num_logits: int = 1
 
 
+def wanted_rows(chunks: list[Chunk]) -> np.ndarray:
+    """Which rows of a pass over these chunks are to have logits: the last ones of each."""
+    ends = np.cumsum([len(chunk.token_ids) for chunk in chunks])
+    return np.concatenate([np.arange(end - chunk.num_logits, end) for end, chunk in zip(ends, chunks, strict=True)])
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
     """Prompt and answer so far. Keys and values of the first `num_computed` tokens lie in `pages`.
 
-    `draft_ids` are guesses of what comes next, not yet said. `num_forks` counts the further choices that still have
-    to branch off once the prompt is computed.
+    `draft_ids` are guesses of what comes next, not yet said; `side_draft_ids` are other lines of guesses instead of it.
+    `num_forks` counts the further choices that still have to branch off once the prompt is computed, `num_scored` the
+    prompt's tokens whose log-probabilities, or whose states, are out.
     """
 
     request: Request
@@ -33,7 +43,10 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_forks: int = 0
+    num_scored: int = 0
+    deadline: float = inf
     draft_ids: list[int] = field(default_factory=list)
+    side_draft_ids: list[list[int]] = field(default_factory=list)
     num_drafted: int = 0
     num_accepted: int = 0
 
@@ -45,6 +58,18 @@ class Sequence:
     def num_uncomputed(self) -> int:
         """Tokens that a forward pass has still to take in: 1 while decoding, more while prefilling."""
         return len(self) - self.num_computed
+
+    def num_logits(self, start: int, stop: int) -> int:
+        """For how many of the last of the tokens start to stop - 1 logits are wanted: the last, if nothing follows it.
+
+        Where the prompt's own log-probabilities are asked for, each token but the first is scored by the one before.
+        Where a mean of states is, each token adds to it; a pass gives states then in the place of logits.
+        """
+        if self.request.pooling == "mean":
+            return max(0, stop - max(start, self.num_scored))
+        if self.request.prompt_logprobs is not None and self.num_scored < len(self.request.prompt_ids) - 1:
+            return max(0, stop - max(start, self.num_scored))
+        return int(stop == len(self))
 
     def tokens(self, start: int, stop: int) -> tuple[int, ...]:
         """The ids at positions start to stop - 1."""

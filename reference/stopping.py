@@ -42,8 +42,9 @@ class Stopper:
         self.num_tokens += 1
         if token_id in self.stop_ids:
             return Decision(released=self._flush(), finish_reason=FinishReason.STOP, stop_reason=token_id)
+        num_searched = len(self.held)
         self.held += token
-        match = self._find_stop_string() if self.num_tokens >= self.stopping.min_tokens else None
+        match = self._find_stop_string(num_searched) if self.num_tokens >= self.stopping.min_tokens else None
         if match is not None:
             start, end, string = match
             shown = self.held[: end if self.stopping.include_stop_string else start]
@@ -57,11 +58,14 @@ class Stopper:
         released, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return Decision(released=released)
 
-    def _find_stop_string(self) -> tuple[int, int, str] | None:
-        """The match that ends earliest, and of those the longest: where it starts, where it ends, and its string."""
+    def _find_stop_string(self, num_searched: int) -> tuple[int, int, str] | None:
+        """The match that ends earliest, and of those the longest: where it starts, where it ends, and its string.
+
+        One that ends in the first `num_searched` bytes ended with an earlier token, below `min_tokens`.
+        """
         matches = []
         for encoded, string in self.strings:
-            start = self.held.find(encoded)
+            start = self.held.find(encoded, max(0, num_searched + 1 - len(encoded)))
             if start >= 0:
                 matches.append((start + len(encoded), start, string))
         if not matches:

@@ -5,13 +5,13 @@ import sys
 from sanic.__main__ import main
 from sanic.cli.arguments import Group
 
-from server.options import register
+from server.command_line import register
 
 
 def run(arguments: list[str]) -> None:
     """Serve with Sanic's own command line, our options among its own."""
     known = {group.name for group in Group._registry}
-    if "Verbatim" not in known:
+    if not any(str(name).startswith("Verbatim") for name in known):
         register(Group)
     sys.argv = ["sanic", "server.app", *arguments]
     main()

@@ -24,7 +24,7 @@ class ParserFinder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             run(module)
-            from server.options import register
+            from server.command_line import register
 
             register(module.Group)
 

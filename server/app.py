@@ -18,15 +18,27 @@ from pathlib import Path
 from sanic import Config, Sanic
 
 from reference.errors import VerbatimError
+from server import journal
+from server.cors import CrossOrigin
 from server.engine_client import EngineClient
 from server.engine_process import die_with_parent
 from server.engines import check_backend
 from server.errors import OpenAIErrorHandler
+from server.keys import load_keys
+from server.memory import fit, free_bytes
+from server.metrics import Metrics, make_directory
 from server.options import SOCKET, Options
 from server.routes.chat import chat_routes
 from server.routes.completions import completion_routes
+from server.routes.debug import debug_routes
+from server.routes.docs import docs_routes
+from server.routes.embeddings import embedding_routes
 from server.routes.health import health_routes
+from server.routes.metrics import metrics_routes
 from server.routes.models import model_routes
+from server.routes.playground import playground_routes
+from server.routes.responses import response_routes
+from server.routes.tokens import token_routes
 from server.served import load_served_model
 from server.supervise import (
     EngineSupervisor,
@@ -37,6 +49,10 @@ from server.supervise import (
 )
 
 FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
+ROUTES = (
+    chat_routes, completion_routes, response_routes, embedding_routes, model_routes, token_routes, health_routes,
+    metrics_routes, docs_routes, playground_routes,
+)  # fmt: skip
 SETTINGS = {  # environment variables named SANIC_... override them
     "AUTO_EXTEND": False,
     "FALLBACK_ERROR_FORMAT": "json",
@@ -51,10 +67,15 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
     dumps = partial(json.dumps, separators=(",", ":"))
-    app = Sanic(name, config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps)
-    for blueprint in (chat_routes(), completion_routes(), model_routes(), health_routes()):
-        app.blueprint(blueprint)
-    app.on_response(add_request_id)
+    options = Options.from_environment()
+    logging = journal.logging_config(options.log_format)
+    app = Sanic(name, config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps, log_config=logging)
+    for make_routes in (*ROUTES, debug_routes) if options.enable_debug else ROUTES:
+        app.blueprint(make_routes())
+    app.add_signal(admit, "http.routing.before")
+    app.add_signal(count, "http.lifecycle.response")
+    app.on_request(answer_preflight)
+    app.on_response(add_headers)
     app.main_process_ready(start_beside_workers)
     app.main_process_stop(stop_engine)
     app.before_server_start(connect)
@@ -77,19 +98,42 @@ def check_start() -> None:
     try:
         options = Options.from_environment()
         check_backend(options)
-        load_served_model(options)
+        load_keys(options)
+        model = load_served_model(options)
+        fit(options, model.config, free_bytes()).to_environment()
     except (VerbatimError, ValueError) as error:
         sys.exit(f"verbatim: {error}")
 
 
-async def add_request_id(request, response) -> None:
-    """Every answer names the request: the client's own id, or a new one."""
-    response.headers["x-request-id"] = str(request.id)
+async def admit(request) -> None:
+    """Before the URL is looked at or the body read: no key, no answer."""
+    journal.begin(request)
+    request.app.ctx.keys.check(request)
+
+
+async def count(request, response) -> None:
+    """An answer is there, or a stream has ended: one more for the numbers, and a line in the log."""
+    path = f"/{request.route.path}" if request.route else "unknown"
+    request.app.ctx.metrics.count_answer(request.method, path, response.status)
+    journal.write(request, response.status)
+
+
+async def answer_preflight(request):
+    """A browser's question what it may do needs no handler."""
+    return request.app.ctx.cross_origin.answer_preflight(request)
+
+
+async def add_headers(request, response) -> None:
+    """Every answer names the request, with the client's own id or a new one, and says which web pages may see it."""
+    response.headers["x-request-id"] = journal.request_id(request)
+    request.app.ctx.cross_origin.mark(request, response)
 
 
 def start_engine(app: Sanic) -> None:
-    """Start the engine process on a socket that only this user can reach."""
-    os.environ[SOCKET] = str(Path(tempfile.mkdtemp(prefix="verbatim-")) / "engine.sock")
+    """Start the engine process on a socket that only this user can reach; the workers' numbers lie beside it."""
+    place = Path(tempfile.mkdtemp(prefix="verbatim-"))
+    os.environ[SOCKET] = str(place / "engine.sock")
+    make_directory(place / "metrics")
     app.ctx.supervisor = EngineSupervisor()
     app.ctx.supervisor.start()
 
@@ -114,12 +158,15 @@ async def stop_engine(app: Sanic) -> None:
 
 async def connect(app: Sanic) -> None:
     """In each worker: the model's words, and the line to the engine."""
-    app.ctx.model = load_served_model(Options.from_environment())
+    app.ctx.options = options = Options.from_environment()
+    app.ctx.model = load_served_model(options)
+    app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
     if hasattr(app, "multiplexer"):
         die_with_parent()
     else:
         start_engine(app)  # --single-process: there is no main process beside this one
-    app.ctx.engine = EngineClient(os.environ[SOCKET])
+    app.ctx.metrics = Metrics()
+    app.ctx.engine = EngineClient(os.environ[SOCKET], app.ctx.metrics)
     app.ctx.is_stopping = False
     app.ctx.reader = asyncio.create_task(app.ctx.engine.run())  # Sanic cancels its own tasks before answers end
 

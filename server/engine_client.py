@@ -6,6 +6,7 @@ One connection serves all requests of a worker. When it breaks, every running re
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from sanic.log import logger
@@ -13,6 +14,7 @@ from sanic.log import logger
 from reference.errors import VerbatimError
 from reference.request import FinishReason, Output, Request
 from server import wire
+from server.metrics import Metrics, Stopwatch
 
 RECONNECT_SECONDS = 0.2
 FRAME_LIMIT_BYTES = 256 << 20
@@ -27,19 +29,31 @@ class EngineFailedError(VerbatimError):
     """The engine gave up one request and said why; other requests are not concerned."""
 
 
-class EngineClient:
-    """Connects to the engine at `path`, and shares the connection among requests."""
+class EngineTimeoutError(EngineFailedError):
+    """The answer took longer than the server lets it."""
 
-    def __init__(self, path: str):
-        self.path = path
+
+FAILURES = {FinishReason.ERROR: EngineFailedError, FinishReason.TIMEOUT: EngineTimeoutError}
+
+
+class EngineClient:
+    """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count."""
+
+    def __init__(self, path: str, metrics: Metrics):
+        self.path, self.metrics = path, metrics
         self._writer: asyncio.StreamWriter | None = None
         self._inboxes: dict[str, asyncio.Queue] = {}  # request id: where its outputs go
-        self._stats_waiters: list[asyncio.Future] = []
+        self._waiters: dict[str, deque[asyncio.Future]] = {"stats": deque(), "debugged": deque()}  # oldest first
 
     @property
     def is_connected(self) -> bool:
         """Whether an engine has loaded and answers."""
         return self._writer is not None
+
+    def check_connected(self) -> None:
+        """Raise EngineUnavailableError unless an engine answers."""
+        if not self.is_connected:
+            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
 
     async def run(self) -> None:
         """Connect, read until the connection breaks, and begin again. Runs until cancelled."""
@@ -59,11 +73,11 @@ class EngineClient:
         """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
 
         Raises what the engine raised on `add` (then none of them runs), EngineUnavailableError, or
-        EngineFailedError when a choice ends in error.
+        EngineFailedError when a choice ends in error, EngineTimeoutError when time is up.
         """
-        if not self.is_connected:
-            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
+        self.check_connected()
         inbox: asyncio.Queue = asyncio.Queue()
+        watch = Stopwatch(self.metrics, requests)
         num_open = {request.request_id: request.n for request in requests}
         self._inboxes.update(dict.fromkeys(num_open, inbox))
         self._send({"add": [wire.request_to_json(request) for request in requests]})
@@ -72,22 +86,34 @@ class EngineClient:
                 output = await inbox.get()
                 if isinstance(output, VerbatimError):
                     raise output
-                if output.finish_reason is FinishReason.ERROR:
-                    raise EngineFailedError(output.error or "The engine failed on this request.")
+                watch.take(output)
+                if output.finish_reason in FAILURES:
+                    raise FAILURES[output.finish_reason](output.error or "The engine failed on this request.")
                 num_open[output.request_id] -= output.finish_reason is not None
                 yield output
         finally:
+            watch.stop()
             for request_id in num_open:
                 self._inboxes.pop(request_id, None)
             self._send({"abort": [request_id for request_id, count in num_open.items() if count]})
 
     async def stats(self) -> dict:
         """The engine's own counts. EngineUnavailableError if it is not there or does not answer in time."""
-        if not self.is_connected:
-            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
+        return await self._ask("stats", {"stats": None})
+
+    async def debug(self, command: str):
+        """What a command of debugging.py gives; RequestError if it is refused."""
+        answer = await self._ask("debugged", {"debug": command})
+        if "refused" in answer:
+            raise wire.error_from_json(answer["refused"])
+        return answer["result"]
+
+    async def _ask(self, kind: str, message: dict):
+        """Send a question and wait for its answer; answers of a kind come in the order of their questions."""
+        self.check_connected()
         waiter = asyncio.get_running_loop().create_future()
-        self._stats_waiters.append(waiter)
-        self._send({"stats": None})
+        self._waiters[kind].append(waiter)
+        self._send(message)
         try:
             return await asyncio.wait_for(waiter, STATS_TIMEOUT_SECONDS)
         except TimeoutError:
@@ -98,8 +124,10 @@ class EngineClient:
         error = EngineUnavailableError(message)
         for inbox in set(self._inboxes.values()):
             inbox.put_nowait(error)
-        for waiter in self._take_waiters():
-            waiter.set_exception(error)
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
 
     def _send(self, message: dict) -> None:
         if self._writer and message.get("abort") != []:
@@ -111,15 +139,14 @@ class EngineClient:
                 inbox.put_nowait(wire.output_from_json(value))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put_nowait(wire.error_from_json(message["refused"]))
-        if "stats" in message:
-            for waiter in self._take_waiters():
-                waiter.set_result(message["stats"])
+        for kind in self._waiters.keys() & message.keys():
+            waiter = self._waiters[kind].popleft()
+            if not waiter.done():  # else nobody waits any more
+                waiter.set_result(message[kind])
 
     def _disconnect(self) -> None:
         self._writer.close()
         self._writer = None
         self.fail_all("The engine died; it is being restarted.")
-
-    def _take_waiters(self) -> list[asyncio.Future]:
-        waiters, self._stats_waiters = self._stats_waiters, []
-        return [waiter for waiter in waiters if not waiter.done()]
+        for waiters in self._waiters.values():
+            waiters.clear()

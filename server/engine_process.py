@@ -12,13 +12,19 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from reference.errors import QueueFullError, RequestError, VerbatimError
-from server import wire
+from reference.request import Request
+from server import journal, wire
+from server.compiling import Preparer
+from server.debugging import Debugger
 from server.engines import load_engine
 from server.options import SOCKET, Options
+from server.tracing import Tracer, trace_engine
 
 CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again would fail again
 POLL_SECONDS = 0.5
@@ -61,11 +67,15 @@ class Connection:
 class EngineLoop:
     """Serves one engine to any number of connections, in one thread."""
 
-    def __init__(self, engine, listener: socket.socket):
-        self.engine = engine
+    def __init__(self, engine, listener: socket.socket, timeout: float | None = None, tracer: Tracer | None = None):
+        self.engine, self.tracer = engine, tracer
+        self.debugger = Debugger(self, tracer)
+        self.timeout = timeout  # seconds that a request may take
         self.selector = selectors.DefaultSelector()
         self.listener = listener
         self.selector.register(listener, selectors.EVENT_READ)
+        self.preparer = Preparer(engine.prepare)
+        self.selector.register(self.preparer.socket, selectors.EVENT_READ)
         self.connections: set[Connection] = set()
         self.owners: dict[str, tuple[Connection, int]] = {}  # request id: whose it is, choices still open
         self.is_draining = False
@@ -75,7 +85,7 @@ class EngineLoop:
         while self.connections or not self.is_draining:
             self.take_commands(0 if self.engine.has_work() else POLL_SECONDS)
             if self.engine.has_work():
-                self.deliver(self.engine.step())
+                self.deliver(self.engine.step(now=time.monotonic()))
                 if not self.engine.has_work():
                     self.engine.check()
 
@@ -88,6 +98,10 @@ class EngineLoop:
         for key, events in self.selector.select(timeout):
             if key.fileobj is self.listener:
                 self.accept()
+                continue
+            if key.fileobj is self.preparer.socket:
+                for requests, error in self.preparer.take():
+                    self.start(requests, error)
                 continue
             if events & selectors.EVENT_WRITE:
                 key.data.flush()
@@ -114,31 +128,58 @@ class EngineLoop:
                 self.add(connection, message["add"])
             elif "abort" in message:
                 self.abort(message["abort"])
+            elif "debug" in message:
+                self.send(connection, self.debugger.run(message["debug"]))
             else:
                 self.send(connection, {"stats": self.engine.stats()})
 
     def add(self, connection: Connection, values: list[dict]) -> None:
-        """Hand the requests of one HTTP request to the engine: all, or none and a refusal."""
+        """Take in the requests of one HTTP request; those with a grammar have it compiled first, beside the loop."""
         try:
-            for value in values:
-                request = wire.request_from_json(value)
-                self.engine.add(request)
-                self.owners[request.request_id] = connection, request.n
-        except (RequestError, QueueFullError) as error:
-            ids = [value["request_id"] for value in values]
-            self.abort(ids)
-            self.send(connection, {"refused": wire.error_to_json(error), "ids": ids})
+            requests = [replace(wire.request_from_json(value), timeout=self.timeout) for value in values]
+        except RequestError as error:
+            self.refuse(connection, [value["request_id"] for value in values], error)
+            return
+        self.owners |= {request.request_id: (connection, request.n) for request in requests}
+        if any(request.grammar for request in requests):
+            self.preparer.submit(requests)
+        else:
+            self.start(requests)
+
+    def start(self, requests: list[Request], error: Exception | None = None) -> None:
+        """Hand them to the engine: all, or none and a refusal. A client may have gone in between."""
+        connection, _ = self.owners.get(requests[0].request_id, (None, 0))
+        if connection is None:
+            return
+        try:
+            if error:
+                raise error
+            for request in requests:
+                self.engine.add(request, now=time.monotonic())
+                if self.tracer:
+                    self.tracer.added(request)
+        except (RequestError, QueueFullError) as refusal:
+            self.refuse(connection, [request.request_id for request in requests], refusal)
+
+    def refuse(self, connection: Connection, ids: list[str], error: VerbatimError) -> None:
+        """Say why these requests cannot be done; none of them runs."""
+        self.abort(ids)
+        self.send(connection, {"refused": wire.error_to_json(error), "ids": ids})
 
     def abort(self, ids: list[str]) -> None:
         """Forget these requests; those that have ended already are no matter."""
         for request_id in ids:
             if self.owners.pop(request_id, None):
                 self.engine.abort(request_id)
+                if self.tracer:
+                    self.tracer.aborted(request_id)
 
     def deliver(self, outputs) -> None:
         """Send each worker its part of one step's outputs, as one frame."""
         frames = defaultdict(list)
         for output in outputs:
+            if self.tracer:
+                self.tracer.took(output)
             if output.request_id not in self.owners:
                 continue
             connection, open_choices = self.owners[output.request_id]
@@ -186,8 +227,10 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but our parent says when to stop
     try:
-        engine = load_engine(Options.from_environment())
-    except VerbatimError as error:
+        options = Options.from_environment()
+        journal.set_up_engine(options.log_format)
+        engine = load_engine(options)
+    except (VerbatimError, ValueError) as error:
         sys.stderr.write(f"verbatim: {error}\n")
         sys.exit(CANNOT_START)
     path = Path(os.environ[SOCKET])
@@ -195,7 +238,10 @@ def main() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        loop = EngineLoop(engine, listener)
+        tracer = Tracer() if options.enable_tracing else None
+        if tracer:
+            trace_engine(engine, tracer)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer)
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()
 

@@ -4,8 +4,10 @@ import importlib
 
 from reference.device import check_device
 from reference.errors import BackendError
-from reference.limits import EngineLimits
+from reference.limits import DRAFT_MODES, EngineLimits
+from server.memory import fit, free_bytes
 from server.options import Options
+from server.served import load_shape
 
 MODULES = {"reference": "reference.backend", "fastpath": "fastpath.backend"}
 
@@ -18,17 +20,31 @@ def check_backend(options: Options) -> None:
 
 def load_engine(options: Options):
     """A ready engine. Raises ModelError or BackendError with a line that says what to do."""
-    limits = EngineLimits(
-        prefix_cache_mode=options.prefix_cache_mode,
-        speculative_mode=options.speculative_mode,
-        draft_length=options.spec_draft_length,
-    )
+    if None in (options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size):
+        options = fit(options, load_shape(options), free_bytes())  # nobody has, where the process runs by itself
     return _import(options.backend).load_engine(
         options.model,
         device=options.device,
         quantization=options.quantization,
-        limits=limits,
-        draft_directory=options.additional_models if options.speculative_mode == "small_draft" else None,
+        limits=_limits(options),
+        draft_directory=options.additional_models if options.speculative_mode in DRAFT_MODES else None,
+    )
+
+
+def _limits(options: Options) -> EngineLimits:
+    return EngineLimits(
+        max_num_sequences=options.max_num_sequence,
+        max_total_tokens=options.max_total_seq_length,
+        token_budget=options.prefill_chunk_size,
+        max_queue=options.max_queue,
+        prefill_mode=options.prefill_mode,
+        prefix_cache_mode=options.prefix_cache_mode,
+        speculative_mode=options.speculative_mode,
+        draft_length=options.spec_draft_length,
+        tree_width=options.spec_tree_width,
+        context_size=options.context_window_size,
+        window=options.sliding_window_size,
+        sinks=options.attention_sink_size,
     )
 
 

@@ -13,7 +13,10 @@ from sanic.handlers import ErrorHandler
 from sanic.log import error_logger
 
 from reference.errors import QueueFullError, RequestError
-from server.engine_client import EngineFailedError, EngineUnavailableError
+from server import journal
+from server.engine_client import EngineFailedError, EngineTimeoutError, EngineUnavailableError
+from server.keys import UnauthorizedError
+from server.response_store import ResponseNotFoundError
 from server.served import ModelNotFoundError
 
 RETRY_SECONDS = "1"
@@ -23,7 +26,10 @@ SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 413: "request_to
 def describe(error: BaseException) -> tuple[int, dict, dict]:
     """Status, body and headers for any exception."""
     match error:
-        case ModelNotFoundError():
+        case UnauthorizedError():
+            body = _body(error, "invalid_request_error", code="invalid_api_key")
+            return 401, body, {"WWW-Authenticate": 'Bearer, Basic realm="API key as password"'}
+        case ModelNotFoundError() | ResponseNotFoundError():
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError():
             return 400, _body(error, "invalid_request_error", error.field, error.code), {}
@@ -31,6 +37,8 @@ def describe(error: BaseException) -> tuple[int, dict, dict]:
             return 429, _body(error, "rate_limit_error", code="rate_limit_exceeded"), {"Retry-After": RETRY_SECONDS}
         case EngineUnavailableError():
             return 503, _body(error, "server_error", code="engine_unavailable"), {"Retry-After": RETRY_SECONDS}
+        case EngineTimeoutError():
+            return 504, _body(error, "server_error", code="timeout"), {}
         case EngineFailedError():
             return 500, _body(error, "server_error", code="engine_failed"), {}
         case SanicException() if error.status_code < 500 or error.status_code == 503:
@@ -57,7 +65,7 @@ class OpenAIErrorHandler(ErrorHandler):
         if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
             log(exception)
         if request is not None and request.id is not None:
-            headers["x-request-id"] = str(request.id)
+            headers["x-request-id"] = journal.request_id(request)
         return json(body, status=status, headers=headers)
 
 

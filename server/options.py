@@ -1,148 +1,147 @@
-"""The server's options: one table, read by the command line, kept in the environment.
+"""The server's options: one table, which the command line, the environment, a file and `--help` all follow.
 
 Sanic starts its workers with `spawn`, and the engine is a process of its own. What the command line says is
 therefore written to `VERBATIM_*` as it is parsed; every process reads it back with `Options.from_environment`.
-Setting those variables by hand works as well, for tests, containers and other ASGI servers.
+Setting those variables by hand works as well, for tests, containers and other ASGI servers. The command line comes
+before the environment, that before the file; `--overrides` come before all.
 """
 
 import argparse
 import os
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from demo import DRAFT as DEMO_DRAFT
+from demo import DRAFTS as DEMO_DRAFTS
 from demo import MODEL as DEMO_MODEL
 from reference.dialects import DIALECTS
-from reference.limits import MAX_DRAFT_LENGTH, PREFIX_CACHE_MODES, SPECULATIVE_MODES
+from reference.limits import MAX_DRAFT_LENGTH, MAX_TREE_WIDTH, PREFILL_MODES, PREFIX_CACHE_MODES, SPECULATIVE_MODES
 from reference.quantization import FORMATS
+from server.config_file import read_settings
+from server.option_kinds import (
+    DEVICE,
+    DIRECTORY,
+    FILE,
+    FLAG,
+    NAME,
+    SETTINGS,
+    WORDS,
+    integer,
+    one_of,
+    option,
+    seconds,
+    to_text,
+)
+from server.overrides import read_overrides
 
 PREFIX = "VERBATIM_"
 SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
+LOG_FORMATS = ("text", "json")
+MODES = ("local", "interactive", "server")
+OVERRIDABLE = (
+    "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
+    "attention_sink_size", "prefill_mode", "prefix_cache_mode", "spec_draft_length", "spec_tree_width",
+)  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
-
-
-def device(text: str) -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:i`; argparse adds the option's name to the error."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"invalid device: {text!r} (choose from 'auto', 'cpu', 'cuda', 'cuda:0', ...)")
-    return text
-
-
-def directory(text: str) -> str:
-    """An absolute path: a daemon, for one, changes its working directory. Whether it exists is seen later."""
-    return str(Path(text).absolute())
-
-
-def draft_length(text: str) -> int:
-    """How many tokens to guess ahead."""
-    if not text.isdigit() or int(text) > MAX_DRAFT_LENGTH:
-        raise argparse.ArgumentTypeError(f"invalid draft length: {text!r} (choose from 0 to {MAX_DRAFT_LENGTH})")
-    return int(text)
-
-
-TABLE = (
-    ("--backend", {"choices": BACKENDS, "default": "fastpath", "help": "the engine that computes (default: fastpath)"}),
-    (
-        "--model",
-        {"type": directory, "metavar": "DIR", "default": str(DEMO_MODEL), "help": "the model (default: the demo)"},
-    ),
-    (
-        "--device",
-        {"type": device, "metavar": "DEVICE", "default": "auto", "help": "auto, cpu, cuda or cuda:i (default: auto)"},
-    ),
-    (
-        "--quantization",
-        {"choices": FORMATS, "default": None, "help": "quantise the weights on loading (default: as stored)"},
-    ),
-    (
-        "--prefix-cache-mode",
-        {"choices": PREFIX_CACHE_MODES, "default": "radix", "help": "keep what prompts begin with (default: radix)"},
-    ),
-    (
-        "--speculative-mode",
-        {"choices": SPECULATIVE_MODES, "default": "disable", "help": "guess ahead, at no cost to the answer"},
-    ),
-    (
-        "--additional-models",
-        {"type": directory, "metavar": "DIR", "default": None, "help": "the draft model of small_draft"},
-    ),
-    (
-        "--spec-draft-length",
-        {"type": draft_length, "metavar": "N", "default": 0, "help": "tokens to guess, 0: what suits (default)"},
-    ),
-    (
-        "--tool-parser",
-        {
-            "choices": TOOL_PARSERS,
-            "default": None,
-            "help": "how the model writes tool calls (default: as its chat template does)",
-        },
-    ),
-)
-
-
-class ToEnvironment(argparse.Action):
-    """Stores a value in the namespace, and in the environment where the other processes look."""
-
-    def __call__(self, parser, namespace, value, option_string=None):
-        """Called by argparse for each use of the option."""
-        setattr(namespace, self.dest, value)
-        os.environ[PREFIX + self.dest.upper()] = str(value)
-
-
-def register(group_class) -> None:
-    """Add the "Verbatim" group to Sanic's parser; `group_class` is `sanic.cli.arguments.Group`."""
-
-    class VerbatimGroup(group_class):
-        name = "Verbatim"
-
-        def attach(self, short=False):
-            for flag, settings in TABLE:
-                self.container.add_argument(flag, action=ToEnvironment, **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What was asked for on the command line or in the environment, defaults filled in."""
+    """The table, and one set of values for it: what was asked for, defaults filled in."""
 
-    backend: str
-    model: Path
-    device: str
-    quantization: str | None
-    prefix_cache_mode: str = "radix"
-    speculative_mode: str = "disable"
-    additional_models: Path | None = None
-    spec_draft_length: int = 0
-    tool_parser: str | None = None
+    backend: str = option("Model", one_of(BACKENDS), "the engine that computes", default="fastpath")
+    model: Path = option("Model", DIRECTORY, "the model (default: the demo)", default=DEMO_MODEL.absolute())
+    device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
+    quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
+    tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
+
+    chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
+    served_model_name: str | None = option("Model", NAME, "its id for clients (default: the directory's name)")
+
+    mode: str = option("Engine", one_of(MODES), "for how many clients, and how much memory to use", default="local")
+    max_num_sequence: int | None = option("Engine", integer(1, 4096), "answers at once (default: by --mode)")
+    max_total_seq_length: int | None = option("Engine", integer(1), "tokens in the cache (default: by --mode)")
+    prefill_chunk_size: int | None = option("Engine", integer(1, 1 << 20), "tokens a step (default: by --mode)")
+    context_window_size: int | None = option("Engine", integer(1), "tokens of an answer with its prompt, at most")
+    sliding_window_size: int | None = option("Engine", integer(1), "tokens that are looked back at, at most")
+    attention_sink_size: int | None = option("Engine", integer(0), "first tokens that stay in sight of a window")
+    overrides: str | None = option("Engine", SETTINGS, "the same, by the names that MLC LLM gives them")
+    prefill_mode: str = option("Engine", one_of(PREFILL_MODES), "prompts beside answers, or in turn", default="hybrid")
+    prefix_cache_mode: str = option(
+        "Engine", one_of(PREFIX_CACHE_MODES), "keep what prompts begin with", default="radix"
+    )
+
+    speculative_mode: str = option(
+        "Speculation", one_of(SPECULATIVE_MODES), "guess ahead, at no cost to the answer", default="disable"
+    )
+    additional_models: Path | None = option("Speculation", DIRECTORY, "the draft model, or the medusa or eagle heads")
+    spec_draft_length: int = option(
+        "Speculation", integer(0, MAX_DRAFT_LENGTH), "tokens to guess, 0: what suits", default=0
+    )
+    spec_tree_width: int = option(
+        "Speculation", integer(1, MAX_TREE_WIDTH), "first guesses that small_draft goes on from", default=1
+    )
+
+    api_key: tuple[str, ...] = option("Access", WORDS, "keys to ask clients for; repeatable", default=())
+    api_key_file: Path | None = option("Access", FILE, "more keys, one a line")
+    allow_credentials: bool = option("Access", FLAG, "let web pages send credentials", default=False)
+    allow_origins: tuple[str, ...] = option("Access", WORDS, "whose web pages may ask, * for all", default=())
+    allow_methods: tuple[str, ...] = option("Access", WORDS, "with which methods", default=("*",))
+    allow_headers: tuple[str, ...] = option("Access", WORDS, "with which headers", default=("*",))
+
+    config: Path | None = option("Operation", FILE, "a TOML file of these options, and of host and port")
+    max_queue: int = option("Operation", integer(1, 1 << 20), "sequences that may wait; more get 429", default=256)
+    request_timeout: float | None = option("Operation", seconds(), "give up what takes longer (default: never)")
+
+    keep_alive_seconds: float = option(
+        "Operation", seconds(or_none=True), "break a stream's silence after these; 0: never", default=15.0
+    )
+    log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
+
+    enable_debug: bool = option("Operation", FLAG, "offer /debug, for people whom you trust", default=False)
+    enable_tracing: bool = option("Operation", FLAG, "trace the engine, for /debug/dump_event_trace", default=False)
 
     @classmethod
     def from_environment(cls) -> "Options":
         """Read `VERBATIM_BACKEND`, `VERBATIM_MODEL` and so on; ValueError if one cannot be."""
-        values = {}
-        for flag, settings in TABLE:
-            name = flag.removeprefix("--").replace("-", "_")
-            values[name] = _from_environment(PREFIX + name.upper(), settings)
-        draft = values["additional_models"] or (DEMO_DRAFT if values["model"] == str(DEMO_MODEL) else None)
-        paths = {"model": Path(values["model"]).absolute(), "additional_models": draft and Path(draft).absolute()}
-        return cls(**values | paths)
+        kinds = {row.name: row.metadata["kind"] for row in fields(cls)}
+        settings = settings_of_file()
+        values = {row.name: _read(row, settings) for row in fields(cls)}
+        values |= read_overrides(values["overrides"] or "", {name: kinds[name] for name in OVERRIDABLE})
+        if values["additional_models"] is None and values["model"] == DEMO_MODEL.absolute():
+            values["additional_models"] = DEMO_DRAFTS.get(values["speculative_mode"])
+        return cls(**values)
+
+    def to_environment(self) -> None:
+        """Write down all that is not a default, for processes that start from here on."""
+        for row in fields(self):
+            value = getattr(self, row.name)
+            if value is not None and value != row.default:
+                os.environ[PREFIX + row.name.upper()] = to_text(value)
 
     @property
     def model_id(self) -> str:
-        """The name that clients use: the directory's, or the demo's own."""
-        return DEMO_ID if self.model == DEMO_MODEL.absolute() else self.model.name
+        """The name that clients use: one given, or the directory's, or the demo's own."""
+        return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else self.model.name)
 
 
-def _from_environment(name: str, settings: dict):
-    """One option's value, held to the same rules as on the command line."""
-    text, allowed = os.environ.get(name), settings.get("choices")
-    if not text:
-        return settings["default"]
-    if allowed and text not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {text!r}")
+def _read(row, settings: dict[str, str]):
+    """One option's value from the environment or the file, held to the same rules as on the command line.
+
+    An empty variable counts as none, except where it would open the server: a list of keys must not be empty.
+    """
+    kind, name = row.metadata["kind"], PREFIX + row.name.upper()
+    text, source = os.environ.get(name), name
+    if text is None or (text == "" and kind is not WORDS):
+        text, source = settings.get(row.name), f"--config: {row.name}"
     try:
-        return settings.get("type", str)(text)
+        return row.default if text is None else kind.read(text)
     except argparse.ArgumentTypeError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{source}: {error}") from None
+
+
+def settings_of_file() -> dict[str, str]:
+    """What the file of `--config` says, as text; nothing without one. ValueError if it cannot be."""
+    path = os.environ.get(PREFIX + "CONFIG")
+    return read_settings(Path(path), [row.name for row in fields(Options)]) if path else {}

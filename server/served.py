@@ -1,13 +1,15 @@
 """What an HTTP worker knows about the model: its name, its words, how it chats and calls. The weights are elsewhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from reference.config import ModelConfig
 from reference.dialects import Dialect, choose_dialect
 from reference.errors import ContextLengthError, RequestError
 from reference.families import load_config
+from reference.limits import EngineLimits
+from reference.pooling import load_pooling
 from reference.template import ChatTemplate, load_template
 from reference.tokenizer import Tokenizer, load_tokenizer
 from server.options import Options
@@ -30,6 +32,7 @@ class ServedModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     dialect: Dialect
+    pooling: str = "mean"
 
     @property
     def mark_ids(self) -> dict[str, int]:
@@ -42,10 +45,13 @@ class ServedModel:
             raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {self.model_id!r}.")
 
     def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
-        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less."""
+        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less.
+
+        Clients (LiteLLM, for one) know this error by the beginning of its message.
+        """
         if len(token_ids) >= self.config.context_size:
-            message = f"The prompt has {len(token_ids)} tokens, but the context holds {self.config.context_size}"
-            raise ContextLengthError(f"{message} with the answer.", field=field)
+            message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"
+            raise ContextLengthError(f"{message}; the prompt has {len(token_ids)}.", field=field)
 
     def describe(self) -> dict:
         """The entry of `GET /v1/models`."""
@@ -55,9 +61,11 @@ class ServedModel:
 
 def load_served_model(options: Options) -> ServedModel:
     """Read what is needed beside the weights. ModelError if the directory or a file in it cannot be used."""
-    config = load_config(options.model)
+    config = load_shape(options)
+    if options.max_total_seq_length and config.window is None:  # what the cache cannot hold, no answer can have
+        config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
     tokenizer = load_tokenizer(options.model)
-    template = load_template(options.model, tokenizer)
+    template = load_template(options.model, tokenizer, options.chat_template)
     return ServedModel(
         model_id=options.model_id,
         created=int((options.model / "config.json").stat().st_mtime),
@@ -66,7 +74,16 @@ def load_served_model(options: Options) -> ServedModel:
         tokenizer=tokenizer,
         template=template,
         dialect=choose_dialect(template.source if template else "", options.tool_parser),
+        pooling=load_pooling(options.model),
     )
+
+
+def load_shape(options: Options) -> ModelConfig:
+    """The model as the options change it."""
+    limits = EngineLimits(
+        context_size=options.context_window_size, window=options.sliding_window_size, sinks=options.attention_sink_size
+    )
+    return limits.reshape(load_config(options.model))
 
 
 def own_version() -> str:

@@ -1,18 +1,22 @@
 """Server-sent events as OpenAI frames them: one `data:` line of JSON an event, then `data: [DONE]`.
 
 Nothing is sent before the first event exists, so that an error before the first token is an ordinary HTTP error.
-After that only an event can tell of an error: Sanic would end a broken stream as if it were complete.
-(WHATWG HTML, section 9.2, "Server-sent events".)
+After that only an event can tell of an error: Sanic would end a broken stream as if it were complete. A long silence
+is broken with a comment, which clients skip, lest somebody on the way takes the connection for dead; from the first
+of them on an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from server.errors import describe, log
 
 DONE = b"data: [DONE]\n\n"
+COMMENT = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -21,21 +25,79 @@ def event(value: dict) -> bytes:
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def stream(request, events: AsyncGenerator[dict]) -> None:
-    """Answer `request` with `events`. Raises only what happens before the first one, or a client that left."""
-    async with aclosing(events):
-        first = await anext(events)
-        response = await request.respond(content_type="text/event-stream; charset=utf-8", headers=HEADERS)
-        await response.send(event(first))
-        try:
-            async for value in events:
-                await response.send(event(value))
-            await response.send(DONE)
-        except asyncio.CancelledError:
+def named_event(value: dict) -> bytes:
+    """One event that is named after its type, as responses have them."""
+    return b"event: " + value["type"].encode() + b"\n" + event(value)
+
+
+def error_events(error: Exception) -> list[dict]:
+    """What tells of an error in the middle of a stream."""
+    return [describe(error)[1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How events are written, and which of them tell of an error."""
+
+    write: Callable[[dict], bytes] = event
+    fail: Callable[[Exception], list[dict]] = error_events
+
+
+PLAIN = Style()
+
+
+class Line:
+    """The answer to one request, which begins with the first thing that is sent."""
+
+    def __init__(self, request):
+        self.request = request
+        self.response = None
+        self._latest = time.monotonic()
+        self._beginning = asyncio.Lock()
+
+    async def send(self, data: bytes) -> None:
+        """Send the headers if nothing has been sent, then this."""
+        if self.response is None:
+            async with self._beginning:
+                if self.response is None:
+                    kind = "text/event-stream; charset=utf-8"
+                    self.response = await self.request.respond(content_type=kind, headers=HEADERS)
+        self._latest = time.monotonic()
+        await self.response.send(data)
+
+    async def break_silences(self, seconds: float) -> None:
+        """Send a comment whenever nothing has been sent for so long. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(max(0, self._latest + seconds - time.monotonic()))
+            if time.monotonic() - self._latest >= seconds:
+                await self.send(COMMENT)
+
+
+async def stream(request, events: AsyncGenerator[dict], style: Style = PLAIN) -> None:
+    """Answer `request` with `events`. Raises what happens before anything is sent, or if the client leaves."""
+    line = Line(request)
+    seconds = request.app.ctx.options.keep_alive_seconds
+    keeper = asyncio.create_task(line.break_silences(seconds)) if seconds else None
+    try:
+        async with aclosing(events):
+            await _send_all(line, events, style)
+        await line.response.eof()
+    finally:
+        if keeper:
+            keeper.cancel()
+
+
+async def _send_all(line: Line, events: AsyncGenerator[dict], style: Style) -> None:
+    try:
+        async for value in events:
+            await line.send(style.write(value))
+        await line.send(DONE)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        if line.response is None:
             raise
-        except Exception as error:
-            status, body, _ = describe(error)
-            if status == 500:
-                log(error)
-            await response.send(event(body))
-        await response.eof()
+        if describe(error)[0] == 500:
+            log(error)
+        for value in style.fail(error):
+            await line.send(style.write(value))

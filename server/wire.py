@@ -1,8 +1,9 @@
 """What the HTTP workers and the engine process say to each other: one JSON object a line, over a unix socket.
 
-    worker -> engine    {"add": [request, ...]}    all of them or none; {"abort": [id, ...]}; {"stats": null}
+    worker -> engine    {"add": [request, ...]}    all of them or none; {"abort": [id, ...]}; {"stats": null};
+                        {"debug": command}
     engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
-                        {"stats": counts}
+                        {"stats": counts}; {"debugged": {"result": any} or {"refused": error}}
 
 A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out.
 """
@@ -15,6 +16,8 @@ from reference.grammar_text import Grammar, GrammarKind
 from reference.request import Candidate, FinishReason, Output, Request, SamplingParams, StoppingParams, TokenLogprob
 
 ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
+
+LOGPROBS = {"logprobs", "prompt_logprobs"}  # the fields of an Output that hold them
 
 
 def encode(message: dict) -> bytes:
@@ -60,19 +63,19 @@ def request_from_json(value: dict) -> Request:
 def output_to_json(output: Output) -> dict:
     """An output as JSON can hold it; bytes travel as Latin-1 text, one character a byte."""
     value = plain(output)
-    if output.logprobs:
-        value["logprobs"] = [
+    for name in LOGPROBS & value.keys():
+        value[name] = [
             [[item.token_id, item.token.decode("latin-1"), item.logprob] for item in (entry.chosen, *entry.top)]
-            for entry in output.logprobs
+            for entry in value[name]
         ]
     return value
 
 
 def output_from_json(value: dict) -> Output:
     """The output that `output_to_json` was given."""
-    changes = {"token_ids": tuple(value.get("token_ids", ()))}
-    if "logprobs" in value:
-        changes["logprobs"] = tuple(_token_logprob(entry) for entry in value["logprobs"])
+    changes = {name: tuple(value.get(name, ())) for name in ("token_ids", "embedding")}
+    for name in LOGPROBS & value.keys():
+        changes[name] = tuple(_token_logprob(entry) for entry in value[name])
     if "finish_reason" in value:
         changes["finish_reason"] = FinishReason(value["finish_reason"])
     return Output(**value | changes)

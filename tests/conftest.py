@@ -1,4 +1,4 @@
-"""What several test folders share: the demo model, and the model that lies beside the project."""
+"""What several test folders share: the engines and their modules in turn, and the model beside the project."""
 
 import importlib
 from pathlib import Path
@@ -17,6 +17,12 @@ def backend(request):
         return importlib.import_module(f"{request.param}.backend")
     except BackendError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def part(backend):
+    """A function that imports an engine's module of a mirrored name: "rng", "sampling", ..."""
+    return lambda name: importlib.import_module(f"{backend.PARTS.name}.{name}")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,6 +117,40 @@ def chat_body(content: str = "Hello", **fields) -> dict:
     body = {"model": "verbatim-demo", "messages": [{"role": "user", "content": content}]}
     body |= {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
     return {name: value for name, value in (body | fields).items() if value is not None}
+
+
+def stream_events(response: httpx.Response):
+    """The data of each event, as it comes."""
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield line.removeprefix("data: ")
+
+
+class Reader(threading.Thread):
+    """Reads a stream in the background; `events` grows, `error` is what ended it if not the end."""
+
+    def __init__(self, server, **body):
+        super().__init__(daemon=True)
+        self.server, self.body = server, chat_body(stream=True, **body)
+        self.events, self.error = [], None
+        self.start()
+
+    def run(self):
+        try:
+            with self.server.http.stream("POST", "/v1/chat/completions", json=self.body) as response:
+                for event in stream_events(response):
+                    self.events.append(event)
+        except httpx.HTTPError as error:
+            self.error = error
+
+    def wait_for(self, count: int) -> "Reader":
+        wait_until(lambda: len(self.events) >= count or not self.is_alive())
+        return self
+
+    def finish(self, seconds: float = 100) -> list[str]:
+        self.join(seconds)
+        assert not self.is_alive()
+        return self.events
 
 
 def children(pid: int) -> list[int]:

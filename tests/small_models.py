@@ -8,7 +8,7 @@ import numpy as np
 
 from demo import MODEL
 from reference.sequence import Chunk
-from reference.tokenizer import BYTE_OF_CHARACTER
+from reference.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SMALL = {
@@ -33,6 +33,19 @@ SMALL = {
 }
 
 
+class Letters(Tokenizer):
+    """A vocabulary of single letters: these models speak no language."""
+
+    vocab_size = 256
+    control_ids: dict[str, int] = {}  # noqa: RUF012
+
+    def encode(self, text, *, is_first=True):
+        return list(text.encode())
+
+    def token_bytes(self, token_id):
+        return bytes([97 + token_id % 26])
+
+
 def write_model(
     directory: Path, *, dtype: str = "F32", seed: int = 0, shards: int = 1, scale: float = 0.3, **changes
 ) -> Path:
@@ -51,6 +64,45 @@ def write_model(
         write_safetensors(directory / file, part, dtype)
         weight_map |= dict.fromkeys(part, file)
     (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return directory
+
+
+def write_eagle(directory: Path, *, dtype: str = "F32", seed: int = 0, scale: float = 0.3, **changes) -> Path:
+    """A directory with a random eagle head; `changes` go into config.json."""
+    config = SMALL | {"model_type": "eagle", "num_hidden_layers": 1} | changes
+    tensors = random_tensors(config, seed=seed, scale=scale)
+    stays = {name.removeprefix("model."): values for name, values in tensors.items() if "model.layers." in name}
+    del stays["layers.0.input_layernorm.weight"]
+    random, hidden = np.random.default_rng(seed + 1), config["hidden_size"]
+    stays["fc.weight"] = (random.standard_normal((hidden, 2 * hidden)) * scale).astype(np.float32)
+    if changes.get("bias", True):
+        stays["fc.bias"] = (random.standard_normal(hidden) * scale).astype(np.float32)
+    return write_heads(directory, config, stays, dtype)
+
+
+def write_medusa(
+    directory: Path, *, dtype: str = "F32", seed: int = 0, scale: float = 0.3, has_outputs: bool = False, **changes
+) -> Path:
+    """A directory with random medusa heads; `changes` go into config.json."""
+    sizes = {"medusa_num_heads": 3, "medusa_num_layers": 2, "hidden_size": 48, "vocab_size": 96} | changes
+    random, tensors, num_layers = np.random.default_rng(seed), {}, sizes["medusa_num_layers"]
+    for head in range(sizes["medusa_num_heads"]):
+        shapes = {}
+        for block in range(num_layers):
+            shapes[f"{block}.linear.weight"] = sizes["hidden_size"], sizes["hidden_size"]
+            shapes[f"{block}.linear.bias"] = (sizes["hidden_size"],)
+        if has_outputs:
+            shapes[f"{num_layers}.weight"] = sizes["vocab_size"], sizes["hidden_size"]
+        for name, shape in shapes.items():
+            tensors[f"medusa_head.{head}.{name}"] = (random.standard_normal(shape) * scale).astype(np.float32)
+    return write_heads(directory, {"model_type": "medusa", **sizes}, tensors, dtype)
+
+
+def write_heads(directory: Path, config: dict, tensors: dict, dtype: str) -> Path:
+    """A directory of draft heads."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    write_safetensors(directory / "model.safetensors", tensors, dtype)
     return directory
 
 

@@ -1,12 +1,13 @@
 """The command lines of both engines, run as a user runs them."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from small_models import write_chat_model, write_model
+from small_models import write_byte_tokenizer, write_chat_model, write_model
 
 
 def python_m(*words, **options):
@@ -57,6 +58,48 @@ def test_an_explanation_shows_rules_text_and_pages(name):
     assert done.returncode == 0, done.stderr
     for word in ("top_k", "rules without effect", "held back", "pages", "(shared)", "choice 1", "ended by: length"):
         assert word in done.stdout
+
+
+def explained(name, *words):
+    done = python_m(name, "--explain", *words, env={"COLUMNS": "120", "PATH": ""})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_explanation_shows_what_the_prefix_cache_knew(name, tmp_path):
+    letters = "abcdefghijklmnopqrstuvwxyz" * 2
+    write_byte_tokenizer(write_model(tmp_path, vocab_size=258), ["<s>", "</s>"])
+    options = ["--model", tmp_path, "--greedy", "--max-tokens", "1"]
+    shown = explained(name, *options, letters, letters + "!", letters[:20] + "?" * 30)
+    prompts = [line.strip() for line in shown.splitlines() if line.startswith("  prompt:")]
+    assert prompts[0] == "prompt: 52 tokens, none of them in the prefix cache"
+    cached = r"of them from the prefix cache \(pages ([\d ]+), 4 copied into page (\d+)\)"
+    assert re.fullmatch(f"prompt: 53 tokens, 52 {cached}, 1 computed", prompts[1])
+    first, copied = re.fullmatch(f"prompt: 50 tokens, 20 {cached}, 30 computed", prompts[2]).groups()
+    assert f"pages: {first} (reused, shared) {copied} (shared, begun with 4 tokens of another) " in shown
+
+
+@pytest.mark.parametrize("temperature", ["0", "0.7"])
+def test_an_explanation_shows_guesses_and_what_became_of_them(name, temperature, tmp_path):
+    write_byte_tokenizer(write_model(tmp_path, vocab_size=258, eos_token_id=None), ["<s>", "</s>"])
+    options = ["--model", tmp_path, "--seed", "1", "--temperature", temperature, "--max-tokens", "60", "abcabcabc"]
+    plain = explained(name, *options)
+    shown = explained(name, "--speculative-mode", "ngram", "--draft-length", "3", *options)
+    guessed = [line for line in shown.splitlines() if line.startswith("  guessed:")]
+    assert not [line for line in plain.splitlines() if line.startswith("  guessed:")]
+    assert any(", rejected" in line for line in guessed)
+    assert any("; behind it " in line for line in guessed)
+    assert any(", accepted" in line for line in guessed) or temperature != "0"
+    for token in shown.split("position ")[1:]:
+        if "  guessed: " in token:
+            said = re.search(r"choice 0: (.*), (?:drawn|the largest)", token)[1]
+            guess, verdict = re.search(r"  guessed: (.*?), (accepted|rejected)", token).groups()
+            assert (guess == said) == (verdict == "accepted")
+
+    def without(text):
+        return [line for line in text.splitlines() if not line.startswith(("  guessed:", "  pages:"))]
+
+    assert without(shown) == without(plain)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ CASES = {
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
 }  # fmt: skip
+OURS = {  # which transformers does not have
+    "mistral, sinks": ("mistral", {"sliding_window": 20, "head_dim": 16, "attention_sink_size": 3}),
+}
 IDS = np.random.default_rng(1).integers(0, SMALL["vocab_size"], 150).tolist()
 
 
@@ -76,7 +79,7 @@ def peers(tmp_path_factory):
     def make(name):
         if name in made:
             return made[name]
-        kind, changes = CASES[name]
+        kind, changes = (CASES | OURS)[name]
         torch.manual_seed(len(name))
         config = transformers.AutoConfig.for_model(kind, **(SMALL | changes))
         peer = transformers.AutoModelForCausalLM.from_config(
@@ -182,7 +185,7 @@ def test_quantised_on_disk_and_while_loading_is_the_same(backend, peers, tmp_pat
 
 
 @pytest.mark.parametrize("quantization", [None, *FORMATS])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | OURS)
 def test_engines_agree_to_the_bit(peers, name, quantization):
     fastpath = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
     from fastpath import backend as fast

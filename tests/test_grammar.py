@@ -134,13 +134,26 @@ def nested(depth):
     return schema
 
 
+def wide(count, **more):
+    return {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(count)}} | more
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: json_schema({"type": "nope"}), "cannot be compiled"),
         (lambda: json_schema({"$ref": "#"}), "no text fits it"),
         (lambda: json_schema({"$ref": "https://example.com/schema"}), "cannot be compiled"),
+        (lambda: json_schema({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+         "no text fits it"),
+        (lambda: json_schema({"$ref": "#/$defs/gone"}), "cannot be compiled"),
+        (lambda: json_schema({"type": "integer", "minimum": 5, "maximum": 1}), "cannot be compiled"),
+        (lambda: json_schema({"type": "string", "pattern": "^(?=a)b"}), "cannot be compiled"),
+        (lambda: json_schema({"const": "\ud800"}), "cannot be compiled"),
         (lambda: json_schema(nested(100)), "nested deeper than 64"),
+        (lambda: json_schema(nested(900)), "nested deeper than 64"),
+        (lambda: json_schema(wide(20_000)), "20000 optional properties; at most 1000"),
+        (lambda: json_schema({"allOf": [wide(600), wide(600)]}), "1200 optional properties; at most 1000"),
         (lambda: json_schema({"description": "x" * 10_000_000}), f"at most {MAX_GRAMMAR_BYTES}"),
         (lambda: json_schema("no object"), "must be a JSON schema"),
         (lambda: Grammar(kind=GrammarKind.REGEX, source="(a"), "cannot be compiled"),
@@ -154,12 +167,33 @@ def test_a_bad_grammar_is_refused_by_name_and_soon(compiler, make, message):
     assert time.monotonic() - start < 20
 
 
-@pytest.mark.parametrize("source", [r"(x+x+)+y", r"(?:[ab]{1,900}c){1,900}" * 40, r"(a|a|aa)*b"])
-def test_an_expression_that_would_choke_others_takes_no_time(compiler, source):
+NODE = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar(kind=GrammarKind.REGEX, source=r"(x+x+)+y"),
+        Grammar(kind=GrammarKind.REGEX, source=r"(?:[ab]{1,900}c){1,900}" * 40),
+        Grammar(kind=GrammarKind.REGEX, source=r"(a|a|aa)*b"),
+        Grammar(kind=GrammarKind.REGEX, source="(a|b)*a(a|b){60}"),
+        Grammar(kind=GrammarKind.LARK, source='start: s\ns: s s | "a" |'),
+        json_schema({"type": "string", "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}),
+        json_schema({"type": "string", "minLength": 10**9}),
+        json_schema({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}),
+        json_schema({"$defs": {"n": NODE}, "$ref": "#/$defs/n"}),
+        json_schema({"$defs": {"n": NODE | {"required": ["n"]}}, "$ref": "#/$defs/n"}),
+        json_schema(wide(3000, required=[f"p{i}" for i in range(3000)])),
+        json_schema({"enum": [f"value {i}" for i in range(10_000)]}),
+    ],
+    ids=lambda grammar: grammar.source[:40],
+)
+def test_a_grammar_that_would_choke_others_takes_no_time(compiler, grammar):
     start = time.monotonic()
-    guide = compiler.compile(Grammar(kind=GrammarKind.REGEX, source=source))
+    guide = compiler.compile(grammar)
     for _ in range(20):
-        guide.push(int(np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())[0]))
+        if guide.push(int(np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())[0])):
+            break
     assert time.monotonic() - start < 20
 
 
@@ -344,8 +378,8 @@ def engine(backend, tmp_path_factory):
     return backend.load_engine(directory, limits=EngineLimits(token_budget=32))
 
 
-def ask(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, **stopping):
-    sampling = SamplingParams(temperature=temperature, seed=3)
+def ask(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, logprobs=None, **stopping):
+    sampling = SamplingParams(temperature=temperature, seed=3, logprobs=logprobs)
     limits = StoppingParams(max_tokens=max_tokens, **stopping)
     engine.add(Request(request_id=name, prompt_ids=(5, 6, 7), n=n, grammar=grammar, sampling=sampling, stopping=limits))
 
@@ -373,13 +407,24 @@ def test_a_grammar_may_end_before_min_tokens(engine):
     assert "".join(output.text for output in outputs) in ("yes", "no")
 
 
+REFUSED = [json_schema({"type": "nope"}), json_schema({"$ref": "#"}), Grammar(kind=GrammarKind.REGEX, source="(a")]
+TOO_COSTLY = json_schema({"type": "string", "pattern": "^(.{1,1000}){900,1000}$"})  # found out on the way
+
+
 def test_neighbours_do_not_notice_a_grammar_good_or_bad(engine):
-    ask(engine, "free", max_tokens=30)
+    ask(engine, "free", max_tokens=30, logprobs=2)
     alone = collect(engine)["free", 0]
-    ask(engine, "free", max_tokens=30)
+    ask(engine, "free", max_tokens=30, logprobs=2)
     ask(engine, "bound", json_schema(PERSON))
-    with pytest.raises(RequestError):
-        ask(engine, "broken", json_schema({"type": "nope"}))
+    ask(engine, "broken off", TOO_COSTLY)
+    for grammar in REFUSED:
+        with pytest.raises(RequestError):
+            ask(engine, "refused", grammar)
     engine.check()
-    among = collect(engine)["free", 0]
-    assert [(o.text, o.token_ids) for o in among] == [(o.text, o.token_ids) for o in alone]
+    among = collect(engine)
+    last = among["broken off", 0][-1]
+    assert last.finish_reason is FinishReason.ERROR
+    assert "the grammar cannot go on" in last.error
+    jsonschema.validate(json.loads("".join(output.text for output in among["bound", 0])), PERSON)
+    said = [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in among["free", 0]]
+    assert said == [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in alone]

@@ -2,8 +2,8 @@
  *
  * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
  * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
- * position; then the merge. A row takes no value that it does not see, past its own position or before its window;
- * positions past all that the tile sees, and blocks before, are never read.
+ * position; then the merge. A row takes no value that it does not see, past its own position or between the sinks and
+ * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
 
@@ -19,8 +19,10 @@ struct row {
     float *total; /* (padded head_dim,) */
     float peak, weight;
     long begin, end; /* the positions that it sees */
+    long sinks;      /* and so many first ones, where they lie apart from those */
     float scores[KEY_BLOCK];
-    long from, to;    /* the keys of the block at hand that it sees; none if to <= from */
+    long from, to;    /* the keys of the block at hand that it sees, none if to <= from, */
+    long gap, gap_to; /* but for these */
     int has_past;     /* saw something of an earlier block */
     float keep, take; /* the merge's two powers of two, for the totals */
 };
@@ -46,6 +48,7 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
 
 /* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys from to - 1. */
 static void weigh_row(struct row *row) {
+    for (long j = row->gap; j < row->gap_to; j++) row->scores[j] = -INFINITY;
     float highest = row->scores[row->from];
     for (long j = row->from + 1; j < row->to; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
     float block_peak = ceilf(highest), lanes[LANES];
@@ -65,7 +68,8 @@ static void weigh_row(struct row *row) {
 INLINE void add_seen(const struct block *block, const struct row *row, long padded, long d, long from, long to,
                      vec *sum) {
     for (long j = from; j < smaller(to, row->to); j++)
-        *sum += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d);
+        if (j < row->gap || j >= row->gap_to)
+            *sum += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d);
 }
 
 INLINE void add_values(const struct block *block, struct row *rows, long padded, const int count) {
@@ -88,13 +92,25 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
     }
 }
 
+/* Which keys of the block that begins at `first` a row sees: the sinks', the window's, or both with a gap between. */
+INLINE void see_block(struct row *row, long first) {
+    long sinks = smaller(row->sinks - first, KEY_BLOCK);
+    row->from = row->begin > first ? row->begin - first : 0, row->to = smaller(row->end - first, KEY_BLOCK);
+    row->gap = row->gap_to = 0;
+    if (sinks <= 0) return;
+    if (row->from < row->to) row->gap = sinks, row->gap_to = row->from;
+    else row->to = sinks;
+    row->from = 0;
+}
+
 INLINE void attend_block(const struct heads *shape, struct block *block, struct row *rows, long first,
                          long padded, const int count) {
     score(block, rows, shape->head_dim, count);
     block->shared_from = 0, block->shared_to = block->count;
     for (int r = 0; r < count; r++) {
         struct row *row = &rows[r];
-        row->from = row->begin > first ? row->begin - first : 0, row->to = smaller(row->end - first, KEY_BLOCK);
+        see_block(row, first);
+        if (row->gap_to) block->shared_to = 0;
         block->shared_from = row->from > block->shared_from ? row->from : block->shared_from;
         block->shared_to = smaller(block->shared_to, row->to);
         if (row->to <= row->from) continue;
@@ -110,9 +126,13 @@ INLINE void attend_block(const struct heads *shape, struct block *block, struct 
 /* Some rows of one key-value head, over all blocks that they see. */
 static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values,
                         const int32_t *pages, struct row *rows, int count) {
-    long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, begin = rows[0].begin, end = 0;
-    for (int r = 0; r < count; r++) begin = smaller(begin, rows[r].begin), end = rows[r].end > end ? rows[r].end : end;
-    for (long first = begin / KEY_BLOCK * KEY_BLOCK; first < end; first += KEY_BLOCK) {
+    long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, begin = rows[0].begin, end = 0, sinks = 0;
+    for (int r = 0; r < count; r++) {
+        begin = smaller(begin, rows[r].begin), end = rows[r].end > end ? rows[r].end : end;
+        sinks = rows[r].sinks > sinks ? rows[r].sinks : sinks;
+    }
+    for (long first = sinks ? 0 : begin / KEY_BLOCK * KEY_BLOCK; first < end; first += KEY_BLOCK) {
+        if (first >= sinks && first + KEY_BLOCK <= begin) continue;
         struct block block = {.count = smaller(KEY_BLOCK, end - first)};
         for (long p = 0; p * PACK < block.count; p++) {
             long page = pages[first / PACK + p] * shape->num_kv_heads + kv_head;
@@ -152,6 +172,8 @@ static void attend(const struct heads *shape, float *queries, const float *keys,
                 rows[r].total = totals + r * padded;
                 rows[r].end = positions[token] + 1;
                 rows[r].begin = shape->window && rows[r].end > shape->window ? rows[r].end - shape->window : 0;
+                rows[r].sinks = rows[r].begin > shape->sinks ? shape->sinks : 0;
+                if (!rows[r].sinks && rows[r].begin <= shape->sinks) rows[r].begin = 0;
                 rows[r].has_past = 0;
             }
             attend_rows(shape, kv_head, keys, values, pages, rows, count);

@@ -32,9 +32,10 @@ struct quantized {
     int32_t *corrections; /* (rows, groups) */
 };
 
-/* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores, `window` (0: none) bounds them. */
+/* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores; a token sees the last `window`
+ * keys (0: all) and the first `sinks`. */
 struct heads {
-    long num_heads, num_kv_heads, head_dim, window;
+    long num_heads, num_kv_heads, head_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
 };
 

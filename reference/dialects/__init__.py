@@ -15,9 +15,13 @@ from reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
 from reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
 from reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
 from reference.dialects.pythonic import PythonicParser, pythonic_grammar
+from reference.dialects.rules import calls_or_json
 from reference.grammar_text import Grammar
 
-__all__ = ["DIALECTS", "CallArguments", "CallStart", "Delta", "Dialect", "DialectParser", "TextDelta", "choose_dialect"]
+__all__ = [
+    "DIALECTS", "CallArguments", "CallStart", "Delta", "Dialect", "DialectParser", "TextDelta", "calls_or_json",
+    "choose_dialect",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,13 @@ def grammar(*rules: str) -> Grammar:
     return Grammar(kind=GrammarKind.LARK, source=PREAMBLE + "\n".join(rules), field="tools")
 
 
+def calls_or_json(calls: Grammar, content: Grammar) -> Grammar:
+    """Calls alone, as a grammar of forced ones has them, or else JSON of the schema `content` and no call."""
+    rules = calls.source.removeprefix(PREAMBLE).replace("start:", "calls:", 1)
+    choice = f"start: calls | content\ncontent: {json_rule(json.loads(content.source))}"
+    return Grammar(kind=GrammarKind.LARK, source=f"{PREAMBLE}{choice}\n{rules}", field=content.field)
+
+
 def mark(text: str, mark_ids: MarkIds) -> str:
     """A mark as it stands in a rule."""
     return f"<[{mark_ids[text]}]>" if text in mark_ids else json.dumps(text)

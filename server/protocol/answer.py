@@ -4,12 +4,26 @@ A stream and a whole answer are folded from the same outputs by the same choices
 What a choice looks like is the endpoint's business (chat.py, completions.py); the envelope and usage are here.
 """
 
+import json
+import secrets
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Protocol
 
 from reference.request import Output, Request
 from server.served import ServedModel
+
+CHUNK_BYTES = 32  # padded chunks are some multiple of it longer than an empty one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streaming:
+    """Whether to stream, whether the stream ends with a chunk of usage, and whether the size of chunks is hidden."""
+
+    is_stream: bool = False
+    wants_usage: bool = False
+    is_padded: bool = False
 
 
 class Choice(Protocol):
@@ -25,7 +39,8 @@ class Choice(Protocol):
 class Answer:
     """Folds the outputs of `requests`; `choices` maps (request id, choice) to the choice, in the order of `index`.
 
-    `known_outputs` are there instead of the engine's where nothing needs to be computed.
+    `known_outputs` are there instead of the engine's where nothing needs to be computed. An answer that
+    `wants_metrics` is the engine's counts and nothing else.
     """
 
     def __init__(
@@ -35,13 +50,14 @@ class Answer:
         answer_id: str,
         requests: tuple[Request, ...],
         objects: tuple[str, str],
-        streaming: tuple[bool, bool],
+        streaming: Streaming,
+        wants_metrics: bool = False,
     ):
         self.requests = requests
         self.known_outputs: list[Output] = []
         self.choices: dict[tuple[str, int], Choice] = {}
         self.whole_object, self.chunk_object = objects
-        self.is_stream, self.wants_usage = streaming
+        self.streaming, self.wants_metrics = streaming, wants_metrics
         self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
         self._envelope["system_fingerprint"] = model.fingerprint
         self._num_prompt = sum(len(request.prompt_ids) for request in requests)
@@ -61,17 +77,22 @@ class Answer:
 
     def chunk(self, choices: list[dict]) -> dict:
         """One chunk of a stream."""
-        usage = {"usage": None} if self.wants_usage else {}
-        return self._envelope | {"object": self.chunk_object, "choices": choices} | usage
+        chunk = self._envelope | {"object": self.chunk_object, "choices": choices}
+        chunk |= {"usage": None} if self.streaming.wants_usage else {}
+        return chunk | ({"obfuscation": padding(choices)} if self.streaming.is_padded else {})
 
-    def usage_chunk(self) -> dict:
-        """The last chunk of a stream that was asked for usage."""
-        return self.chunk([]) | {"usage": self.usage()}
+    def usage_chunk(self, extra: dict | None = None) -> dict:
+        """The last chunk of a stream that was asked for usage; `extra` are the engine's counts, if wanted."""
+        return self.chunk([]) | {"usage": self.usage() | ({"extra": extra} if self.wants_metrics else {})}
 
     def whole(self) -> dict:
         """The whole answer, once every choice has finished."""
-        choices = [choice.whole() for choice in self.choices.values()]
+        choices = [choice.whole() for choice in self.chosen()]
         return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
+
+    def chosen(self) -> list[Choice]:
+        """The choices that are shown."""
+        return list(self.choices.values())
 
     def usage(self) -> dict:
         """Tokens: the prompt counted once, the completions summed over choices."""
@@ -88,6 +109,12 @@ class Answer:
                 "rejected_prediction_tokens": sum(rejected for _, rejected in self._num_guessed.values()),
             },
         }
+
+
+def padding(value) -> str:
+    """Random characters that even out the size of a chunk: what it says is not to be guessed from its length."""
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return secrets.token_hex(CHUNK_BYTES)[: -size % CHUNK_BYTES]
 
 
 def new_id(prefix: str) -> str:

@@ -4,28 +4,28 @@ What OpenAI knows and this server does not have is refused by name; see `REFUSED
 nothing. Text between the markers of a tool call is parsed only if the request has tools and may call them.
 """
 
-from reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
+from reference.dialects import CallArguments, CallStart, DialectParser, TextDelta, calls_or_json
 from reference.errors import RequestError, UnsupportedError
-from reference.grammar_text import Grammar
-from reference.request import FinishReason, Output, Request
+from reference.grammar_text import Grammar, GrammarKind
+from reference.request import MAX_LOGPROBS, FinishReason, Output, Request
 from server.protocol import parameters
-from server.protocol.answer import Answer, new_id
+from server.protocol.answer import Answer, Streaming, new_id
+from server.protocol.debug_config import take_debug_config
 from server.protocol.fields import Fields
+from server.protocol.guided import only_one, take_guided
 from server.protocol.logprobs import chat_entry
-from server.protocol.messages import take_messages
+from server.protocol.messages import read_content, take_messages
 from server.protocol.response_format import take_response_format
 from server.protocol.tools import ToolUse, take_tools
 from server.served import ServedModel
 
 OBJECTS = ("chat.completion", "chat.completion.chunk")
-MAX_TOP_LOGPROBS = 20
 REFUSED = {
     "audio": (),
     "function_call": ("none",),
     "functions": ([],),
     "modalities": (["text"],),
     "moderation": (),
-    "prediction": (),
     "prompt_cache_options": (),
     "prompt_cache_retention": ("in_memory",),
     "reasoning_effort": ("none",),
@@ -40,59 +40,88 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     messages = take_messages(fields)
     model.check_name(parameters.take_model(fields))
     tools = take_tools(fields)
-    grammar = _choose_grammar(take_response_format(fields, messages), tools, model)
+    grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
     vocab_size, num_choices = model.config.vocab_size, parameters.take_choices(fields)
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
     stopping = parameters.take_stopping(fields, vocab_size, _take_max_tokens(fields))
     streaming = parameters.take_streaming(fields)
+    debug = take_debug_config(fields, streaming)
+    prompt_logprobs = _take_prompt_logprobs(fields, streaming)
     parameters.take_harmless(fields)
+    _take_prediction(fields)
     for name, neutral in REFUSED.items():
         fields.refuse(name, *neutral)
     salt = parameters.take_cache_salt(fields)
     fields.done()
-    answer_id, prompt_ids = new_id("chatcmpl"), _encode(messages, tools, model)
+    answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages")
     request = Request(
-        request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, n=num_choices,
-        grammar=grammar, cache_salt=salt, visible_ids=_visible_ids(tools, model),
+        request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=debug.apply(stopping), n=num_choices,
+        grammar=grammar, cache_salt=salt, visible_ids=visible_ids(tools, model), prompt_logprobs=prompt_logprobs,
     )  # fmt: skip
-    answer = Answer(model=model, answer_id=answer_id, requests=(request,), objects=OBJECTS, streaming=streaming)
+    answer = ChatAnswer(
+        model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
+        streaming=streaming, wants_metrics=debug.wants_metrics,
+    )  # fmt: skip
     for index in range(num_choices):
         parser = model.dialect.parser(tools.names) if tools.names else None
         answer.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs)
     return answer
 
 
-def _choose_grammar(response_format: Grammar | None, tools: ToolUse, model: ServedModel) -> Grammar | None:
-    """What the answer must fit: a schema binds text, tools bind calls; both at once has no meaning here."""
+def choose_grammar(
+    response_format: Grammar | None, guided: Grammar | None, tools: ToolUse, model: ServedModel
+) -> Grammar | None:
+    """What the answer must fit: a schema binds text, tools bind calls; with both it is calls or text of the schema."""
+    content = only_one(response_format, guided)
     if not tools.callable_tools:
-        return response_format
-    if response_format is not None:
-        raise UnsupportedError("response_format together with tools is not supported", field="response_format")
-    return model.dialect.grammar(
-        list(tools.callable_tools), model.mark_ids, is_forced=tools.is_forced, is_parallel=tools.is_parallel
+        return content
+    if content is not None and content.kind is not GrammarKind.JSON_SCHEMA:
+        raise UnsupportedError(f"{content.field} together with tools is not supported", field=content.field)
+    is_forced = tools.is_forced or content is not None
+    calls = model.dialect.grammar(
+        list(tools.callable_tools), model.mark_ids, is_forced=is_forced, is_parallel=tools.is_parallel
     )
+    return calls if content is None or tools.is_forced else calls_or_json(calls, content)
 
 
-def _visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
     """A parser has to see its marks, also where they are control tokens."""
     return tuple(sorted(model.mark_ids.values())) if tools.names else ()
 
 
-def _encode(messages: list[dict], tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+def encode_chat(messages: list[dict], tools: ToolUse, model: ServedModel, field: str) -> tuple[int, ...]:
+    """The prompt of a conversation, which came in that field."""
     if model.template is None:
-        raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
+        raise RequestError("This model has no chat template; use /v1/completions.", field=field)
     prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None)))
-    model.check_prompt(prompt_ids, "messages")
+    model.check_prompt(prompt_ids, field)
     return prompt_ids
 
 
 def _take_logprobs(fields: Fields) -> tuple[bool, int | None]:
     wants_logprobs = fields.typed("logprobs", bool, False)
-    num_top = fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
+    num_top = fields.integer("top_logprobs", 0, MAX_LOGPROBS)
     if num_top is not None and not wants_logprobs:
         raise RequestError("top_logprobs is only allowed when logprobs is true", field="top_logprobs")
     return wants_logprobs, (num_top or 0) if wants_logprobs else None
+
+
+def _take_prompt_logprobs(fields: Fields, streaming: Streaming) -> int | None:
+    """An extension: how many alternatives to report beside each token of the prompt."""
+    num_top = fields.integer("prompt_logprobs", 0, MAX_LOGPROBS)
+    if num_top is not None and streaming.is_stream:
+        raise RequestError("prompt_logprobs is only allowed when stream is false", field="prompt_logprobs")
+    return num_top
+
+
+def _take_prediction(fields: Fields) -> None:
+    """What the answer is likely to be: it may make an answer faster, never another one, and here does neither."""
+    if fields.has("prediction"):
+        prediction = Fields(fields.take("prediction"), "prediction")
+        prediction.one_of("type", ("content",)) or prediction.required("type")
+        read_content(prediction.required("content"), "prediction.content")
+        prediction.done()
 
 
 def _take_max_tokens(fields: Fields) -> int | None:
@@ -101,6 +130,24 @@ def _take_max_tokens(fields: Fields) -> int | None:
         raise RequestError(message, field="max_tokens", code="invalid_parameter_combination")
     name = "max_tokens" if fields.has("max_tokens") else "max_completion_tokens"
     return fields.integer(name, 1)
+
+
+class ChatAnswer(Answer):
+    """A chat's answer; whole ones may hold the log-probabilities of the prompt's tokens."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self._scores: list[dict] = []
+
+    def take(self, output: Output) -> list[dict]:
+        """The chunks that this output adds."""
+        self._scores += map(chat_entry, output.prompt_logprobs)
+        return super().take(output)
+
+    def whole(self) -> dict:
+        """The whole answer. Nothing comes before the prompt's first token, so that one has no probability."""
+        wants_scores = any(request.prompt_logprobs is not None for request in self.requests)
+        return super().whole() | ({"prompt_logprobs": [None, *self._scores]} if wants_scores else {})
 
 
 class ChatChoice:

@@ -26,6 +26,16 @@ def _chat_candidate(candidate: Candidate) -> dict:
     return {"token": text, "logprob": finite(candidate.logprob), "bytes": list(candidate.token)}
 
 
+def entries_of(logprobs: tuple[TokenLogprob, ...]) -> list[tuple[bytes, TokenLogprob | None]]:
+    """Tokens with their log-probabilities, as `CompletionLogprobs.add` takes them."""
+    return [(entry.chosen.token, entry) for entry in logprobs]
+
+
+def prompt_entries(tokens: list[bytes], scores: list[TokenLogprob]) -> list[tuple[bytes, TokenLogprob | None]]:
+    """The same for a prompt: nothing comes before its first token, so that one has no probability."""
+    return list(zip(tokens, [None, *scores], strict=True)) if scores or len(tokens) == 1 else []
+
+
 class CompletionLogprobs:
     """The four arrays of one choice; `text_offset` counts the characters of the text before each token."""
 
@@ -34,16 +44,18 @@ class CompletionLogprobs:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._num_characters = 0
 
-    def add(self, entries: tuple[TokenLogprob, ...]) -> dict:
+    def add(self, entries: list[tuple[bytes, TokenLogprob | None]]) -> dict:
         """The arrays for these tokens only; the chosen token is always among the alternatives."""
         new = {name: [] for name in self.arrays}
-        for entry in entries:
-            new["tokens"].append(completion_token(entry.chosen.token))
-            new["token_logprobs"].append(finite(entry.chosen.logprob))
-            candidates = (*entry.top, entry.chosen)
-            new["top_logprobs"].append({completion_token(item.token): finite(item.logprob) for item in candidates})
-            new["text_offset"].append(self._offset(entry.chosen.token))
-            self._num_characters += len(self._decoder.decode(entry.chosen.token))
+        for token, entry in entries:
+            new["tokens"].append(completion_token(token))
+            new["token_logprobs"].append(entry and finite(entry.chosen.logprob))
+            candidates = entry and [(completion_token(item.token), finite(item.logprob)) for item in entry.top]
+            new["top_logprobs"].append(
+                entry and dict([*candidates, (completion_token(token), finite(entry.chosen.logprob))])
+            )
+            new["text_offset"].append(self._offset(token))
+            self._num_characters += len(self._decoder.decode(token))
         for name, values in new.items():
             self.arrays[name] += values
         return new

@@ -20,7 +20,7 @@ def take_messages(fields: Fields) -> list[dict]:
     if not values:
         raise RequestError("messages must have at least one item", field="messages", code="empty_array")
     messages = [_read_message(value, f"messages[{index}]") for index, value in enumerate(values)]
-    _check_tool_turns(messages)
+    check_tool_turns(messages, "messages")
     return messages
 
 
@@ -33,7 +33,7 @@ def _read_message(value, path: str) -> dict:
     if role == "assistant":
         message |= _read_assistant(fields)
     else:
-        message["content"] = _read_content(fields.required("content"), f"{path}.content")
+        message["content"] = read_content(fields.required("content"), f"{path}.content")
     if role == "tool":
         message["tool_call_id"] = of_type(f"{path}.tool_call_id", fields.required("tool_call_id"), str)
     if (name := fields.string("name")) is not None:
@@ -47,7 +47,7 @@ def _read_assistant(fields: Fields) -> dict:
     calls = fields.array("tool_calls")
     message = {"content": None}
     if fields.has("content"):
-        message["content"] = _read_content(fields.take("content"), f"{path}.content", "text", "refusal")
+        message["content"] = read_content(fields.take("content"), f"{path}.content", "text", "refusal")
     refusal = fields.string("refusal")
     if message["content"] is None:
         message["content"] = refusal
@@ -64,7 +64,8 @@ def _read_assistant(fields: Fields) -> dict:
     return message
 
 
-def _read_content(value, path: str, *kinds: str) -> str:
+def read_content(value, path: str, *kinds: str) -> str:
+    """Text, or the joined text of parts of these kinds; plain text parts if none are named."""
     if type(value) is str:
         return value
     if type(value) is not list:
@@ -97,10 +98,11 @@ def _read_call(value, path: str) -> dict:
     name = of_type(f"{path}.function.name", function.required("name"), str)
     arguments = of_type(f"{path}.function.arguments", function.required("arguments"), str)
     function.done()
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": _parse_arguments(arguments)}}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": parse_arguments(arguments)}}
 
 
-def _parse_arguments(text: str) -> dict | str:
+def parse_arguments(text: str) -> dict | str:
+    """The arguments of a call, or their text if they are no JSON object."""
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
@@ -108,13 +110,14 @@ def _parse_arguments(text: str) -> dict | str:
     return arguments if type(arguments) is dict else text
 
 
-def _check_tool_turns(messages: list[dict]) -> None:
+def check_tool_turns(messages: list[dict], field: str) -> None:
+    """Every call is answered before the conversation goes on, and nothing else is; `field` is where it came from."""
     unanswered: dict[str, None] = {}
     for index, message in enumerate(messages):
         if message["role"] == "tool":
             if message["tool_call_id"] not in unanswered:
-                error = f"messages[{index}] with role 'tool' must answer a tool call of the assistant's turn before it"
-                raise RequestError(error, field=f"messages[{index}].role", code="invalid_value")
+                error = f"{field}[{index}] with role 'tool' must answer a tool call of the assistant's turn before it"
+                raise RequestError(error, field=f"{field}[{index}].role", code="invalid_value")
             del unanswered[message["tool_call_id"]]
         elif unanswered:
             break
@@ -122,4 +125,4 @@ def _check_tool_turns(messages: list[dict]) -> None:
             unanswered = dict.fromkeys(call["id"] for call in message.get("tool_calls", ()))
     if unanswered:
         ids = ", ".join(unanswered)[:200]
-        raise RequestError(f"Every tool call must be answered by a tool message; missing: {ids}", field="messages")
+        raise RequestError(f"Every tool call must be answered by a tool message; missing: {ids}", field=field)

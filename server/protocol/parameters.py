@@ -6,6 +6,7 @@ include_stop_str_in_output. Bounds are checked where the engine's own records ch
 
 from reference.errors import RequestError
 from reference.request import MAX_CHOICES, SamplingParams, StoppingParams, require_integer
+from server.protocol.answer import Streaming
 from server.protocol.fields import Fields, of_type, type_error
 
 MAX_STOP_STRINGS = 4
@@ -59,22 +60,22 @@ def take_choices(fields: Fields) -> int:
     return fields.integer("n", 1, MAX_CHOICES, default=1)
 
 
-def take_streaming(fields: Fields) -> tuple[bool, bool]:
-    """Whether to stream, and whether the stream ends with a chunk of usage."""
+def take_streaming(fields: Fields) -> Streaming:
+    """Whether to stream, and what a stream holds beside the answer."""
     is_stream = fields.typed("stream", bool, False)
     if not fields.has("stream_options"):
-        return is_stream, False
+        return Streaming(is_stream=is_stream)
     options = Fields(fields.take("stream_options"), "stream_options")
     if not is_stream:
         raise RequestError("stream_options is only allowed when stream is true", field="stream_options")
     wants_usage = options.typed("include_usage", bool, False)
-    options.refuse("include_obfuscation", False)
+    is_padded = options.typed("include_obfuscation", bool, False)
     options.done()
-    return is_stream, wants_usage
+    return Streaming(is_stream=True, wants_usage=wants_usage, is_padded=is_padded)
 
 
-def take_harmless(fields: Fields) -> None:
-    """Fields about OpenAI's accounts: checked for their type, and without effect on the answer."""
+def take_harmless(fields: Fields) -> dict:
+    """Fields about OpenAI's accounts: checked for their type, without effect on the answer. Returns the metadata."""
     fields.string("user")
     fields.string("safety_identifier")
     fields.refuse("store", False)
@@ -90,6 +91,7 @@ def take_harmless(fields: Fields) -> None:
     values = Fields(metadata, "metadata")
     for key in metadata:
         values.string(key, value_length)
+    return metadata
 
 
 def take_cache_salt(fields: Fields) -> str:

@@ -29,27 +29,30 @@ class ToolUse:
         return frozenset(tool["function"]["name"] for tool in self.callable_tools)
 
 
-def take_tools(fields: Fields) -> ToolUse:
-    """What a request says of tools; under tool_choice "none" the model does not even see them."""
+def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
+    """What a request says of tools; under tool_choice "none" the model does not even see them.
+
+    In `is_flat` tools, those of responses, a function's name and settings stand beside its type.
+    """
     values = fields.array("tools", MAX_TOOLS)
-    tools = tuple(_read_tool(value, f"tools[{index}]") for index, value in enumerate(values))
+    tools = tuple(_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(values))
     _check_names(tools)
-    names, is_forced = _take_choice(fields, tools)
-    if not tools and fields.has("parallel_tool_calls"):
+    names, is_forced = _take_choice(fields, tools, is_flat)
+    if not tools and not is_flat and fields.has("parallel_tool_calls"):
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
     is_parallel = fields.typed("parallel_tool_calls", bool, True)
     chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
     return ToolUse(tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel)
 
 
-def _read_tool(value, path: str) -> dict:
+def _read_tool(value, path: str, is_flat: bool) -> dict:
     fields = Fields(value, path)
     kind = of_type(f"{path}.type", fields.required("type"), str)
-    if kind == "custom":
+    if kind == "custom" or (is_flat and kind != "function"):
         raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")
     if kind != "function":
         raise RequestError(f"{path}.type must be function", field=f"{path}.type", code="invalid_value")
-    function = _read_function(Fields(fields.required("function"), f"{path}.function"))
+    function = _read_function(fields if is_flat else Fields(fields.required("function"), f"{path}.function"))
     fields.done()
     return {"type": "function", "function": function}
 
@@ -80,12 +83,12 @@ def _check_names(tools: tuple[dict, ...]) -> None:
         names.add(name)
 
 
-def _take_choice(fields: Fields, tools: tuple[dict, ...]) -> tuple[set[str], bool]:
+def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tuple[set[str], bool]:
     """The names that may be called, and whether one of them must be."""
     choice = fields.take("tool_choice", "auto")
     names = {tool["function"]["name"] for tool in tools}
     if type(choice) is dict:
-        return _read_choice(Fields(choice, "tool_choice"), names)
+        return _read_choice(Fields(choice, "tool_choice"), names, is_flat)
     if type(choice) is not str:
         raise type_error("tool_choice", choice, "a string or an object")
     if choice == "required" and not tools:
@@ -96,22 +99,22 @@ def _take_choice(fields: Fields, tools: tuple[dict, ...]) -> tuple[set[str], boo
     return (set() if choice == "none" else names), choice == "required"
 
 
-def _read_choice(choice: Fields, names: set[str]) -> tuple[set[str], bool]:
+def _read_choice(choice: Fields, names: set[str], is_flat: bool) -> tuple[set[str], bool]:
     """One function by name, or a few of them with a mode of their own."""
     kind = choice.one_of("type", ("function", "custom", "allowed_tools")) or choice.required("type")
     if kind == "custom":
         raise UnsupportedError("tool_choice of type custom is not supported by this server", field="tool_choice")
     if kind == "function":
-        allowed, is_forced = {_named(Fields(choice.required("function"), "tool_choice.function"))}, True
+        allowed, is_forced = {_named(choice, is_flat)}, True
     else:
-        few = Fields(choice.required("allowed_tools"), "tool_choice.allowed_tools")
+        few = choice if is_flat else Fields(choice.required("allowed_tools"), "tool_choice.allowed_tools")
         is_forced = (few.one_of("mode", ("auto", "required")) or few.required("mode")) == "required"
-        items = [Fields(item, "tool_choice.allowed_tools.tools") for item in few.array("tools", MAX_TOOLS)]
-        allowed = {_named(Fields(item.required("function"), "tool_choice.allowed_tools.tools")) for item in items}
+        allowed = {_named(Fields(item, few.where("tools")), is_flat) for item in few.array("tools", MAX_TOOLS)}
     if not allowed or not allowed <= names:
         raise RequestError("tool_choice names a function that is not among the tools", field="tool_choice")
     return allowed, is_forced
 
 
-def _named(fields: Fields) -> str:
+def _named(fields: Fields, is_flat: bool) -> str:
+    fields = fields if is_flat else Fields(fields.required("function"), fields.where("function"))
     return of_type(fields.where("name"), fields.required("name"), str)

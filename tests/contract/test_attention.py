@@ -10,12 +10,14 @@ def draw(tokens, heads, kv_heads, head_dim, keys, seed=0):
     return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def softmax_attention(queries, keys, values, positions):
+def softmax_attention(queries, keys, values, positions, window=None, sinks=0):
     """The textbook's, in float64."""
     shared_by = queries.shape[1] // keys.shape[1]
     keys, values = (np.repeat(x.astype(np.float64), shared_by, axis=1) for x in (keys, values))
     scores = np.einsum("thd,khd->thk", queries.astype(np.float64), keys) / np.sqrt(queries.shape[2])
-    scores[np.arange(len(keys)) > positions[:, None, None] + np.zeros_like(scores)] = -np.inf
+    places, position = np.arange(len(keys)), positions[:, None, None] + np.zeros_like(scores)
+    scores[places > position] = -np.inf
+    scores[(places <= position - (window or len(keys))) & (places >= sinks)] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.einsum("thk,khd->thd", weights / weights.sum(axis=-1, keepdims=True), values)
 
@@ -48,6 +50,26 @@ def test_the_future_is_out_of_sight(part):
     after = attention(queries, keys, values, np.array([10, 63, 64]))
     np.testing.assert_array_equal(before[0], after[0])
     assert (before[1] != after[1]).any()
+
+
+@pytest.mark.parametrize(("window", "sinks"), [(20, 0), (20, 4), (100, 3), (30, 70), (1, 1), (70, 64)])
+def test_a_window_and_its_sinks(part, window, sinks):
+    queries, keys, values = draw(9, 4, 2, 16, 200)
+    positions = np.array([0, 4, 21, 63, 64, 100, 140, 198, 199])
+    found = part("attention").attention(queries, keys, values, positions, window=window, sinks=sinks)
+    expected = softmax_attention(queries, keys, values, positions, window, sinks)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_what_a_window_hides_may_be_anything(part):
+    """Its pages are given back, so another sequence's keys may lie there, and what overflowed in them."""
+    attention = part("attention").attention
+    queries, keys, values = draw(2, 2, 1, 16, 200)
+    options = {"window": 30, "sinks": 5}
+    before = attention(queries, keys, values, np.array([150, 199]), **options)
+    keys[5:121], values[5:121] = np.nan, np.nan
+    after = attention(queries, keys, values, np.array([150, 199]), **options)
+    np.testing.assert_array_equal(before.view(np.uint32), after.view(np.uint32))
 
 
 def test_large_scores_do_not_overflow(part):

@@ -66,6 +66,24 @@ def test_a_copy_is_ones_own(cache):
     cache.check([[own], other])
 
 
+@pytest.mark.parametrize("start", [20, 32])
+def test_another_way_on_shares_what_lies_before_it(cache, start):
+    keys, values = random(40)
+    pages = [cache.allocate() for _ in range(3)]
+    cache.write(1, pages, 0, keys, values)
+    own = cache.fork(pages, start, 40)
+    assert own[: start // 16] == pages[: start // 16]
+    assert not {*own[start // 16 :]} & {*pages}
+    cache.check([pages, own])
+    cache.write(1, own, start, values[start:], keys[start:])
+    np.testing.assert_array_equal(cache.read(1, pages, 40)[0], keys)
+    np.testing.assert_array_equal(cache.read(1, own, 40)[0], [*keys[:start], *values[start:]])
+    free = cache.num_free
+    assert cache.fork(pages, start, (start // 16 + free + 1) * 16) is None
+    assert cache.num_free == free
+    cache.check([pages, own])
+
+
 def test_check_sees_wrong_books(cache):
     pages = [cache.allocate()]
     with pytest.raises(AssertionError):

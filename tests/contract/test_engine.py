@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from small_models import write_chat_model
 
+from reference.cache import pages_for
 from reference.errors import ContextLengthError, QueueFullError, RequestError
 from reference.limits import EngineLimits
 from reference.request import FinishReason, Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk
 
 PROMPT = tuple(range(300, 340))
 
@@ -294,3 +296,144 @@ def test_a_cache_that_must_forget_changes_nothing(new_engine):
     plenty = run(new_engine(prefix_cache_mode="disable"), *requests)
     scarce = run(new_engine(max_total_tokens=112, max_num_sequences=3), *requests)
     assert {name: words(outputs) for name, outputs in scarce.items()} == {n: words(o) for n, o in plenty.items()}
+
+
+def test_a_prompt_that_fills_all_pages_can_be_asked_again(new_engine):
+    engine = new_engine(max_total_tokens=64)
+    prompt = tuple(range(300, 360))
+    first = run(engine, request(prompt=prompt, max_tokens=3))["a", 0]
+    again = run(engine, request(prompt=prompt, max_tokens=3))["a", 0]
+    assert words(again) == words(first)
+    assert again[-1].num_cached_tokens == 59
+
+
+def test_what_takes_too_long_ends_and_frees_its_pages(new_engine):
+    engine = new_engine(max_num_sequences=1)
+    slow = dataclasses.replace(request("slow", n=2), timeout=2.5)
+    waiting = dataclasses.replace(request("waiting", n=2), timeout=3)
+    engine.add(slow, now=10)
+    engine.add(waiting, now=10)
+    engine.add(request("patient", max_tokens=3), now=10)
+    ended = {}
+    for now in (10, 11, 12, 12.5, 13):
+        for output in engine.step(now=now):
+            if output.finish_reason:
+                ended[output.request_id, output.choice] = now, output.finish_reason
+        engine.check()
+    assert ended == {
+        ("slow", 0): (12.5, FinishReason.TIMEOUT), ("slow", 1): (12.5, FinishReason.TIMEOUT),
+        ("waiting", 0): (13, FinishReason.TIMEOUT), ("waiting", 1): (13, FinishReason.TIMEOUT),
+    }  # fmt: skip
+    assert run(engine)["patient", 0][-1].finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("limits", [{}, {"token_budget": 16}, {"max_total_tokens": 96, "token_budget": 16}])
+def test_log_probabilities_of_the_prompt_are_those_of_saying_it(new_engine, limits):
+    """A prompt's token is scored as if it had been forced by a bias; cached, in chunks and after preemption, too."""
+    engine, count = new_engine(**limits), 5
+    scored = dataclasses.replace(request(n=2, max_tokens=4), prompt_logprobs=2)
+    others = [request(str(i), prompt=PROMPT[i:], max_tokens=20) for i in (1, 2)]
+    outputs = run(engine, *others, scored)
+    entries = [entry for output in outputs["a", 0] for entry in output.prompt_logprobs]
+    assert [entry.chosen.token_id for entry in entries] == list(PROMPT[1:])
+    assert not any(output.prompt_logprobs for output in outputs["a", 1])
+    assert words(outputs["a", 1]) == words(run(new_engine(), request(n=2, max_tokens=4))["a", 1])
+    for place in range(1, count):
+        forced = {"logit_bias": {PROMPT[place]: 100}, "temperature": 0}
+        said = run(new_engine(), request(prompt=PROMPT[:place], max_tokens=1, sampling=forced))["a", 0]
+        assert said[0].logprobs[0] == entries[place - 1]
+
+
+def test_a_choice_that_begins_again_does_not_score_the_prompt_again(new_engine):
+    """Found by the stateful tests: the second choice gave its pages back, and its prompt was scored with it."""
+    engine = new_engine(max_total_tokens=64, max_num_sequences=1)
+    outputs = run(engine, dataclasses.replace(request(n=2, max_tokens=20), prompt_logprobs=1))
+    assert sum(len(output.prompt_logprobs) for output in outputs["a", 0]) == len(PROMPT) - 1
+    assert not any(output.prompt_logprobs for output in outputs["a", 1])
+
+
+def test_a_prompt_can_be_scored_without_an_answer(new_engine):
+    engine = new_engine()
+    run(engine, request())
+    scored = dataclasses.replace(request(), prompt_logprobs=0, stopping=StoppingParams(max_tokens=0))
+    outputs = run(engine, scored)["a", 0]
+    assert (ids(outputs), text(outputs), outputs[-1].finish_reason) == ([], "", FinishReason.LENGTH)
+    assert sum(len(output.prompt_logprobs) for output in outputs) == len(PROMPT) - 1
+    assert outputs[-1].num_cached_tokens == 0, "what is scored has to be computed"
+
+
+def test_nothing_to_say_and_nothing_to_score_is_refused():
+    with pytest.raises(RequestError, match="max_tokens must be at least 1, not 0"):
+        request(max_tokens=0)
+
+
+def test_one_request_alone_is_always_served_whatever_the_cache_holds(new_engine):
+    pinned = dataclasses.replace(request("pinned"), is_pinned=True)
+    known = request("known", PROMPT + tuple(range(400, 422)), max_tokens=1)  # all of the context but two tokens
+    for first, second in ((pinned, request("other", PROMPT[::-1])), (known, dataclasses.replace(known, n=2))):
+        engine = new_engine(max_total_tokens=64)
+        for one in (first, second):
+            outputs = {}
+            engine.add(one)
+            for _ in range(100):
+                for output in engine.step():
+                    outputs.setdefault((output.request_id, output.choice), []).append(output)
+                engine.check()
+            assert not engine.has_work(), "it waits for ever"
+        expected = run(new_engine(max_total_tokens=64, prefix_cache_mode="disable"), second)
+        assert {name: words(o) for name, o in outputs.items()} == {name: words(o) for name, o in expected.items()}
+
+
+def pooled(name, pooling, prompt=PROMPT):
+    return Request(request_id=name, prompt_ids=prompt, pooling=pooling)
+
+
+def vectors(outputs):
+    """The vector of every request, which comes with its end and without a token."""
+    for parts in outputs.values():
+        assert [len(part.embedding) > 0 for part in parts] == [True]
+        assert (parts[0].finish_reason, parts[0].token_ids) == (FinishReason.STOP, ())
+    return {name: parts[0].embedding for (name, _), parts in outputs.items()}
+
+
+def test_a_prompt_becomes_a_vector(new_engine, backend, directory):
+    model = backend.load_model(directory)
+    pages = tuple(range(pages_for(len(PROMPT))))
+    cache = backend.PARTS.PagedCache(model.config, len(pages))
+    states = np.array(model.states([Chunk(token_ids=PROMPT, start=0, pages=pages)], cache), np.float64)
+    found = vectors(run(new_engine(), pooled("m", "mean"), pooled("l", "last")))
+    for name, expected in {"m": states.mean(axis=0), "l": states[-1]}.items():
+        np.testing.assert_allclose(found[name], expected / np.linalg.norm(expected), rtol=1e-6)
+        assert found[name] == tuple(np.float32(found[name]).tolist())
+    assert found["m"] != found["l"]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"token_budget": 7, "max_num_sequences": 5},
+        {"token_budget": 1, "max_num_sequences": 1},
+        {"prefix_cache_mode": "disable"},
+        {"prefill_mode": "chunked"},
+        {"speculative_mode": "ngram"},
+        {"max_total_tokens": 96, "token_budget": 16},
+    ],
+)
+def test_a_vector_depends_on_its_prompt_alone(new_engine, limits):
+    """In chunks, after others that begin alike, beside answers under way, and after preemption."""
+    alone = vectors(run(new_engine(), pooled("m", "mean"), pooled("l", "last")))
+    engine = new_engine(**limits)
+    run(engine, request("before", prompt=PROMPT[:35], max_tokens=2))
+    answering = [request(str(i), prompt=PROMPT[i:], max_tokens=20) for i in range(3)]
+    outputs = run(engine, *answering, pooled("m", "mean"), pooled("l", "last"))
+    said = {key: outputs.pop(key) for key in [(str(i), 0) for i in range(3)]}
+    assert vectors(outputs) == alone
+    plain = run(new_engine(), *answering)
+    assert all(words(said[key]) == words(plain[key]) for key in said)
+
+
+def test_pooling_refuses_what_it_cannot_be_with(new_engine):
+    for changes in ({"pooling": "cls"}, {"n": 2}, {"prompt_logprobs": 1}):
+        with pytest.raises(RequestError, match=next(iter(changes))):
+            dataclasses.replace(pooled("a", "mean"), **changes)

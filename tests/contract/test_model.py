@@ -53,6 +53,16 @@ def test_logits_are_float32_one_row_for_each_wanted_token(model, cache):
         assert (logits.dtype, logits.shape) == (np.float32, (rows, 96))
 
 
+def test_states_scored_are_the_logits(model, cache):
+    chunk = Chunk(token_ids=IDS, start=0, pages=pages_for(cache, len(IDS)))
+    states = model.states([chunk], cache)
+    assert (states.dtype, states.shape) == (np.float32, (len(IDS), model.config.hidden_size))
+    expected = whole(model, cache)
+    same(np.array(model.score(states)), expected)
+    same(np.array(model.score(states[[3, 80]])), expected[[3, 80]])
+    assert model.score(states[:0]).shape == (0, 96)
+
+
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_chunks_of_a_prompt_give_the_bits_of_the_whole(model, cache, size):
     expected, pages, found = whole(model, cache), pages_for(cache, len(IDS)), []

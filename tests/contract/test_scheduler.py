@@ -10,9 +10,9 @@ from reference.sequence import Sequence
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)
 
 
-def new_scheduler(part, *, pages=64, sequences=4, budget=32):
+def new_scheduler(part, *, pages=64, sequences=4, budget=32, **settings):
     cache = part("cache").PagedCache(CONFIG, pages)
-    return part("scheduler").Scheduler(cache, max_num_sequences=sequences, token_budget=budget)
+    return part("scheduler").Scheduler(cache, max_num_sequences=sequences, token_budget=budget, **settings)
 
 
 def sequence(name, num_prompt, **fields):
@@ -50,6 +50,18 @@ def test_decodes_go_first_and_prefill_fills_the_rest(part):
         scheduler.add(sequence(name, length))
     assert step(scheduler) == [("a", 0, 5, 1), ("b", 0, 27, 0)]
     assert step(scheduler) == [("a", 5, 1, 1), ("b", 27, 31, 0)]
+
+
+def test_in_chunked_mode_prefill_and_decodes_take_turns(part):
+    scheduler = new_scheduler(part, prefill_mode="chunked")
+    for name, length in (("a", 5), ("b", 70), ("c", 3)):
+        scheduler.add(sequence(name, length))
+    assert [step(scheduler) for _ in range(7)] == [
+        [("a", 0, 5, 1), ("b", 0, 27, 0)], [("a", 5, 1, 1)],
+        [("b", 27, 32, 0)], [("a", 6, 1, 1)],
+        [("b", 59, 11, 1), ("c", 0, 3, 1)], [("a", 7, 1, 1), ("b", 70, 1, 1), ("c", 3, 1, 1)],
+        [("a", 8, 1, 1), ("b", 71, 1, 1), ("c", 4, 1, 1)],
+    ], "with nothing left to prefill, every step is one of decodes"  # fmt: skip
 
 
 def test_no_more_sequences_run_than_may(part):

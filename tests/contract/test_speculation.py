@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
-from small_models import write_chat_model, write_model
+from small_models import write_chat_model, write_eagle, write_medusa, write_model, write_safetensors
 
-from demo import DRAFT, MODEL
+from demo import DRAFTS, MODEL
 from reference.errors import ModelError, RequestError
 from reference.grammar_text import json_schema
 from reference.limits import EngineLimits
@@ -13,8 +14,16 @@ from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Sequence
 from reference.template import load_template
 
-MODES = ("ngram", "small_draft")
-QUESTION = [{"role": "user", "content": "Repeat: one two three one two three one two three one two"}]
+MODES = {
+    "ngram": {"speculative_mode": "ngram"},
+    "small_draft": {"speculative_mode": "small_draft"},
+    "tree": {"speculative_mode": "small_draft", "tree_width": 3},
+    "medusa": {"speculative_mode": "medusa"},
+    "eagle": {"speculative_mode": "eagle"},
+}
+NONE = {"speculative_mode": "disable"}
+FEW = dict.fromkeys(range(300, 304), 20.0)  # a logit bias under which even random heads are often right
+QUESTIONS = ("Hello!", "Repeat: one two three one two three one two three one two")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +39,22 @@ def random_draft(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def drafts(random_draft, tmp_path_factory):
+    """What guesses for the random model, by mode; random heads are hardly ever right."""
+    sizes = {"vocab_size": 896}  # the demo's
+    return {
+        "small_draft": random_draft,
+        "medusa": write_medusa(tmp_path_factory.mktemp("medusa"), dtype="BF16", **sizes),
+        "eagle": write_eagle(tmp_path_factory.mktemp("eagle"), dtype="F16", **sizes),
+    }
+
+
 @pytest.fixture
-def new_engine(backend, random_model, random_draft):
+def new_engine(backend, random_model, drafts):
     def make(mode="disable", length=0, **limits):
-        draft = random_draft if mode == "small_draft" else None
-        limits = EngineLimits(speculative_mode=mode, draft_length=length, **limits)
-        return backend.load_engine(random_model, limits=limits, draft_directory=draft)
+        limits = EngineLimits(**(MODES | {"disable": NONE})[mode], draft_length=length, **limits)
+        return backend.load_engine(random_model, limits=limits, draft_directory=drafts.get(limits.speculative_mode))
 
     return make
 
@@ -45,10 +64,11 @@ def requests(temperature):
     prompts = [tuple(range(300, 330)), (301, 302, 303) * 7, (305,), tuple(range(310, 320)) * 3]
     return [
         Request(
-            request_id=str(i), prompt_ids=ids, sampling=sampling, stopping=StoppingParams(max_tokens=25), n=1 + i % 2
+            request_id=str(i), prompt_ids=ids, stopping=StoppingParams(max_tokens=25), n=1 + i % 2,
+            sampling=dataclasses.replace(sampling, logit_bias=FEW if i > 1 else {}),
         )
         for i, ids in enumerate(prompts)
-    ]
+    ]  # fmt: skip
 
 
 def run(engine, wanted):
@@ -71,12 +91,89 @@ def run(engine, wanted):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_answer_is_the_same_whatever_is_guessed(new_engine, mode, temperature):
     expected = run(new_engine(), requests(temperature))
-    for length in (0, 1, 3, 16):
+    for length in (0, 1, 3) if mode == "medusa" else (0, 1, 3, 16):
         engine = new_engine(mode, length)
         assert run(engine, requests(temperature)) == expected
-        assert engine.stats()["drafted_tokens"] >= engine.stats()["accepted_tokens"]
-    assert run(new_engine(mode, 4, token_budget=6, max_num_sequences=3), requests(temperature)) == expected
-    assert run(new_engine(mode, 4, max_total_tokens=96), requests(temperature)) == expected, "short of pages"
+        assert engine.stats()["drafted_tokens"] > engine.stats()["accepted_tokens"] > 0
+    assert run(new_engine(mode, 3, token_budget=6, max_num_sequences=3), requests(temperature)) == expected
+    assert run(new_engine(mode, 3, max_total_tokens=96), requests(temperature)) == expected, "short of pages"
+    assert run(new_engine(mode, 3, prefill_mode="chunked", token_budget=16), requests(temperature)) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_window_that_lets_go_of_pages_changes_nothing(backend, drafts, tmp_path, mode):
+    slides = {"architectures": ["MistralForCausalLM"], "sliding_window": 20, "eos_token_id": None}
+    directory = write_chat_model(tmp_path, seed=1, **slides)
+    settings = EngineLimits(**MODES[mode], draft_length=3, max_total_tokens=256)
+    draft = drafts.get(settings.speculative_mode)
+    engine = backend.load_engine(directory, limits=settings, draft_directory=draft)
+    assert run(engine, requests(1)) == run(backend.load_engine(directory), requests(1))
+    assert engine.stats()["accepted_tokens"] > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_beginning_that_is_cached_changes_nothing(new_engine, mode):
+    first, *others = requests(1)
+    longer = dataclasses.replace(first, request_id="again", prompt_ids=(*first.prompt_ids, 7, 8, 9))
+    engine = new_engine(mode, 3)
+    said = run(engine, [first, *others]) | run(engine, [longer])
+    assert engine.prefix_cache.num_idle > 0
+    assert said == run(new_engine(prefix_cache_mode="disable"), [first, *others, longer])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_request_that_is_aborted_leaves_nothing_behind(new_engine, mode):
+    expected = run(new_engine(), requests(1)[1:3])
+    engine = new_engine(mode, 3)
+    for request in requests(1):
+        engine.add(request)
+    said = {}
+    for step in range(200):
+        for output in engine.step():
+            said.setdefault((output.request_id, output.choice), []).extend(output.token_ids)
+        if step == 5:
+            engine.abort("0")
+            engine.abort("3")
+        engine.check()
+    assert not engine.has_work()
+    assert engine.stats()["used_pages"] == 0
+    assert {name: said[name] for name in expected} == {name: ids for name, (ids, _, _, _) in expected.items()}
+    cache = getattr(engine.guesses.speculator, "cache", None)
+    assert cache is None or cache.num_free == cache.num_pages
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_may_fill_the_context(new_engine, mode):
+    endless = dataclasses.replace(
+        requests(0)[3], prompt_ids=tuple(range(300, 330)) * 8, stopping=StoppingParams(), n=1
+    )
+    said = run(new_engine(mode, 3), [endless])
+    assert said == run(new_engine(), [endless])
+    ((ids, _, _, _),) = said.values()
+    assert len(ids) == 256 - 240
+
+
+def test_a_draft_with_a_shorter_context_does_not_shorten_the_answer(backend, random_model, tmp_path):
+    shapes = {"vocab_size": 896, "max_position_embeddings": 40, "eos_token_id": None}
+    expected = run(backend.load_engine(random_model), requests(0))
+    for mode, write in (("small_draft", write_model), ("eagle", write_eagle)):
+        directory = write(tmp_path / mode, **shapes)
+        limits = EngineLimits(speculative_mode=mode, draft_length=2)
+        engine = backend.load_engine(random_model, limits=limits, draft_directory=directory)
+        assert run(engine, requests(0)) == expected
+        assert engine.stats()["drafted_tokens"] > 0
+
+
+@pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
+def test_a_guess_that_is_not_a_number_is_none(backend, random_model, tmp_path, mode):
+    """Nobody's request ends because whoever guesses has left the finite numbers."""
+    write = {"small_draft": write_model, "medusa": write_medusa, "eagle": write_eagle}[mode]
+    directory = write(tmp_path, vocab_size=896, scale=1e15 if mode == "small_draft" else 1e25)
+    limits = EngineLimits(speculative_mode=mode)
+    engine = backend.load_engine(random_model, limits=limits, draft_directory=directory)
+    with np.errstate(all="ignore"):
+        assert run(engine, requests(0)) == run(backend.load_engine(random_model), requests(0))
+    assert engine.stats()["drafted_tokens"] == 0
 
 
 def test_a_likely_draft_is_often_right_and_saves_steps(new_engine):
@@ -87,7 +184,17 @@ def test_a_likely_draft_is_often_right_and_saves_steps(new_engine):
     assert stats["steps"] < plain.stats()["steps"]
 
 
-def test_stop_strings_and_limits_cut_what_was_guessed_right(new_engine):
+def test_a_wider_tree_is_right_more_often(new_engine):
+    """The first guess of a side line is right where that of the main line is not: fewer steps for the same words."""
+    narrow, wide = new_engine("small_draft", 4), new_engine("tree", 4)
+    assert run(wide, requests(0)) == run(narrow, requests(0))
+    assert wide.stats()["accepted_tokens"] > narrow.stats()["accepted_tokens"]
+    assert wide.stats()["drafted_tokens"] > narrow.stats()["drafted_tokens"]
+    assert wide.stats()["steps"] < narrow.stats()["steps"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stop_strings_and_limits_cut_what_was_guessed_right(new_engine, mode):
     request = requests(0)[0]
     ((ids, text, _, _),) = run(new_engine(), [request]).values()
     for stopping in (
@@ -95,7 +202,7 @@ def test_stop_strings_and_limits_cut_what_was_guessed_right(new_engine):
         StoppingParams(max_tokens=1), StoppingParams(max_tokens=25, min_tokens=20, token_ids=(ids[3],)),
     ):  # fmt: skip
         cut = dataclasses.replace(request, stopping=stopping)
-        assert run(new_engine("small_draft", 8), [cut]) == run(new_engine(), [cut])
+        assert run(new_engine(mode, 3), [cut]) == run(new_engine(), [cut])
 
 
 def test_lookup_takes_the_longest_run_and_then_the_latest(part):
@@ -123,17 +230,25 @@ def test_a_sequence_without_room_goes_without(backend, random_draft):
     assert speculator.cache.num_free == 2
 
 
-def test_the_demo_and_its_draft_agree_with_the_demo_alone(backend):
-    answers = {}
-    for mode in ("disable", *MODES):
-        limits = EngineLimits(speculative_mode=mode)
-        engine = backend.load_engine(MODEL, limits=limits, draft_directory=DRAFT if mode == "small_draft" else None)
-        prompt_ids = tuple(engine.tokenizer.encode_pieces(load_template(MODEL, engine.tokenizer).render(QUESTION)))
-        stopping, sampling = StoppingParams(max_tokens=40), SamplingParams(temperature=0, logprobs=1)
-        answers[mode] = run(
-            engine, [Request(request_id="a", prompt_ids=prompt_ids, stopping=stopping, sampling=sampling)]
-        )
-    assert answers["ngram"] == answers["disable"] == answers["small_draft"]
+def demo_engine(backend, settings):
+    limits = EngineLimits(**settings)
+    return backend.load_engine(MODEL, limits=limits, draft_directory=DRAFTS.get(limits.speculative_mode))
+
+
+def test_the_demo_and_its_drafts_agree_with_the_demo_alone(backend):
+    answers = []
+    for settings in (NONE, *MODES.values()):
+        engine = demo_engine(backend, settings)
+        template, asked = load_template(MODEL, engine.tokenizer), []
+        for question in QUESTIONS:
+            pieces = template.render([{"role": "user", "content": question}])
+            asked.append(Request(
+                request_id=question, prompt_ids=tuple(engine.tokenizer.encode_pieces(pieces)),
+                stopping=StoppingParams(max_tokens=40), sampling=SamplingParams(temperature=0, logprobs=1),
+            ))  # fmt: skip
+        answers.append(run(engine, asked))
+        assert settings == NONE or engine.stats()["accepted_tokens"] > 0, settings
+    assert all(answer == answers[0] for answer in answers)
 
 
 def test_a_grammar_holds_for_guesses(backend):
@@ -144,25 +259,63 @@ def test_a_grammar_holds_for_guesses(backend):
         "additionalProperties": False,
     }
     answers = []
-    for mode in ("disable", *MODES):
-        limits = EngineLimits(speculative_mode=mode)
-        engine = backend.load_engine(MODEL, limits=limits, draft_directory=DRAFT if mode == "small_draft" else None)
+    for settings in (NONE, *MODES.values()):
+        engine = demo_engine(backend, settings)
         request = Request(
             request_id="a", prompt_ids=(5, 6, 7), grammar=json_schema(schema), stopping=StoppingParams(max_tokens=60),
             sampling=SamplingParams(seed=2),
         )  # fmt: skip
         answers.append(run(engine, [request]))
-    assert answers[0] == answers[1] == answers[2]
+    assert all(answer == answers[0] for answer in answers)
 
 
 def test_what_cannot_be_is_said(backend, random_model, tmp_path):
-    with pytest.raises(RequestError, match="speculative_mode must be one of disable, ngram, small_draft, not 'eagle'"):
-        EngineLimits(speculative_mode="eagle")
+    with pytest.raises(RequestError, match="must be one of disable, ngram, small_draft, medusa, eagle, not 'eagles'"):
+        EngineLimits(speculative_mode="eagles")
+    with pytest.raises(RequestError, match="tree_width must be at most 8, not 9"):
+        EngineLimits(speculative_mode="small_draft", tree_width=9)
+    with pytest.raises(RequestError, match="tree_width must be 1 in speculative mode eagle"):
+        EngineLimits(speculative_mode="eagle", tree_width=2)
     with pytest.raises(RequestError, match="draft_length must be at most 16"):
         EngineLimits(draft_length=17)
     limits = EngineLimits(speculative_mode="small_draft")
-    with pytest.raises(ModelError, match="needs a draft model"):
-        backend.load_engine(random_model, limits=limits)
     other = write_model(tmp_path, vocab_size=50)
-    with pytest.raises(ModelError, match="must have the model's vocabulary, but it has 50 tokens"):
+    with pytest.raises(ModelError, match="vocab_size of the draft model must be 896, as the model's, not 50"):
         backend.load_engine(random_model, limits=limits, draft_directory=other)
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "message"),
+    [
+        ("medusa", {"vocab_size": 50}, "vocab_size of the medusa heads must be 896, as the model's, not 50"),
+        ("medusa", {"hidden_size": 50}, "hidden_size of the medusa heads must be 48, as the model's, not 50"),
+        ("medusa", {"medusa_num_heads": 2}, "draft_length must be at most 2, the medusa heads, not 3"),
+        ("medusa", {"medusa_num_layers": 0}, "medusa_num_layers must be a positive integer, not 0"),
+        ("medusa", {"model_type": "eagle"}, "model_type must be 'medusa', not 'eagle'"),
+        ("eagle", {"vocab_size": 50}, "vocab_size of the eagle head must be 896, as the model's, not 50"),
+        ("eagle", {"hidden_size": 50}, "hidden_size of the eagle head must be 48, as the model's, not 50"),
+        ("eagle", {"num_hidden_layers": 2}, "an eagle head has 1 layer, num_hidden_layers is 2"),
+        ("eagle", {"model_type": "llama"}, "model_type must be 'eagle', not 'llama'"),
+    ],
+)
+def test_heads_that_do_not_suit_the_model_are_refused(backend, random_model, tmp_path, mode, changes, message):
+    write = {"medusa": write_medusa, "eagle": write_eagle}[mode]
+    directory = write(tmp_path, **{"vocab_size": 896} | changes)
+    limits = EngineLimits(speculative_mode=mode, draft_length=3)
+    with pytest.raises(ModelError, match=message):
+        backend.load_engine(random_model, limits=limits, draft_directory=directory)
+
+
+@pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
+def test_a_directory_that_is_missing_or_incomplete_is_named(backend, random_model, tmp_path, mode):
+    limits = EngineLimits(speculative_mode=mode)
+    with pytest.raises(ModelError, match=f"speculative mode {mode} needs a draft model: "):
+        backend.load_engine(random_model, limits=limits)
+    with pytest.raises(ModelError, match=r"nowhere.* does not exist"):
+        backend.load_engine(random_model, limits=limits, draft_directory=tmp_path / "nowhere")
+    if mode == "small_draft":
+        return
+    directory = {"medusa": write_medusa, "eagle": write_eagle}[mode](tmp_path, vocab_size=896)
+    write_safetensors(directory / "model.safetensors", {"other": np.zeros(3, np.float32)}, "F32")
+    with pytest.raises(ModelError, match=r"tensor (medusa_head.0.0.linear|layers.0.self_attn.q_proj|fc).* is missing"):
+        backend.load_engine(random_model, limits=limits, draft_directory=directory)

@@ -6,13 +6,14 @@ with its prompt in chunks.
 """
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import SMALL, random_tensors, stored_bits, write_model
+from small_models import SMALL, Letters, random_tensors, stored_bits, write_model
 
 import reference.backend
 from reference.checkpoint import open_checkpoint
@@ -20,9 +21,8 @@ from reference.engine import Engine
 from reference.families import load_config
 from reference.limits import EngineLimits
 from reference.quantization import FORMATS
-from reference.request import Request, SamplingParams, StoppingParams
+from reference.request import POOLINGS, Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
-from reference.tokenizer import Tokenizer
 from reference.weights import Tensor, Weights
 
 dispatch = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
@@ -55,19 +55,6 @@ CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
 )
 
 
-class Letters(Tokenizer):
-    """A vocabulary of single letters: these models speak no language."""
-
-    vocab_size = 256
-    control_ids: dict[str, int] = {}  # noqa: RUF012
-
-    def encode(self, text, *, is_first=True):
-        return list(text.encode())
-
-    def token_bytes(self, token_id):
-        return bytes([97 + token_id % 26])
-
-
 def build(drawn, directory):
     """The configuration and checkpoint of a drawn model, through a config.json as models come with."""
     drawn = dict(drawn)
@@ -82,7 +69,7 @@ def build(drawn, directory):
 
 
 def requests(drawn):
-    """Sixteen strangers; the ones compared are the first four, two greedy and two sampled."""
+    """Sixteen strangers; the ones compared are the first four, two greedy and two sampled, and two that are pooled."""
     random = np.random.default_rng(drawn["seed"])
     everyone = []
     for i in range(16):
@@ -90,7 +77,11 @@ def requests(drawn):
         sampling = SamplingParams(temperature=i % 2, seed=i, logprobs=3, top_p=0.95, repetition_penalty=1.1)
         stopping = StoppingParams(max_tokens=5 if i < 4 else 8)
         everyone.append(Request(request_id=str(i), prompt_ids=prompt, sampling=sampling, stopping=stopping))
-    return everyone
+    pooled = [
+        replace(everyone[i], request_id=kind, pooling=kind, sampling=SamplingParams(seed=0))
+        for i, kind in enumerate(POOLINGS)
+    ]
+    return everyone[:4] + pooled + everyone[4:]
 
 
 def answers(parts, config, model, wanted, **limits):
@@ -102,7 +93,7 @@ def answers(parts, config, model, wanted, **limits):
     while engine.has_work():
         for output in engine.step():
             ids, texts, logprobs = said[output.request_id]
-            ids.extend(output.token_ids)
+            ids.extend(output.token_ids or output.embedding)
             texts.append(output.text)
             logprobs.extend(output.logprobs)
         engine.check()
@@ -115,12 +106,13 @@ def answers(parts, config, model, wanted, **limits):
 def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path_factory):
     config, checkpoint = build(drawn, tmp_path_factory.mktemp("model"))
     everyone = requests(drawn)
-    alone = everyone[:4]
+    alone = everyone[:6]
     law = reference.backend.PARTS
     model = law.Model(config, checkpoint, quantization=drawn["quantization"])
     expected = {}
     for request in alone:
         expected |= answers(law, config, model, [request])
+    assert len(expected["mean"][0]) == len(expected["last"][0]) == config.hidden_size
     fast = fastpath.backend.PARTS
     model, chosen = fast.Model(config, checkpoint, quantization=drawn["quantization"]), dispatch.level()
     try:

@@ -146,16 +146,21 @@ def test_exponentials_on_a_sweep_of_all_floats():
 @given(
     SEEDS, st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.sampled_from([2, 8, 10, 16, 24, 64, 80, 128]),
     st.integers(1, 200), SPREADS, st.sampled_from([None, 0.1, 1.0]), st.sampled_from([None, 0.7, 50.0]),
-    st.one_of(st.none(), st.integers(1, 150)),
+    st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)),
 )  # fmt: skip
-def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window):
+def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks):
     keys, values = (numbers(seed + i, num_keys, kv_heads, head_dim, spread=min(spread, 8)) for i in range(2))
     queries = numbers(seed + 2, tokens, kv_heads * shared_by, head_dim, spread=min(spread, 8))
     positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
     positions = np.sort(positions) if seed % 2 else positions
     with poisoned():
-        found = fast_attention.attention(queries, keys, values, positions, scale=scale, cap=cap, window=window)
-    same(found, reference.attention.attention(queries, keys, values, positions, scale=scale, cap=cap, window=window))
+        found = fast_attention.attention(
+            queries, keys, values, positions, scale=scale, cap=cap, window=window, sinks=sinks
+        )
+    expected = reference.attention.attention(
+        queries, keys, values, positions, scale=scale, cap=cap, window=window, sinks=sinks
+    )
+    same(found, expected)
 
 
 @PARITY

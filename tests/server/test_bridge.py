@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError
+from reference.grammar_text import Grammar, GrammarKind
 from reference.request import (
     Candidate,
     FinishReason,
@@ -22,8 +23,9 @@ from reference.request import (
     TokenLogprob,
 )
 from server import wire
-from server.engine_client import EngineClient, EngineFailedError, EngineUnavailableError
+from server.engine_client import EngineClient, EngineFailedError, EngineTimeoutError, EngineUnavailableError
 from server.engine_process import EngineLoop
+from server.metrics import Metrics
 
 FLOAT32 = st.floats(width=32, allow_nan=False)
 
@@ -39,6 +41,7 @@ def test_outputs_survive_exactly(token, logprob, text, finish_reason):
     output = Output(
         request_id="a", choice=1, text=text, token_ids=(7, 8), finish_reason=finish_reason, num_prompt_tokens=3,
         logprobs=(TokenLogprob(chosen=candidate, top=(candidate, candidate)), TokenLogprob(chosen=candidate)),
+        prompt_logprobs=(TokenLogprob(chosen=candidate, top=(candidate,)),),
     )  # fmt: skip
     back = wire.output_from_json(through(wire.output_to_json(output)))
     assert back == output
@@ -49,8 +52,9 @@ def test_requests_survive_exactly():
     sampling = SamplingParams(temperature=0.1, top_k=5, logit_bias={5: -1.5, 6: 100}, seed=2**64 - 1, logprobs=0)
     stopping = StoppingParams(max_tokens=9, strings=("\n", "🙂"), token_ids=(1, 2), ignore_eos=True)
     request = Request(
-        request_id="a", prompt_ids=(1, 2, 3), sampling=sampling, stopping=stopping, n=4, visible_ids=(5, 6)
-    )
+        request_id="a", prompt_ids=(1, 2, 3), sampling=sampling, stopping=stopping, n=4, visible_ids=(5, 6),
+        prompt_logprobs=3, timeout=1.5,
+    )  # fmt: skip
     assert wire.request_from_json(through(wire.request_to_json(request))) == request
     plain = Request(request_id="a", prompt_ids=(1,))
     assert wire.request_from_json(through(wire.request_to_json(plain))) == plain
@@ -65,14 +69,24 @@ def test_errors_survive(kind):
 
 
 class ScriptedEngine:
-    """Says the tokens of its script one a step; an exception in the script is raised by the step."""
+    """Says the tokens of its script one a step; an exception in the script is raised by the step.
+
+    A grammar takes until `is_prepared` is set; `not ( a grammar` is refused.
+    """
 
     def __init__(self, *script):
         self.script = script
         self.at: dict[str, int] = {}
         self.aborted = []
+        self.is_prepared = threading.Event()
 
-    def add(self, request):
+    def prepare(self, request):
+        if request.grammar:
+            assert self.is_prepared.wait(30)
+            if request.grammar.source == "not ( a grammar":
+                raise RequestError("unbalanced", field="response_format")
+
+    def add(self, request, now):
         if request.stopping.max_tokens == 1:
             raise QueueFullError("full")
         self.at[request.request_id] = 0
@@ -80,7 +94,7 @@ class ScriptedEngine:
     def has_work(self):
         return bool(self.at)
 
-    def step(self):
+    def step(self, now):
         outputs = []
         for name in list(self.at):
             item = self.script[self.at[name] % len(self.script)]
@@ -130,7 +144,7 @@ def converse(tmp_path, engine, conversation):
 
 
 async def _with_client(path, conversation):
-    client = EngineClient(path)
+    client = EngineClient(path, Metrics())
     reader = asyncio.create_task(client.run())
     while not client.is_connected:
         await asyncio.sleep(0.01)
@@ -182,7 +196,42 @@ def test_a_refusal_reaches_only_its_request_and_runs_none_of_it(tmp_path):
         assert await collect(client, request("next")) == "a"
 
     assert converse(tmp_path, engine, conversation) == []
-    assert engine.aborted == ["good"]
+    assert engine.aborted == ["good", "bad"]
+
+
+def with_grammar(name, source):
+    grammar = Grammar(kind=GrammarKind.REGEX, source=source)
+    return Request(request_id=name, prompt_ids=(1,), grammar=grammar)
+
+
+def test_a_grammar_that_takes_long_holds_up_nobody_else(tmp_path):
+    engine = ScriptedEngine({"text": "a"}, {"text": "b", "finish_reason": FinishReason.STOP})
+
+    async def conversation(client):
+        slow = asyncio.create_task(collect(client, with_grammar("slow", "a*")))
+        bad = asyncio.create_task(collect(client, with_grammar("bad", "not ( a grammar")))
+        left = asyncio.create_task(collect(client, with_grammar("left", "b*")))
+        assert await collect(client, request("quick")) == "ab"
+        left.cancel()
+        await client.stats()  # the engine has seen that it left
+        assert not slow.done()
+        engine.is_prepared.set()
+        assert await slow == "ab"
+        with pytest.raises(RequestError, match="unbalanced"):
+            await bad
+        assert await client.stats() == {"running": 0}
+
+    assert converse(tmp_path, engine, conversation) == []
+    assert "left" in engine.aborted
+
+
+def test_time_that_is_up_is_an_error_of_its_own(tmp_path):
+    async def conversation(client):
+        with pytest.raises(EngineTimeoutError, match="too long"):
+            await collect(client, request("r"))
+
+    script = {"text": "a"}, {"finish_reason": FinishReason.TIMEOUT, "error": "too long"}
+    assert converse(tmp_path, ScriptedEngine(*script), conversation) == []
 
 
 def test_an_error_output_fails_one_request(tmp_path):

@@ -26,6 +26,24 @@ def run(*arguments) -> tuple[int, str]:
         ),
         (["--backend", "reference", "--model", "/no/such/model"], ["/no/such/model"]),
         (["--backend", "reference", "--device", "cuda:3"], ["cuda"]),
+        (["--speculative-mode", "eagles"], ["--speculative-mode", "eagles", "ngram", "small_draft", "medusa", "eagle"]),
+        (["--spec-tree-width", "0"], ["--spec-tree-width", "0", "1 to 8"]),
+        (["--spec-draft-length", "17"], ["--spec-draft-length", "17", "0 to 16"]),
+        (["--mode", "fast"], ["--mode", "fast", "local", "interactive", "server"]),
+        (["--max-num-sequence", "0"], ["--max-num-sequence", "0", "1 to 4096"]),
+        (["--max-total-seq-length", "many"], ["--max-total-seq-length", "many", "whole numbers from 1 on"]),
+        (["--max-queue=-1"], ["--max-queue", "-1", "1 to"]),
+        (["--request-timeout", "0"], ["--request-timeout", "0", "seconds above 0"]),
+        (["--served-model-name", ""], ["--served-model-name"]),
+        (["--max-total-seq-length", "100000000000"], ["memory", "weights", "cache", "scratch", "lower"]),
+        (["--max-num-sequence", "9", "--prefill-chunk-size", "8"], ["--prefill-chunk-size", "(9)", "not 8"]),
+        (["--context-window-size", "4096"], ["context_window_size", "2048", "4096"]),
+        (["--overrides", "max_num_sequence"], ["--overrides", "max_num_sequence", "NAME=VALUE"]),
+        (["--overrides", "max_num_sequence=0"], ["--overrides", "max_num_sequence", "'0'", "1 to 4096"]),
+        (["--overrides", "banana=1"], ["--overrides", "'banana'", "max_num_sequence", "spec_tree_width"]),
+        (["--overrides", "gpu_memory_utilization=0.9"], ["--overrides", "gpu_memory_utilization", "GPU"]),
+        (["--chat-template", "/no/such/template"], ["/no/such/template"]),
+        (["--config", "/no/such/config"], ["--config", "/no/such/config"]),
     ],
 )
 def test_what_cannot_be_served_ends_at_once_with_one_line(arguments, words):
@@ -37,7 +55,16 @@ def test_what_cannot_be_served_ends_at_once_with_one_line(arguments, words):
 
 def test_help_shows_our_options_among_sanics():
     done = subprocess.run([COMMAND, "help", "--full"], capture_output=True, text=True, timeout=60)
-    for word in ("Verbatim", "--backend {reference,fastpath}", "--model DIR", "--device DEVICE", "--host", "--port"):
+    for word in (
+        "Verbatim: Model",
+        "Verbatim: Engine",
+        "Verbatim: Operation",
+        "--backend {reference,fastpath}",
+        "--model DIR",
+        "--device DEVICE",
+        "--host",
+        "--port",
+    ):
         assert word in done.stdout
 
 
@@ -51,6 +78,27 @@ def test_a_model_that_breaks_on_loading_ends_the_server(start, tmp_path):
     server = start("reference", "--model", str(model))
     assert server.process.wait(60) != 0
     assert sum("verbatim: " in line for line in server.log.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--speculative-mode", "eagle", "--additional-models", "/no/such/head"], ["/no/such/head", "does not exist"]),
+        (["--speculative-mode", "eagle", "--spec-tree-width", "2"], ["tree_width must be 1", "eagle", "not 2"]),
+    ],
+)
+def test_speculation_that_cannot_be_ends_the_server(start, arguments, words):
+    server = start("reference", *arguments)
+    assert server.process.wait(60) != 0
+    (line,) = [line for line in server.log.splitlines() if "verbatim: " in line]
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
+def test_the_demo_guesses_with_what_ships_beside_it(start, mode):
+    server = start("fastpath", "--speculative-mode", mode, "--spec-draft-length", "2").wait_ready()
+    details = server.complete(max_tokens=30, temperature=0).json()["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] + details["rejected_prediction_tokens"] > 0
 
 
 def test_options_reach_every_process(start, tmp_path):
@@ -69,3 +117,73 @@ def test_python_m_server_is_the_same(start):
     server = start("reference", command=(sys.executable, "-m", "server")).wait_ready()
     assert server.complete(max_tokens=2).status_code == 200
     assert server.stop() == 0
+
+
+OVERRIDES = "max_num_sequence=3; max_total_seq_length=320 ;prefill_chunk_size=16;context_window_size=200"
+
+
+def test_overrides_reach_the_engine(start):
+    server = start("reference", "--max-num-sequence", "7", "--overrides", OVERRIDES).wait_ready()
+    assert server.health()["total_pages"] == 20
+    assert server.http.get("/v1/models").json()["data"][0]["max_model_len"] == 200
+    whole = server.complete(prompt=[5] * 150, max_tokens=60, ignore_eos=True)
+    assert whole.json()["usage"]["total_tokens"] == 200
+    assert server.complete(prompt=[5] * 200, max_tokens=1).json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_template_and_a_name_of_ones_own(start, tmp_path):
+    template = tmp_path / "mine.jinja"
+    template.write_text("{% for message in messages %}[{{ message['content'] }}]{% endfor %}")
+    server = start("reference", "--chat-template", str(template), "--served-model-name", "team/mine").wait_ready()
+    assert server.http.get("/v1/models/team/mine").json()["id"] == "team/mine"
+    answer = server.chat(model="team/mine", max_tokens=1)
+    assert answer.status_code == 200
+    plain = server.complete(model="team/mine", prompt="[Hello]", max_tokens=1)
+    assert abs(answer.json()["usage"]["prompt_tokens"] - plain.json()["usage"]["prompt_tokens"]) <= 1
+
+
+def settings_file(tmp_path, text: str) -> str:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_of_settings(start, tmp_path):
+    """The command line comes before the environment, and that before the file."""
+    path = settings_file(
+        tmp_path,
+        'served-model-name = "of-the-file"\nmax_num_sequence = 2\nmax-total-seq-length = 640\n'
+        'api-key = ["sk-a", "sk-b"]\nport = 1\nmode = "server"\n',
+    )
+    server = start("reference", "--config", path, "--max-num-sequence", "5", VERBATIM_SERVED_MODEL_NAME="of-the-world")
+    server.wait_ready()
+    answer = server.http.get("/v1/models", headers={"authorization": "Bearer sk-b"})
+    assert answer.json()["data"][0]["id"] == "of-the-world"
+    assert server.health()["total_pages"] == 40
+
+
+def test_host_and_port_of_the_file_and_of_the_environment(start, tmp_path):
+    """`--port` is always on the command line of these tests; the host here comes from the file, or the environment."""
+    path = settings_file(tmp_path, 'host = "127.0.0.9"\nport = 1\n')
+    server = start("reference", "--config", path)
+    wait_until(lambda: f"http://127.0.0.9:{server.port}" in server.log)
+    server = start("reference", "--config", path, VERBATIM_HOST="127.0.0.8")
+    wait_until(lambda: f"http://127.0.0.8:{server.port}" in server.log)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("backend = ", ["--config", "cannot be read"]),
+        ("banana = 1", ["--config", "banana", "backend", "port"]),
+        ("[model]\nx = 1", ["--config", "model", "table"]),
+        ("max-num-sequence = 0", ["--config", "max_num_sequence", "'0'", "1 to 4096"]),
+        ("port = 99999", ["port", "99999", "1 to 65535"]),
+        ("enable-banana = true", ["--config", "enable_banana"]),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, text, words):
+    code, line = run("--config", settings_file(tmp_path, text))
+    assert code in (1, 2)
+    for word in words:
+        assert word in line

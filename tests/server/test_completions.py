@@ -53,6 +53,32 @@ def test_echo(server, prompt):
     assert fold(server, prompt=prompt, echo=True)[0]["text"] == prompt + plain
 
 
+@pytest.mark.parametrize("prompt", ["Hello", "The capital of France: é", [300, 301, 302]])
+def test_a_prompt_is_scored_where_logprobs_and_echo_meet(server, prompt):
+    fields = {"prompt": prompt, "echo": True, "logprobs": 2, "max_tokens": 4, "n": 2, "temperature": 1, "seed": 5}
+    body = complete(server, **fields)
+    plain = complete(server, **fields | {"echo": False})
+    for choice, without in zip(body["choices"], plain["choices"], strict=True):
+        arrays, answer = choice["logprobs"], without["logprobs"]
+        num_prompt = body["usage"]["prompt_tokens"]
+        assert {len(values) for values in arrays.values()} == {num_prompt + len(answer["tokens"])}
+        assert (arrays["token_logprobs"][0], arrays["top_logprobs"][0]) == (None, None)
+        assert all(2 <= len(top) <= 3 for top in arrays["top_logprobs"][1:])
+        assert arrays["token_logprobs"][num_prompt:] == answer["token_logprobs"]
+        for place, token in zip(arrays["text_offset"], arrays["tokens"], strict=True):
+            assert token.startswith("bytes:") or choice["text"][place:].startswith(token)
+    streamed = fold(server, **fields)
+    assert [choice["logprobs"] for choice in streamed] == [choice["logprobs"] for choice in body["choices"]]
+    only = complete(server, **fields | {"max_tokens": 0})
+    assert only["usage"]["completion_tokens"] == 0
+    assert [choice["text"] for choice in only["choices"]] == [
+        choice["text"].removesuffix(without["text"])
+        for choice, without in zip(body["choices"], plain["choices"], strict=True)
+    ]
+    scored = body["choices"][0]["logprobs"]["token_logprobs"][:num_prompt]
+    assert only["choices"][1]["logprobs"]["token_logprobs"] == scored
+
+
 def fold(server, **fields) -> list[dict]:
     """A stream's choices put together."""
     response = server.complete(**{"temperature": 0, "max_tokens": 6, "ignore_eos": True, "stream": True} | fields)

@@ -87,11 +87,37 @@ BAD_CHAT = [  # fields, param, code
     (json_format(schema="x"), "response_format.json_schema.schema", "invalid_type"),
     (json_format(schema={"type": "nope"}), "response_format.json_schema.schema", "invalid_grammar"),
     (json_format(schema={"$ref": "#"}), "response_format.json_schema.schema", "invalid_grammar"),
-    (json_format() | {"tools": [TOOL]}, "response_format", "unsupported_parameter"),
+    (json_format(schema={"type": "nope"}) | {"tools": [TOOL]}, "response_format.json_schema.schema", "invalid_grammar"),
+    (json_format() | {"guided_regex": "a"}, "guided_regex", "invalid_parameter_combination"),
+    ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "invalid_parameter_combination"),
+    ({"guided_regex": "(", "max_tokens": 9}, "guided_regex", "invalid_grammar"),
+    ({"guided_regex": 3}, "guided_regex", "invalid_type"),
+    ({"guided_regex": "a", "tools": [TOOL]}, "guided_regex", "unsupported_parameter"),
+    ({"guided_choice": []}, "guided_choice", "invalid_value"),
+    ({"guided_choice": ["a", 1]}, "guided_choice[1]", "invalid_type"),
+    ({"guided_json": "{"}, "guided_json", "invalid_value"),
+    ({"guided_grammar": "start: nothing"}, "guided_grammar", "invalid_grammar"),
+    ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"regex": 3}}, "structured_outputs.regex", "invalid_type"),
+    ({"structured_outputs": {"regex": "a", "banana": 3}}, "structured_outputs.banana", "unknown_parameter"),
+    ({"prompt_logprobs": -1}, "prompt_logprobs", "integer_below_min_value"),
+    ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", None),
+    ({"debug_config": 3}, "debug_config", "invalid_type"),
+    ({"debug_config": {"banana": 1}}, "debug_config.banana", "unknown_parameter"),
+    (
+        {"debug_config": {"grammar_execution_mode": "jump_forward"}},
+        "debug_config.grammar_execution_mode",
+        "unsupported_parameter",
+    ),
+    ({"debug_config": {"pinned_system_prompt": True}}, "debug_config.pinned_system_prompt", "unsupported_parameter"),
+    ({"debug_config": {"disagg_config": {}}}, "debug_config.disagg_config", "unsupported_parameter"),
+    ({"debug_config": {"special_request": "query_engine_metrics"}}, "debug_config.special_request", None),
     ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
     ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
-    ({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
+    ({"prediction": {"type": "content"}}, "prediction.content", "missing_required_parameter"),
+    ({"prediction": {"type": "x", "content": "x"}}, "prediction.type", "invalid_value"),
+    ({"verbosity": "low"}, "verbosity", "unsupported_parameter"),
     ({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"store": True}, "store", "unsupported_parameter"),
@@ -143,8 +169,9 @@ BAD_COMPLETIONS = [
     ({"max_tokens": -1, "echo": True}, "max_tokens", "integer_below_min_value"),
     ({"logprobs": 6}, "logprobs", "integer_above_max_value"),
     ({"logprobs": True}, "logprobs", "invalid_type"),
-    ({"echo": True, "logprobs": 1}, "logprobs", "unsupported_parameter"),
-    ({"best_of": 2}, "best_of", "unsupported_parameter"),
+    ({"best_of": 2, "stream": True}, "best_of", None),
+    ({"best_of": 21}, "best_of", "integer_above_max_value"),
+    ({"guided_choice": []}, "guided_choice", "invalid_value"),
     ({"best_of": 1, "n": 2}, "best_of", None),
     ({"suffix": "x"}, "suffix", "unsupported_parameter"),
     ({"messages": []}, "messages", "unknown_parameter"),
@@ -173,7 +200,7 @@ def test_bad_chat_requests(server, fields, param, code, stream):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("fields", "param", "code"), BAD_COMPLETIONS)
 def test_bad_completion_requests(server, fields, param, code, stream):
-    check_error(server.complete(stream=stream, **fields), 400, param, code)
+    check_error(server.complete(**{"stream": stream} | fields), 400, param, code)
 
 
 @pytest.mark.parametrize("stream_options", [{"include_usage": True}, {}])
@@ -241,7 +268,8 @@ def test_a_connection_outlives_an_error(server):
 
 
 def test_request_id_is_echoed(server):
-    assert server.http.get("/v1/models", headers={"x-request-id": "mine"}).headers["x-request-id"] == "mine"
+    for name in ("mine", "007", "6ba7b8109dad11d180b400c04fd430c8"):
+        assert server.http.get("/v1/models", headers={"x-request-id": name}).headers["x-request-id"] == name
     first, second = (server.chat(max_tokens=1).headers["x-request-id"] for _ in range(2))
     assert first != second
 

@@ -4,45 +4,10 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
 
 import httpx
-from live_server import chat_body, children, is_alive, wait_until
-
-
-def stream_events(response: httpx.Response):
-    """The data of each event, as it comes."""
-    for line in response.iter_lines():
-        if line.startswith("data: "):
-            yield line.removeprefix("data: ")
-
-
-class Reader(threading.Thread):
-    """Reads a stream in the background; `events` grows, `error` is what ended it if not the end."""
-
-    def __init__(self, server, **body):
-        super().__init__(daemon=True)
-        self.server, self.body = server, chat_body(stream=True, **body)
-        self.events, self.error = [], None
-        self.start()
-
-    def run(self):
-        try:
-            with self.server.http.stream("POST", "/v1/chat/completions", json=self.body) as response:
-                for event in stream_events(response):
-                    self.events.append(event)
-        except httpx.HTTPError as error:
-            self.error = error
-
-    def wait_for(self, count: int) -> "Reader":
-        wait_until(lambda: len(self.events) >= count or not self.is_alive())
-        return self
-
-    def finish(self, seconds: float = 100) -> list[str]:
-        self.join(seconds)
-        assert not self.is_alive()
-        return self.events
+from live_server import Reader, chat_body, children, is_alive, wait_until
 
 
 def test_engine_killed_is_seen_and_healed(start):
@@ -190,6 +155,18 @@ def send_and_leave_open(server, path: str, body: dict, padding: str = "") -> soc
     return sock
 
 
+def test_answers_that_take_too_long_are_given_up(start):
+    server = start("reference", "--request-timeout", "2", "--prefill-mode", "chunked").wait_ready()
+    body = chat_body(max_tokens=1900)
+    refused = server.chat(**body | {"stream": False})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (504, "timeout")
+    assert "longer than the 2.0 seconds" in refused.json()["error"]["message"]
+    last = Reader(server, **body).finish()[-1]
+    assert json.loads(last)["error"]["code"] == "timeout"
+    assert server.health()["running"] == 0
+    assert server.chat(max_tokens=2).status_code == 200
+
+
 def test_clients_that_leave_free_their_pages(server):
     """Whether they stream or wait, in one packet or with a body over 64 KiB, after which Sanic forgets to read."""
     for stream in (True, False):
@@ -204,7 +181,7 @@ def test_clients_that_leave_free_their_pages(server):
 
 
 def test_a_client_that_leaves_is_noticed_within_a_step(start):
-    server = start().wait_ready()
+    server = start("reference", "--mode", "server").wait_ready()
     sock = send_and_leave_open(server, "/v1/chat/completions", chat_body(n=16, max_tokens=1900))
     wait_until(lambda: server.health()["running"] == 16)
     sock.close()

@@ -12,7 +12,7 @@ from server.errors import describe
 from server.options import Options
 from server.protocol.chat import read_chat
 from server.protocol.fields import Fields, parse_json
-from server.protocol.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry
+from server.protocol.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
 from server.protocol.messages import take_messages
 from server.served import load_served_model
 
@@ -152,8 +152,8 @@ def entry(token: bytes, logprob: float = -1.0) -> TokenLogprob:
 
 def test_text_offsets_count_characters():
     arrays = CompletionLogprobs()
-    arrays.add((entry("é".encode()), entry(b"\xf0\x9f")))
-    arrays.add((entry(b"\x99\x82"), entry(b"\xdc"), entry(b"-"), entry(b"ab"), entry(b"c")))
+    arrays.add(entries_of((entry("é".encode()), entry(b"\xf0\x9f"))))
+    arrays.add(entries_of((entry(b"\x99\x82"), entry(b"\xdc"), entry(b"-"), entry(b"ab"), entry(b"c"))))
     assert arrays.arrays["tokens"] == ["é", "bytes:\\xf0\\x9f", "bytes:\\x99\\x82", "bytes:\\xdc", "-", "ab", "c"]
     assert arrays.arrays["text_offset"] == [0, 1, 1, 2, 3, 4, 6]  # of "é🙂\ufffd-abc"
 

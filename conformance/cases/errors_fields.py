@@ -1,0 +1,221 @@
+"""Errors by field: the statuses and codes that OpenAI was seen to give."""
+
+from conformance.case import (
+    MAY,
+    MUST,
+    OBSERVED,
+    SHOULD,
+    SPEC,
+    WarnError,
+    case,
+    dig,
+    equal,
+    expect,
+    shown,
+)
+from conformance.probe import CHAT, Probe
+
+
+@case(
+    "errors.missing_model",
+    "A request without a model is refused.",
+    source=f"{SPEC}: model is required",
+    level=SHOULD,
+    fault="default model",
+)
+def missing_model(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(model=...)))
+
+
+@case(
+    "errors.unknown_model",
+    "A model that nobody serves is refused, never answered by another.",
+    source=f"{OBSERVED}: 404; LM Studio answers 200",
+    level=MUST,
+    fault="accept The model",
+)
+def unknown_model(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(model="no-such-model-" + probe.word())))
+
+
+@case(
+    "errors.unknown_model_code",
+    "An unknown model is a 404 with code model_not_found.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault="error code=null",
+)
+def unknown_model_code(probe: Probe) -> None:
+    exchange = probe.send("POST", CHAT, probe.chat_body(model="no-such-model-" + probe.word()))
+    error = probe.refused(exchange, statuses=(404,))
+    equal(error.get("code"), "model_not_found", "error.code")
+
+
+@case(
+    "errors.missing_messages_code",
+    "Missing messages have the code missing_required_parameter.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault='error code="bad"',
+)
+def missing_messages_code(probe: Probe) -> None:
+    error = probe.refused(probe.send("POST", CHAT, probe.chat_body(messages=...)))
+    equal(error.get("code"), "missing_required_parameter", "error.code")
+
+
+@case(
+    "errors.type_code",
+    "A field of a wrong kind has the code invalid_type.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault='error code="bad"',
+)
+def type_code(probe: Probe) -> None:
+    for fields in ({"temperature": "x"}, {"n": "2"}, {"seed": "x"}, {"stop": 5}):
+        error = probe.refused(probe.send("POST", CHAT, probe.chat_body(**fields)))
+        equal(error.get("code"), "invalid_type", f"error.code for {shown(fields)}")
+
+
+@case(
+    "errors.range_codes",
+    "Numbers out of bounds have the codes that OpenAI gives them.",
+    source=OBSERVED,
+    level=MAY,
+    fault='error code="bad"',
+)
+def range_codes(probe: Probe) -> None:
+    wanted = (
+        ({"n": 0}, "integer_below_min_value"),
+        ({"max_tokens": -1}, "integer_below_min_value"),
+        ({"temperature": -1}, "decimal_below_min_value"),
+        ({"temperature": 3}, "decimal_above_max_value"),
+        ({"top_p": 2}, "decimal_above_max_value"),
+    )
+    for fields, code in wanted:
+        error = probe.refused(probe.send("POST", CHAT, probe.chat_body(**fields)))
+        equal(error.get("code"), code, f"error.code for {shown(fields)}")
+
+
+@case(
+    "errors.role_param",
+    "An unknown role is named by its place: messages[0].role.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault='error param="role"',
+)
+def role_param(probe: Probe) -> None:
+    messages = [{"role": "banana", "content": "hi"}]
+    error = probe.refused(probe.send("POST", CHAT, probe.chat_body(messages)))
+    param = str(error.get("param") or "").replace(".[", "[")
+    equal(param, "messages[0].role", "error.param")
+
+
+@case(
+    "errors.max_tokens_zero",
+    "A chat's max_tokens of 0 is refused.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault="accept max_tokens",
+)
+def max_tokens_zero(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(max_tokens=0)))
+
+
+@case(
+    "errors.max_tokens_both",
+    "Both spellings of the cap at once are refused.",
+    source=f"{OBSERVED}: invalid_parameter_combination",
+    level=MAY,
+    fault="accept max_tokens",
+)
+def max_tokens_both(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(max_tokens=4, max_completion_tokens=8)))
+
+
+@case(
+    "errors.top_logprobs_alone",
+    "top_logprobs without logprobs is refused.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault="accept top_logprobs",
+)
+def top_logprobs_alone(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(top_logprobs=2)))
+
+
+@case(
+    "errors.stream_options_alone",
+    "stream_options without stream is refused.",
+    source=OBSERVED,
+    level=SHOULD,
+    fault="accept stream_options",
+)
+def stream_options_alone(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(stream_options={"include_usage": True})))
+
+
+@case(
+    "errors.stream_type",
+    "A stream flag that is no boolean is refused.",
+    source=f"{SPEC}; {OBSERVED}: 400",
+    level=MUST,
+    fault="accept stream",
+)
+def stream_type(probe: Probe) -> None:
+    for value in ("yes", 5, [], {}):
+        probe.refused(probe.send("POST", CHAT, probe.chat_body(stream=value)))
+
+
+@case(
+    "errors.stop_too_many",
+    "More than four stops are refused, or all of them work.",
+    source=f"{SPEC}; {OBSERVED}; continue#2461",
+    level=SHOULD,
+    fault="accept stop",
+)
+def stop_too_many(probe: Probe) -> None:
+    stops = [probe.word(number) for number in range(5)]
+    exchange = probe.send("POST", CHAT, probe.chat_body(stop=stops))
+    if exchange.status == 200:
+        raise WarnError("a refusal, as OpenAI gives", "five stops are accepted")
+    probe.refused(exchange)
+
+
+@case(
+    "errors.empty_parts",
+    "An empty list of content parts is refused.",
+    source=f"{SPEC}: minItems 1",
+    level=SHOULD,
+    fault="accept messages[0].content",
+)
+def empty_parts(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body([{"role": "user", "content": []}])))
+
+
+@case(
+    "errors.image_dropped",
+    "An image that the model cannot see is refused, or counted: never silently dropped.",
+    source=f"{OBSERVED}; strands#1878",
+    level=SHOULD,
+    fault="accept messages[0].content",
+)
+def image_dropped(probe: Probe) -> None:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    text = {"type": "text", "text": "What is this?"}
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}}
+    exchange = probe.send("POST", CHAT, probe.chat_body([{"role": "user", "content": [text, image]}]))
+    if exchange.status != 200:
+        probe.refused(exchange)
+        return
+    with_image = dig(exchange.json(), "usage.prompt_tokens", int)
+    without = probe.chat([{"role": "user", "content": [text]}]).usage("prompt_tokens")
+    expect(
+        with_image > without,
+        "the image is refused or adds to prompt_tokens",
+        f"{with_image} with it, {without} without",
+    )
+
+
+@case("errors.user_type", "A user that is no text is refused.", source=OBSERVED, level=MAY, fault="accept user")
+def user_type(probe: Probe) -> None:
+    probe.refused(probe.send("POST", CHAT, probe.chat_body(user=123)))

@@ -1,0 +1,23 @@
+"""One test a case, for pytest; pytest_plugin.py has the options. A warning or a case without a verdict is a skip."""
+
+import pytest
+
+from conformance.catalogue import chosen
+from conformance.probe import Probe
+from conformance.runner import judge
+
+
+def pytest_generate_tests(metafunc):
+    """A test for every case of the profile."""
+    cases = chosen(profile=metafunc.config.getoption("--conformance-profile", None) or "all")
+    metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+def test_endpoint(case, conformance_client, conformance_budget):
+    """The endpoint does what the case requires."""
+    result = judge(case, Probe(case, conformance_client, conformance_budget))
+    told = f"{case.level} {case.requirement}\nexpected: {result.expected}\nactual: {result.actual}"
+    if result.verdict in ("warn", "unsupported", "skipped"):
+        pytest.skip(f"{result.verdict}: {result.actual}")
+    lines = [exchange.curl(conformance_client.settings.base_url) for exchange in result.exchanges[-1:]]
+    assert result.verdict == "pass", "\n".join([told, f"source: {case.source}", *lines])

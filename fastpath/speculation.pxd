@@ -1,0 +1,4 @@
+# What the engine tells those who guess.
+
+cdef class Speculator:
+    pass

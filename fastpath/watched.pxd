@@ -1,0 +1,10 @@
+# What a model is while somebody may watch it compute.
+from fastpath.cache cimport PagedCache
+from libc.stdint cimport int32_t
+
+
+cdef class Watched:
+    cdef public object watch
+
+    cdef int show(self, long layer, const char *operation, float *x, long rows, long width) except -1 nogil
+    cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) except -1 nogil

@@ -1,0 +1,30 @@
+"""Intermediate results shown to whoever watches, under the names of reference/model.py; one `if` where nobody does.
+
+`watch` is called with (layer or None, operation, rows): rows float32 (tokens, features) are the model's own memory.
+"""
+
+import numpy as np
+
+from fastpath.cache cimport PagedCache
+from fastpath.dispatch cimport PACK
+from libc.stdint cimport int32_t
+
+
+cdef class Watched:
+    """What shows its work to `watch`, once that is set."""
+
+    cdef int show(self, long layer, const char *operation, float *x, long rows, long width) except -1 nogil:
+        """Rows in the model's memory; layer -1 stands for none."""
+        if self.watch is None:
+            return 0
+        with gil:
+            self.watch(None if layer < 0 else layer, operation.decode(), np.asarray(<float[:rows, :width]>x))
+
+    cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) except -1 nogil:
+        """What a sequence reads from the cache, in copies; `pages` hold at least that many tokens."""
+        if self.watch is None:
+            return 0
+        with gil:
+            numbers = [pages[i] for i in range((num_tokens + PACK - 1) // PACK)]
+            for name, stored in zip(("cached keys", "cached values"), cache.read(layer, numbers, num_tokens)):
+                self.watch(layer, name, stored.reshape(num_tokens, -1))

@@ -1,0 +1,97 @@
+"""Guesses and their proof: what a speculator proposes goes through the model's pass, and what the model says too stays.
+
+The half of the loop that speculation adds, written once for every engine; without a speculator it does nothing.
+"""
+
+from collections.abc import Callable, Iterable
+
+from reference.request import Output, joined
+from reference.sequence import Chunk, Sequence, wanted_rows
+from reference.tree import side_chunks
+
+
+class Guesses:
+    """Guesses of `speculator`, or none; each at most `draft_length` tokens, 0 for what `adaptive_length` advises."""
+
+    def __init__(self, speculator, draft_length: int, adaptive_length: Callable[[int], int]):
+        self.speculator, self.draft_length, self.adaptive_length = speculator, draft_length, adaptive_length
+        self.num_drafted = self.num_accepted = 0
+        self._sides: dict[Sequence, list[Chunk]] = {}
+
+    def propose(self, running: Iterable[Sequence], max_tokens: Callable[[Sequence], int]) -> None:
+        """Let the speculator guess what the running sequences say next."""
+        if self.speculator is None:
+            return
+        decoding = [one for one in running if one.output_ids and one.num_uncomputed == 1]
+        length = self.draft_length or self.adaptive_length(len(decoding))
+        rooms = ((one, max_tokens(one) - len(one.output_ids) - 1) for one in decoding)
+        self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
+
+    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
+        """Logits of a pass over this work, each chunk's followed by those of its side lines; with pooling states."""
+        self._sides = side_chunks(work, cache, token_budget)
+        chunks = [chunk for sequence, main in work for chunk in (main, *self._sides.get(sequence, ()))]
+        needs_states = self.speculator is not None and self.speculator.needs_states
+        pooled = {sequence for sequence, _ in work if sequence.request.pooling}
+        if not (needs_states or pooled):
+            return model.forward(chunks, cache)
+        states = model.states(chunks, cache)
+        if needs_states:
+            self.speculator.observe(work, states)
+        states = states[wanted_rows(chunks)]
+        return self._score_all_but(pooled, model, work, states) if pooled else model.score(states)
+
+    def _score_all_but(self, pooled: set[Sequence], model, work, states) -> list:
+        """Logits of the wanted states, but for some sequences the states themselves."""
+        rows = iter(states)
+        found, unscored = [], []
+        for sequence, main in work:
+            for chunk in (main, *self._sides.get(sequence, ())):
+                mine = [next(rows) for _ in range(chunk.num_logits)]
+                unscored += [] if sequence in pooled else range(len(found), len(found) + len(mine))
+                found += mine
+        if unscored:
+            for place, logits in zip(unscored, model.score(states[unscored]), strict=True):
+                found[place] = logits
+        return found
+
+    def verify(self, sequence: Sequence, drafts: list[int], rows, cache, extend: Callable) -> Output:
+        """Say tokens as long as they are the guessed ones, and the first that is not; skip what is left of the rows.
+
+        If a side line has guessed the first one right, the sequence goes on with that line and its pages.
+        """
+        sides = self._sides.get(sequence, ())
+        logits = [next(rows) for _ in range(len(drafts) + 1)]
+        num_drafted = len(drafts) + sum(side.num_logits for side in sides)
+        outputs = [extend(sequence, logits[0], drafts)]
+        for side in sides:
+            behind, pages = [next(rows) for _ in range(side.num_logits)], list(side.pages)
+            if not outputs[0].finish_reason and side.token_ids[1] == sequence.output_ids[-1]:
+                drafts, logits = side.token_ids[1:], [logits[0], *behind]
+                pages, sequence.pages = sequence.pages, pages
+            cache.release(pages)
+        accepted = 0
+        while accepted < len(drafts) and not outputs[-1].finish_reason and sequence.output_ids[-1] == drafts[accepted]:
+            accepted += 1
+            sequence.num_computed += 1
+            outputs.append(extend(sequence, logits[accepted], drafts[accepted:]))
+        sequence.num_drafted += num_drafted
+        sequence.num_accepted += accepted
+        self.num_drafted += num_drafted
+        self.num_accepted += accepted
+        return joined(outputs, num_drafted_tokens=sequence.num_drafted, num_accepted_tokens=sequence.num_accepted)
+
+    def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
+        """Further choices go on from where the sequence is."""
+        if self.speculator is not None and forks:
+            self.speculator.branch(sequence, forks)
+
+    def forget(self, sequence: Sequence) -> None:
+        """A sequence has ended."""
+        if self.speculator is not None:
+            self.speculator.forget(sequence)
+
+    def check(self) -> None:
+        """Raise AssertionError if the speculator's books do not balance."""
+        if self.speculator is not None:
+            self.speculator.check()

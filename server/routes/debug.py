@@ -1,0 +1,33 @@
+"""POST /debug/...: only with `--enable-debug`; each takes an object, perhaps with `model`, and asks the engine."""
+
+from sanic import Blueprint, json
+
+from server.protocol.fields import Fields
+from server.routes.respond import read_body
+from server.served import ServedModel
+
+COMMANDS = ("dump_event_trace", "dump_engine_metrics", "reset_engine", "profiler_start", "profiler_stop")
+
+
+def debug_routes() -> Blueprint:
+    """A fresh blueprint: Sanic ties each one to the app it joins."""
+    blueprint = Blueprint("debug")
+    for command in COMMANDS:
+        blueprint.add_route(_handler(command), f"/debug/{command}", methods=["POST"], name=command)
+    return blueprint
+
+
+def _handler(command: str):
+    async def handle(request):
+        await read_body(request, _read)
+        return json(await request.app.ctx.engine.debug(command))
+
+    return handle
+
+
+def _read(body: object, model: ServedModel) -> None:
+    fields = Fields(body)
+    name = fields.string("model")
+    if name is not None:
+        model.check_name(name)
+    fields.done()

@@ -1,0 +1,26 @@
+"""GET /openapi.json and /docs: what this server does, for programs and for people; nothing comes from elsewhere."""
+
+from sanic import Blueprint, html, json
+
+from server.docs_page import render
+from server.openapi import document
+from server.served import own_version
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def docs_routes() -> Blueprint:
+    """A fresh blueprint: Sanic ties each one to the app it joins."""
+    blueprint = Blueprint("docs")
+    content = document(own_version())
+    page = render(content)
+
+    @blueprint.get("/openapi.json")
+    async def openapi(request):
+        return json(content)
+
+    @blueprint.get("/docs")
+    async def docs(request):
+        return html(page, headers={"content-security-policy": POLICY})
+
+    return blueprint

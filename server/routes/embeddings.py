@@ -1,0 +1,25 @@
+"""POST /v1/embeddings."""
+
+from contextlib import aclosing
+
+from sanic import Blueprint, json
+
+from server.protocol.embeddings import read_embeddings
+from server.routes.respond import answering, read_body
+
+
+def embedding_routes() -> Blueprint:
+    """A fresh blueprint: Sanic ties each one to the app it joins."""
+    blueprint = Blueprint("embeddings")
+
+    @blueprint.post("/v1/embeddings")
+    async def embeddings(request):
+        answer = await read_body(request, read_embeddings)
+        with answering(request, "input"):
+            for wave in answer.waves():
+                async with aclosing(request.app.ctx.engine.generate(wave)) as outputs:
+                    async for output in outputs:
+                        answer.take(output)
+            return json(answer.whole())
+
+    return blueprint

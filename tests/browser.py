@@ -1,0 +1,93 @@
+"""A headless Chromium for tests, driven over its own DevTools protocol; nothing but the browser needs installing."""
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0")
+
+
+class Page:
+    """One tab; `errors` are exceptions that the page did not catch, and breaches of its policy."""
+
+    def __init__(self, socket):
+        self.socket, self.numbers = socket, itertools.count(1)
+        self.errors = []
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters) -> dict:
+        """One command of the protocol, and its result."""
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv(timeout=60))
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(message["params"]["exceptionDetails"])
+            if message.get("method") == "Log.entryAdded":
+                entry = message["params"]["entry"]
+                if entry["level"] == "error" and entry["source"] != "network":  # an HTTP status is the server's affair
+                    self.errors.append(entry)
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+
+    def run(self, script: str):
+        """The value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, script: str, seconds: float = 60):
+        """The value of an expression, once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < deadline, f"{script} never came true: {self.run('document.body.innerText')}"
+            time.sleep(0.05)
+        return value
+
+    def resize(self, width: int, height: int, *, is_dark: bool = False):
+        """A window of that many CSS pixels, in light or dark."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def screenshot(self, path: Path):
+        """What it looks like, as PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def browse(directory: Path):
+    """A page of a new browser; skips where there is none."""
+    command = next(filter(None, map(shutil.which, NAMES)), None)
+    if command is None:
+        pytest.skip("no Chromium here")
+    browser = subprocess.Popen(
+        [command, *FLAGS, f"--user-data-dir={directory}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = directory / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (address.exists() and "\n" in address.read_text()):
+            assert browser.poll() is None and time.monotonic() < deadline, "Chromium does not start"
+            time.sleep(0.05)
+        port = address.read_text().split()[0]
+        [tab] = [one for one in httpx.get(f"http://127.0.0.1:{port}/json").json() if one["type"] == "page"]
+        with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Page(socket)
+    finally:
+        browser.terminate()
+        browser.wait(30)

@@ -1,0 +1,140 @@
+"""The Responses API of the miniature server: text, function calls and exact schemas, whole or as typed events."""
+
+import time
+import uuid
+
+from mini_checks import RefusedError, check_common
+from mini_model import Sampling, as_json, encode, generate, instance
+
+
+def serve(handler, c) -> None:
+    """Answer one POST /responses."""
+    fault, body = handler.fault, c.body
+    check_common(c, "mini/hash-1")
+    c.refuse(body.get("previous_response_id") is not None, "No such response.", "previous_response_id", None, 404)
+    text = read_input(c, body.get("input"))
+    if body.get("instructions") and "no instructions" not in fault:
+        text = f"[system]{body['instructions']}\n" + text
+    tools = [tool for tool in body.get("tools") or [] if tool.get("type") == "function"]
+    choice = body.get("tool_choice") or "auto"
+    names = [tool["name"] for tool in tools]
+    if isinstance(choice, dict):
+        c.refuse(choice.get("name") not in names, "tool_choice names no tool.", "tool_choice")
+    forced, called = None, None
+    if tools and (choice == "required" or isinstance(choice, dict)):
+        called = next((t for t in tools if choice == "required" or t["name"] == choice.get("name")), None)
+    if called:
+        forced = as_json(instance(called.get("parameters") or {"type": "object"}))
+    form = (body.get("text") or {}).get("format") or {}
+    if form.get("type") == "json_schema" and not called:
+        forced = as_json(instance(form["schema"]))
+    cap = c.number("max_output_tokens", 16, None, int, 64)
+    ids = encode(text)
+    answer = generate(
+        ids, Sampling(max_tokens=cap, temperature=c.number("temperature", 0, 2, default=1.0), forced=forced)
+    )
+    response = envelope(body, ids, answer)
+    item = make_item(called, answer)
+    final = response | {"output": [item], "status": "incomplete" if answer.finish == "length" else "completed"}
+    if answer.finish == "length":
+        final["incomplete_details"] = {"reason": "max_output_tokens"}
+    if body.get("stream") is True:
+        bare = {key: value for key, value in response.items() if key != "usage"} | {"usage": None}
+        handler.send_stream(fault.on_chunks(events(bare, item, answer, final)), done=False, names=True)
+    else:
+        handler.send_json(fault.on_body(final))
+
+
+def read_input(c, value) -> str:
+    c.refuse(value is None or value == [], "Missing input.", "input", "missing_required_parameter")
+    if isinstance(value, str):
+        return f"[user]{value}\n"
+    if c.refuse(not isinstance(value, list), "Invalid type for 'input'.", "input", "invalid_type"):
+        return ""
+    text = ""
+    for item in value:
+        kind = item.get("type", "message")
+        if kind == "message":
+            content = item["content"]
+            parts = content if isinstance(content, str) else "".join(part["text"] for part in content)
+            text += f"[{item['role']}]{parts}\n"
+        elif kind == "function_call":
+            text += f"[call]{item['name']}{item['arguments']}\n"
+        elif kind == "function_call_output":
+            text += f"[tool]{item['output']}\n"
+        else:
+            raise RefusedError("Unknown item.", "input", "invalid_value")
+    return text
+
+
+def envelope(body, ids, answer) -> dict:
+    return {
+        "id": "resp_" + uuid.uuid4().hex,
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.get("instructions"),
+        "model": "mini/hash-1",
+        "tools": body.get("tools") or [],
+        "output": [],
+        "parallel_tool_calls": True,
+        "metadata": {},
+        "tool_choice": body.get("tool_choice") or "auto",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "usage": {
+            "input_tokens": len(ids),
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": answer.num_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": len(ids) + answer.num_tokens,
+        },
+    }
+
+
+def make_item(called, answer) -> dict:
+    status = "incomplete" if answer.finish == "length" else "completed"
+    if called:
+        return {
+            "id": "fc_" + uuid.uuid4().hex,
+            "type": "function_call",
+            "status": status,
+            "arguments": answer.text,
+            "call_id": "call_" + uuid.uuid4().hex[:12],
+            "name": called["name"],
+        }
+    part = {"type": "output_text", "text": answer.text, "annotations": []}
+    return {
+        "id": "msg_" + uuid.uuid4().hex,
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": [part],
+    }
+
+
+def events(bare, item, answer, final) -> list[dict]:
+    """The life of a response as typed, numbered events."""
+    place = {"item_id": item["id"], "output_index": 0}
+    made = [("response.created", {"response": bare}), ("response.in_progress", {"response": bare})]
+    pieces = [piece for piece in answer.pieces if piece]
+    if item["type"] == "function_call":
+        begun = item | {"arguments": "", "status": "in_progress"}
+        made.append(("response.output_item.added", {"output_index": 0, "item": begun}))
+        made += [("response.function_call_arguments.delta", place | {"delta": piece}) for piece in pieces]
+        done = place | {"arguments": answer.text, "name": item["name"]}
+        made.append(("response.function_call_arguments.done", done))
+    else:
+        begun = item | {"content": [], "status": "in_progress"}
+        made.append(("response.output_item.added", {"output_index": 0, "item": begun}))
+        place |= {"content_index": 0}
+        empty = {"type": "output_text", "text": "", "annotations": []}
+        made.append(("response.content_part.added", place | {"part": empty}))
+        made += [("response.output_text.delta", place | {"delta": piece, "logprobs": []}) for piece in pieces]
+        made.append(("response.output_text.done", place | {"text": answer.text, "logprobs": []}))
+        made.append(("response.content_part.done", place | {"part": item["content"][0]}))
+    made.append(("response.output_item.done", {"output_index": 0, "item": item}))
+    made.append((f"response.{final['status']}", {"response": final}))
+    return [{"type": name, "sequence_number": number} | data for number, (name, data) in enumerate(made)]

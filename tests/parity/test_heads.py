@@ -1,0 +1,100 @@
+"""Guesses are the same on both engines: the bits that they are drawn from, and how many are right."""
+
+import numpy as np
+import pytest
+from small_models import Letters, write_eagle, write_medusa, write_model
+
+import reference.backend
+from reference.checkpoint import open_checkpoint
+from reference.drafts import load_eagle_head, load_medusa_heads
+from reference.engine import Engine
+from reference.families import load_config
+from reference.limits import EngineLimits
+from reference.request import Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk
+from reference.weights import load_weights
+
+pytest.importorskip("fastpath.model", reason="the fast path is not built")
+import fastpath.backend
+
+BOTH = reference.backend, fastpath.backend
+SHAPE = {"hidden_size": 300, "head_dim": 36, "vocab_size": 131, "eos_token_id": None}  # past a block of 256
+STATES = np.random.default_rng(3).standard_normal((70, 300)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    def make(name, write, **settings):
+        return write(tmp_path_factory.mktemp(name), scale=0.1, **settings)
+
+    sizes = {"hidden_size": 300, "vocab_size": 131}
+    return {
+        "model": make("model", write_model, dtype="BF16", **SHAPE),
+        "small_draft": make("draft", write_model, dtype="F16", **SHAPE),
+        "medusa": make("medusa", write_medusa, dtype="BF16", **sizes),
+        "outputs": make("outputs", write_medusa, dtype="F16", has_outputs=True, **sizes),
+        "eagle": make("eagle", write_eagle, dtype="BF16", **SHAPE),
+    }
+
+
+def same(a, b):
+    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32))
+
+
+@pytest.mark.parametrize("quantization", [None, "w8a8"])
+@pytest.mark.parametrize("kind", ["medusa", "outputs"])
+def test_medusa_heads_score_alike(level, directories, kind, quantization):
+    found = []
+    for backend in BOTH:
+        model = backend.load_model(directories["model"], quantization=quantization)
+        heads = load_medusa_heads(backend.PARTS, directories[kind], model.config)
+        found.append(heads.score(STATES[:7], 3, model))
+    same(*found)
+
+
+def test_eagle_heads_go_from_state_to_state_alike(level, directories):
+    found, config = [], load_config(directories["model"])
+    for backend in BOTH:
+        checkpoint = open_checkpoint(config, load_weights(directories["model"]))
+        head = load_eagle_head(backend.PARTS, directories["eagle"], config, checkpoint)
+        cache = backend.PARTS.PagedCache(head.config, 8)
+        ids = tuple(range(70))
+        chunks = [Chunk(token_ids=ids[:66], start=0, pages=(3, 1, 0, 2, 4)),
+                  Chunk(token_ids=ids[66:], start=0, pages=(5,))]  # fmt: skip
+        found.append(head.states(chunks, cache, STATES))
+    same(*found)
+
+
+@pytest.mark.parametrize("mode", ["small_draft", "tree", "medusa", "eagle"])
+def test_as_many_guesses_are_right(directories, mode):
+    said = []
+    for backend in BOTH:
+        config = load_config(directories["model"])
+        checkpoint = open_checkpoint(config, load_weights(directories["model"]))
+        if mode == "medusa":
+            draft = load_medusa_heads(backend.PARTS, directories[mode], config)
+        elif mode == "eagle":
+            draft = load_eagle_head(backend.PARTS, directories[mode], config, checkpoint)
+        else:
+            draft = backend.load_model(directories["small_draft"])
+        limits = EngineLimits(speculative_mode="small_draft" if mode == "tree" else mode, draft_length=3,
+                              tree_width=3 if mode == "tree" else 1, max_total_tokens=160)  # fmt: skip
+        model = backend.PARTS.Model(config, checkpoint)
+        engine = Engine(backend.PARTS, config, model, Letters(), limits=limits, draft_model=draft)
+        said.append(list(lives(engine)))
+        assert engine.stats()["accepted_tokens"] > 0
+    assert said[0] == said[1]
+
+
+def lives(engine):
+    """Every output of some requests that are hurried along by a logit bias for a few tokens."""
+    for number in range(6):
+        engine.add(Request(
+            request_id=str(number), prompt_ids=tuple(range(number, 10 + 5 * number)), n=1 + number % 2,
+            sampling=SamplingParams(temperature=number % 3, seed=number, logit_bias=dict.fromkeys(range(40, 44), 30.0)),
+            stopping=StoppingParams(max_tokens=20),
+        ))  # fmt: skip
+    while engine.has_work():
+        yield from engine.step()
+        engine.check()
+        yield engine.stats()

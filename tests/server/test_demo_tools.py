@@ -1,0 +1,69 @@
+"""The demo model uses tools it has never seen: what it calls always fits its schema, and mostly is what was meant."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import jsonschema
+import pytest
+from live_server import running
+
+from demo.corpus import conversations
+from demo.evaluate import SEED
+
+NUM_REQUESTS = 100
+LEAST_ACCURACY = 0.75  # the right tool with the right arguments, of all requests
+MAX_TOKENS = 300  # more than any right answer takes
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running("fastpath", tmp_path_factory.mktemp("tools")) as server:
+        yield server.wait_ready()
+
+
+def questions():
+    """Held-out conversations that end with a call of one of their tools."""
+    found = (one for one in conversations(SEED, "heldout") if one.skill == "tool call")
+    return list(islice(found, NUM_REQUESTS))
+
+
+def ask(server, conversation, tool_choice):
+    """The server's answer to a conversation whose last message is left out."""
+    body = {
+        "model": "verbatim-demo", "messages": conversation.messages[:-1], "tools": conversation.tools,
+        "tool_choice": tool_choice, "temperature": 0, "max_tokens": MAX_TOKENS,
+    }  # fmt: skip
+    return server.http.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"][0]
+
+
+def calls(message):
+    """(name, arguments) of every call of a message."""
+    functions = [call["function"] for call in message.get("tool_calls") or []]
+    return [(function["name"], json.loads(function["arguments"])) for function in functions]
+
+
+def check_valid(choice, tools):
+    """Every call names a tool that was listed, and its arguments fit that tool's schema."""
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    found = calls(choice["message"])
+    assert (choice["finish_reason"] == "tool_calls") == bool(found)
+    for name, arguments in found:
+        jsonschema.validate(arguments, schemas[name])
+
+
+@pytest.mark.parametrize("tool_choice", ["auto", "required"])
+def test_a_hundred_held_out_requests(server, tool_choice, capsys):
+    asked = questions()
+    assert len(asked) == NUM_REQUESTS
+    with ThreadPoolExecutor(16) as pool:
+        choices = list(pool.map(lambda conversation: ask(server, conversation, tool_choice), asked))
+    num_right = num_calls = 0
+    for conversation, choice in zip(asked, choices, strict=True):
+        check_valid(choice, conversation.tools)
+        num_calls += len(calls(choice["message"]))
+        num_right += calls(choice["message"]) == calls(conversation.messages[-1])
+        assert calls(choice["message"]) or tool_choice == "auto"
+    with capsys.disabled():
+        print(f"\ntool_choice {tool_choice}: {num_right} of {NUM_REQUESTS} right; all {num_calls} calls fit")
+    assert num_right >= LEAST_ACCURACY * NUM_REQUESTS

@@ -1,0 +1,100 @@
+"""What is worked out from the memory that is free: the three modes, what the user says, and what does not fit."""
+
+import pytest
+from live_server import is_built
+from small_models import write_chat_model
+
+from reference.families import load_config
+from server.memory import SHARE, NotEnoughMemoryError, estimate, fit, free_bytes
+from server.options import Options
+
+GIB = 1 << 30
+LONG = 131072
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_chat_model(tmp_path / "long", max_position_embeddings=LONG)
+
+
+def fitted(model, free=8 * GIB, **options):
+    options = fit(Options(model=model, **options), load_config(model), free)
+    return options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size
+
+
+def test_each_mode_without_want_of_memory(model):
+    assert fitted(model) == (4, 8192, 512)
+    assert fitted(model, mode="interactive") == (1, LONG, 512)
+    assert fitted(model, 1 << 50, mode="server") == (128, 128 * LONG, 512)
+
+
+def test_what_the_user_says_counts(model):
+    assert fitted(model, mode="server", max_num_sequence=3, max_total_seq_length=5000, prefill_chunk_size=64) == (
+        3, 5000, 64,
+    )  # fmt: skip
+    assert fitted(model, max_num_sequence=600) == (600, 8192, 600)
+    assert fitted(model, max_total_seq_length=100) == (4, 100, 100)
+
+
+def test_the_cache_takes_what_the_rest_leaves(model):
+    for free in (GIB, 2 * GIB):
+        sequences, total, chunk = fitted(model, free, mode="server")
+        needs = estimate(Options(model=model), load_config(model), sequences, chunk)
+        used = needs.weights + needs.scratch + total * needs.token
+        assert used <= SHARE * free < used + needs.token
+    assert fitted(model, 2 * GIB, mode="server", prefill_chunk_size=8192)[1] < total
+
+
+def test_weights_are_as_wide_as_the_backend_holds_them(model):
+    config = load_config(model)
+    num_weights = config.num_layers * (48 * 64 * 2 + 48 * 32 * 2 + 3 * 48 * 80) + config.vocab_size * 48
+
+    embedded = config.vocab_size * 48 * 4  # float32 in the file, and rows of it are taken as they are
+
+    def weights(**options):
+        return estimate(Options(model=model, **options), config, 4, 512).weights - embedded
+
+    assert 4 * num_weights < weights(backend="reference") < 4.02 * num_weights
+    eight = weights(backend="fastpath", quantization="w8a8")
+    four = weights(backend="fastpath", quantization="w4a8")
+    assert num_weights < eight < 1.1 * num_weights
+    assert weights(backend="reference", quantization="w4a8") == eight
+    assert eight - four == pytest.approx(num_weights / 2, rel=0.01)
+
+
+def test_guessing_needs_memory_too(model):
+    draft = write_chat_model(model.parent / "draft", num_hidden_layers=1)
+    alone = estimate(Options(model=model), load_config(model), 4, 512)
+    guessing = Options(model=model, speculative_mode="small_draft", additional_models=draft)
+    both = estimate(guessing, load_config(model), 4, 512)
+    assert both.weights > alone.weights
+    assert both.token == alone.token * 3 // 2  # two layers, and one of the draft's
+
+
+def test_what_does_not_fit_is_refused_with_every_part(model):
+    with pytest.raises(NotEnoughMemoryError) as caught:
+        fitted(model, GIB, max_total_seq_length=10**9)
+    for word in (
+        "weights 0.",
+        "1000000000 tokens 4",
+        "scratch 0.",
+        "85% of the free 1.00 GiB",
+        "--max-total-seq-length",
+    ):
+        assert word in str(caught.value)
+    with pytest.raises(NotEnoughMemoryError, match="--quantization"):
+        fitted(model, 100 << 20)
+    with pytest.raises(ValueError, match=r"--prefill-chunk-size must be at least --max-num-sequence \(64\).*not 32"):
+        fitted(model, max_num_sequence=64, prefill_chunk_size=32)
+
+
+def test_the_machine_has_memory():
+    assert 1 << 20 < free_bytes() < 1 << 50
+
+
+def test_the_engine_gets_what_was_worked_out(start, model):
+    if reason := is_built("fastpath"):
+        pytest.skip(reason)
+    server = start("fastpath", "--model", str(model), "--mode", "interactive").wait_ready()
+    assert server.health()["total_pages"] == LONG // 16
+    assert server.http.get("/v1/models").json()["data"][0]["max_model_len"] == LONG

@@ -1,0 +1,61 @@
+"""The model with a shorter context or other windows, as the limits of an engine change it."""
+
+import numpy as np
+import pytest
+from small_models import write_chat_model
+
+from reference.errors import ModelError
+from reference.families import load_config
+from reference.limits import EngineLimits
+from reference.request import Request, SamplingParams, StoppingParams
+
+WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 40}
+
+
+def reshaped(directory, **limits):
+    return EngineLimits(**limits).reshape(load_config(directory))
+
+
+def test_nothing_asked_nothing_changed(tmp_path):
+    config = load_config(write_chat_model(tmp_path))
+    assert EngineLimits().reshape(config) == config
+
+
+def test_a_context_can_only_become_shorter(tmp_path):
+    write_chat_model(tmp_path)
+    assert reshaped(tmp_path, context_size=100).context_size == 100
+    with pytest.raises(ModelError, match=r"at most the model's own, 256, not 257"):
+        reshaped(tmp_path, context_size=257)
+
+
+def test_windows_and_sinks(tmp_path):
+    plain = write_chat_model(tmp_path / "plain")
+    windowed = write_chat_model(tmp_path / "windowed", **WINDOWED)
+    assert load_config(windowed).window == 40
+    assert (reshaped(plain, window=24, sinks=4).window, reshaped(plain, window=24, sinks=4).sinks) == (24, 4)
+    assert (reshaped(windowed, window=24).window, reshaped(windowed, sinks=3).sinks) == (24, 3)
+    with pytest.raises(ModelError, match="attention_sink_size 4 needs sliding windows"):
+        reshaped(plain, sinks=4)
+
+
+def test_an_engine_with_another_window_is_the_model_of_that_window(tmp_path, backend):
+    """The answer of a model told to look back 24 tokens is that of a model made so, and not the one it gives itself."""
+    plain = write_chat_model(tmp_path / "plain", max_position_embeddings=2048)
+    made = write_chat_model(tmp_path / "made", max_position_embeddings=2048, **WINDOWED | {"sliding_window": 24})
+
+    def answer(directory, **limits):
+        engine = backend.load_engine(directory, limits=EngineLimits(**limits))
+        prompt = tuple(np.random.default_rng(0).integers(5, 90, 60).tolist())
+        stopping = StoppingParams(max_tokens=40, ignore_eos=True)
+        engine.add(
+            Request(request_id="a", prompt_ids=prompt, sampling=SamplingParams(temperature=0), stopping=stopping)
+        )
+        outputs = []
+        while engine.has_work():
+            outputs += engine.step()
+        engine.check()
+        return [token_id for output in outputs for token_id in output.token_ids]
+
+    told = answer(plain, window=24)
+    assert told == answer(made) and len(told) == 40
+    assert told != answer(plain)
