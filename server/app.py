@@ -21,13 +21,13 @@ from reference.errors import VerbatimError
 from server import journal
 from server.cors import CrossOrigin
 from server.engine_client import EngineClient
-from server.engine_process import die_with_parent
 from server.engines import check_backend
 from server.errors import OpenAIErrorHandler
 from server.keys import load_keys
 from server.memory import fit, free_bytes
 from server.metrics import Metrics, make_directory
 from server.options import SOCKET, Options
+from server.parent import end_with_parent
 from server.routes.chat import chat_routes
 from server.routes.completions import completion_routes
 from server.routes.debug import debug_routes
@@ -40,13 +40,7 @@ from server.routes.playground import playground_routes
 from server.routes.responses import response_routes
 from server.routes.tokens import token_routes
 from server.served import load_served_model
-from server.supervise import (
-    EngineSupervisor,
-    end_helpers_of_a_dead_parent,
-    note_helpers,
-    patch_manager,
-    watch_workers,
-)
+from server.supervise import EngineSupervisor, patch_manager, watch_workers
 
 FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
 ROUTES = (
@@ -140,7 +134,6 @@ def start_engine(app: Sanic) -> None:
 
 async def start_beside_workers(app: Sanic) -> None:
     """In the main process: the engine, and the watch over the workers."""
-    note_helpers()
     start_engine(app)
     watch_workers(app.manager)
 
@@ -162,7 +155,7 @@ async def connect(app: Sanic) -> None:
     app.ctx.model = load_served_model(options)
     app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
     if hasattr(app, "multiplexer"):
-        die_with_parent()
+        end_with_parent()
     else:
         start_engine(app)  # --single-process: there is no main process beside this one
     app.ctx.metrics = Metrics()
@@ -184,7 +177,5 @@ async def disconnect(app: Sanic) -> None:
     """Hang up, which lets the engine end; with `--single-process`, see to that as well."""
     app.ctx.reader.cancel()
     await asyncio.gather(app.ctx.reader, return_exceptions=True)
-    if hasattr(app, "multiplexer"):
-        end_helpers_of_a_dead_parent()
-    else:
+    if not hasattr(app, "multiplexer"):
         await stop_engine(app)

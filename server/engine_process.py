@@ -6,7 +6,6 @@ its pages within one step; a worker whose connection closes aborts all its reque
 step ends the process, loudly: the supervisor sees it, clients get an error, and a new process starts.
 """
 
-import ctypes
 import os
 import selectors
 import signal
@@ -24,6 +23,7 @@ from server.compiling import Preparer
 from server.debugging import Debugger
 from server.engines import load_engine
 from server.options import SOCKET, Options
+from server.parent import end_with_parent
 from server.tracing import Tracer, trace_engine
 
 CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again would fail again
@@ -215,16 +215,9 @@ class EngineLoop:
             self.abort([name for name, (owner, _) in self.owners.items() if owner is connection])
 
 
-def die_with_parent() -> None:
-    """Have the kernel send SIGTERM when the process that started this one ends (Linux only)."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-
-
 def main() -> None:
     """Load the engine, listen, and serve until told to stop. Exits with 78 if it can never start."""
-    die_with_parent()
+    end_with_parent(sys.stdin.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but our parent says when to stop
     try:
         options = Options.from_environment()

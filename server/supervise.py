@@ -1,19 +1,20 @@
 """Keeps processes alive: the engine under a watching thread, and HTTP workers that Sanic itself would leave dead.
 
 The engine is an ordinary child of the main process (with `--single-process`, of the only one). It is started again
-whenever it ends by itself, waiting longer after each quick death. Each process asks the kernel for a SIGTERM when
-its parent dies, so that even SIGKILL of the main process leaves nothing running. Sanic is corrected in two places
-by `patch_manager`; the names are private, which is why its version is pinned and tests run the real command.
+whenever it ends by itself, waiting longer after each quick death. Every process watches its parent (`parent.py`), so
+that even SIGKILL of the main process leaves nothing running. Sanic is corrected in three places by `patch_manager`;
+the names are private, which is why its version is pinned and tests run the real command.
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partialmethod
+from multiprocessing.managers import SyncManager
 
 from sanic.exceptions import ServerKilled
 from sanic.log import logger
@@ -21,8 +22,8 @@ from sanic.worker.constants import ProcessState
 from sanic.worker.manager import WorkerManager
 
 from server.engine_process import CANNOT_START
+from server.parent import end_with_parent
 
-HELPERS = "VERBATIM_HELPERS"
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
@@ -64,7 +65,7 @@ class EngineSupervisor(threading.Thread):
         """Its exit code, or why it could not be started this time."""
         try:
             command = [sys.executable, "-m", "server.engine_process"]
-            self.process = subprocess.Popen(command, env=self._environment)
+            self.process = subprocess.Popen(command, env=self._environment, stdin=subprocess.PIPE)
         except OSError as error:
             return str(error)
         return self.process.wait()
@@ -118,10 +119,11 @@ def _has_died(process) -> bool:
 
 
 def patch_manager() -> None:
-    """Two corrections: SIGTERM during start-up ends the wait, and killing is for our own processes only.
+    """Three corrections: SIGTERM in start-up ends the wait; killing is for our own processes; the helper ends with us.
 
-    As it stands, the wait puts the request to stop back into its own queue for ever, and `kill` ends the whole
-    process group, with the shell or the test runner that started the server.
+    As it stands, the wait puts the request to stop back into its own queue for ever; `kill` ends the whole process
+    group, with the shell or the test runner that started the server; and the process that holds the workers' shared
+    state outlives a main process that was killed.
     """
     all_acked = WorkerManager._all_workers_ack
 
@@ -137,17 +139,4 @@ def patch_manager() -> None:
     if all_acked.__name__ != all_workers_ack_or_stopping.__name__:
         WorkerManager._all_workers_ack = all_workers_ack_or_stopping
         WorkerManager.kill = kill_own_processes
-
-
-def note_helpers() -> None:
-    """In the main process, before workers start: note Sanic's helper processes, which nothing else would end."""
-    pids = [str(child.pid) for child in multiprocessing.active_children() if child.name.startswith("SyncManager")]
-    os.environ[HELPERS] = " ".join(pids)
-
-
-def end_helpers_of_a_dead_parent() -> None:
-    """In a worker that stops: if the main process is gone, its helpers must go as well."""
-    if os.getppid() != multiprocessing.parent_process().pid:
-        for pid in os.environ[HELPERS].split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGTERM)
+        SyncManager.start = partialmethod(SyncManager.start, end_with_parent)

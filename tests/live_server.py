@@ -173,6 +173,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def family(leader: int) -> list[int]:
+    """The living processes of the process group that `leader` leads or led."""
+    groups = {int(path.name): group_of(path) for path in Path("/proc").glob("[0-9]*")}
+    return [pid for pid, group in groups.items() if group == leader and is_alive(pid)]
+
+
+def group_of(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[2])
+    except OSError:
+        return None
+
+
 def is_built(backend: str) -> str | None:
     """None if a backend can run here, else the reason why not."""
     options = Options(backend=backend, model=Path(), device="cpu", quantization=None)

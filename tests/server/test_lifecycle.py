@@ -7,7 +7,8 @@ import socket
 import time
 
 import httpx
-from live_server import Reader, chat_body, children, is_alive, wait_until
+import pytest
+from live_server import Reader, chat_body, command_line, family, wait_until
 
 
 def test_engine_killed_is_seen_and_healed(start):
@@ -81,12 +82,20 @@ def test_sigterm_during_start_up_ends_the_server(start):
     server.process.wait(30)
 
 
-def test_killed_main_process_leaves_nothing_running(start):
-    server = start().wait_ready()
-    family = [server.process.pid, *children(server.process.pid)]
-    assert len(family) >= 4
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.2, 1.6, None])
+def test_killed_main_process_leaves_nothing_running(start, seconds):
+    """Also when it is killed in the middle of starting; None waits until it is ready."""
+    server = start()
+    if seconds:
+        time.sleep(seconds)
+    else:
+        assert len(family(server.wait_ready().process.pid)) >= 4
     server.process.kill()
-    wait_until(lambda: not any(map(is_alive, family)), 30)
+    server.process.wait()
+    deadline = time.monotonic() + 30
+    while left := {pid: command_line(pid) for pid in family(server.process.pid)}:
+        assert time.monotonic() < deadline, f"{left}\n{server.log}"
+        time.sleep(0.05)
 
 
 def test_killed_worker_frees_its_pages_and_is_replaced(start):
