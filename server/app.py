@@ -18,15 +18,14 @@ from pathlib import Path
 from sanic import Config, Sanic
 
 from reference.errors import VerbatimError
-from server import journal
+from server import journal, lineup
 from server.cors import CrossOrigin
 from server.engine_client import EngineClient
 from server.engines import check_backend
 from server.errors import OpenAIErrorHandler
 from server.keys import load_keys
-from server.memory import fit, free_bytes
 from server.metrics import Metrics, make_directory
-from server.options import SOCKET, Options
+from server.options import PLACE, Options
 from server.parent import end_with_parent
 from server.routes.chat import chat_routes
 from server.routes.completions import completion_routes
@@ -39,7 +38,7 @@ from server.routes.models import model_routes
 from server.routes.playground import playground_routes
 from server.routes.responses import response_routes
 from server.routes.tokens import token_routes
-from server.served import load_served_model
+from server.served import ServedModels, load_served_model
 from server.supervise import EngineSupervisor, patch_manager, watch_workers
 
 FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
@@ -71,7 +70,7 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     app.on_request(answer_preflight)
     app.on_response(add_headers)
     app.main_process_ready(start_beside_workers)
-    app.main_process_stop(stop_engine)
+    app.main_process_stop(stop_engines)
     app.before_server_start(connect)
     app.before_server_stop(begin_stopping)
     app.after_server_stop(disconnect)
@@ -93,8 +92,10 @@ def check_start() -> None:
         options = Options.from_environment()
         check_backend(options)
         load_keys(options)
-        model = load_served_model(options)
-        fit(options, model.config, free_bytes()).to_environment()
+        os.environ.pop(lineup.LINEUP, None)
+        models = lineup.settle(options)
+        ServedModels(map(load_served_model, models))
+        lineup.write(models)
     except (VerbatimError, ValueError) as error:
         sys.exit(f"verbatim: {error}")
 
@@ -123,59 +124,74 @@ async def add_headers(request, response) -> None:
     request.app.ctx.cross_origin.mark(request, response)
 
 
-def start_engine(app: Sanic) -> None:
-    """Start the engine process on a socket that only this user can reach; the workers' numbers lie beside it."""
+def start_engines(app: Sanic) -> None:
+    """Start an engine process for each model, on sockets that only this user can reach; much else lies beside them."""
     place = Path(tempfile.mkdtemp(prefix="verbatim-"))
-    os.environ[SOCKET] = str(place / "engine.sock")
+    os.environ[PLACE] = str(place)
     make_directory(place / "metrics")
-    app.ctx.supervisor = EngineSupervisor()
-    app.ctx.supervisor.start()
+    models = lineup.read()
+    app.ctx.supervisors = [EngineSupervisor(model, path) for model, path in zip(models, sockets(models), strict=True)]
+    for supervisor in app.ctx.supervisors:
+        supervisor.start()
+
+
+def sockets(models: list[Options]) -> list[str]:
+    """Where the engine of each model listens."""
+    return [str(Path(os.environ[PLACE]) / f"engine-{index}.sock") for index in range(len(models))]
 
 
 async def start_beside_workers(app: Sanic) -> None:
-    """In the main process: the engine, and the watch over the workers."""
-    start_engine(app)
+    """In the main process: the engines, and the watch over the workers."""
+    start_engines(app)
     watch_workers(app.manager)
 
 
-async def stop_engine(app: Sanic) -> None:
-    """Let the engine finish what still runs, and say with the exit code if it never could start."""
-    supervisor = getattr(app.ctx, "supervisor", None)
-    if supervisor is None:
-        return
-    supervisor.stop(app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
-    shutil.rmtree(Path(os.environ.pop(SOCKET)).parent, ignore_errors=True)
-    if supervisor.has_failed:
+async def stop_engines(app: Sanic) -> None:
+    """Let the engines finish what still runs, and say with the exit code if one never could start."""
+    supervisors = getattr(app.ctx, "supervisors", ())
+    for supervisor in supervisors:
+        supervisor.ask_to_stop()
+    for supervisor in supervisors:
+        supervisor.stop(app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
+    if place := os.environ.pop(PLACE, None):
+        shutil.rmtree(place, ignore_errors=True)
+    if any(supervisor.has_failed for supervisor in supervisors):
         sys.exit(1)
 
 
 async def connect(app: Sanic) -> None:
-    """In each worker: the model's words, and the line to the engine."""
-    app.ctx.options = options = Options.from_environment()
-    app.ctx.model = load_served_model(options)
+    """In each worker: the models' words, and a line to each engine."""
+    options, models = Options.from_environment(), lineup.read()
+    app.ctx.options, app.ctx.models = options, ServedModels(map(load_served_model, models))
     app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
     if hasattr(app, "multiplexer"):
         end_with_parent()
     else:
-        start_engine(app)  # --single-process: there is no main process beside this one
+        start_engines(app)  # --single-process: there is no main process beside this one
     app.ctx.metrics = Metrics()
-    app.ctx.engine = EngineClient(os.environ[SOCKET], app.ctx.metrics)
+    app.ctx.engines = {
+        model.model_id: EngineClient(path, app.ctx.metrics, model.model_id)
+        for model, path in zip(models, sockets(models), strict=True)
+    }
     app.ctx.is_stopping = False
-    app.ctx.reader = asyncio.create_task(app.ctx.engine.run())  # Sanic cancels its own tasks before answers end
+    # Sanic cancels its own tasks before answers end.
+    app.ctx.readers = [asyncio.create_task(engine.run()) for engine in app.ctx.engines.values()]
 
 
 async def begin_stopping(app: Sanic) -> None:
     """Running answers go on to their end, or are told of it: further signals do not cut them, nor does time."""
     app.ctx.is_stopping = True
     seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - FAREWELL_SECONDS)
-    asyncio.get_running_loop().call_later(seconds, app.ctx.engine.fail_all, "The server is shutting down.")
+    for engine in app.ctx.engines.values():
+        asyncio.get_running_loop().call_later(seconds, engine.fail_all, "The server is shutting down.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 async def disconnect(app: Sanic) -> None:
-    """Hang up, which lets the engine end; with `--single-process`, see to that as well."""
-    app.ctx.reader.cancel()
-    await asyncio.gather(app.ctx.reader, return_exceptions=True)
+    """Hang up, which lets the engines end; with `--single-process`, see to that as well."""
+    for reader in app.ctx.readers:
+        reader.cancel()
+    await asyncio.gather(*app.ctx.readers, return_exceptions=True)
     if not hasattr(app, "multiplexer"):
-        await stop_engine(app)
+        await stop_engines(app)

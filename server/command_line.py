@@ -46,12 +46,12 @@ class FileToEnvironment(ToEnvironment):
             parser.error(str(error))
 
 
-ACTIONS = {"api_key": AddToEnvironment, "config": FileToEnvironment}
+ACTIONS = {"api_key": AddToEnvironment, "additional_models": AddToEnvironment, "config": FileToEnvironment}
 
 
 def register(group_class) -> None:
     """Add our groups to Sanic's parser; `group_class` is `sanic.cli.arguments.Group`."""
-    for title in dict.fromkeys(row.metadata["group"] for row in fields(Options)):
+    for title in filter(None, dict.fromkeys(row.metadata["group"] for row in fields(Options))):
         type(title, (group_class,), {"name": f"Verbatim: {title}", "attach": _attach, "title": title})
 
 

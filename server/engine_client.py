@@ -37,10 +37,10 @@ FAILURES = {FinishReason.ERROR: EngineFailedError, FinishReason.TIMEOUT: EngineT
 
 
 class EngineClient:
-    """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count."""
+    """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model."""
 
-    def __init__(self, path: str, metrics: Metrics):
-        self.path, self.metrics = path, metrics
+    def __init__(self, path: str, metrics: Metrics, model_id: str):
+        self.path, self.metrics, self.model_id = path, metrics, model_id
         self._writer: asyncio.StreamWriter | None = None
         self._inboxes: dict[str, asyncio.Queue] = {}  # request id: where its outputs go
         self._waiters: dict[str, deque[asyncio.Future]] = {"stats": deque(), "debugged": deque()}  # oldest first
@@ -53,7 +53,8 @@ class EngineClient:
     def check_connected(self) -> None:
         """Raise EngineUnavailableError unless an engine answers."""
         if not self.is_connected:
-            raise EngineUnavailableError("The engine is not ready; it is loading or being restarted.")
+            message = f"The engine of {self.model_id!r} is not ready; it is loading or being restarted."
+            raise EngineUnavailableError(message)
 
     async def run(self) -> None:
         """Connect, read until the connection breaks, and begin again. Runs until cancelled."""
@@ -77,7 +78,7 @@ class EngineClient:
         """
         self.check_connected()
         inbox: asyncio.Queue = asyncio.Queue()
-        watch = Stopwatch(self.metrics, requests)
+        watch = Stopwatch(self.metrics, self.model_id, requests)
         num_open = {request.request_id: request.n for request in requests}
         self._inboxes.update(dict.fromkeys(num_open, inbox))
         self._send({"add": [wire.request_to_json(request) for request in requests]})

@@ -4,8 +4,8 @@ import importlib
 
 from reference.device import check_device
 from reference.errors import BackendError
-from reference.limits import DRAFT_MODES, EngineLimits
-from server.memory import fit, free_bytes
+from reference.limits import EngineLimits
+from server.memory import fit_all, free_bytes
 from server.options import Options
 from server.served import load_shape
 
@@ -21,13 +21,13 @@ def check_backend(options: Options) -> None:
 def load_engine(options: Options):
     """A ready engine. Raises ModelError or BackendError with a line that says what to do."""
     if None in (options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size):
-        options = fit(options, load_shape(options), free_bytes())  # nobody has, where the process runs by itself
+        [options] = fit_all([(options, load_shape(options))], free_bytes())  # where the process runs by itself
     return _import(options.backend).load_engine(
         options.model,
         device=options.device,
         quantization=options.quantization,
         limits=_limits(options),
-        draft_directory=options.additional_models if options.speculative_mode in DRAFT_MODES else None,
+        draft_directory=options.draft,
     )
 
 

@@ -6,6 +6,7 @@ from the sizes in the model's files before anything is loaded, so that a model t
 and not ended by the system. Once worked out it stays: a restarted engine is like the one before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from reference.checkpoint import EMBEDDING, HEAD
 from reference.config import ModelConfig
 from reference.errors import VerbatimError
 from reference.families import load_config
-from reference.limits import DRAFT_MODES
 from reference.weights import Tensor, load_shards
 from server.options import Options
 
@@ -42,8 +42,26 @@ class Needs:
     token: int
 
 
-def fit(options: Options, config: ModelConfig, free: int) -> Options:
-    """The options with all three sizes filled in; `free` is in bytes. ValueError or NotEnoughMemoryError if none do."""
+def fit_all(lineup: Sequence[tuple[Options, ModelConfig]], free: int) -> list[Options]:
+    """The options of each model with all three sizes filled in; `free`, in bytes, is for all of them together.
+
+    Beside weights and scratch, the caches have equal shares. ValueError or NotEnoughMemoryError if it cannot be.
+    """
+    plans = [_plan(options, config) for options, config in lineup]
+    share = (SHARE * free - sum(needs.weights + needs.scratch for _, _, needs in plans)) / len(plans)
+    fitted = []
+    for (options, _), (sizes, total, needs) in zip(lineup, plans, strict=True):
+        room = int(share // needs.token)
+        if room < 1 or (options.max_total_seq_length or 1) > room:
+            others = sum(other.weights + other.scratch for _, _, other in plans if other is not needs)
+            name = options.model_id if len(plans) > 1 else ""
+            raise NotEnoughMemoryError(_shortage(needs, options.max_total_seq_length or total, free, name, others))
+        fitted.append(replace(options, **sizes, max_total_seq_length=min(total, room)))
+    return fitted
+
+
+def _plan(options: Options, config: ModelConfig) -> tuple[dict[str, int], int, Needs]:
+    """Two sizes, the tokens that the cache would have if there is room, and what all that needs."""
     sequences = options.max_num_sequence or NUM_SEQUENCES[options.mode]
     single = config.context_size
     most = {"local": min(single, LOCAL_TOKENS), "interactive": single, "server": sequences * single}[options.mode]
@@ -54,11 +72,8 @@ def fit(options: Options, config: ModelConfig, free: int) -> Options:
             f"--prefill-chunk-size must be at least --max-num-sequence ({sequences}), "
             f"so that every running sequence gets its token, not {chunk}"
         )
-    needs = estimate(options, config, sequences, chunk)
-    room = int((SHARE * free - needs.weights - needs.scratch) // needs.token)
-    if room < 1 or (options.max_total_seq_length or 1) > room:
-        raise NotEnoughMemoryError(_shortage(needs, options.max_total_seq_length or most, free))
-    return replace(options, max_num_sequence=sequences, max_total_seq_length=min(total, room), prefill_chunk_size=chunk)
+    sizes = {"max_num_sequence": sequences, "prefill_chunk_size": chunk}
+    return sizes, total, estimate(options, config, sequences, chunk)
 
 
 def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
@@ -66,10 +81,10 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
     quantization = options.quantization or config.quantization
     weights = _weights(options.model, options.backend, quantization)
     token = _cache_bytes(config)
-    if options.speculative_mode in DRAFT_MODES and options.additional_models:
-        weights += _weights(options.additional_models, options.backend, None)
+    if options.draft:
+        weights += _weights(options.draft, options.backend, None)
         if options.speculative_mode == "small_draft":
-            token += _cache_bytes(load_config(options.additional_models))
+            token += _cache_bytes(load_config(options.draft))
         elif options.speculative_mode == "eagle":  # its head is one layer
             token += _cache_bytes(config) // config.num_layers
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -117,15 +132,15 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
     return tensor.bits.nbytes if is_narrow else 4 * count
 
 
-def _shortage(needs: Needs, num_tokens: int, free: int) -> str:
-    parts = (
+def _shortage(needs: Needs, num_tokens: int, free: int, name: str, others: int) -> str:
+    parts = [
         f"weights {_size(needs.weights)}",
         f"a cache of {num_tokens} tokens {_size(num_tokens * needs.token)}",
         f"scratch {_size(needs.scratch)}",
-    )
-    return (
-        f"the memory does not suffice: {', '.join(parts)}; {SHARE:.0%} of the free {_size(free)} may be used; {ADVICE}"
-    )
+    ]
+    parts += [f"the other models {_size(others)} beside their caches"] if others else []
+    what = f"the memory does not suffice{f' for {name}' if name else ''}"
+    return f"{what}: {', '.join(parts)}; {SHARE:.0%} of the free {_size(free)} may be used; {ADVICE}"
 
 
 def _size(count: int) -> str:

@@ -29,6 +29,12 @@ COUNTERS = {
     "drafted_tokens": ("verbatim_drafted_tokens", "Tokens guessed ahead since the engine started."),
     "accepted_tokens": ("verbatim_accepted_tokens", "Guesses that the model said, too, since the engine started."),
 }
+RATIOS = {
+    ("used_pages", "total_pages"): (
+        "verbatim_cache_usage_ratio", "The part of all pages that running sequences hold.",
+    ),
+    ("accepted_tokens", "drafted_tokens"): ("verbatim_acceptance_ratio", "The part of all guesses that was accepted."),
+}  # fmt: skip
 
 
 class Metrics:
@@ -39,9 +45,9 @@ class Metrics:
 
         own = {"registry": CollectorRegistry()}
         self.http = Counter("verbatim_http_requests", "Answers by status code.", ("method", "path", "code"), **own)
-        self.choices = Counter(
-            "verbatim_choices", "Answers that ended, by how; abort: the client left.", ("end",), **own
-        )
+        text = "Answers that ended, by how; abort: the client left."
+        self.choices = Counter("verbatim_choices", text, ("model", "end"), **own)
+        own["labelnames"] = ("model",)
         self.prompt = Counter("verbatim_prompt_tokens", "Tokens of prompts.", **own)
         self.cached = Counter("verbatim_prompt_cached_tokens", "Tokens of prompts that the prefix cache knew.", **own)
         self.completion = Counter("verbatim_completion_tokens", "Tokens of answers.", **own)
@@ -54,48 +60,47 @@ class Metrics:
         """One HTTP answer; `path` is the route's, so that there are only so many, and so for methods."""
         self.http.labels(method if method in METHODS else "other", path, code).inc()
 
-    def exposition(self, stats: dict[str, int] | None) -> tuple[bytes, str]:
-        """All workers' numbers with the engine's as text, and its content type; None for an engine that is away."""
+    def exposition(self, stats: dict[str, dict[str, int] | None]) -> tuple[bytes, str]:
+        """All workers' numbers with the engines' as text, and its content type.
+
+        `stats` are by model; None for an engine that is away.
+        """
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
-        registry.register(EngineReport(stats, self._hit_rate(registry)))
+        registry.register(EngineReport(stats, {model: _hit_rate(registry, model) for model in stats}))
         return generate_latest(registry), CONTENT_TYPE_LATEST
-
-    @staticmethod
-    def _hit_rate(registry) -> float:
-        prompt, cached = (registry.get_sample_value(f"verbatim_prompt_{name}tokens_total") for name in ("", "cached_"))
-        return _ratio(cached or 0, prompt or 0)
 
 
 class EngineReport:
-    """The engine's counts as metrics, with the ratios that people look for."""
+    """The engines' counts as metrics, with the ratios that people look for."""
 
-    def __init__(self, stats: dict[str, int] | None, hit_rate: float):
-        self.stats, self.hit_rate = stats, hit_rate
+    def __init__(self, stats: dict[str, dict[str, int] | None], hit_rates: dict[str, float]):
+        self.stats, self.hit_rates = stats, hit_rates
 
     def collect(self) -> Iterator:
         """Called by prometheus_client."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        stats = self.stats
-        yield GaugeMetricFamily("verbatim_engine_up", "1 if the engine answers, else 0.", int(stats is not None))
+        def family(kind, name, text, values):
+            made = kind(name, text, labels=["model"])
+            for model, value in values.items():
+                made.add_metric([model], value)
+            return made
+
+        up = {model: int(stats is not None) for model, stats in self.stats.items()}
+        yield family(GaugeMetricFamily, "verbatim_engine_up", "1 if the engine answers, else 0.", up)
         text = "The part of all prompts' tokens that the prefix cache knew."
-        yield GaugeMetricFamily("verbatim_prefix_cache_hit_ratio", text, self.hit_rate)
-        if stats is None:
-            return
-        for key, (name, text) in GAUGES.items():
-            yield GaugeMetricFamily(name, text, stats[key])
-        for key, (name, text) in COUNTERS.items():
-            yield CounterMetricFamily(name, text, stats[key])
-        usage = _ratio(stats["used_pages"], stats["total_pages"])
-        yield GaugeMetricFamily(
-            "verbatim_cache_usage_ratio", "The part of all pages that running sequences hold.", usage
-        )
-        accepted = _ratio(stats["accepted_tokens"], stats["drafted_tokens"])
-        yield GaugeMetricFamily("verbatim_acceptance_ratio", "The part of all guesses that was accepted.", accepted)
+        yield family(GaugeMetricFamily, "verbatim_prefix_cache_hit_ratio", text, self.hit_rates)
+        known = {model: stats for model, stats in self.stats.items() if stats is not None}
+        for kind, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for key, (name, text) in rows.items():
+                yield family(kind, name, text, {model: stats[key] for model, stats in known.items()})
+        for (part, whole), (name, text) in RATIOS.items():
+            values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
+            yield family(GaugeMetricFamily, name, text, values)
 
 
 class Stopwatch:
@@ -104,8 +109,8 @@ class Stopwatch:
     Writing goes to a file that all workers share, and costs more than a token may.
     """
 
-    def __init__(self, metrics: Metrics, requests: Sequence[Request]):
-        self.metrics = metrics
+    def __init__(self, metrics: Metrics, model: str, requests: Sequence[Request]):
+        self.metrics, self.model = metrics, model
         self._started = self._written = time.monotonic()
         self._open = {(request.request_id, choice) for request in requests for choice in range(request.n)}
         self._latest: dict[tuple[str, int], float] = {}
@@ -117,7 +122,7 @@ class Stopwatch:
         metrics, key, now = self.metrics, (output.request_id, output.choice), time.monotonic()
         if count := len(output.token_ids):
             if not self._latest:
-                metrics.first_token.observe(now - self._started)
+                metrics.first_token.labels(self.model).observe(now - self._started)
             elif key in self._latest:
                 gap = now - self._latest[key]
                 self._gaps[bisect_left(NEXT_TOKEN_SECONDS, gap / count)] += count
@@ -126,10 +131,10 @@ class Stopwatch:
             self._num_tokens += count
         if output.finish_reason:
             self._open.discard(key)
-            metrics.choices.labels(str(output.finish_reason)).inc()
+            metrics.choices.labels(self.model, str(output.finish_reason)).inc()
             if output.choice == 0:  # choices share one prefill, so it counts once
-                metrics.prompt.inc(output.num_prompt_tokens)
-                metrics.cached.inc(output.num_cached_tokens)
+                metrics.prompt.labels(self.model).inc(output.num_prompt_tokens)
+                metrics.cached.labels(self.model).inc(output.num_cached_tokens)
         if now - self._written > 1:
             self._written = now
             self._write()
@@ -138,16 +143,16 @@ class Stopwatch:
         """What is still open was given up: by the client, or with the engine."""
         self._write()
         if self._open:
-            self.metrics.choices.labels("abort").inc(len(self._open))
+            self.metrics.choices.labels(self.model, "abort").inc(len(self._open))
 
     def _write(self) -> None:
         """Many observations at once, which prometheus_client has no public name for."""
-        histogram = self.metrics.next_token
+        histogram = self.metrics.next_token.labels(self.model)
         for bucket, count in zip(histogram._buckets, self._gaps, strict=True):
             if count:
                 bucket.inc(count)
         histogram._sum.inc(self._gaps_seconds)
-        self.metrics.completion.inc(self._num_tokens)
+        self.metrics.completion.labels(self.model).inc(self._num_tokens)
         self._gaps = [0] * len(self._gaps)
         self._gaps_seconds, self._num_tokens = 0.0, 0
 
@@ -156,6 +161,12 @@ def make_directory(path: Path) -> None:
     """Where the workers' files lie, from now on and for the processes that start from here."""
     path.mkdir()
     os.environ[DIRECTORY] = str(path)
+
+
+def _hit_rate(registry, model: str) -> float:
+    names = (f"verbatim_prompt_{name}tokens_total" for name in ("", "cached_"))
+    prompt, cached = (registry.get_sample_value(name, {"model": model}) for name in names)
+    return _ratio(cached or 0, prompt or 0)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reference.request import MAX_TIMEOUT_SECONDS
+from server.hub import SCHEME
 
 MAX_INTEGER_DIGITS = 15
+HUB_NAME = re.compile(r"HF://[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -95,10 +97,22 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _model(text: str) -> Path | str:
+    """A directory, or a name on the hub."""
+    if not text.startswith(SCHEME):
+        return _path(text)
+    return text if HUB_NAME.fullmatch(text) else _refuse("model", text, "a directory, or HF://user/repo[@revision]")
+
+
+def _models(text: str) -> tuple[Path | str, ...]:
+    return tuple(map(_model, words(text)))
+
+
 DEVICE = Kind(_device, "DEVICE")
-DIRECTORY = Kind(_path, "DIR")
 FILE = Kind(_path, "FILE")
 FLAG = Kind(_flag, "")
+MODEL = Kind(_model, "DIR|HF://USER/REPO")
+MODELS = Kind(_models, "DIR,...")
 NAME = Kind(_name, "NAME")
 SETTINGS = Kind(str, "K=V;K=V")  # read by overrides.py
 WORDS = Kind(words, "A,B")
@@ -107,7 +121,7 @@ WORDS = Kind(words, "A,B")
 def to_text(value) -> str:
     """The text that is read back as `value`."""
     if isinstance(value, bool | tuple | list):
-        return json.dumps(value)
+        return json.dumps(value, default=str)
     return str(value)
 
 

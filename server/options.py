@@ -8,20 +8,30 @@ before the environment, that before the file; `--overrides` come before all.
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from demo import DRAFTS as DEMO_DRAFTS
 from demo import MODEL as DEMO_MODEL
 from reference.dialects import DIALECTS
-from reference.limits import MAX_DRAFT_LENGTH, MAX_TREE_WIDTH, PREFILL_MODES, PREFIX_CACHE_MODES, SPECULATIVE_MODES
+from reference.limits import (
+    DRAFT_MODES,
+    MAX_DRAFT_LENGTH,
+    MAX_TREE_WIDTH,
+    PREFILL_MODES,
+    PREFIX_CACHE_MODES,
+    SPECULATIVE_MODES,
+)
 from reference.quantization import FORMATS
 from server.config_file import read_settings
+from server.hub import name_of
 from server.option_kinds import (
     DEVICE,
-    DIRECTORY,
     FILE,
     FLAG,
+    MODEL,
+    MODELS,
     NAME,
     SETTINGS,
     WORDS,
@@ -34,7 +44,10 @@ from server.option_kinds import (
 from server.overrides import read_overrides
 
 PREFIX = "VERBATIM_"
-SOCKET = PREFIX + "SOCKET"  # where the engine listens: made by the server itself, never an option
+# Made by the server itself, never options:
+PLACE = PREFIX + "PLACE"  # the directory where the engines listen, and all that ends with the server
+SOCKET = PREFIX + "SOCKET"  # where one engine listens
+LINEUP = PREFIX + "LINEUP"  # each model's options, as lineup.py has settled them
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
 LOG_FORMATS = ("text", "json")
@@ -51,13 +64,21 @@ class Options:
     """The table, and one set of values for it: what was asked for, defaults filled in."""
 
     backend: str = option("Model", one_of(BACKENDS), "the engine that computes", default="fastpath")
-    model: Path = option("Model", DIRECTORY, "the model (default: the demo)", default=DEMO_MODEL.absolute())
+    model: Path | str = option("Model", MODEL, "the model (default: the demo)", default=DEMO_MODEL.absolute())
     device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
     quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
     tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
 
     chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
     served_model_name: str | None = option("Model", NAME, "its id for clients (default: the directory's name)")
+    additional_models: tuple[Path | str, ...] = option(
+        "Model",
+        MODELS,
+        "more models to serve; with a draft mode, its draft or heads come first; repeatable",
+        default=(),
+    )
+    embedding_model: Path | str | None = option("Model", MODEL, "a model for /v1/embeddings alone")
+    is_for_embeddings: bool = option("", FLAG, "set by lineup.py", default=False)
 
     mode: str = option("Engine", one_of(MODES), "for how many clients, and how much memory to use", default="local")
     max_num_sequence: int | None = option("Engine", integer(1, 4096), "answers at once (default: by --mode)")
@@ -75,7 +96,6 @@ class Options:
     speculative_mode: str = option(
         "Speculation", one_of(SPECULATIVE_MODES), "guess ahead, at no cost to the answer", default="disable"
     )
-    additional_models: Path | None = option("Speculation", DIRECTORY, "the draft model, or the medusa or eagle heads")
     spec_draft_length: int = option(
         "Speculation", integer(0, MAX_DRAFT_LENGTH), "tokens to guess, 0: what suits", default=0
     )
@@ -103,36 +123,42 @@ class Options:
     enable_tracing: bool = option("Operation", FLAG, "trace the engine, for /debug/dump_event_trace", default=False)
 
     @classmethod
-    def from_environment(cls) -> "Options":
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Options":
         """Read `VERBATIM_BACKEND`, `VERBATIM_MODEL` and so on; ValueError if one cannot be."""
         kinds = {row.name: row.metadata["kind"] for row in fields(cls)}
-        settings = settings_of_file()
-        values = {row.name: _read(row, settings) for row in fields(cls)}
+        settings = settings_of_file(environment)
+        values = {row.name: _read(row, environment, settings) for row in fields(cls)}
         values |= read_overrides(values["overrides"] or "", {name: kinds[name] for name in OVERRIDABLE})
-        if values["additional_models"] is None and values["model"] == DEMO_MODEL.absolute():
-            values["additional_models"] = DEMO_DRAFTS.get(values["speculative_mode"])
+        draft = DEMO_DRAFTS.get(values["speculative_mode"])
+        if draft and not values["additional_models"] and values["model"] == DEMO_MODEL.absolute():
+            values["additional_models"] = (draft,)
         return cls(**values)
 
-    def to_environment(self) -> None:
-        """Write down all that is not a default, for processes that start from here on."""
-        for row in fields(self):
-            value = getattr(self, row.name)
-            if value is not None and value != row.default:
-                os.environ[PREFIX + row.name.upper()] = to_text(value)
+    def to_environment(self) -> dict[str, str]:
+        """The variables that say all that is not a default."""
+        values = {row.name: getattr(self, row.name) for row in fields(self) if row.name != "config"}
+        defaults = {row.name: row.default for row in fields(self)}
+        changed = {name: value for name, value in values.items() if value is not None and value != defaults[name]}
+        return {PREFIX + name.upper(): to_text(value) for name, value in changed.items()}
 
     @property
     def model_id(self) -> str:
-        """The name that clients use: one given, or the directory's, or the demo's own."""
-        return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else self.model.name)
+        """The name that clients use: one given, or the demo's own, or the model's."""
+        return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model))
+
+    @property
+    def draft(self) -> Path | str | None:
+        """The draft model or heads, where the mode of speculation has some."""
+        return self.additional_models[0] if self.speculative_mode in DRAFT_MODES and self.additional_models else None
 
 
-def _read(row, settings: dict[str, str]):
+def _read(row, environment: Mapping[str, str], settings: dict[str, str]):
     """One option's value from the environment or the file, held to the same rules as on the command line.
 
     An empty variable counts as none, except where it would open the server: a list of keys must not be empty.
     """
     kind, name = row.metadata["kind"], PREFIX + row.name.upper()
-    text, source = os.environ.get(name), name
+    text, source = environment.get(name), name
     if text is None or (text == "" and kind is not WORDS):
         text, source = settings.get(row.name), f"--config: {row.name}"
     try:
@@ -141,7 +167,7 @@ def _read(row, settings: dict[str, str]):
         raise ValueError(f"{source}: {error}") from None
 
 
-def settings_of_file() -> dict[str, str]:
+def settings_of_file(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the file of `--config` says, as text; nothing without one. ValueError if it cannot be."""
-    path = os.environ.get(PREFIX + "CONFIG")
-    return read_settings(Path(path), [row.name for row in fields(Options)]) if path else {}
+    path = environment.get(PREFIX + "CONFIG")
+    return read_settings(Path(path), [row.name for row in fields(Options) if row.metadata["group"]]) if path else {}

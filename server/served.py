@@ -1,6 +1,6 @@
-"""What an HTTP worker knows about the model: its name, its words, how it chats and calls. The weights are elsewhere."""
+"""What an HTTP worker knows about the models: names, words, how they chat and call. The weights are elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,7 +16,7 @@ from server.options import Options
 
 
 class ModelNotFoundError(RequestError):
-    """The model asked for is not the one served here."""
+    """The model asked for is none of those served here."""
 
     code = "model_not_found"
 
@@ -33,16 +33,12 @@ class ServedModel:
     template: ChatTemplate | None
     dialect: Dialect
     pooling: str = "mean"
+    is_for_embeddings: bool = False
 
     @property
     def mark_ids(self) -> dict[str, int]:
         """The marks of its tool calls that are control tokens."""
         return self.dialect.mark_ids(self.tokenizer.control_ids)
-
-    def check_name(self, name: str) -> None:
-        """Raise ModelNotFoundError unless `name` is this model's; never answer for another one."""
-        if name != self.model_id:
-            raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {self.model_id!r}.")
 
     def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
         """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less.
@@ -57,6 +53,33 @@ class ServedModel:
         """The entry of `GET /v1/models`."""
         entry = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
         return entry | {"max_model_len": self.config.context_size}
+
+
+class ServedModels:
+    """The models of one server by their ids; the first is the main one."""
+
+    def __init__(self, models: Iterable[ServedModel]):
+        self._models = {model.model_id: model for model in models}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    @property
+    def main(self) -> ServedModel:
+        """The one that answers where no model is named."""
+        return next(iter(self))
+
+    def find(self, name: str) -> ServedModel:
+        """The model of that name, or ModelNotFoundError: never another one."""
+        if name not in self._models:
+            names = ", ".join(map(repr, self._models))
+            raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {names}.")
+        return self._models[name]
+
+    def of(self, body: object) -> ServedModel:
+        """The one that the body of a request names; the main one for a body that names none, which is judged later."""
+        name = body.get("model") if isinstance(body, dict) else None
+        return self.find(name) if isinstance(name, str) and name else self.main
 
 
 def load_served_model(options: Options) -> ServedModel:
@@ -75,6 +98,7 @@ def load_served_model(options: Options) -> ServedModel:
         template=template,
         dialect=choose_dialect(template.source if template else "", options.tool_parser),
         pooling=load_pooling(options.model),
+        is_for_embeddings=options.is_for_embeddings,
     )
 
 

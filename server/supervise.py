@@ -22,6 +22,7 @@ from sanic.worker.constants import ProcessState
 from sanic.worker.manager import WorkerManager
 
 from server.engine_process import CANNOT_START
+from server.options import PREFIX, SOCKET, Options
 from server.parent import end_with_parent
 
 FIRST_DELAY_SECONDS = 0.2
@@ -35,12 +36,13 @@ WORKER_RESTARTS = 5
 class EngineSupervisor(threading.Thread):
     """Starts the engine process and starts it again; ends the whole server if it can never start."""
 
-    def __init__(self):
-        super().__init__(name="engine-supervisor", daemon=True)
+    def __init__(self, options: Options, path: str):
+        super().__init__(name=f"engine-supervisor {options.model_id}", daemon=True)
         self.process: subprocess.Popen | None = None
         self.has_failed = False
         # A copy made now: Sanic changes its own in another thread, and a process started just then may get garbage.
-        self._environment = dict(os.environ)
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._environment = others | options.to_environment() | {SOCKET: path}
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -70,11 +72,16 @@ class EngineSupervisor(threading.Thread):
             return str(error)
         return self.process.wait()
 
-    def stop(self, timeout: float) -> None:
-        """Ask the engine to end once its connections have closed; insist after `timeout` seconds."""
+    def ask_to_stop(self) -> None:
+        """Let the engine end once its connections have closed."""
         self._stopping.set()
         if self.process and self.process.poll() is None:
             self.process.terminate()
+
+    def stop(self, timeout: float) -> None:
+        """The same, and insist after `timeout` seconds."""
+        self.ask_to_stop()
+        if self.process:
             try:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:

@@ -38,7 +38,7 @@ def read_chat(body: object, model: ServedModel) -> Answer:
     """The answer to be filled, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = Fields(body)
     messages = take_messages(fields)
-    model.check_name(parameters.take_model(fields))
+    parameters.take_model(fields)
     tools = take_tools(fields)
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)

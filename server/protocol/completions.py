@@ -30,7 +30,7 @@ def read_completion(body: object, model: ServedModel) -> Answer:
     """The answer to be filled, with the engine's requests in it. RequestError for anything that cannot be done."""
     fields = Fields(body)
     prompts = _take_prompts(fields, model)
-    model.check_name(parameters.take_model(fields))
+    parameters.take_model(fields)
     num_choices, echo = parameters.take_choices(fields), fields.typed("echo", bool, False)
     num_top = fields.integer("logprobs", 0, MAX_LOGPROBS)
     fields.refuse("suffix", "")

@@ -57,7 +57,7 @@ def read_embeddings(body: object, model: ServedModel) -> Embeddings:
     """What is to be embedded, and how the vectors are to look. RequestError for anything that cannot be done."""
     fields = Fields(body)
     prompts = _take_input(fields, model)
-    model.check_name(parameters.take_model(fields))
+    parameters.take_model(fields)
     is_base64 = fields.one_of("encoding_format", ("float", "base64")) == "base64"
     dimensions = fields.integer("dimensions", 1, model.config.hidden_size)
     pooling = fields.one_of("pooling", POOLINGS) or model.pooling

@@ -41,7 +41,7 @@ REFUSED = {
 def read_response(body: object, model: ServedModel, *, store: ResponseStore) -> ResponseAnswer:
     """The answer to be filled, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = Fields(body)
-    model.check_name(parameters.take_model(fields))
+    parameters.take_model(fields)
     items = _take_previous(fields, store) + take_input(fields)
     messages = to_messages(fields.string("instructions"), items)
     tools = take_tools(fields, is_flat=True)

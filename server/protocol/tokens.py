@@ -14,7 +14,7 @@ from server.served import ServedModel
 def tokenize(body: object, model: ServedModel) -> dict:
     """`count`, `max_model_len`, `tokens` and, if asked for, `token_strs`."""
     fields = Fields(body)
-    _take_model(fields, model)
+    fields.string("model")
     if fields.has("prompt") == fields.has("messages"):
         raise RequestError("Give either prompt or messages", field="prompt", code="invalid_parameter_combination")
     ids = _ids_of_prompt(fields, model) if fields.has("prompt") else _ids_of_chat(fields, model)
@@ -27,19 +27,13 @@ def tokenize(body: object, model: ServedModel) -> dict:
 def detokenize(body: object, model: ServedModel) -> dict:
     """`prompt`, the text of `tokens`; control tokens have none."""
     fields = Fields(body)
-    _take_model(fields, model)
+    fields.string("model")
     ids = of_type("tokens", fields.required("tokens"), list)
     fields.done()
     for index, token_id in enumerate(ids):
         path = f"tokens[{index}]"
         require_integer(path, of_type(path, token_id, int), 0, model.config.vocab_size - 1)
     return {"prompt": model.tokenizer.decode(ids)}
-
-
-def _take_model(fields: Fields, model: ServedModel) -> None:
-    name = fields.string("model")
-    if name is not None:
-        model.check_name(name)
 
 
 def _ids_of_prompt(fields: Fields, model: ServedModel) -> list[int]:

@@ -1,4 +1,4 @@
-"""POST /debug/...: only with `--enable-debug`; each takes an object, perhaps with `model`, and asks the engine."""
+"""POST /debug/...: only with `--enable-debug`; each takes an object, perhaps with `model`, and asks its engine."""
 
 from sanic import Blueprint, json
 
@@ -19,15 +19,13 @@ def debug_routes() -> Blueprint:
 
 def _handler(command: str):
     async def handle(request):
-        await read_body(request, _read)
-        return json(await request.app.ctx.engine.debug(command))
+        model, _ = await read_body(request, _read)
+        return json(await request.app.ctx.engines[model.model_id].debug(command))
 
     return handle
 
 
 def _read(body: object, model: ServedModel) -> None:
     fields = Fields(body)
-    name = fields.string("model")
-    if name is not None:
-        model.check_name(name)
+    fields.string("model")
     fields.done()

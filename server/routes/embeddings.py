@@ -14,10 +14,11 @@ def embedding_routes() -> Blueprint:
 
     @blueprint.post("/v1/embeddings")
     async def embeddings(request):
-        answer = await read_body(request, read_embeddings)
+        model, answer = await read_body(request, read_embeddings)
+        engine = request.app.ctx.engines[model.model_id]
         with answering(request, "input"):
             for wave in answer.waves():
-                async with aclosing(request.app.ctx.engine.generate(wave)) as outputs:
+                async with aclosing(engine.generate(wave)) as outputs:
                     async for output in outputs:
                         answer.take(output)
             return json(answer.whole())

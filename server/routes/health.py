@@ -1,4 +1,6 @@
-"""GET /health: 200 with the engine's counts once it answers; until then, and when it has died, 503.
+"""GET /health: 200 with the counts of each model's engine once all answer; until then, and when one has died, 503.
+
+`model` and `engine` are those of the main model.
 
 GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping.
 """
@@ -14,14 +16,16 @@ def health_routes() -> Blueprint:
 
     @blueprint.get("/health")
     async def health(request):
-        counts = await request.app.ctx.engine.stats()
-        return json({"status": "ok", "model": request.app.ctx.model.model_id, "engine": counts})
+        counts = {name: await engine.stats() for name, engine in request.app.ctx.engines.items()}
+        main = request.app.ctx.models.main.model_id
+        return json({"status": "ok", "model": main, "engine": counts[main], "engines": counts})
 
     @blueprint.get("/ready")
     async def ready(request):
         if request.app.ctx.is_stopping:
             raise EngineUnavailableError("The server is shutting down.")
-        request.app.ctx.engine.check_connected()
+        for engine in request.app.ctx.engines.values():
+            engine.check_connected()
         return json({"status": "ready"})
 
     return blueprint

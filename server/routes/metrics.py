@@ -2,7 +2,7 @@
 
 from sanic import Blueprint, HTTPResponse
 
-from server.engine_client import EngineUnavailableError
+from server.engine_client import EngineClient, EngineUnavailableError
 
 
 def metrics_routes() -> Blueprint:
@@ -11,11 +11,15 @@ def metrics_routes() -> Blueprint:
 
     @blueprint.get("/metrics")
     async def metrics(request):
-        try:
-            stats = await request.app.ctx.engine.stats()
-        except EngineUnavailableError:
-            stats = None
+        stats = {name: await _stats(engine) for name, engine in request.app.ctx.engines.items()}
         text, content_type = request.app.ctx.metrics.exposition(stats)
         return HTTPResponse(text, content_type=content_type)
 
     return blueprint
+
+
+async def _stats(engine: EngineClient) -> dict[str, int] | None:
+    try:
+        return await engine.stats()
+    except EngineUnavailableError:
+        return None

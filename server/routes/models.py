@@ -11,12 +11,10 @@ def model_routes() -> Blueprint:
 
     @blueprint.get("/v1/models")
     async def list_models(request):
-        return json({"object": "list", "data": [request.app.ctx.model.describe()]})
+        return json({"object": "list", "data": [model.describe() for model in request.app.ctx.models]})
 
     @blueprint.get("/v1/models/<model_id:path>")
     async def retrieve_model(request, model_id):
-        model = request.app.ctx.model
-        model.check_name(unquote(model_id))
-        return json(model.describe())
+        return json(request.app.ctx.models.find(unquote(model_id)).describe())
 
     return blueprint

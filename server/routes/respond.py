@@ -3,32 +3,38 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from typing import TypeVar
 
 from sanic import HTTPResponse, Request, json
 
-from reference.errors import ContextLengthError, RequestError
+from reference.errors import ContextLengthError, RequestError, UnsupportedError
 from reference.request import Output
 from server import journal, sse
 from server.engine_client import EngineClient
 from server.protocol.answer import Answer
 from server.protocol.fields import parse_json
 from server.protocol.response_events import ResponseAnswer
-from server.served import ServedModel
+from server.served import ServedModel, ServedModels
 
 LONG_BODY_BYTES = 64 << 10
+T = TypeVar("T")
 
 
 async def respond(
     request: Request, read: Callable[[object, ServedModel], Answer], prompt_field: str
 ) -> HTTPResponse | None:
     """Answer one POST: `read` makes its body into an Answer; if the prompt is too long, `prompt_field` is at fault."""
-    answer = await read_body(request, read)
+    model, answer = await read_body(request, read)
+    if model.is_for_embeddings:
+        message = f"The model {model.model_id!r} is here for /v1/embeddings alone"
+        raise UnsupportedError(message, field="model")
+    engine = request.app.ctx.engines[model.model_id]
     is_response = isinstance(answer, ResponseAnswer)
     style = sse.Style(sse.named_event, answer.fail) if is_response else sse.PLAIN
     with answering(request, prompt_field):
         if answer.streaming.is_stream:
-            return await sse.stream(request, _chunks(request.app.ctx.engine, answer), style)
-        async with aclosing(_outputs(request.app.ctx.engine, answer)) as outputs:
+            return await sse.stream(request, _chunks(engine, answer), style)
+        async with aclosing(_outputs(engine, answer)) as outputs:
             async for output in outputs:
                 answer.take(output)
         return json(answer.whole())
@@ -49,16 +55,20 @@ def answering(request: Request, prompt_field: str) -> Iterator[None]:
             request.stream.keep_alive = False  # an idle connection would hold up the end of the server
 
 
-async def read_body(request: Request, read: Callable[[object, ServedModel], object]):
-    """What `read` makes of a JSON body; a long one is read on a thread."""
+async def read_body(request: Request, read: Callable[[object, ServedModel], T]) -> tuple[ServedModel, T]:
+    """The model that a JSON body names, and what `read` makes of the body; a long one is read on a thread."""
     request.transport.resume_reading()  # Sanic pauses at 64 KiB and forgets: a client's leaving would go unseen
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RequestError("The Content-Type must be application/json.", code="unsupported_content_type")
-    model = request.app.ctx.model
-    if len(request.body) < LONG_BODY_BYTES:
-        return read(parse_json(request.body), model)
-    return await asyncio.to_thread(lambda: read(parse_json(request.body), model))
+    models: ServedModels = request.app.ctx.models
+
+    def read_all():
+        body = parse_json(request.body)
+        model = models.of(body)
+        return model, read(body, model)
+
+    return read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
 
 
 def _outputs(engine: EngineClient, answer: Answer) -> AsyncGenerator[Output]:

@@ -8,7 +8,7 @@ from sanic import Blueprint, json
 
 from reference.errors import RequestError, UnsupportedError
 from reference.request import require_integer
-from server.options import SOCKET
+from server.options import PLACE
 from server.protocol.responses import read_response
 from server.response_store import ResponseNotFoundError, ResponseStore
 from server.routes.respond import respond
@@ -44,8 +44,8 @@ def response_routes() -> Blueprint:
 
 
 def _store() -> ResponseStore:
-    """All workers have the same: a directory beside the engine's socket."""
-    return ResponseStore(Path(os.environ[SOCKET]).parent / "responses")
+    """All workers have the same: a directory beside the engines' sockets."""
+    return ResponseStore(Path(os.environ[PLACE]) / "responses")
 
 
 def _record(response_id: str) -> dict:

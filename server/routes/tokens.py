@@ -12,10 +12,12 @@ def token_routes() -> Blueprint:
 
     @blueprint.post("/tokenize")
     async def tokenize_text(request):
-        return json(await read_body(request, tokenize))
+        _, tokens = await read_body(request, tokenize)
+        return json(tokens)
 
     @blueprint.post("/detokenize")
     async def detokenize_ids(request):
-        return json(await read_body(request, detokenize))
+        _, text = await read_body(request, detokenize)
+        return json(text)
 
     return blueprint

@@ -144,7 +144,7 @@ def converse(tmp_path, engine, conversation):
 
 
 async def _with_client(path, conversation):
-    client = EngineClient(path, Metrics())
+    client = EngineClient(path, Metrics(), "a model")
     reader = asyncio.create_task(client.run())
     while not client.is_connected:
         await asyncio.sleep(0.01)

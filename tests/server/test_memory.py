@@ -5,7 +5,7 @@ from live_server import is_built
 from small_models import write_chat_model
 
 from reference.families import load_config
-from server.memory import SHARE, NotEnoughMemoryError, estimate, fit, free_bytes
+from server.memory import SHARE, NotEnoughMemoryError, estimate, fit_all, free_bytes
 from server.options import Options
 
 GIB = 1 << 30
@@ -18,7 +18,7 @@ def model(tmp_path):
 
 
 def fitted(model, free=8 * GIB, **options):
-    options = fit(Options(model=model, **options), load_config(model), free)
+    [options] = fit_all([(Options(model=model, **options), load_config(model))], free)
     return options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size
 
 
@@ -65,7 +65,7 @@ def test_weights_are_as_wide_as_the_backend_holds_them(model):
 def test_guessing_needs_memory_too(model):
     draft = write_chat_model(model.parent / "draft", num_hidden_layers=1)
     alone = estimate(Options(model=model), load_config(model), 4, 512)
-    guessing = Options(model=model, speculative_mode="small_draft", additional_models=draft)
+    guessing = Options(model=model, speculative_mode="small_draft", additional_models=(draft,))
     both = estimate(guessing, load_config(model), 4, 512)
     assert both.weights > alone.weights
     assert both.token == alone.token * 3 // 2  # two layers, and one of the draft's
