@@ -52,7 +52,8 @@ class ServedModel:
     def describe(self) -> dict:
         """The entry of `GET /v1/models`."""
         entry = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
-        return entry | {"max_model_len": self.config.context_size}
+        entry |= {"max_model_len": self.config.context_size}
+        return entry | ({"embeddings_only": True} if self.is_for_embeddings else {})
 
 
 class ServedModels:

@@ -29,9 +29,10 @@ class Embeddings:
         self._model_id, self._dimensions, self._is_base64 = model.model_id, dimensions, is_base64
         self._vectors: dict[str, tuple[float, ...]] = {}
 
-    def waves(self) -> Iterator[tuple[Request, ...]]:
-        """The requests, as many at a time as the engine should have to queue."""
-        return (tuple(self.requests[start : start + WAVE]) for start in range(0, len(self.requests), WAVE))
+    def waves(self, max_queue: int) -> Iterator[tuple[Request, ...]]:
+        """The requests, as many at a time as the engine should have to queue where it queues `max_queue` in all."""
+        size = min(WAVE, max_queue)
+        return (tuple(self.requests[start : start + size]) for start in range(0, len(self.requests), size))
 
     def take(self, output: Output) -> None:
         """Take in a vector."""

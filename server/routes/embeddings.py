@@ -17,7 +17,7 @@ def embedding_routes() -> Blueprint:
         model, answer = await read_body(request, read_embeddings)
         engine = request.app.ctx.engines[model.model_id]
         with answering(request, "input"):
-            for wave in answer.waves():
+            for wave in answer.waves(request.app.ctx.options.max_queue):
                 async with aclosing(engine.generate(wave)) as outputs:
                     async for output in outputs:
                         answer.take(output)

@@ -56,6 +56,11 @@ def test_all_forms_of_input(server):
     assert usage["prompt_tokens"] == sum(map(len, ids))
 
 
+def test_a_short_queue_takes_many_inputs(start, server):
+    short = start(server.backend, "--max-queue", "1", "--max-num-sequence", "1").wait_ready()
+    assert embed(short, input=TEXTS) == embed(server, input=TEXTS)
+
+
 def test_more_inputs_than_the_engine_queues(server):
     many = embed(server, input=TEXTS * 100)
     assert many == embed(server, input=TEXTS) * 100

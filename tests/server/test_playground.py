@@ -1,11 +1,15 @@
 """The page at /, in a real browser: it says what the API says, and shows how sure the model was."""
 
+import base64
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from browser import browse
+
+from demo import DRAFT, MODEL
 
 ANSWERED = "!running && document.querySelectorAll('.assistant .facts')[{}]?.textContent"
 
@@ -105,6 +109,30 @@ def test_what_goes_wrong_is_said(page):
     page.wait("document.querySelectorAll('.wrong')[1]?.textContent.includes('top_k must be at least 1')")
     write(page, "top_k", "")
     assert say(page, "Hello!")
+
+
+def test_behind_a_key_and_with_several_models(browser, start, tmp_path):
+    words = shutil.copytree(MODEL, tmp_path / "words")
+    arguments = ("--api-key", "sesame", "--additional-models", str(DRAFT), "--embedding-model", str(words))
+    server = start("fastpath", *arguments).wait_ready()
+    browser.errors.clear()
+    # What a browser sends with every request once its dialog has been given the key as a password.
+    login = {"Authorization": "Basic " + base64.b64encode(b":sesame").decode()}
+    browser.call("Network.enable")
+    browser.call("Network.setExtraHTTPHeaders", headers=login)
+    browser.call("Page.navigate", url=f"{server.url}/")
+    browser.wait("typeof model !== 'undefined' && model === 'verbatim-demo'")
+    assert browser.run("[...$('model').options].map((one) => one.value)") == ["verbatim-demo", "draft"]
+    browser.run("$('model').value = 'draft'; $('model').dispatchEvent(new Event('change'))")
+    write(browser, "temperature", 0)
+    body = {"model": "draft", "temperature": 0, "max_tokens": 300, "messages": [{"role": "user", "content": "Hello!"}]}
+    answer = server.http.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer sesame"}).json()
+    assert say(browser, "Hello!") == answer["choices"][0]["message"]["content"]
+    browser.call("Network.setExtraHTTPHeaders", headers={})
+    browser.run("connect()")
+    browser.wait("$('model').hidden && $('state').textContent.includes('API key')")
+    browser.run("$('key').value = 'sesame'; $('key').dispatchEvent(new Event('change'))")
+    browser.wait("!$('model').hidden && $('state').textContent === ''")
 
 
 def test_text_is_never_taken_for_html(page):
