@@ -13,8 +13,10 @@ MODULES = {"reference": "reference.backend", "fastpath": "fastpath.backend"}
 
 
 def check_backend(options: Options) -> None:
-    """Raise BackendError if the engine asked for is not built, or not for that device; loads no weights."""
+    """Raise BackendError if the engine asked for is not built, or not for that device or numerics; loads no weights."""
     _import(options.backend)
+    if options.numerics != "exact":
+        raise BackendError(f"--backend {options.backend} has no --numerics {options.numerics}; it has 'exact' alone")
     check_device(options.device, engine=options.backend)
 
 

@@ -26,6 +26,8 @@ def run(*arguments) -> tuple[int, str]:
         ),
         (["--backend", "reference", "--model", "/no/such/model"], ["/no/such/model"]),
         (["--backend", "reference", "--device", "cuda:3"], ["cuda"]),
+        (["--numerics", "native"], ["--numerics native", "fastpath", "exact"]),
+        (["--numerics", "fast"], ["--numerics", "fast", "exact", "native"]),
         (["--speculative-mode", "eagles"], ["--speculative-mode", "eagles", "ngram", "small_draft", "medusa", "eagle"]),
         (["--spec-tree-width", "0"], ["--spec-tree-width", "0", "1 to 8"]),
         (["--spec-draft-length", "17"], ["--spec-draft-length", "17", "0 to 16"]),
