@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from live_server import Reader, children, command_line, wait_until
+from live_server import Reader, children, command_line, running, wait_until
 
 from demo import DRAFT, MODEL
 from reference.families import load_config
@@ -20,12 +20,14 @@ from server.options import Options
 GIB = 1 << 30
 
 
-@pytest.fixture
-def several(start, tmp_path):
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
     """The demo, its draft as a model of its own, and one for embeddings."""
-    words = shutil.copytree(MODEL, tmp_path / "words")
+    directory = tmp_path_factory.mktemp("several")
+    words = shutil.copytree(MODEL, directory / "words")
     arguments = ("--additional-models", str(DRAFT), "--embedding-model", str(words))
-    return start("fastpath", *arguments).wait_ready()
+    with running("fastpath", directory, *arguments) as server:
+        yield server.wait_ready()
 
 
 def answer_of(server, **body) -> dict:
