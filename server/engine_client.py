@@ -71,7 +71,7 @@ class EngineClient:
     @property
     def is_connected(self) -> bool:
         """Whether an engine has loaded and answers."""
-        return self._writer is not None
+        return self._writer is not None and not self._writer.is_closing()  # closing: dead, but not yet noticed
 
     def check_connected(self) -> None:
         """Raise EngineUnavailableError unless an engine answers."""
@@ -163,7 +163,7 @@ class EngineClient:
                     waiter.set_exception(error)
 
     def _send(self, message: dict) -> None:
-        if self._writer and message.get("abort") != []:
+        if self.is_connected and message.get("abort") != []:
             self._writer.write(wire.encode(message))
 
     def _receive(self, message: dict) -> None:
