@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -74,9 +75,10 @@ def read_answer(file: BinaryIO) -> Answer:
 
 
 def ask(server: Server, data: bytes) -> Answer:
-    """Send bytes on a connection of their own and read one answer."""
+    """Send bytes on a connection of their own and read one answer, which may come before all are sent."""
     with connect(server) as sock, sock.makefile("rb") as file:
-        sock.sendall(data)
+        with suppress(ConnectionError):
+            sock.sendall(data)
         return read_answer(file)
 
 

@@ -82,11 +82,11 @@ def throughput(settings: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def ages(settings: argparse.Namespace) -> list[dict]:
+def ages(settings: argparse.Namespace, streams: tuple[int, ...] = STREAMS) -> list[dict]:
     """From the engine's writing a token to the client's reading it, in milliseconds, at a fixed pace."""
     rows, cores = [], ({settings.server_core}, {settings.client_core})
     with started("verbatim", *cores, **{STEP_SECONDS: str(settings.step_seconds)}) as server:
-        for num_streams in STREAMS:
+        for num_streams in streams:
             before, times = server.cpu_seconds(), []
             for _ in range(3):
                 times += load(server.port, num_streams, 100).ages

@@ -35,7 +35,8 @@ def test_both_sides_stream_the_same(tmp_path):
 
 
 def test_ages_are_those_of_tokens():
-    (row, *_) = ages(Namespace(server_core=min(CORES), client_core=max(CORES), step_seconds=0.002))
+    settings = Namespace(server_core=min(CORES), client_core=max(CORES), step_seconds=0.002)
+    (row,) = ages(settings, (1,))
     assert row["tokens"] == 300 and 0 < row["median_ms"] <= row["p99_ms"] < 10_000
 
 
