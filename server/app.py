@@ -67,6 +67,7 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
         app.blueprint(make_routes())
     app.add_signal(admit, "http.routing.before")
     app.add_signal(count, "http.lifecycle.response")
+    app.on_request(allow_silence)
     app.on_request(answer_preflight)
     app.on_response(add_headers)
     app.main_process_ready(start_beside_workers)
@@ -101,8 +102,9 @@ def check_start() -> None:
 
 
 async def admit(request) -> None:
-    """Before the URL is looked at or the body read: no key, no answer."""
+    """Before the URL is looked at or the body read: no key, no answer; and no body, no answer either."""
     journal.begin(request)
+    request.protocol.response_timeout = request.app.config.REQUEST_TIMEOUT
     request.app.ctx.keys.check(request)
 
 
@@ -111,6 +113,11 @@ async def count(request, response) -> None:
     path = f"/{request.route.path}" if request.route else "unknown"
     request.app.ctx.metrics.count_answer(request.method, path, response.status)
     journal.write(request, response.status)
+
+
+async def allow_silence(request) -> None:
+    """The body has been read: from here on it is our turn to speak."""
+    request.protocol.response_timeout = request.app.config.RESPONSE_TIMEOUT
 
 
 async def answer_preflight(request):

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 from sanic.log import logger
 
@@ -36,19 +37,41 @@ class EngineTimeoutError(EngineFailedError):
 FAILURES = {FinishReason.ERROR: EngineFailedError, FinishReason.TIMEOUT: EngineTimeoutError}
 
 
+class Inbox:
+    """What has come for one HTTP request and has not been taken yet: outputs, or what ends them."""
+
+    def __init__(self):
+        self._items: list[Output | VerbatimError] = []
+        self._waiter: asyncio.Future | None = None
+
+    def put(self, item: Output | VerbatimError) -> None:
+        """One more."""
+        self._items.append(item)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self) -> list[Output | VerbatimError]:
+        """All that is there, as soon as there is something."""
+        if not self._items:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        items, self._items = self._items, []
+        return items
+
+
 class EngineClient:
     """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model."""
 
     def __init__(self, path: str, metrics: Metrics, model_id: str):
         self.path, self.metrics, self.model_id = path, metrics, model_id
         self._writer: asyncio.StreamWriter | None = None
-        self._inboxes: dict[str, asyncio.Queue] = {}  # request id: where its outputs go
+        self._inboxes: dict[str, Inbox] = {}  # request id: where its outputs go
         self._waiters: dict[str, deque[asyncio.Future]] = {"stats": deque(), "debugged": deque()}  # oldest first
 
     @property
     def is_connected(self) -> bool:
         """Whether an engine has loaded and answers."""
-        return self._writer is not None
+        return self._writer is not None and not self._writer.is_closing()  # closing: dead, but not yet noticed
 
     def check_connected(self) -> None:
         """Raise EngineUnavailableError unless an engine answers."""
@@ -71,27 +94,37 @@ class EngineClient:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Output]:
+        """The outputs of `batches`, one by one."""
+        async with aclosing(self.batches(requests)) as batches:
+            async for batch in batches:
+                for output in batch:
+                    yield output
+
+    async def batches(self, requests: Sequence[Request]) -> AsyncIterator[list[Output]]:
         """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
 
-        Raises what the engine raised on `add` (then none of them runs), EngineUnavailableError, or
-        EngineFailedError when a choice ends in error, EngineTimeoutError when time is up.
+        Those that have come since the last batch was taken come together. Raises what the engine raised on `add` (then
+        none of them runs), EngineUnavailableError, or EngineFailedError when a choice ends in error,
+        EngineTimeoutError when time is up.
         """
         self.check_connected()
-        inbox: asyncio.Queue = asyncio.Queue()
+        inbox = Inbox()
         watch = Stopwatch(self.metrics, self.model_id, requests)
         num_open = {request.request_id: request.n for request in requests}
         self._inboxes.update(dict.fromkeys(num_open, inbox))
         self._send({"add": [wire.request_to_json(request) for request in requests]})
         try:
             while any(num_open.values()):
-                output = await inbox.get()
-                if isinstance(output, VerbatimError):
-                    raise output
-                watch.take(output)
-                if output.finish_reason in FAILURES:
-                    raise FAILURES[output.finish_reason](output.error or "The engine failed on this request.")
-                num_open[output.request_id] -= output.finish_reason is not None
-                yield output
+                batch, failure = [], None
+                for item in await inbox.take():
+                    if failure := _failure(item, watch):
+                        break
+                    num_open[item.request_id] -= item.finish_reason is not None
+                    batch.append(item)
+                if batch:
+                    yield batch
+                if failure:
+                    raise failure
         finally:
             watch.stop()
             for request_id in num_open:
@@ -124,22 +157,22 @@ class EngineClient:
         """End everything that waits for the engine with an EngineUnavailableError."""
         error = EngineUnavailableError(message)
         for inbox in set(self._inboxes.values()):
-            inbox.put_nowait(error)
+            inbox.put(error)
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(error)
 
     def _send(self, message: dict) -> None:
-        if self._writer and message.get("abort") != []:
+        if self.is_connected and message.get("abort") != []:
             self._writer.write(wire.encode(message))
 
     def _receive(self, message: dict) -> None:
         for value in message.get("outputs", ()):
             if inbox := self._inboxes.get(value["request_id"]):  # else aborted a moment ago
-                inbox.put_nowait(wire.output_from_json(value))
+                inbox.put(wire.output_from_json(value))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
-            inbox.put_nowait(wire.error_from_json(message["refused"]))
+            inbox.put(wire.error_from_json(message["refused"]))
         for kind in self._waiters.keys() & message.keys():
             waiter = self._waiters[kind].popleft()
             if not waiter.done():  # else nobody waits any more
@@ -151,3 +184,13 @@ class EngineClient:
         self.fail_all("The engine died; it is being restarted.")
         for waiters in self._waiters.values():
             waiters.clear()
+
+
+def _failure(item: Output | VerbatimError, watch: Stopwatch) -> VerbatimError | None:
+    """What an item says has gone wrong; an output is timed on the way."""
+    if isinstance(item, VerbatimError):
+        return item
+    watch.take(item)
+    if item.finish_reason in FAILURES:
+        return FAILURES[item.finish_reason](item.error or "The engine failed on this request.")
+    return None

@@ -8,7 +8,7 @@ import asyncio
 import traceback
 
 from sanic import HTTPResponse, json
-from sanic.exceptions import SanicException
+from sanic.exceptions import PayloadTooLarge, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.handlers import ErrorHandler
 from sanic.log import error_logger
 
@@ -20,7 +20,8 @@ from server.response_store import ResponseNotFoundError
 from server.served import ModelNotFoundError
 
 RETRY_SECONDS = "1"
-SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 413: "request_too_large"}
+DISCARDED_BYTES = 256 << 20  # of a body that is too long: who is cut off while still sending never sees the answer
+SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 408: "request_timeout", 413: "request_too_large"}
 
 
 def describe(error: BaseException) -> tuple[int, dict, dict]:
@@ -61,6 +62,11 @@ class OpenAIErrorHandler(ErrorHandler):
 
     def default(self, request, exception: Exception) -> HTTPResponse:
         """The error as JSON; unforeseen ones are logged."""
+        if isinstance(exception, ServiceUnavailable) and request.stream.request_body:
+            exception = RequestTimeout("The body of the request did not come in time.")
+            request.stream.request_body = None  # Sanic would go on waiting for it
+        if isinstance(exception, PayloadTooLarge) and request.stream.request_body:
+            request.stream.request_max_size = request.protocol.request_max_size = DISCARDED_BYTES
         status, body, headers = describe(exception)
         if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
             log(exception)

@@ -8,7 +8,9 @@ from server.openapi_bodies import (
     BOOLEAN,
     CHAT,
     COMPLETION,
+    EITHER,
     EMBEDDING,
+    MESSAGE,
     OBJECT,
     RESPONSE,
     STRING,
@@ -28,6 +30,7 @@ TITLES = {
     "400": "The request cannot be done; `param` names the field.",
     "401": "No API key, or none of this server's.",
     "404": "There is no such model, or no such response.",
+    "408": "The body stopped half way, for as long as the server waits.",
     "413": "The body is above 32 MiB.",
     "429": "The queue is full; try again after `Retry-After` seconds.",
     "500": "The server failed on this request.",
@@ -35,14 +38,7 @@ TITLES = {
     "504": "The answer took longer than `--request-timeout`.",
 }
 SCHEMAS = {
-    "Message": {
-        "type": "object",
-        "required": ["role"],
-        "properties": {
-            "role": one_of("system", "developer", "user", "assistant", "tool"),
-            "content": {"anyOf": [STRING, array(OBJECT), {"type": "null"}]},
-        },
-    },
+    "Message": MESSAGE,
     "Usage": {"type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"]},
     "Answer": {
         "type": "object",
@@ -116,7 +112,9 @@ SCHEMAS = {
         },
     },
 }  # fmt: skip
-GENERATING = ("400", "401", "404", "413", "429", "500", "503", "504")
+EVENTS = {"description": "Server-sent events, each with one JSON object as its data."}  # of no type that a schema has
+READING = ("400", "401", "404", "408", "413")
+GENERATING = (*READING, "429", "500", "503", "504")
 
 
 def operation(summary: str, answer: dict, *codes: str, body: dict | None = None, **more) -> dict:
@@ -131,8 +129,8 @@ def operation(summary: str, answer: dict, *codes: str, body: dict | None = None,
 
 def document(version: str) -> dict:
     """The whole page for this server's version."""
-    events = {JSON: reference("Answer"), "text/event-stream": STRING}
-    responses = {JSON: reference("Response"), "text/event-stream": STRING}
+    events = {JSON: reference("Answer"), "text/event-stream": EVENTS}
+    responses = {JSON: reference("Response"), "text/event-stream": EVENTS}
     vectors = {JSON: reference("Embeddings")}
     page, text = {"text/html; charset=utf-8": STRING}, {"text/plain": STRING}
     model = {"parameters": [{"name": "model_id", "in": "path", "required": True, "schema": STRING}]}
@@ -162,7 +160,7 @@ def document(version: str) -> dict:
         "/v1/embeddings": {
             "post": operation("Texts to vectors", vectors, *GENERATING, body=closed(("model", "input"), **EMBEDDING))
         },
-        "/tokenize": {"post": _tokens("Text to ids", "Tokens", closed((), **TOKENIZE))},
+        "/tokenize": {"post": _tokens("Text to ids", "Tokens", closed((), **TOKENIZE) | EITHER)},
         "/detokenize": {
             "post": _tokens("Ids to text", "Text", closed(("tokens",), model=STRING, tokens=array(TOKEN_ID)))
         },
@@ -173,7 +171,7 @@ def document(version: str) -> dict:
     for command in COMMANDS:
         summary = f"{command.replace('_', ' ').capitalize()} (with --enable-debug)"
         paths[f"/debug/{command}"] = {
-            "post": operation(summary, {JSON: {}}, "400", "401", "404", "503", body=closed((), model=STRING))
+            "post": operation(summary, {JSON: {}}, *READING, "503", body=closed((), model=STRING))
         }
     return {
         "openapi": "3.1.0",
@@ -185,4 +183,4 @@ def document(version: str) -> dict:
 
 
 def _tokens(summary: str, answer: str, body: dict) -> dict:
-    return operation(summary, {JSON: reference(answer)}, "400", "401", "404", "413", body=body)
+    return operation(summary, {JSON: reference(answer)}, *READING, body=body)

@@ -68,7 +68,7 @@ class Options:
     model: Path | str = option("Model", MODEL, "the model (default: the demo)", default=DEMO_MODEL.absolute())
     device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
     quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
-    numerics: str = option("Model", one_of(NUMERICS), "bits as the contract says, or as a device likes", default="exact")
+    numerics: str = option("Model", one_of(NUMERICS), "the contract's bits, or a device's own", default="exact")
     tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
 
     chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")

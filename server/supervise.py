@@ -25,6 +25,7 @@ from server.engine_process import CANNOT_START
 from server.options import PREFIX, SOCKET, Options
 from server.parent import end_with_parent
 
+ENGINE = "server.engine_process"  # the module that runs as the engine
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
@@ -66,7 +67,7 @@ class EngineSupervisor(threading.Thread):
     def _run_engine(self) -> int | str:
         """Its exit code, or why it could not be started this time."""
         try:
-            command = [sys.executable, "-m", "server.engine_process"]
+            command = [sys.executable, "-m", ENGINE]
             self.process = subprocess.Popen(command, env=self._environment, stdin=subprocess.PIPE)
         except OSError as error:
             return str(error)

@@ -17,7 +17,8 @@ from reference.request import Candidate, FinishReason, Output, Request, Sampling
 
 ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
 
-LOGPROBS = {"logprobs", "prompt_logprobs"}  # the fields of an Output that hold them
+LOGPROBS = ("logprobs", "prompt_logprobs")  # the fields of an Output that hold them
+TUPLES = ("token_ids", "embedding")  # and those that hold numbers
 
 
 def encode(message: dict) -> bytes:
@@ -63,22 +64,26 @@ def request_from_json(value: dict) -> Request:
 def output_to_json(output: Output) -> dict:
     """An output as JSON can hold it; bytes travel as Latin-1 text, one character a byte."""
     value = plain(output)
-    for name in LOGPROBS & value.keys():
-        value[name] = [
-            [[item.token_id, item.token.decode("latin-1"), item.logprob] for item in (entry.chosen, *entry.top)]
-            for entry in value[name]
-        ]
+    for name in LOGPROBS:
+        if name in value:
+            value[name] = [
+                [[item.token_id, item.token.decode("latin-1"), item.logprob] for item in (entry.chosen, *entry.top)]
+                for entry in value[name]
+            ]
     return value
 
 
 def output_from_json(value: dict) -> Output:
-    """The output that `output_to_json` was given."""
-    changes = {name: tuple(value.get(name, ())) for name in ("token_ids", "embedding")}
-    for name in LOGPROBS & value.keys():
-        changes[name] = tuple(_token_logprob(entry) for entry in value[name])
+    """The output that `output_to_json` was given. It happens for every token: `value` is not copied but used up."""
+    for name in TUPLES:
+        if name in value:
+            value[name] = tuple(value[name])
+    for name in LOGPROBS:
+        if name in value:
+            value[name] = tuple(_token_logprob(entry) for entry in value[name])
     if "finish_reason" in value:
-        changes["finish_reason"] = FinishReason(value["finish_reason"])
-    return Output(**value | changes)
+        value["finish_reason"] = FinishReason(value["finish_reason"])
+    return Output(**value)
 
 
 def _token_logprob(entry: list) -> TokenLogprob:

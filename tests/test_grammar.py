@@ -144,8 +144,12 @@ def wide(count, **more):
         (lambda: json_schema({"type": "nope"}), "cannot be compiled"),
         (lambda: json_schema({"$ref": "#"}), "no text fits it"),
         (lambda: json_schema({"$ref": "https://example.com/schema"}), "cannot be compiled"),
-        (lambda: json_schema({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
-         "no text fits it"),
+        (
+            lambda: json_schema(
+                {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}
+            ),
+            "no text fits it",
+        ),
         (lambda: json_schema({"$ref": "#/$defs/gone"}), "cannot be compiled"),
         (lambda: json_schema({"type": "integer", "minimum": 5, "maximum": 1}), "cannot be compiled"),
         (lambda: json_schema({"type": "string", "pattern": "^(?=a)b"}), "cannot be compiled"),

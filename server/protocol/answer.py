@@ -59,27 +59,24 @@ class Answer:
         self.whole_object, self.chunk_object = objects
         self.streaming, self.wants_metrics = streaming, wants_metrics
         self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
-        self._envelope["system_fingerprint"] = model.fingerprint
+        self._envelope |= {"system_fingerprint": model.fingerprint, "object": self.chunk_object}
         self._num_prompt = sum(len(request.prompt_ids) for request in requests)
-        self._num_completion: dict[tuple[str, int], int] = {}
-        self._num_cached: dict[str, int] = {}
-        self._num_guessed: dict[tuple[str, int], tuple[int, int]] = {}  # accepted, rejected
+        self._latest: dict[tuple[str, int], Output] = {}  # of each choice: its counts are totals so far
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds; must be called for streamed and whole answers alike."""
         key = output.request_id, output.choice
-        self._num_completion[key] = output.num_completion_tokens
-        num_accepted = output.num_accepted_tokens
-        self._num_guessed[key] = num_accepted, output.num_drafted_tokens - num_accepted
-        if output.choice == 0:  # choices share one prefill, so it counts once
-            self._num_cached[output.request_id] = output.num_cached_tokens
+        self._latest[key] = output
         return [self.chunk([choice]) for choice in self.choices[key].take(output)]
 
     def chunk(self, choices: list[dict]) -> dict:
         """One chunk of a stream."""
-        chunk = self._envelope | {"object": self.chunk_object, "choices": choices}
-        chunk |= {"usage": None} if self.streaming.wants_usage else {}
-        return chunk | ({"obfuscation": padding(choices)} if self.streaming.is_padded else {})
+        chunk = {**self._envelope, "choices": choices}
+        if self.streaming.wants_usage:
+            chunk["usage"] = None
+        if self.streaming.is_padded:
+            chunk["obfuscation"] = padding(choices)
+        return chunk
 
     def usage_chunk(self, extra: dict | None = None) -> dict:
         """The last chunk of a stream that was asked for usage; `extra` are the engine's counts, if wanted."""
@@ -96,17 +93,21 @@ class Answer:
 
     def usage(self) -> dict:
         """Tokens: the prompt counted once, the completions summed over choices."""
-        num_completion = sum(self._num_completion.values())
+        outputs = self._latest.values()
+        num_completion = sum(output.num_completion_tokens for output in outputs)
+        num_cached = sum(output.num_cached_tokens for output in outputs if output.choice == 0)  # they share one prefill
+        num_accepted = sum(output.num_accepted_tokens for output in outputs)
+        num_drafted = sum(output.num_drafted_tokens for output in outputs)
         return {
             "prompt_tokens": self._num_prompt,
             "completion_tokens": num_completion,
             "total_tokens": self._num_prompt + num_completion,
-            "prompt_tokens_details": {"cached_tokens": sum(self._num_cached.values()), "audio_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": num_cached, "audio_tokens": 0},
             "completion_tokens_details": {
                 "reasoning_tokens": 0,
                 "audio_tokens": 0,
-                "accepted_prediction_tokens": sum(accepted for accepted, _ in self._num_guessed.values()),
-                "rejected_prediction_tokens": sum(rejected for _, rejected in self._num_guessed.values()),
+                "accepted_prediction_tokens": num_accepted,
+                "rejected_prediction_tokens": num_drafted - num_accepted,
             },
         }
 

@@ -167,7 +167,7 @@ class ChatChoice:
         """The role first, then text and calls as they come, at last an empty item with the finish reason."""
         items = [] if self.has_begun else [self._item({"role": "assistant", "content": "", "refusal": None})]
         self.has_begun = True
-        deltas = [self._apply(delta) for delta in self._parse(output)]
+        deltas = self._deltas(output)
         entries = [chat_entry(entry) for entry in output.logprobs] if self.logprobs is not None else []
         if entries:
             self.logprobs += entries
@@ -197,16 +197,20 @@ class ChatChoice:
     def _logprobs(entries: list[dict] | None) -> dict | None:
         return None if entries is None else {"content": entries, "refusal": None}
 
-    def _parse(self, output: Output) -> list:
+    def _deltas(self, output: Output) -> list[dict]:
         if self.parser is None:
-            return [TextDelta(text=output.text)] if output.text else []
-        return self.parser.push(output.text) + (self.parser.finish() if output.finish_reason else [])
+            return [self._say(output.text)] if output.text else []
+        parsed = self.parser.push(output.text) + (self.parser.finish() if output.finish_reason else [])
+        return [self._apply(delta) for delta in parsed]
+
+    def _say(self, text: str) -> dict:
+        self.content.append(text)
+        return {"content": text}
 
     def _apply(self, delta) -> dict:
         match delta:
             case TextDelta(text=text):
-                self.content.append(text)
-                return {"content": text}
+                return self._say(text)
             case CallStart(index=index, name=name):
                 call = {"id": f"{self.call_prefix}{index}", "type": "function"}
                 self.calls.append(call | {"function": {"name": name, "arguments": ""}})

@@ -1,7 +1,7 @@
 """How both endpoints answer: read the body off the loop if it is long, run the engine, stream or return the whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
@@ -34,9 +34,10 @@ async def respond(
     with answering(request, prompt_field):
         if answer.streaming.is_stream:
             return await sse.stream(request, _chunks(engine, answer), style)
-        async with aclosing(_outputs(engine, answer)) as outputs:
-            async for output in outputs:
-                answer.take(output)
+        async with aclosing(_batches(engine, answer)) as batches:
+            async for outputs in batches:
+                for output in outputs:
+                    answer.take(output)
         return json(answer.whole())
 
 
@@ -71,22 +72,20 @@ async def read_body(request: Request, read: Callable[[object, ServedModel], T]) 
     return read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
 
 
-def _outputs(engine: EngineClient, answer: Answer) -> AsyncGenerator[Output]:
-    return _replay(answer.known_outputs) if answer.known_outputs else engine.generate(answer.requests)
+def _batches(engine: EngineClient, answer: Answer) -> AsyncGenerator[list[Output]]:
+    return _replay(answer.known_outputs) if answer.known_outputs else engine.batches(answer.requests)
 
 
-async def _replay(outputs: list[Output]) -> AsyncGenerator[Output]:
-    for output in outputs:
-        yield output
+async def _replay(outputs: list[Output]) -> AsyncGenerator[list[Output]]:
+    yield outputs
 
 
-async def _chunks(engine: EngineClient, answer: Answer) -> AsyncGenerator[dict]:
+async def _chunks(engine: EngineClient, answer: Answer) -> AsyncGenerator[Iterable[dict]]:
     if answer.wants_metrics:
-        yield answer.usage_chunk(await engine.stats())
+        yield [answer.usage_chunk(await engine.stats())]
         return
-    async with aclosing(_outputs(engine, answer)) as outputs:
-        async for output in outputs:
-            for chunk in answer.take(output):
-                yield chunk
+    async with aclosing(_batches(engine, answer)) as batches:
+        async for outputs in batches:
+            yield (chunk for output in outputs for chunk in answer.take(output))
     if answer.streaming.wants_usage:
-        yield answer.usage_chunk()
+        yield [answer.usage_chunk()]

@@ -144,9 +144,7 @@ def test_a_request_that_is_aborted_leaves_nothing_behind(new_engine, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_answer_may_fill_the_context(new_engine, mode):
-    endless = dataclasses.replace(
-        requests(0)[3], prompt_ids=tuple(range(300, 330)) * 8, stopping=StoppingParams(), n=1
-    )
+    endless = dataclasses.replace(requests(0)[3], prompt_ids=tuple(range(300, 330)) * 8, stopping=StoppingParams(), n=1)
     said = run(new_engine(mode, 3), [endless])
     assert said == run(new_engine(), [endless])
     ((ids, _, _, _),) = said.values()

@@ -110,11 +110,16 @@ limits = st.builds(
     max_queue=st.sampled_from([2, 50]),
     prefix_cache_mode=st.sampled_from(["radix", "radix", "disable"]),
     prefill_mode=st.sampled_from(["hybrid", "hybrid", "chunked"]),
-    guesses=st.sampled_from([
-        {}, {"speculative_mode": "ngram"}, {"speculative_mode": "small_draft"},
-        {"speculative_mode": "small_draft", "tree_width": 3}, {"speculative_mode": "medusa"},
-        {"speculative_mode": "eagle"},
-    ]),
+    guesses=st.sampled_from(
+        [
+            {},
+            {"speculative_mode": "ngram"},
+            {"speculative_mode": "small_draft"},
+            {"speculative_mode": "small_draft", "tree_width": 3},
+            {"speculative_mode": "medusa"},
+            {"speculative_mode": "eagle"},
+        ]
+    ),
     draft_length=st.sampled_from([0, 1, 3]),
 )
 prompts = st.builds(

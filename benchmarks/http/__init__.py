@@ -1,0 +1,1 @@
+"""What HTTP costs: our server beside bare ones that stream the same bytes. `python -m benchmarks.http`."""
