@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from conformance.exchange import Exchange
 
 READ_BYTES = 1 << 16
+LEFT = "the suite left"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Client:
                 size += len(data)
                 exchange.arrivals.append([round(time.monotonic() - start, 6), size])
                 if reading.leave_after is not None and size >= reading.leave_after:
-                    exchange.trouble = "the suite left"
+                    exchange.trouble = LEFT
                     return
                 if size > self.settings.max_bytes:
                     exchange.trouble = f"more than {self.settings.max_bytes} bytes came; the suite stopped reading"
