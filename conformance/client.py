@@ -70,7 +70,7 @@ class Client:
             extra = {"Content-Type": "application/json"} | extra
         sent = self.headers(extra)
         public = {
-            name: "Bearer $OPENAI_API_KEY" if value == f"Bearer {self.settings.api_key}" else value
+            name: value.replace(self.settings.api_key or "\0", "$OPENAI_API_KEY")
             for name, value in sent.items()
             if name not in self.settings.headers
         }

@@ -62,7 +62,7 @@ class Run:
     def results(self, cases: Iterable[Case], on_start: Callable[[Case], None] = lambda case: None) -> Iterator[Result]:
         """Results as they come."""
         cases = list(cases)
-        harsh = [case for case in cases if case.section == "limits"]  # last: not every server outlives them
+        harsh = [case for case in cases if case.is_harsh]  # last: not every server outlives them
         alone = [case for case in cases if case.is_alone]
         unanswered = []
         together = [case for case in cases if case not in harsh and case not in alone]
@@ -97,11 +97,16 @@ class Run:
         return result
 
     def is_alive(self) -> bool:
-        """Whether the server still answers anything at all, to its end, to a plain request."""
+        """Whether the server still answers a plain request to its end. One that fell over has time to come back."""
         body = {"model": self.settings.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        seconds = self.settings.timeout * PATIENCE
-        exchange = self.client.send("POST", CHAT, body, reading=Reading(timeout=seconds))
-        return exchange.status is not None and exchange.seconds < seconds
+        patience, gone_until = self.settings.timeout * PATIENCE, time.monotonic() + self.settings.timeout
+        while True:
+            exchange = self.client.send("POST", CHAT, body, reading=Reading(timeout=patience))
+            if exchange.status is not None or exchange.seconds >= patience:
+                return exchange.seconds < patience
+            if time.monotonic() > gone_until:
+                return False
+            time.sleep(self.settings.timeout / 20)
 
 
 def rejudge(cases: Iterable[tuple[Case, list[Exchange]]], settings: Settings) -> Iterator[Result]:

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import pytest
 from mini_server import KEY, MODEL, MiniServer
 
-from conformance.case import REGISTRY
-from conformance.catalogue import chosen
+from conformance.catalogue import all_cases, chosen
 from conformance.client import Client, Settings
 from conformance.exchange import Exchange
 from conformance.runner import Run
@@ -119,7 +118,7 @@ MISBEHAVIOUR = {
 
 @pytest.mark.parametrize(("talk", "told"), MISBEHAVIOUR.items(), ids=[talk.__name__ for talk in MISBEHAVIOUR])
 def test_servers_that_misbehave_are_told_of_and_never_break_the_suite(talk, told):
-    cases = [REGISTRY[name] for name in (*SOME, "transport.sse_done", "models.list_shape")]
+    cases = [all_cases()[name] for name in (*SOME, "transport.sse_done", "models.list_shape")]
     with talker(talk) as url:
         settings = Settings(url, "m", timeout=0.5, max_bytes=1 << 20)
         results = list(Run(settings, concurrency=2).results(cases))
@@ -147,7 +146,7 @@ def silent_at_first(run: Run, times: int) -> None:
 def test_a_case_is_not_blamed_for_the_silence_that_another_caused(server):
     run = Run(Settings(server.base_url, MODEL, KEY), concurrency=2)
     silent_at_first(run, 2)
-    results = list(run.results([REGISTRY[name] for name in SOME]))
+    results = list(run.results([all_cases()[name] for name in SOME]))
     assert sorted(result.case.id for result in results) == sorted(SOME)
     assert {result.verdict for result in results} == {"pass"}
 
@@ -171,7 +170,7 @@ def test_what_may_kill_a_server_comes_last_and_the_rest_is_skipped(server):
         return send(method, path, body, **options)
 
     run.client.send = killed_by_long_prompts
-    results = list(run.results([REGISTRY[name] for name in ("limits.context", "limits.large_body", *SOME)]))
+    results = list(run.results([all_cases()[name] for name in ("limits.context", "limits.large_body", *SOME)]))
     verdicts = {result.case.id: result.verdict for result in results}
     assert [verdicts.pop("limits.context"), verdicts.pop("limits.large_body")] == ["fail", "skipped"]
     assert set(verdicts.values()) == {"pass"} and "limits.context" in results[-1].actual

@@ -16,7 +16,7 @@ from conformance.clients import CHAT_CLIENTS
 from conformance.sse import read_events
 
 ROOT = Path(__file__).parents[2]
-SOME = ["chat.schema", "chat.id_unique", "stream.usage_once", "stop.excluded", "errors.shape", "tools.named"]
+SOME = ["chat.schema", "chat.id_unique", "stream.usage_once", "stop.excluded", "errors.shape", "auth.scheme_case"]
 
 
 @pytest.fixture(scope="module")
