@@ -38,7 +38,7 @@ def serve(handler, c) -> None:
     final = response | {"output": [item], "status": "incomplete" if answer.finish == "length" else "completed"}
     if answer.finish == "length":
         final["incomplete_details"] = {"reason": "max_output_tokens"}
-    if body.get("stream") is True:
+    if body.get("stream") is True or ("streams unasked" in fault and "stream" not in body):
         bare = {key: value for key, value in response.items() if key != "usage"} | {"usage": None}
         handler.send_stream(fault.on_chunks(events(bare, item, answer, final)), done=False, names=True)
     else:
