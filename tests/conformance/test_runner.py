@@ -151,9 +151,10 @@ def test_a_case_is_not_blamed_for_the_silence_that_another_caused(server):
     assert {result.verdict for result in results} == {"pass"}
 
 
-def test_a_case_that_gets_no_answer_alone_fails_and_the_others_go_on(server):
-    run = Run(Settings(server.base_url, MODEL, KEY), concurrency=1)
-    silent_at_first(run, 1)
+@pytest.mark.parametrize("times", [1, 4])  # a server that is there again at once, and one that is started again
+def test_a_case_that_gets_no_answer_alone_fails_and_the_others_go_on(server, times):
+    run = Run(Settings(server.base_url, MODEL, KEY, timeout=10), concurrency=1)
+    silent_at_first(run, times)
     verdicts = {result.case.id: result.verdict for result in run.results(chosen(sections=["limits"]))}
     assert list(verdicts.values()).count("fail") == 1 and set(verdicts.values()) == {"fail", "pass"}
 
