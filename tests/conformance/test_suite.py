@@ -106,6 +106,9 @@ def test_clients_complain_of_what_breaks_them():
     assert [read(head + end) for read in CHAT_CLIENTS.values()] == [None] * 4
     assert "JSONDecodeError" in CHAT_CLIENTS["openai_python"](b"id: 1\n\n" + head + end)
     assert "finish_reason" in CHAT_CLIENTS["openai_node"](head)
+    call = b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "%s"}]}}]}\n\n' % (b"c" * 50)
+    assert CHAT_CLIENTS["openai_python"](head + call + end) is None  # long, but it is there once
+    assert "repeated id" in CHAT_CLIENTS["openai_python"](head + call + call + end)
     assert "parse" in CHAT_CLIENTS["vercel_ai"](head + b"data:\n\n" + end)
 
 
