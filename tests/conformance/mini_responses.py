@@ -3,7 +3,8 @@
 import time
 import uuid
 
-from mini_checks import RefusedError, check_common
+from mini_checker import RefusedError
+from mini_checks import check_common
 from mini_model import Sampling, as_json, encode, generate, instance
 
 
