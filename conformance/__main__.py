@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             return show_cases(cases, options, console)
         if options.rejudge:
             report = read_report(options.rejudge)
-            settings, server = settings_of(report), report["server"]["name"]
+            settings, server = settings_of(report), options.name or report["server"]["name"]
             date, wanted = report["date"], {case.id for case in cases}
             saved = [
                 (REGISTRY[r["id"]], [Exchange.from_json(item) for item in r["evidence"]], r["verdict"])

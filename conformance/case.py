@@ -85,6 +85,7 @@ class Case:
     judge: Callable
     is_optional: bool = False
     is_alone: bool = False
+    is_harsh: bool = False
 
     @property
     def section(self) -> str:
@@ -103,14 +104,27 @@ REGISTRY: dict[str, Case] = {}
 
 
 def case(
-    id: str, requirement: str, *, source: str, level: str, fault: str, optional: bool = False, alone: bool = False
+    id: str,
+    requirement: str,
+    *,
+    source: str,
+    level: str,
+    fault: str,
+    optional: bool = False,
+    alone: bool = False,
+    harsh: bool = False,
 ):
-    """Register the decorated function. `optional`: a clean refusal is no failure. `alone`: it measures time."""
+    """Register the decorated function.
+
+    `optional`: a clean refusal is no failure. `alone`: it measures time. `harsh`: not every server outlives it.
+    """
 
     def register(judge: Callable) -> Callable:
         assert id not in REGISTRY, f"two cases are called {id}"
         assert level in LEVELS, f"{id}: the level is one of {LEVELS}"
-        REGISTRY[id] = Case(id, requirement, source, level, fault, judge, optional, alone)
+        REGISTRY[id] = Case(
+            id, requirement, source, level, fault, judge, optional, alone, harsh or id.startswith("limits.")
+        )
         return judge
 
     return register

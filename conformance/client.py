@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from conformance.exchange import Exchange
 
 READ_BYTES = 1 << 16
+LEFT = "the suite left"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Client:
             extra = {"Content-Type": "application/json"} | extra
         sent = self.headers(extra)
         public = {
-            name: "Bearer $OPENAI_API_KEY" if value == f"Bearer {self.settings.api_key}" else value
+            name: value.replace(self.settings.api_key or "\0", "$OPENAI_API_KEY")
             for name, value in sent.items()
             if name not in self.settings.headers
         }
@@ -107,7 +108,7 @@ class Client:
                 size += len(data)
                 exchange.arrivals.append([round(time.monotonic() - start, 6), size])
                 if reading.leave_after is not None and size >= reading.leave_after:
-                    exchange.trouble = "the suite left"
+                    exchange.trouble = LEFT
                     return
                 if size > self.settings.max_bytes:
                     exchange.trouble = f"more than {self.settings.max_bytes} bytes came; the suite stopped reading"

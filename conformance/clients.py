@@ -61,8 +61,8 @@ def _accumulate(chunk, acc: dict) -> str | None:
             if not isinstance(fragment["index"], int):
                 return "raises TypeError: a fragment's index is no integer"
             key = (choice.get("index"), fragment["index"])
-            acc[key] = acc.get(key, "") + (fragment.get("id") or "")
-            if len(acc[key]) > 40:
+            is_repeated, acc[key] = bool(acc.get(key)), acc.get(key, "") + (fragment.get("id") or "")
+            if is_repeated and len(acc[key]) > 40 and fragment.get("id"):
                 return "a repeated id of a tool call grows beyond 40 characters"
     return None
 

@@ -1,4 +1,8 @@
-"""Runs cases: a few at once, then those that measure time, then the harsh ones; stops when the server has died."""
+"""Runs cases: a few at once, then those that measure time, then the harsh ones; stops when the server has died.
+
+A case that got no answer while others ran is asked again alone, and that verdict counts: perhaps the server was busy
+with another's request. When a server answers nothing any more, the cases that are left are skipped and name the last.
+"""
 
 import threading
 import time
@@ -8,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 from conformance.case import Case, OutcomeError
-from conformance.client import Client, Settings
+from conformance.client import LEFT, Client, Reading, Settings
 from conformance.exchange import Exchange
 from conformance.probe import CHAT, Budget, Probe, RecordedProbe
 
 TROUBLES_BEFORE_A_LOOK = 3
+PATIENCE = 3  # times the timeout that a server has to answer anything before it counts as dead
 
 
 @dataclass
@@ -40,6 +45,11 @@ def judge(case: Case, probe: Probe) -> Result:
     return Result(case, *outcome, time.monotonic() - start, probe.exchanges)
 
 
+def has_no_answer(result: Result) -> bool:
+    """Whether a case failed where the server said nothing, or not all of it."""
+    return result.verdict == "fail" and any(exchange.trouble not in (None, LEFT) for exchange in result.exchanges)
+
+
 class Run:
     """One run over some cases against one server."""
 
@@ -52,32 +62,51 @@ class Run:
     def results(self, cases: Iterable[Case], on_start: Callable[[Case], None] = lambda case: None) -> Iterator[Result]:
         """Results as they come."""
         cases = list(cases)
-        harsh = [case for case in cases if case.section == "limits"]  # last: not every server outlives them
+        harsh = [case for case in cases if case.is_harsh]  # last: not every server outlives them
         alone = [case for case in cases if case.is_alone]
-        for together in ([case for case in cases if case not in harsh and case not in alone], alone, harsh):
-            with ThreadPoolExecutor(1 if together is alone else self.concurrency) as pool:
-                for future in as_completed([pool.submit(self._one, case, on_start) for case in together]):
-                    yield future.result()
+        unanswered = []
+        together = [case for case in cases if case not in harsh and case not in alone]
+        for result in self._phase(together, on_start, self.concurrency):
+            if has_no_answer(result):
+                unanswered.append(result)
+            else:
+                yield result
+        if self._dead_since:
+            yield from unanswered
+        else:
+            yield from self._phase([result.case for result in unanswered], on_start)
+        yield from self._phase(alone, on_start)
+        yield from self._phase(harsh, on_start)
 
-    def _one(self, case: Case, on_start: Callable[[Case], None]) -> Result:
+    def _phase(self, cases: list[Case], on_start: Callable[[Case], None], concurrency: int = 1) -> Iterator[Result]:
+        """Some cases, so many at once. One by one it is known at once after which the server has gone."""
+        patience = 1 if concurrency == 1 else TROUBLES_BEFORE_A_LOOK
+        with ThreadPoolExecutor(concurrency) as pool:
+            for future in as_completed([pool.submit(self._one, case, on_start, patience) for case in cases]):
+                yield future.result()
+
+    def _one(self, case: Case, on_start: Callable[[Case], None], patience: int) -> Result:
         if self._dead_since:
             return Result(case, "skipped", "a server that answers", self._dead_since)
         on_start(case)
         result = judge(case, Probe(case, self.client, self.budget))
-        silent = [exchange for exchange in result.exchanges if exchange.status is None]
         with self._lock:
-            if not silent:
-                self._troubles = 0
-            else:
-                self._troubles += 1
-                if self._troubles >= TROUBLES_BEFORE_A_LOOK and not self._dead_since and not self.is_alive():
-                    self._dead_since = f"it gave no answer any more by the end of {case.id}: {silent[-1].trouble}"
+            self._troubles = self._troubles + 1 if has_no_answer(result) else 0
+            if self._troubles >= patience and not self._dead_since and not self.is_alive():
+                self._dead_since = f"it gave no answer any more by the end of {case.id}: {result.actual}"
         return result
 
     def is_alive(self) -> bool:
-        """Whether the server still answers anything at all to a plain request."""
+        """Whether the server still answers a plain request to its end. One that fell over has time to come back."""
         body = {"model": self.settings.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        return self.client.send("POST", CHAT, body).status is not None
+        patience, gone_until = self.settings.timeout * PATIENCE, time.monotonic() + self.settings.timeout
+        while True:
+            exchange = self.client.send("POST", CHAT, body, reading=Reading(timeout=patience))
+            if exchange.status is not None or exchange.seconds >= patience:
+                return exchange.seconds < patience
+            if time.monotonic() > gone_until:
+                return False
+            time.sleep(self.settings.timeout / 20)
 
 
 def rejudge(cases: Iterable[tuple[Case, list[Exchange]]], settings: Settings) -> Iterator[Result]:

@@ -189,6 +189,7 @@ def non_object_body(probe: Probe) -> None:
     source="RFC 8259",
     level=SHOULD,
     fault="takes nan",
+    harsh=True,
 )
 def nan_literal(probe: Probe) -> None:
     for word in ("NaN", "Infinity", "-Infinity", "1e999"):

@@ -29,9 +29,9 @@ TOOL = {
 
 
 def body(probe: Probe, value: object = "Hello", **fields) -> dict:
-    """A request."""
-    merged = {"model": probe.settings.model, "input": value, "temperature": 0, "max_output_tokens": 64} | fields
-    return {name: item for name, item in merged.items() if item is not ...}
+    """A request; a field of ... is left out."""
+    merged = {"model": probe.settings.model, "input": value, "temperature": 0, "max_output_tokens": 64, "stream": False}
+    return {name: item for name, item in (merged | fields).items() if item is not ...}
 
 
 def respond(probe: Probe, value: object = "Hello", **fields) -> Whole:
@@ -65,6 +65,18 @@ def exactly(word: str) -> dict:
         "additionalProperties": False,
     }
     return {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": wanted}}
+
+
+@case(
+    "responses.whole_unasked",
+    "Without `stream` the answer is whole, in JSON.",
+    source=f"{SPEC}: default false",
+    level=MUST,
+    fault="streams unasked",
+    optional=True,
+)
+def whole_unasked(probe: Probe) -> None:
+    equal(respond(probe, stream=...).at("object"), "response", "object")
 
 
 @case(

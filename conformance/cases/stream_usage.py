@@ -1,5 +1,6 @@
 """Streamed chat completions: usage, options, several choices and log-probabilities."""
 
+from conformance.answers import Streamed
 from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
 from conformance.cases.stream import USAGE
 from conformance.probe import CHAT, PROMPTS, Probe
@@ -123,6 +124,8 @@ def unknown_option(probe: Probe) -> None:
     exchange = probe.send("POST", CHAT, body)
     if exchange.status != 200:
         probe.refused(exchange)
+    else:
+        Streamed(probe.accepted(exchange)).text()
 
 
 @case(

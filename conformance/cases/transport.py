@@ -1,7 +1,7 @@
 """What is below the JSON: headers, connections, and event streams byte by byte."""
 
 from conformance.case import MUST, SHOULD, SPEC, SkipError, case, equal, expect
-from conformance.probe import CHAT, Probe
+from conformance.probe import CHAT, PROMPTS, Probe
 
 LONG = "Count from one to fifty in words."
 
@@ -215,7 +215,7 @@ def sse_no_length(probe: Probe) -> None:
     alone=True,
 )
 def sse_incremental(probe: Probe) -> None:
-    for prompt in (LONG, "Tell me a long story about a lamp, a river and a bird."):
+    for prompt in PROMPTS:
         stream = probe.chat_stream(prompt, max_tokens=96)
         if len(stream.pieces()) >= 32:
             arrivals = stream.exchange.arrivals

@@ -109,18 +109,6 @@ def request_id(probe: Probe) -> None:
 
 
 @case(
-    "transport.large_body",
-    "A body of a megabyte is answered or refused, not cut off.",
-    source="robustness",
-    level=MUST,
-    fault="resets large bodies",
-)
-def large_body(probe: Probe) -> None:
-    exchange = probe.send("POST", CHAT, probe.chat_body("lamp river bird " * 65_536, max_tokens=1))
-    expect(exchange.status is not None and exchange.status < 500, "200, 400 or 413", exchange.summary())
-
-
-@case(
     "transport.chunked_request", "A body sent in chunks is read.", source="RFC 9112", level=SHOULD, fault="no chunked"
 )
 def chunked_request(probe: Probe) -> None:

@@ -21,6 +21,7 @@ def to_report(results: list[Result], settings: Settings, *, server: str, date: s
             "timeout": settings.timeout,
             "max_tokens_field": settings.max_tokens_field,
             "auth_required": settings.auth_required,
+            "api_key": "$OPENAI_API_KEY" if settings.api_key else None,  # whether there was one
         },
         "date": date,
         "results": [_record(result) for result in ordered],

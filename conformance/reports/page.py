@@ -69,7 +69,11 @@ def _answer(exchange) -> str:
 
 
 def to_matrix(reports: list[dict]) -> str:
-    """Servers as columns, cases as rows; a cell tells on hovering what came instead."""
+    """Servers as columns, cases as rows; a cell tells on hovering what came instead.
+
+    Reports of the same name are one server's: what a later one judged counts.
+    """
+    reports = _joined(reports)
     columns = [{record["id"]: record for record in report["results"]} for report in reports]
     ids = sorted({case_id for column in columns for case_id in column})
     names = [escape(report["server"]["name"]) for report in reports]
@@ -87,6 +91,15 @@ def to_matrix(reports: list[dict]) -> str:
         parts.append(f'<tr><td title="{title}">{escape(case_id)}<td class=level>{first["level"]}')
         parts += [_cell(record) for record in records]
     return _document("Conformance matrix", "\n".join(parts) + "</table>")
+
+
+def _joined(reports: list[dict]) -> list[dict]:
+    servers: dict[str, dict] = {}
+    for report in reports:
+        earlier = servers.setdefault(report["server"]["name"], report)
+        records = {record["id"]: record for record in (*earlier["results"], *report["results"])}
+        servers[report["server"]["name"]] = earlier | {"results": [records[name] for name in sorted(records)]}
+    return list(servers.values())
 
 
 def _origin(report: dict) -> str:

@@ -2,7 +2,8 @@
 
 The model, its tools and its formats are those of chat completions, under this endpoint's names; the answer is written
 as items, and streamed as the events of their making (response_events.py). Refused by name is what needs more than a
-model that writes text: hosted tools, conversations, prompts kept elsewhere, background work, reasoning.
+model that writes text: conversations, prompts kept elsewhere, background work, reasoning. Tools that are no functions
+are not offered to the model, and the `tools` of the response leave them out; a `tool_choice` of one is refused.
 """
 
 import time
@@ -76,7 +77,8 @@ def read_response(body: object, model: ServedModel, *, store: ResponseStore) -> 
 def _blank(body: dict) -> dict:
     """The fields of a response of which nothing is written yet; it repeats what it was asked for."""
     repeated = {name: body.get(name) for name in ("instructions", "previous_response_id", "max_output_tokens", "user")}
-    repeated |= {"tools": body.get("tools") or [], "tool_choice": body.get("tool_choice") or "auto"}
+    offered = [tool for tool in body.get("tools") or [] if tool["type"] == "function"]
+    repeated |= {"tools": offered, "tool_choice": body.get("tool_choice") or "auto"}
     return repeated | {
         "object": "response", "created_at": int(time.time()), "status": "in_progress", "background": False,
         "error": None, "incomplete_details": None, "output": [], "reasoning": {"effort": None, "summary": None},

@@ -12,6 +12,11 @@ from server.protocol.fields import Fields, of_type, type_error
 
 MAX_TOOLS = 128
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the model is not told of it
+    "apply_patch", "code_interpreter", "computer", "computer_use_preview", "custom", "file_search", "image_generation",
+    "local_shell", "mcp", "namespace", "programmatic_tool_calling", "shell", "tool_search", "web_search",
+    "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +37,13 @@ class ToolUse:
 def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
     """What a request says of tools; under tool_choice "none" the model does not even see them.
 
-    In `is_flat` tools, those of responses, a function's name and settings stand beside its type.
+    In `is_flat` tools, those of responses, a function's name and settings stand beside its type. There a tool of
+    another type is left out, as if the model never chose it; a `tool_choice` that asks for it is refused.
     """
     values = fields.array("tools", MAX_TOOLS)
-    tools = tuple(_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(values))
-    _check_names(tools)
+    read = [_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(values)]
+    _check_names(read, is_flat)
+    tools = tuple(tool for tool in read if tool is not None)
     names, is_forced = _take_choice(fields, tools, is_flat)
     if not tools and not is_flat and fields.has("parallel_tool_calls"):
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
@@ -45,10 +52,12 @@ def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
     return ToolUse(tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel)
 
 
-def _read_tool(value, path: str, is_flat: bool) -> dict:
+def _read_tool(value, path: str, is_flat: bool) -> dict | None:
     fields = Fields(value, path)
     kind = of_type(f"{path}.type", fields.required("type"), str)
-    if kind == "custom" or (is_flat and kind != "function"):
+    if is_flat and kind in NOT_OFFERED:
+        return None
+    if kind == "custom":
         raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")
     if kind != "function":
         raise RequestError(f"{path}.type must be function", field=f"{path}.type", code="invalid_value")
@@ -73,12 +82,14 @@ def _read_function(fields: Fields) -> dict:
     return {key: value for key, value in function.items() if value is not None}
 
 
-def _check_names(tools: tuple[dict, ...]) -> None:
+def _check_names(tools: list[dict | None], is_flat: bool) -> None:
     names = set()
     for index, tool in enumerate(tools):
+        if tool is None:
+            continue
         name = tool["function"]["name"]
         if name in names:
-            path = f"tools[{index}].function.name"
+            path = f"tools[{index}].name" if is_flat else f"tools[{index}].function.name"
             raise RequestError(f"{path}: there are two functions named {name}", field=path, code="invalid_value")
         names.add(name)
 
@@ -92,7 +103,7 @@ def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tupl
     if type(choice) is not str:
         raise type_error("tool_choice", choice, "a string or an object")
     if choice == "required" and not tools:
-        raise RequestError("tool_choice requires a call, but there are no tools", field="tool_choice")
+        raise RequestError("tool_choice requires a call, but there are no functions", field="tool_choice")
     if choice not in ("none", "auto", "required"):
         message = 'tool_choice must be "none", "auto" or "required"'
         raise RequestError(message, field="tool_choice", code="invalid_value")

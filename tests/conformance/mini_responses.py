@@ -3,7 +3,8 @@
 import time
 import uuid
 
-from mini_checks import RefusedError, check_common
+from mini_checker import RefusedError
+from mini_checks import check_common
 from mini_model import Sampling, as_json, encode, generate, instance
 
 
@@ -38,7 +39,7 @@ def serve(handler, c) -> None:
     final = response | {"output": [item], "status": "incomplete" if answer.finish == "length" else "completed"}
     if answer.finish == "length":
         final["incomplete_details"] = {"reason": "max_output_tokens"}
-    if body.get("stream") is True:
+    if body.get("stream") is True or ("streams unasked" in fault and "stream" not in body):
         bare = {key: value for key, value in response.items() if key != "usage"} | {"usage": None}
         handler.send_stream(fault.on_chunks(events(bare, item, answer, final)), done=False, names=True)
     else:

@@ -273,7 +273,14 @@ BAD = [
     ({"input": "word " * 9000}, "input", "context_length_exceeded"),
     ({"max_output_tokens": 15}, "max_output_tokens", "integer_below_min_value"),
     ({"previous_response_id": "resp_x"}, "previous_response_id", "previous_response_not_found"),
-    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
+    ({"tools": [{"type": "soup"}]}, "tools[0].type", "invalid_value"),
+    ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice", None),
+    (
+        {"tools": [{"type": "custom", "name": "p"}], "tool_choice": {"type": "custom", "name": "p"}},
+        "tool_choice",
+        "unsupported_parameter",
+    ),
+    ({"tools": [TIME, {"type": "shell"}, TIME]}, "tools[2].name", "invalid_value"),
     ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name", "invalid_value"),
     ({"tools": [TIME], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice", None),
     ({"text": {"format": {"type": "json_object"}}}, "input", None),
@@ -297,6 +304,14 @@ def test_bad_requests(server, fields, param, code, is_stream):
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert (error["param"], error["code"]) == (param, code)
+
+
+def test_tools_that_are_no_functions_are_not_offered_and_the_response_says_so(server):
+    others = [{"type": "web_search"}, {"type": "custom", "name": "patch", "description": "x"}]
+    plain, mixed = (post(server, tools=tools).json() for tools in ([TIME], [others[0], TIME, others[1]]))
+    assert mixed["tools"] == plain["tools"] == [TIME]
+    assert mixed["usage"]["input_tokens"] == plain["usage"]["input_tokens"]
+    assert post(server, tools=others).json()["tools"] == []
 
 
 def test_padded_deltas_hide_their_length(server):
