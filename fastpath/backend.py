@@ -25,9 +25,7 @@ try:
         stopping,
     )
 except ImportError as error:
-    raise BackendError(
-        f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
-    ) from error
+    raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
 PARTS = Parts(
     name="fastpath",
