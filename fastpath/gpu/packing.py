@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.quantization import GROUP_SIZE, to_stored
+from reference.quantization import to_stored
 from reference.weights import Tensor
 
 WARP = 32
@@ -26,16 +26,6 @@ class Packed:
     weights: np.ndarray
     scales: np.ndarray | None = None
     bias: np.ndarray | None = None
-
-    @property
-    def num_groups(self) -> int:
-        """Groups of 32 inputs."""
-        return -(-self.inputs // GROUP_SIZE)
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes on the device."""
-        return sum(array.nbytes for array in (self.weights, self.scales, self.bias) if array is not None)
 
 
 def pack(matrices, quantization: str | None = None) -> Packed:
