@@ -3,7 +3,7 @@
 An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
 """
 
-from reference.device import check_device
+from fastpath.device import gpu_of
 from reference.engine import Engine
 from reference.errors import BackendError
 from reference.limits import EngineLimits
@@ -25,9 +25,7 @@ try:
         stopping,
     )
 except ImportError as error:
-    raise BackendError(
-        f"the fast path is not built: run `pip install -e .` with a C compiler ({error})"
-    ) from error
+    raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
 PARTS = Parts(
     name="fastpath",
@@ -51,6 +49,11 @@ PARTS = Parts(
 )
 
 
+def parts_for(model) -> Parts:
+    """The parts that go with a model: its own where it lives on a GPU."""
+    return getattr(model, "parts", PARTS)
+
+
 def load_engine(
     directory,
     *,
@@ -60,11 +63,18 @@ def load_engine(
     draft_directory=None,
 ) -> Engine:
     """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
-    check_device(device, engine="fastpath")
+    if gpu := gpu_of(device):
+        from fastpath.gpu import backend as on_gpu  # its imports are only worth it there
+
+        options = {"quantization": quantization, "limits": limits, "draft_directory": draft_directory}
+        return on_gpu.load_engine(directory, device=gpu, **options)
     return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):
     """Only the model; works without a tokenizer."""
-    check_device(device, engine="fastpath")
+    if gpu := gpu_of(device):
+        from fastpath.gpu import backend as on_gpu
+
+        return on_gpu.load_model(directory, device=gpu, quantization=quantization)
     return load_model_parts(PARTS, directory, quantization=quantization)

@@ -41,6 +41,11 @@ PARTS = Parts(
 )
 
 
+def parts_for(model) -> Parts:
+    """The parts that go with a model: here always the same."""
+    return PARTS
+
+
 def load_engine(
     directory,
     *,

@@ -52,8 +52,12 @@ class EngineLimits:
                 f"one of {', '.join(SPECULATIVE_MODES)}")  # fmt: skip
         require_integer("draft_length", self.draft_length, 0, MAX_DRAFT_LENGTH)
         require_integer("tree_width", self.tree_width, 1, MAX_TREE_WIDTH)
-        require(self.tree_width == 1 or self.speculative_mode == "small_draft", "tree_width", self.tree_width,
-                f"1 in speculative mode {self.speculative_mode}: only small_draft goes on from several guesses")
+        require(
+            self.tree_width == 1 or self.speculative_mode == "small_draft",
+            "tree_width",
+            self.tree_width,
+            f"1 in speculative mode {self.speculative_mode}: only small_draft goes on from several guesses",
+        )
         tokens = self.max_total_tokens
         require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
         require(

@@ -21,10 +21,9 @@ from reference.errors import VerbatimError
 from server import journal
 from server.cors import CrossOrigin
 from server.engine_client import EngineClient
-from server.engines import check_backend
+from server.engines import check_backend, fit_options
 from server.errors import OpenAIErrorHandler
 from server.keys import load_keys
-from server.memory import fit, free_bytes
 from server.metrics import Metrics, make_directory
 from server.options import SOCKET, Options
 from server.parent import end_with_parent
@@ -94,7 +93,7 @@ def check_start() -> None:
         check_backend(options)
         load_keys(options)
         model = load_served_model(options)
-        fit(options, model.config, free_bytes()).to_environment()
+        fit_options(options, model.config).to_environment()
     except (VerbatimError, ValueError) as error:
         sys.exit(f"verbatim: {error}")
 

@@ -1,27 +1,62 @@
 """The one file that knows the engines by name, and that loads the one asked for."""
 
 import importlib
+from dataclasses import replace
 
 from reference.device import check_device
+from reference.config import ModelConfig
 from reference.errors import BackendError
 from reference.limits import DRAFT_MODES, EngineLimits
-from server.memory import fit, free_bytes
+from server.memory import Needs, fit, free_bytes
 from server.options import Options
 from server.served import load_shape
 
+PAGE_SIZE = 16
 MODULES = {"reference": "reference.backend", "fastpath": "fastpath.backend"}
 
 
 def check_backend(options: Options) -> None:
     """Raise BackendError if the engine asked for is not built, or not for that device; loads no weights."""
     _import(options.backend)
-    check_device(options.device, engine=options.backend)
+    if options.backend == "fastpath":
+        gpu_of(options)
+    else:
+        check_device(options.device, engine=options.backend)
+
+
+def gpu_of(options: Options) -> str | None:
+    """The GPU that computes, None for the processor; BackendError for one that is not there."""
+    if options.backend != "fastpath":
+        return None
+    from fastpath.device import gpu_of
+
+    return gpu_of(options.device)
+
+
+def fit_options(options: Options, config: ModelConfig) -> Options:
+    """The options with all sizes filled in, by the free memory of what computes."""
+    gpu = gpu_of(options)
+    if gpu is None:
+        return fit(options, config, free_bytes())
+    from fastpath.gpu.probe import free_bytes_of
+
+    return fit(options, config, free_bytes_of(gpu), share=options.gpu_memory_utilization, needs_of=_needs_on_gpu)
+
+
+def _needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
+    from fastpath.gpu.memory import make_plan
+
+    is_drafting = options.speculative_mode in DRAFT_MODES and options.additional_models
+    places = [options.model, *([options.additional_models] if is_drafting else [])]
+    limits = replace(_limits(options), max_num_sequences=sequences, token_budget=chunk)
+    plan = make_plan(config, places, options.quantization or config.quantization, limits, free=0)
+    return Needs(weights=plan.weights, scratch=plan.scratch, token=-(-plan.page // PAGE_SIZE))
 
 
 def load_engine(options: Options):
     """A ready engine. Raises ModelError or BackendError with a line that says what to do."""
     if None in (options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size):
-        options = fit(options, load_shape(options), free_bytes())  # nobody has, where the process runs by itself
+        options = fit_options(options, load_shape(options))  # nobody has, where the process runs by itself
     return _import(options.backend).load_engine(
         options.model,
         device=options.device,
@@ -45,6 +80,7 @@ def _limits(options: Options) -> EngineLimits:
         context_size=options.context_window_size,
         window=options.sliding_window_size,
         sinks=options.attention_sink_size,
+        gpu_memory_utilization=options.gpu_memory_utilization,
     )
 
 

@@ -6,6 +6,7 @@ from the sizes in the model's files before anything is loaded, so that a model t
 and not ended by the system. Once worked out it stays: a restarted engine is like the one before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,8 +43,13 @@ class Needs:
     token: int
 
 
-def fit(options: Options, config: ModelConfig, free: int) -> Options:
-    """The options with all three sizes filled in; `free` is in bytes. ValueError or NotEnoughMemoryError if none do."""
+def fit(
+    options: Options, config: ModelConfig, free: int, *, share: float = SHARE, needs_of: Callable | None = None
+) -> Options:  # fmt: skip
+    """The options with all three sizes filled in; ValueError or NotEnoughMemoryError if none do.
+
+    Of `free` bytes a `share` may be used; `needs_of` says what is needed, as `estimate` does.
+    """
     sequences = options.max_num_sequence or NUM_SEQUENCES[options.mode]
     single = config.context_size
     most = {"local": min(single, LOCAL_TOKENS), "interactive": single, "server": sequences * single}[options.mode]
@@ -54,10 +60,10 @@ def fit(options: Options, config: ModelConfig, free: int) -> Options:
             f"--prefill-chunk-size must be at least --max-num-sequence ({sequences}), "
             f"so that every running sequence gets its token, not {chunk}"
         )
-    needs = estimate(options, config, sequences, chunk)
-    room = int((SHARE * free - needs.weights - needs.scratch) // needs.token)
+    needs = (needs_of or estimate)(options, config, sequences, chunk)
+    room = int((share * free - needs.weights - needs.scratch) // needs.token)
     if room < 1 or (options.max_total_seq_length or 1) > room:
-        raise NotEnoughMemoryError(_shortage(needs, options.max_total_seq_length or most, free))
+        raise NotEnoughMemoryError(_shortage(needs, options.max_total_seq_length or most, free, share))
     return replace(options, max_num_sequence=sequences, max_total_seq_length=min(total, room), prefill_chunk_size=chunk)
 
 
@@ -117,14 +123,14 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
     return tensor.bits.nbytes if is_narrow else 4 * count
 
 
-def _shortage(needs: Needs, num_tokens: int, free: int) -> str:
+def _shortage(needs: Needs, num_tokens: int, free: int, share: float) -> str:
     parts = (
         f"weights {_size(needs.weights)}",
         f"a cache of {num_tokens} tokens {_size(num_tokens * needs.token)}",
         f"scratch {_size(needs.scratch)}",
     )
     return (
-        f"the memory does not suffice: {', '.join(parts)}; {SHARE:.0%} of the free {_size(free)} may be used; {ADVICE}"
+        f"the memory does not suffice: {', '.join(parts)}; {share:.0%} of the free {_size(free)} may be used; {ADVICE}"
     )
 
 

@@ -62,4 +62,7 @@ def load_engine(
 
 def load_model(directory, *, device: str = "cuda", quantization: str | None = None) -> Model:
     """Only the model; works without a tokenizer."""
-    return load_model_parts(make_parts(Device(device)), directory, quantization=quantization)
+    parts = make_parts(Device(device))
+    model = load_model_parts(parts, directory, quantization=quantization)
+    model.parts = parts
+    return model

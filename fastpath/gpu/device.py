@@ -2,6 +2,7 @@
 
 import atexit
 from contextlib import contextmanager
+from weakref import ref
 
 import numpy as np
 
@@ -45,12 +46,9 @@ class Device:
         self.driver, index = import_pycuda(), device_index(name)
         try:
             self.driver.init()
-            count = self.driver.Device.count()
+            chip = self.driver.Device(index)
         except self.driver.Error as error:
-            raise BackendError(f"NVIDIA's driver finds no GPU: {error}; use --device cpu") from error
-        if index >= count:
-            raise BackendError(f"device {name} is not there: this machine has {count} GPU{'s' if count != 1 else ''}")
-        chip = self.driver.Device(index)
+            raise BackendError(f"NVIDIA's driver has no device {name}: {error}; use --device cpu") from error
         self.name = chip.name()
         image = build_kernels(architecture(chip.compute_capability()))
         self.context = chip.retain_primary_context()
@@ -58,14 +56,22 @@ class Device:
         atexit.register(self.close)
         self.stream = self.driver.Stream()
         self._module, self._functions = self.driver.module_from_buffer(image), {}
+        self._held = []  # weak references to memory
 
     def close(self) -> None:
-        """Leave the context: PyCUDA ends the process if one is still entered at its end."""
+        """Free everything and leave the context: PyCUDA ends a process that is still in one at its end."""
         atexit.unregister(self.close)
-        if self.context is not None:
-            self.synchronize()
-            self.context.pop()
-            self.context = None
+        if self.context is None:
+            return
+        self.synchronize()
+        for memory in filter(None, (reference() for reference in self._held)):
+            memory.free()
+        self._held.clear()
+        self._functions.clear()
+        self._module = self.stream = None
+        self.context.pop()
+        self.context.detach()
+        self.context = None
 
     @property
     def free_bytes(self) -> int:
@@ -82,11 +88,16 @@ class Device:
     def allocate(self, num_bytes: int, purpose: str):
         """Memory, which lives as long as what is returned; int() of it is the address."""
         try:
-            return self.driver.mem_alloc(max(int(num_bytes), 16))
+            return self._hold(self.driver.mem_alloc(max(int(num_bytes), 16)))
         except self.driver.MemoryError as error:
             raise BackendError(
                 f"{purpose} needs {num_bytes >> 20} MiB of GPU memory, of which {self.free_bytes >> 20} MiB are free"
             ) from error
+
+    def _hold(self, memory):
+        self._held = [one for one in self._held if one() is not None] if len(self._held) % 256 == 255 else self._held
+        self._held.append(ref(memory))
+        return memory
 
     def put(self, array: np.ndarray | None, purpose: str = "a weight"):
         """An array's bytes in new memory; 0 for None."""
@@ -112,7 +123,9 @@ class Device:
 
     def pinned(self, count: int) -> np.ndarray:
         """Host memory, int32, that copies within a graph can read and write."""
-        return self.driver.pagelocked_empty(count, np.int32)
+        array = self.driver.pagelocked_empty(count, np.int32)
+        self._hold(array.base)
+        return array
 
     def send(self, address: int, pinned: np.ndarray) -> None:
         """Put a copy to the device on the stream."""

@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 
 
-
 class Nvrtc:
     """One loaded libnvrtc."""
 

@@ -121,7 +121,9 @@ class Operations:
         addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
         self._launch("rotate_and_store", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
 
-    def copy_page(self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int) -> None:
+    def copy_page(
+        self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int
+    ) -> None:
         """A page's `size` floats in every layer to another page."""
         numbers = (source, target, pages * size, size)
         self._launch("copy_page", (layers,), ROW_THREADS, 0, "PPiiQi", keys, values, *numbers)

@@ -1,0 +1,28 @@
+"""Where the fast path computes: on the processor, or on a GPU if there is one and nobody says otherwise.
+
+`cuda` without a GPU is an error in one line; `auto` takes a GPU where driver, PyCUDA and chip are all there.
+"""
+
+from reference.device import check_name
+from reference.errors import BackendError
+
+
+def gpu_of(device: str) -> str | None:
+    """`cuda` or `cuda:1` where a GPU is to compute, None for the processor; BackendError for a GPU that is not there."""
+    check_name(device)
+    if device == "cpu":
+        return None
+    from fastpath.gpu.device import count_devices, device_index, import_pycuda
+
+    if device == "auto":
+        return "cuda" if count_devices() else None
+    try:
+        import_pycuda()
+    except BackendError as error:
+        raise BackendError(f"the fastpath engine does not run on {device}: {error}") from error
+    count = count_devices()
+    if device_index(device) >= count:
+        raise BackendError(
+            f"the fastpath engine does not run on {device}: PyCUDA finds {count} GPU{'s' if count != 1 else ''} here"
+        )
+    return device
