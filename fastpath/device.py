@@ -8,7 +8,7 @@ from reference.errors import BackendError
 
 
 def gpu_of(device: str) -> str | None:
-    """`cuda` or `cuda:1` where a GPU is to compute, None for the processor; BackendError for a GPU that is not there."""
+    """The GPU that is to compute, None for the processor; BackendError for a GPU that is not there."""
     check_name(device)
     if device == "cpu":
         return None

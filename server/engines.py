@@ -3,8 +3,8 @@
 import importlib
 from dataclasses import replace
 
-from reference.device import check_device
 from reference.config import ModelConfig
+from reference.device import check_device
 from reference.errors import BackendError
 from reference.limits import DRAFT_MODES, EngineLimits
 from server.memory import Needs, fit, free_bytes
@@ -12,6 +12,7 @@ from server.options import Options
 from server.served import load_shape
 
 PAGE_SIZE = 16
+SPARE_BYTES = 64 << 20
 MODULES = {"reference": "reference.backend", "fastpath": "fastpath.backend"}
 
 
@@ -48,9 +49,10 @@ def _needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: 
 
     is_drafting = options.speculative_mode in DRAFT_MODES and options.additional_models
     places = [options.model, *([options.additional_models] if is_drafting else [])]
-    limits = replace(_limits(options), max_num_sequences=sequences, token_budget=chunk)
+    limits = _limits(replace(options, max_num_sequence=sequences, prefill_chunk_size=chunk))
     plan = make_plan(config, places, options.quantization or config.quantization, limits, free=0)
-    return Needs(weights=plan.weights, scratch=plan.scratch, token=-(-plan.page // PAGE_SIZE))
+    # The engine asks again how much is free, and takes whole pages: what differs must not end it.
+    return Needs(weights=plan.weights, scratch=plan.scratch + plan.page + SPARE_BYTES, token=-(-plan.page // PAGE_SIZE))
 
 
 def load_engine(options: Options):

@@ -42,7 +42,8 @@ LOG_FORMATS = ("text", "json")
 MODES = ("local", "interactive", "server")
 OVERRIDABLE = (
     "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
-    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length", "spec_tree_width",
+    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length",
+    "spec_tree_width",
 )  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 

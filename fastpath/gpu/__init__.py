@@ -1,1 +1,1 @@
-"""The fast path on a GPU: PyCUDA owns context, memory and streams, the kernels lie in cuda/. Importing it needs neither."""
+"""The fast path on a GPU: PyCUDA owns context and memory, the kernels lie in cuda/; importing it needs neither."""

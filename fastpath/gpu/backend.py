@@ -49,7 +49,7 @@ def load_engine(
     directory, *, device: str = "cuda", quantization: str | None = None, limits: EngineLimits | None = None,
     draft_directory=None,
 ) -> Engine:  # fmt: skip
-    """The engine over a model directory; raises ModelError, or BackendError for a GPU that is not there or too small."""
+    """The engine over a model directory; raises ModelError, or BackendError for a GPU that is too small."""
     opened, limits = Device(device), limits or EngineLimits()
     config = limits.reshape(load_config(directory))
     places = [directory, draft_directory] if draft_directory else [directory]

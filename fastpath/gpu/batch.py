@@ -1,7 +1,7 @@
 """A pass's rows as numbers for the device: ids, positions, where page numbers begin, which rows want logits, the pages.
 
-All in one int32 array, in this order, so that one copy brings them over. In a pass of single tokens every row has as many
-page numbers as the longest needs, rounded up, so that passes of one shape are one graph.
+All in one int32 array, in this order, so that one copy brings them over. In a pass of single tokens every row has as
+many page numbers as the longest needs, rounded up, so that passes of one shape are one graph.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PAGES_A_BLOCK = KEY_BLOCK // PAGE_SIZE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a pass is like apart from its numbers. `key_blocks` is 0 unless every chunk is one token that wants logits."""
+    """What a pass is like apart from its numbers. `key_blocks` is 0 unless every chunk is a token that wants logits."""
 
     rows: int
     num_wanted: int

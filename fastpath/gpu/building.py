@@ -1,7 +1,7 @@
 """From cuda/*.cu to code for one GPU: nvcc where there is one, else NVRTC from its wheel, and a cache on disk.
 
-The cache's key is everything that the code depends on: sources, flags, architecture and compiler. A chip that the compiler
-does not know gets PTX of the oldest architecture, which the driver translates.
+The cache's key is everything that the code depends on: sources, flags, architecture and compiler. A chip that the
+compiler does not know gets PTX of the oldest architecture, which the driver translates.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ def page_bytes(config) -> int:
 
 
 class DevicePagedCache(PagedCache):
-    """The same pages as fastpath/cache.pyx, on a device: keys (layers, pages, kv_heads, head_dim, 16), values with 16 first."""
+    """Pages on a device: keys (layers, pages, kv_heads, head_dim, 16), values (..., kv_heads, 16, head_dim)."""
 
     def __init__(self, device, config, num_pages: int):
         super().__init__(_WithoutLayers(config), num_pages)

@@ -1,6 +1,6 @@
 """The layers of a decoder as work on a stream (N3 to N9): nothing here waits, so that a pass can become a graph.
 
-The order of operations is fastpath/decoder.pyx's. Where nobody watches, what a half of a layer adds is added by the same
+The order of operations is fastpath/decoder.pyx's. Where nobody watches, what a half of a layer adds is added by the
 kernel that made it: the same two roundings.
 """
 

@@ -51,17 +51,16 @@ class Device:
             raise BackendError(f"NVIDIA's driver has no device {name}: {error}; use --device cpu") from error
         self.name = chip.name()
         image = build_kernels(architecture(chip.compute_capability()))
-        self.context = chip.retain_primary_context()
-        self.context.push()
+        self.context = self._enter(chip)
         atexit.register(self.close)
         self.stream = self.driver.Stream()
         self._module, self._functions = self.driver.module_from_buffer(image), {}
         self._held = []  # weak references to memory
 
     def close(self) -> None:
-        """Free everything and leave the context: PyCUDA ends a process that is still in one at its end."""
+        """Free everything, leave the context: PyCUDA ends a process that is still in one at its end."""
         atexit.unregister(self.close)
-        if self.context is None:
+        if self.stream is None:
             return
         self.synchronize()
         for memory in filter(None, (reference() for reference in self._held)):
@@ -69,9 +68,20 @@ class Device:
         self._held.clear()
         self._functions.clear()
         self._module = self.stream = None
-        self.context.pop()
-        self.context.detach()
-        self.context = None
+        if self.context is not None:
+            self.context.pop()
+            self.context.detach()
+            self.context = None
+
+    def _enter(self, chip):
+        """The chip's primary context, entered; None where an earlier Device of this process is in it already."""
+        if self.driver.Context.get_current() is None:
+            context = chip.retain_primary_context()
+            context.push()
+            return context
+        if self.driver.Context.get_device() != chip:
+            raise BackendError(f"this process computes on another GPU than {chip.name()} already")
+        return None
 
     @property
     def free_bytes(self) -> int:

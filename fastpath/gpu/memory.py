@@ -1,6 +1,6 @@
-"""What fits into the GPU's free memory: the weights, what a pass works in, and as many pages of keys and values as remain.
+"""What fits into the GPU's free memory: the weights, what a pass works in, and as many pages as remain.
 
-Sizes are taken from the files before anything is loaded, so that a model too large is refused with what each part needs.
+Sizes are taken from the files before anything is loaded: a model too large is refused with what each part needs.
 """
 
 from dataclasses import dataclass, replace
@@ -43,12 +43,13 @@ class Plan:
 
     def _shortage(self, tokens: int) -> str:
         parts = {
-            "weights": self.weights, "scratch": self.scratch, f"cache of {tokens} tokens": tokens // PAGE_SIZE * self.page,
+            "weights": self.weights, "scratch": self.scratch,
+            f"cache of {tokens} tokens": tokens // PAGE_SIZE * self.page,
         }  # fmt: skip
         needs = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in parts.items())
         return (
-            f"the model does not fit into {self.share:.0%} of the GPU's {self.free / 2**20:.1f} MiB of free memory: {needs}; "
-            "raise gpu_memory_utilization, lower the tokens in the cache or a step, or quantise to w8a8 or w4a8"
+            f"the model does not fit into {self.share:.0%} of the GPU's {self.free / 2**20:.1f} MiB of free memory: "
+            f"{needs}; raise gpu_memory_utilization, lower the tokens in the cache or a step, or quantise to w4a8"
         )
 
 

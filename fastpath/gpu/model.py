@@ -1,7 +1,7 @@
 """The forward pass on a GPU: one copy in, the layers, one copy out; a pass of single tokens is the replay of a graph.
 
 The first pass of a shape (rows, and blocks of keys rounded up to a power of two) is noted down as a graph; from then on
-Python is entered once a step. What comes back is the id of each row's largest logit and whether all are finite; logits stay.
+Python is entered once a step. What comes back is each row's likeliest token and whether its logits are finite.
 """
 
 import numpy as np
@@ -100,6 +100,8 @@ class Model(Decoder):
         self.device.send(at["numbers"], numbers)
         self._embed(shape, at)
         self._through_layers(shape, at, cache)
+        if not shape.num_wanted:  # a piece from the middle of a prompt
+            return
         wanted = shape.wanted(at["numbers"])
         self.norm(self.weights.norm, at["x"], at["normed"], shape.num_wanted, None, "norm", wanted=wanted)
         self._score(at, shape.num_wanted)
@@ -138,7 +140,7 @@ class Model(Decoder):
 
     def _host(self, name: str, count: int) -> np.ndarray:
         """Pinned host memory of that many numbers; a larger piece takes the place of a smaller one."""
-        if len(self._pinned.get(name, ())) < count:
+        if name not in self._pinned or len(self._pinned[name]) < count:
             self.forget_graphs()
             self._pinned[name] = self.device.pinned(max(count, 1024))
         return self._pinned[name][:count]

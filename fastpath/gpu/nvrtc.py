@@ -10,6 +10,8 @@ class Nvrtc:
     """One loaded libnvrtc."""
 
     def __init__(self, path: str):
+        for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins))  # it would look for this one elsewhere
         self._library = ctypes.CDLL(path)
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))

@@ -1,7 +1,7 @@
 """What each kernel is given: grid, block, shared memory and arguments, for every operation of a model.
 
-`launch(name, grid, block, shared, types, *values)` puts a kernel on a queue; `types` are struct's letters, P for a device
-address. On a GPU that is device.py; the tests launch the same operations on the CPU emulator. Nothing here imports PyCUDA.
+`launch(name, grid, block, shared, types, *values)` puts a kernel on a queue; `types` are struct's letters, P for an
+address. On a GPU that is device.py; the tests launch the same operations on the emulator. Nothing here imports PyCUDA.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """The shape of attention. `stride` is floats a row of queries, keys and values; window 0 for none; cap 0 for none."""
+    """The shape of attention; a cap of 0 is none."""
 
     heads: int
     kv_heads: int
@@ -116,7 +116,7 @@ class Operations:
     def rotate_and_store(
         self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int
     ) -> None:
-        """Turn queries and keys in place (N6), then store keys and values; `table` is cosines, sines, half a turn's size."""
+        """Turn queries and keys in place (N6), then store keys and values; `table` is cosines, sines, how many."""
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, table[2])
         addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
         self._launch("rotate_and_store", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
@@ -132,7 +132,7 @@ class Operations:
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
         sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0,
     ) -> None:  # fmt: skip
-        """Attention (N8); with `parts`, room for (rows, heads, key_blocks, 2 + head_dim), blocks of keys in parallel."""
+        """Attention (N8); blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim)."""
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
         addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
         grid, types = (rows, _ceil(shape.heads, THREADS // WARP)), "PPPPPPPiiiiiifff"

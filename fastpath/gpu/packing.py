@@ -18,7 +18,7 @@ KINDS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A matrix (outputs, inputs) as bytes for the device; `kind` ends the names of its kernels. Scales for integers only."""
+    """A matrix (outputs, inputs) as bytes for the device; `kind` ends its kernels' names. Only integers have scales."""
 
     kind: str
     outputs: int

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from gpu.emulator import Emulator, build, compiler
 
 os.environ.setdefault("EMU_THREADS", "1")

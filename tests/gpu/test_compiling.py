@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from gpu.emulator import ASAN, build, compiler
 
 ROOT = Path(__file__).parents[2]

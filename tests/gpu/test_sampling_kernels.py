@@ -1,4 +1,4 @@
-"""The token that the sampling kernels choose, and its log-probabilities, are the reference's for every setting (N10)."""
+"""The token that the sampling kernels choose, and its log-probabilities, are the reference's (N10)."""
 
 import itertools
 
