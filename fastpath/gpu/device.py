@@ -114,7 +114,8 @@ class Device:
         if array is None:
             return 0
         memory = self.allocate(array.nbytes, purpose)
-        self.driver.memcpy_htod(memory, np.ascontiguousarray(array))
+        if array.nbytes:
+            self.driver.memcpy_htod(memory, np.ascontiguousarray(array))
         return memory
 
     def write(self, address: int, array: np.ndarray) -> None:

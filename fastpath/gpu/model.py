@@ -61,6 +61,11 @@ class Model(Decoder):
         self._score(at, len(states))
         return self.device.read(at["logits"], (len(states), self.config.vocab_size))
 
+    @property
+    def latest_graph(self):
+        """The graph that was made last, for whoever measures it; None before the first."""
+        return next(reversed(self._graphs.values()), None)
+
     def forget_graphs(self) -> None:
         """Scratch memory moves."""
         for graph in self._graphs.values():

@@ -1,12 +1,19 @@
-"""`gpu`: the kernels on the CPU emulator, under three orders of threads in turn; skipped where no C++ compiler is."""
+"""`gpu`: the kernels on the CPU emulator under three orders of threads in turn, or with GPU_TESTS=device on a GPU.
+
+Skipped where no C++ compiler is.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 from gpu.emulator import Emulator, build, compiler
+from gpu.on_device import OnDevice
+
+from fastpath.gpu.device import Device
 
 os.environ.setdefault("EMU_THREADS", "1")
+ON_DEVICE = os.environ.get("GPU_TESTS") == "device"
 SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 7}
 
 
@@ -22,8 +29,15 @@ def emulator():
     return Emulator(build(cache_folder(), *os.environ.get("EMULATOR_FLAGS", "").split()))
 
 
-@pytest.fixture(params=SCHEDULES)
-def gpu(request, emulator):
-    emulator.use_schedule(SCHEDULES[request.param])
-    yield emulator
-    emulator.forget()
+@pytest.fixture(scope="session")
+def real_device():
+    return OnDevice(Device("cuda"))
+
+
+@pytest.fixture(params=["device"] if ON_DEVICE else SCHEDULES)
+def gpu(request):
+    place = request.getfixturevalue("real_device" if ON_DEVICE else "emulator")
+    if not ON_DEVICE:
+        place.use_schedule(SCHEDULES[request.param])
+    yield place
+    place.forget()

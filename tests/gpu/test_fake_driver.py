@@ -1,5 +1,6 @@
 """The whole GPU path, PyCUDA included, on a driver that is the emulator; and what is said where there is none."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -86,3 +87,30 @@ def test_the_server_computes_on_the_fake_device(fake_gpu):
     assert done.returncode == 0, done.stderr
     module, tokens = done.stdout.split()
     assert module == "fastpath.gpu.model" and 10_000 < int(tokens) < 128 * 2048
+
+
+def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):
+    """Every part of `python -m benchmarks.gpu` runs and is written down; what it measures here means nothing."""
+    done = python("-m", "benchmarks.gpu", "--rehearse", "--minutes", "30", "--out", tmp_path, env=fake_gpu)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (path,) = tmp_path.glob("gpu-*.json")
+    report = json.loads(path.read_text())
+    assert report["gpu"] == "emulated GPU" and report["is_rehearsal"] and report["skipped"] == {}
+    parts = report["parts"]
+    assert parts["kernel tests"]["is_equal"] and " passed" in parts["kernel tests"]["summary"]
+    assert parts["first tokens"]["is_equal"] and len(parts["first tokens"]["tokens"]) == 4
+    for quantization in ("bf16", "w8a8", "w4a8"):
+        part = parts[f"rehearsal {quantization}"]
+        assert [one["batch"] for one in part["decode"]] == [1, 3]
+        assert all(one["tokens_per_second"] > 0 and one["device_ms"] >= 0 for one in part["decode"])
+        assert part["prefill"]["tokens_per_second"] > 0
+        assert part["kernels"]["attend_blocks"]["launches"] == 2
+
+
+def test_the_benchmark_without_time_or_gpu_says_so(fake_gpu, tmp_path):
+    words = ("-m", "benchmarks.gpu", "--rehearse", "--minutes", "0", "--out", tmp_path)
+    done = python(*words, env=fake_gpu)
+    assert done.returncode == 0 and "kernel tests: skipped" in done.stdout
+    if not is_driver_there():
+        done = python(*words)
+        assert done.returncode == 1 and "nothing to measure: no NVIDIA driver" in done.stdout
