@@ -32,7 +32,8 @@ def load(shape: str, device: str = "cuda"):
 
     config = config_of(shape)
     checkpoint = random_checkpoint(config)
-    with torch.device("meta"):
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
         model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=config.vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_layers,
@@ -42,7 +43,6 @@ def load(shape: str, device: str = "cuda"):
                 rope_theta=500000.0,
             )
         )  # fmt: skip
-    model = model.to(torch.bfloat16).to_empty(device=device)
     layer = checkpoint.layers[0]
     sources = {
         "embed_tokens": checkpoint.embedding, "lm_head": checkpoint.head.weight, "q_proj": layer.query.weight,
@@ -57,7 +57,6 @@ def load(shape: str, device: str = "cuda"):
                 parameter.copy_(bits)
             else:
                 parameter.fill_(1.0)
-        model.model.rotary_emb.__init__(model.config, device=device)
     return model.eval()
 
 

@@ -3,7 +3,7 @@
 An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
 """
 
-from fastpath.device import gpu_of
+from fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
 from reference.engine import Engine
 from reference.errors import BackendError
 from reference.limits import EngineLimits
@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
+__all__ = ["PARTS", "gpu_free_bytes", "gpu_of", "gpu_plan", "load_engine", "load_model", "parts_for"]
 PARTS = Parts(
     name="fastpath",
     Model=model.Model,

@@ -26,3 +26,17 @@ def gpu_of(device: str) -> str | None:
             f"the fastpath engine does not run on {device}: PyCUDA finds {count} GPU{'s' if count != 1 else ''} here"
         )
     return device
+
+
+def gpu_free_bytes(gpu: str) -> int:
+    """How much memory is free there."""
+    from fastpath.gpu.probe import free_bytes_of
+
+    return free_bytes_of(gpu)
+
+
+def gpu_plan(config, directories, quantization: str | None, limits, *, free: int = 0):
+    """What a model, and what guesses for it, would take of a GPU's memory: gpu/memory.py's plan."""
+    from fastpath.gpu.memory import make_plan
+
+    return make_plan(config, directories, quantization, limits, free=free)

@@ -4,55 +4,39 @@ import importlib
 from dataclasses import replace
 
 from reference.config import ModelConfig
-from reference.device import check_device
 from reference.errors import BackendError
 from reference.limits import DRAFT_MODES, EngineLimits
 from server.memory import Needs, fit, free_bytes
 from server.options import Options
 from server.served import load_shape
 
-PAGE_SIZE = 16
 SPARE_BYTES = 64 << 20
 MODULES = {"reference": "reference.backend", "fastpath": "fastpath.backend"}
 
 
 def check_backend(options: Options) -> None:
     """Raise BackendError if the engine asked for is not built, or not for that device; loads no weights."""
-    _import(options.backend)
-    if options.backend == "fastpath":
-        gpu_of(options)
-    else:
-        check_device(options.device, engine=options.backend)
-
-
-def gpu_of(options: Options) -> str | None:
-    """The GPU that computes, None for the processor; BackendError for one that is not there."""
-    if options.backend != "fastpath":
-        return None
-    from fastpath.device import gpu_of
-
-    return gpu_of(options.device)
+    _import(options.backend).gpu_of(options.device)
 
 
 def fit_options(options: Options, config: ModelConfig) -> Options:
     """The options with all sizes filled in, by the free memory of what computes."""
-    gpu = gpu_of(options)
+    backend = _import(options.backend)
+    gpu = backend.gpu_of(options.device)
     if gpu is None:
         return fit(options, config, free_bytes())
-    from fastpath.gpu.probe import free_bytes_of
 
-    return fit(options, config, free_bytes_of(gpu), share=options.gpu_memory_utilization, needs_of=_needs_on_gpu)
+    def needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
+        is_drafting = options.speculative_mode in DRAFT_MODES and options.additional_models
+        places = [options.model, *([options.additional_models] if is_drafting else [])]
+        limits = _limits(replace(options, max_num_sequence=sequences, prefill_chunk_size=chunk))
+        plan = backend.gpu_plan(config, places, options.quantization or config.quantization, limits)
+        # The engine asks again how much is free, and takes whole pages: what differs must not end it.
+        scratch = plan.scratch + plan.page + SPARE_BYTES
+        return Needs(weights=plan.weights, scratch=scratch, token=-(-plan.page // backend.PARTS.page_size))
 
-
-def _needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
-    from fastpath.gpu.memory import make_plan
-
-    is_drafting = options.speculative_mode in DRAFT_MODES and options.additional_models
-    places = [options.model, *([options.additional_models] if is_drafting else [])]
-    limits = _limits(replace(options, max_num_sequence=sequences, prefill_chunk_size=chunk))
-    plan = make_plan(config, places, options.quantization or config.quantization, limits, free=0)
-    # The engine asks again how much is free, and takes whole pages: what differs must not end it.
-    return Needs(weights=plan.weights, scratch=plan.scratch + plan.page + SPARE_BYTES, token=-(-plan.page // PAGE_SIZE))
+    share = options.gpu_memory_utilization
+    return fit(options, config, backend.gpu_free_bytes(gpu), share=share, needs_of=needs_on_gpu)
 
 
 def load_engine(options: Options):

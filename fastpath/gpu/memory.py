@@ -11,6 +11,7 @@ from fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
 from reference.checkpoint import EMBEDDING, HEAD
 from reference.config import ModelConfig
 from reference.errors import BackendError
+from reference.families import load_config
 from reference.limits import EngineLimits
 from reference.weights import load_shards
 
@@ -60,9 +61,16 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
     scratch = sum(scratch_sizes(config, rows).values()) + 4 * rows * config.vocab_size + PARTS_BYTES + MODULE_BYTES
     weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
     return Plan(
-        weights=sum(weights), scratch=scratch + SAMPLING_BYTES * config.vocab_size, page=page_bytes(config), free=free,
-        share=share,
+        weights=sum(weights), scratch=scratch + SAMPLING_BYTES * config.vocab_size,
+        page=page_bytes(config) + _draft_page_bytes(config, directories, limits), free=free, share=share,
     )  # fmt: skip
+
+
+def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) -> int:
+    """A page more for each page: those of a draft model, or of an eagle head's one layer."""
+    if limits.speculative_mode == "small_draft":
+        return page_bytes(load_config(directories[1]))
+    return page_bytes(config) // config.num_layers if limits.speculative_mode == "eagle" else 0
 
 
 def weights_bytes(directory, quantization: str | None) -> int:
