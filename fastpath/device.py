@@ -12,8 +12,13 @@ def gpu_of(device: str) -> str | None:
     check_name(device)
     if device == "cpu":
         return None
-    from fastpath.gpu.device import count_devices, device_index, import_pycuda
-
+    try:
+        from fastpath.gpu.device import count_devices, device_index, import_pycuda
+    except ImportError as error:
+        if device == "auto":
+            return None
+        missing = f"its driver unit is not built: run `pip install -e .` with a C compiler ({error})"
+        raise BackendError(f"the fastpath engine does not run on {device}: {missing}") from error
     if device == "auto":
         return "cuda" if count_devices() else None
     try:

@@ -1,7 +1,7 @@
 """The whole GPU path on a device says what the reference says, bit for bit: models of every kind, engines, samplings.
 
 Not collected by itself: test_fake_driver.py runs it where the device is the emulator. On a machine with a GPU,
-`pytest tests/gpu/on_a_device.py` runs it with the real driver.
+`GPU_TESTS=device pytest tests/gpu/on_a_device.py` runs it with the real driver.
 """
 
 import json
