@@ -1,6 +1,6 @@
 """A pass's rows as numbers for the device: ids, positions, where page numbers begin, which rows want logits, the pages.
 
-All in one int32 array, in this order, so that one copy brings them over. In a pass of single tokens every row has as
+All in one int32 array, in this order, so that one copy brings them over. In a pass that only decodes every row has as
 many page numbers as the longest needs, rounded up, so that passes of one shape are one graph.
 """
 
@@ -10,14 +10,16 @@ import numpy as np
 
 from fastpath.cache import NO_PAGE, PAGE_SIZE
 from fastpath.gpu.operations import KEY_BLOCK, Places
+from reference.limits import MAX_DRAFT_LENGTH
 from reference.sequence import wanted_rows
 
 PAGES_A_BLOCK = KEY_BLOCK // PAGE_SIZE
+MOST_DECODED = MAX_DRAFT_LENGTH + 1  # a token and the most guesses that there can be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a pass is like apart from its numbers. `key_blocks` is 0 unless every chunk is a token that wants logits."""
+    """What a pass is like apart from its numbers. `key_blocks` is 0 unless it only decodes."""
 
     rows: int
     num_wanted: int
@@ -42,11 +44,16 @@ class Shape:
 def describe(chunks) -> Shape:
     """The shape of a pass over these chunks."""
     rows, wanted = sum(len(chunk.token_ids) for chunk in chunks), sum(chunk.num_logits for chunk in chunks)
-    if any(len(chunk.token_ids) != 1 or chunk.num_logits != 1 for chunk in chunks):
+    if not all(is_decoding(chunk) for chunk in chunks):
         return Shape(rows=rows, num_wanted=wanted, num_pages=sum(len(chunk.pages) for chunk in chunks))
-    blocks = max(chunk.start // KEY_BLOCK + 1 for chunk in chunks)
+    blocks = max((chunk.start + len(chunk.token_ids) - 1) // KEY_BLOCK + 1 for chunk in chunks)
     key_blocks = 1 << (blocks - 1).bit_length()
     return Shape(rows=rows, num_wanted=rows, num_pages=rows * key_blocks * PAGES_A_BLOCK, key_blocks=key_blocks)
+
+
+def is_decoding(chunk) -> bool:
+    """Whether it is a token, with or without guesses behind it, that all want logits."""
+    return chunk.num_logits == len(chunk.token_ids) <= MOST_DECODED
 
 
 def fill(numbers: np.ndarray, shape: Shape, chunks) -> None:
@@ -61,9 +68,11 @@ def fill(numbers: np.ndarray, shape: Shape, chunks) -> None:
         width = shape.key_blocks * PAGES_A_BLOCK
         numbers[2 * rows : 3 * rows] = np.arange(rows) * width
         pages[...] = 0
-        for row, chunk in enumerate(chunks):
+        of_rows, row = pages.reshape(rows, width), 0
+        for chunk, length in zip(chunks, lengths, strict=True):
             held = chunk.pages[:width]
-            pages[row * width : row * width + len(held)] = held
+            of_rows[row : row + length, : len(held)] = held
+            row += length
     else:
         first = np.cumsum([0, *[len(chunk.pages) for chunk in chunks]])[:-1]
         numbers[2 * rows : 3 * rows] = np.repeat(first, lengths)

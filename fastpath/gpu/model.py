@@ -1,4 +1,4 @@
-"""The forward pass on a GPU: one copy in, the layers, one copy out; a pass of single tokens is the replay of a graph.
+"""The forward pass on a GPU: one copy in, the layers, one copy out; a pass that only decodes is the replay of a graph.
 
 The first pass of a shape (rows, and blocks of keys rounded up to a power of two) is noted down as a graph; from then on
 Python is entered once a step. What comes back is each row's likeliest token and whether its logits are finite.
