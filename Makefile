@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BACKEND ?= fastpath
 EXTRAS ?= test
 ARGS ?=
-SOURCES := pyproject.toml setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/kernels/*)
+SOURCES := pyproject.toml setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/gpu/*.pyx fastpath/kernels/*)
 
 .PHONY: serve test test-all lint clean
 

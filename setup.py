@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
+KERNELS = "fastpath/gpu/cuda"
 STARTUP_HOOK = "zz_verbatim.pth"  # sorts after an editable install's own .pth, whose path it needs
 
 DIRECTIVES = {
@@ -41,13 +42,14 @@ def extensions():
     headers = sorted(str(path) for path in Path("fastpath/kernels").glob("*.h"))
     return [
         Extension(
-            f"fastpath.{path.stem}",
+            ".".join(path.with_suffix("").parts),
             [str(path), *(kernels if path.stem == "dispatch" else [])],
             depends=headers,
             include_dirs=["fastpath/kernels"],
             extra_compile_args=COMPILE_ARGS,
+            libraries=["dl"] if path.stem == "driver" else [],
         )
-        for path in sorted(Path("fastpath").glob("*.pyx"))
+        for path in sorted(Path("fastpath").rglob("*.pyx"))
     ]
 
 
@@ -55,10 +57,11 @@ class BuildWithHook(build_py):
     """build_py, and the start-up hook beside the packages in an ordinary wheel."""
 
     def run(self):
-        """Build, then copy the hook to the root of the wheel."""
+        """Build, then copy the hook to the root of the wheel, and the GPU's kernels beside what compiles them."""
         super().run()
         if not self.editable_mode:
             shutil.copy(STARTUP_HOOK, Path(self.build_lib) / STARTUP_HOOK)
+            shutil.copytree("cuda", Path(self.build_lib) / KERNELS, dirs_exist_ok=True)
 
     def get_outputs(self, include_bytecode=True):
         """Name the hook among the outputs, so that uninstalling removes it."""

@@ -3,7 +3,7 @@
 An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
 """
 
-from reference.device import check_device
+from fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
 from reference.engine import Engine
 from reference.errors import BackendError
 from reference.limits import EngineLimits
@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
+__all__ = ["PARTS", "gpu_free_bytes", "gpu_of", "gpu_plan", "load_engine", "load_model", "parts_for"]
 PARTS = Parts(
     name="fastpath",
     Model=model.Model,
@@ -49,6 +50,11 @@ PARTS = Parts(
 )
 
 
+def parts_for(model) -> Parts:
+    """The parts that go with a model: its own where it lives on a GPU."""
+    return getattr(model, "parts", PARTS)
+
+
 def load_engine(
     directory,
     *,
@@ -58,11 +64,18 @@ def load_engine(
     draft_directory=None,
 ) -> Engine:
     """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
-    check_device(device, engine="fastpath")
+    if gpu := gpu_of(device):
+        from fastpath.gpu import backend as on_gpu  # its imports are only worth it there
+
+        options = {"quantization": quantization, "limits": limits, "draft_directory": draft_directory}
+        return on_gpu.load_engine(directory, device=gpu, **options)
     return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):
     """Only the model; works without a tokenizer."""
-    check_device(device, engine="fastpath")
+    if gpu := gpu_of(device):
+        from fastpath.gpu import backend as on_gpu
+
+        return on_gpu.load_model(directory, device=gpu, quantization=quantization)
     return load_model_parts(PARTS, directory, quantization=quantization)

@@ -41,6 +41,16 @@ PARTS = Parts(
 )
 
 
+def gpu_of(device: str) -> None:
+    """No GPU: this engine computes on the processor, and refuses a device by that name."""
+    check_device(device, engine="reference")
+
+
+def parts_for(model) -> Parts:
+    """The parts that go with a model: here always the same."""
+    return PARTS
+
+
 def load_engine(
     directory,
     *,

@@ -82,8 +82,9 @@ def logits(backend, arguments: list[str] | None = None) -> None:
     check_ids(ids, config.vocab_size)
     if len(ids) > config.context_size:
         raise VerbatimError(f"--ids: {len(ids)} tokens do not fit the context of {config.context_size}")
-    num_pages = -(-len(ids) // backend.PARTS.page_size)
-    cache = backend.PARTS.PagedCache(config, num_pages)
+    parts = backend.parts_for(model)
+    num_pages = -(-len(ids) // parts.page_size)
+    cache = parts.PagedCache(config, num_pages)
     pages = tuple(cache.allocate() for _ in range(num_pages))
     chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids))
     with options.out.open("wb") as file:

@@ -53,7 +53,7 @@ def perplexity(backend, arguments: list[str] | None = None) -> None:
     measured = {}
     for quantization in formats:
         model = backend.load_model(options.model, device=options.device, quantization=quantization)
-        measured[quantization] = now = measure(backend.PARTS, model, windows, quantization or "float")
+        measured[quantization] = now = measure(backend.parts_for(model), model, windows, quantization or "float")
         agreement = f"{(now.choices == measured[None].choices).mean():.1%}" if None in measured else "not measured"
         table.add_row(quantization or "float", f"{now.perplexity:.4f}", agreement)
     Console().print(table)

@@ -7,11 +7,14 @@ from reference.errors import BackendError, RequestError
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-def check_device(device: str, *, engine: str) -> None:
-    """Refuse a word that is no device, and a GPU: no engine of this version runs on one."""
+def check_name(device: str) -> None:
+    """Refuse a word that is no device."""
     if not DEVICE.fullmatch(device):
         raise RequestError(f"device must be auto, cpu, cuda or cuda:INDEX, not {device!r}", field="device")
+
+
+def check_device(device: str, *, engine: str) -> None:
+    """Refuse a word that is no device, and a GPU, for an engine that is made for processors only."""
+    check_name(device)
     if device.startswith("cuda"):
-        raise BackendError(
-            f"the {engine} engine does not run on {device}: there is no GPU engine yet; use --device cpu"
-        )
+        raise BackendError(f"the {engine} engine does not run on {device}: only the fast path does; use --device cpu")

@@ -21,7 +21,7 @@ class EngineLimits:
 
     `token_budget` is tokens a step. `draft_length` is how many tokens to guess ahead, 0 for what suits the batch;
     `tree_width` how many first guesses to go on from, which only a draft model does. `context_size`, `window` and
-    `sinks` stand in for the model's own.
+    `sinks` stand in for the model's own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used.
     """
 
     max_num_sequences: int = 16
@@ -36,11 +36,14 @@ class EngineLimits:
     context_size: int | None = None
     window: int | None = None
     sinks: int | None = None
+    gpu_memory_utilization: float = 0.9
 
     def __post_init__(self):
         """Refuse limits under which nothing could run."""
         for name in ("max_num_sequences", "token_budget", "max_queue"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization", self.gpu_memory_utilization,
+                "above 0 and at most 1")  # fmt: skip
         require(self.prefill_mode in PREFILL_MODES, "prefill_mode", self.prefill_mode,
                 f"one of {', '.join(PREFILL_MODES)}")  # fmt: skip
         require(self.prefix_cache_mode in PREFIX_CACHE_MODES, "prefix_cache_mode", self.prefix_cache_mode,

@@ -10,8 +10,8 @@ import os
 from dataclasses import replace
 
 from reference.limits import DRAFT_MODES
+from server.engines import fit_lineup
 from server.hub import fetch
-from server.memory import fit_all, free_bytes
 from server.options import LINEUP, Options
 from server.served import load_shape
 
@@ -33,7 +33,7 @@ def settle(options: Options) -> list[Options]:
         if names.count(name) > 1:
             raise ValueError(f"two models would be called {name!r}; rename a directory, or use --served-model-name")
     lineup = [_fetched(each) for each in lineup]
-    return fit_all([(each, load_shape(each)) for each in lineup], free_bytes())
+    return fit_lineup([(each, load_shape(each)) for each in lineup])
 
 
 def write(lineup: list[Options]) -> None:

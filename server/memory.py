@@ -6,7 +6,7 @@ from the sizes in the model's files before anything is loaded, so that a model t
 and not ended by the system. Once worked out it stays: a restarted engine is like the one before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,25 +42,34 @@ class Needs:
     token: int
 
 
-def fit_all(lineup: Sequence[tuple[Options, ModelConfig]], free: int) -> list[Options]:
-    """The options of each model with all three sizes filled in; `free`, in bytes, is for all of them together.
+def fit_all(
+    lineup: Sequence[tuple[Options, ModelConfig]],
+    free: int,
+    *,
+    share: float = SHARE,
+    needs_of: Callable[[Options, ModelConfig, int, int], Needs] | None = None,
+) -> list[Options]:
+    """The options of each model with all three sizes filled in.
 
-    Beside weights and scratch, the caches have equal shares. ValueError or NotEnoughMemoryError if it cannot be.
+    Of `free` bytes all of them together may use a `share`: weights and scratch, and for the caches equal parts of the
+    rest. `needs_of` says what is needed, as `estimate` does. ValueError or NotEnoughMemoryError if it cannot be.
     """
-    plans = [_plan(options, config) for options, config in lineup]
-    share = (SHARE * free - sum(needs.weights + needs.scratch for _, _, needs in plans)) / len(plans)
+    plans = [_plan(options, config, needs_of or estimate) for options, config in lineup]
+    part = (share * free - sum(needs.weights + needs.scratch for _, _, needs in plans)) / len(plans)
     fitted = []
     for (options, _), (sizes, total, needs) in zip(lineup, plans, strict=True):
-        room = int(share // needs.token)
+        room = int(part // needs.token)
         if room < 1 or (options.max_total_seq_length or 1) > room:
             others = sum(other.weights + other.scratch for _, _, other in plans if other is not needs)
-            name = options.model_id if len(plans) > 1 else ""
-            raise NotEnoughMemoryError(_shortage(needs, options.max_total_seq_length or total, free, name, others))
+            what = f"the memory does not suffice{f' for {options.model_id}' if others else ''}"
+            parts = _parts(needs, options.max_total_seq_length or total, others)
+            limit = f"{share:.0%} of the free {_size(free)} may be used"
+            raise NotEnoughMemoryError(f"{what}: {', '.join(parts)}; {limit}; {ADVICE}")
         fitted.append(replace(options, **sizes, max_total_seq_length=min(total, room)))
     return fitted
 
 
-def _plan(options: Options, config: ModelConfig) -> tuple[dict[str, int], int, Needs]:
+def _plan(options: Options, config: ModelConfig, needs_of: Callable) -> tuple[dict[str, int], int, Needs]:
     """Two sizes, the tokens that the cache would have if there is room, and what all that needs."""
     sequences = options.max_num_sequence or NUM_SEQUENCES[options.mode]
     single = config.context_size
@@ -73,7 +82,7 @@ def _plan(options: Options, config: ModelConfig) -> tuple[dict[str, int], int, N
             f"so that every running sequence gets its token, not {chunk}"
         )
     sizes = {"max_num_sequence": sequences, "prefill_chunk_size": chunk}
-    return sizes, total, estimate(options, config, sequences, chunk)
+    return sizes, total, needs_of(options, config, sequences, chunk)
 
 
 def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
@@ -132,15 +141,13 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
     return tensor.bits.nbytes if is_narrow else 4 * count
 
 
-def _shortage(needs: Needs, num_tokens: int, free: int, name: str, others: int) -> str:
+def _parts(needs: Needs, num_tokens: int, others: int) -> list[str]:
     parts = [
         f"weights {_size(needs.weights)}",
         f"a cache of {num_tokens} tokens {_size(num_tokens * needs.token)}",
         f"scratch {_size(needs.scratch)}",
     ]
-    parts += [f"the other models {_size(others)} beside their caches"] if others else []
-    what = f"the memory does not suffice{f' for {name}' if name else ''}"
-    return f"{what}: {', '.join(parts)}; {SHARE:.0%} of the free {_size(free)} may be used; {ADVICE}"
+    return parts + ([f"the other models {_size(others)} beside their caches"] if others else [])
 
 
 def _size(count: int) -> str:

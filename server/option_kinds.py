@@ -67,6 +67,20 @@ def seconds(*, or_none: bool = False) -> Kind:
     return Kind(read, "SECONDS")
 
 
+def share() -> Kind:
+    """A part of a whole."""
+
+    def read(text: str) -> float:
+        try:
+            if 0 < float(text) <= 1:
+                return float(text)
+        except ValueError:
+            pass
+        return _refuse("share", text, "a number above 0 and at most 1")
+
+    return Kind(read, "SHARE")
+
+
 def _device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
         return text

@@ -39,6 +39,7 @@ from server.option_kinds import (
     one_of,
     option,
     seconds,
+    share,
     to_text,
 )
 from server.overrides import read_overrides
@@ -55,7 +56,8 @@ LOG_FORMATS = ("text", "json")
 MODES = ("local", "interactive", "server")
 OVERRIDABLE = (
     "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
-    "attention_sink_size", "prefill_mode", "prefix_cache_mode", "spec_draft_length", "spec_tree_width",
+    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length",
+    "spec_tree_width",
 )  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 
@@ -87,6 +89,7 @@ class Options:
     max_total_seq_length: int | None = option("Engine", integer(1), "tokens in the cache (default: by --mode)")
     prefill_chunk_size: int | None = option("Engine", integer(1, 1 << 20), "tokens a step (default: by --mode)")
     context_window_size: int | None = option("Engine", integer(1), "tokens of an answer with its prompt, at most")
+    gpu_memory_utilization: float = option("Engine", share(), "how much of a GPU's free memory to use", default=0.9)
     sliding_window_size: int | None = option("Engine", integer(1), "tokens that are looked back at, at most")
     attention_sink_size: int | None = option("Engine", integer(0), "first tokens that stay in sight of a window")
     overrides: str | None = option("Engine", SETTINGS, "the same, by the names that MLC LLM gives them")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from server.option_kinds import Kind
 
 REFUSED = {
-    "gpu_memory_utilization": "no engine of this version runs on a GPU",
     "max_history_size": "it is for recurrent models, which are not supported",
     "opt": "nothing is compiled for a model",
     "pipeline_parallel_stages": "a model runs on one device",

@@ -1,12 +1,15 @@
 """What several test folders share: the engines and their modules in turn, and the model beside the project."""
 
 import importlib
+import os
 from pathlib import Path
 
 import pytest
 
 from reference.errors import BackendError
 
+if "GPU_TESTS" not in os.environ:  # `auto` is the processor for everyone but tests/gpu
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 SHARED = Path(__file__).parents[2] / "shared"
 
 

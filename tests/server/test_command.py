@@ -43,7 +43,7 @@ def run(*arguments) -> tuple[int, str]:
         (["--overrides", "max_num_sequence"], ["--overrides", "max_num_sequence", "NAME=VALUE"]),
         (["--overrides", "max_num_sequence=0"], ["--overrides", "max_num_sequence", "'0'", "1 to 4096"]),
         (["--overrides", "banana=1"], ["--overrides", "'banana'", "max_num_sequence", "spec_tree_width"]),
-        (["--overrides", "gpu_memory_utilization=0.9"], ["--overrides", "gpu_memory_utilization", "GPU"]),
+        (["--overrides", "gpu_memory_utilization=2"], ["--overrides", "gpu_memory_utilization", "at most 1"]),
         (["--chat-template", "/no/such/template"], ["/no/such/template"]),
         (["--config", "/no/such/config"], ["--config", "/no/such/config"]),
     ],

@@ -1,0 +1,119 @@
+"""What is measured of a model on a device, and how: events on its stream for the device's time, a clock for ours."""
+
+import time
+from collections import defaultdict
+
+from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
+from reference.sequence import Chunk
+
+
+class Stopwatch:
+    """Milliseconds between two points of a stream."""
+
+    def __init__(self, device):
+        self._device = device
+        self._start, self._stop = device.driver.Event(), device.driver.Event()
+
+    def __enter__(self):
+        self._start.record(self._device.stream)
+        return self
+
+    def __exit__(self, *exception):
+        self._stop.record(self._device.stream)
+        self._stop.synchronize()
+        self.milliseconds = self._start.time_till(self._stop)
+
+
+def bandwidth(device, num_bytes: int) -> float:
+    """Bytes a second that a copy on the device reads and writes; the best of five."""
+    source, target = (device.allocate(num_bytes, "the bandwidth test") for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        with Stopwatch(device) as watch:
+            device.driver.memcpy_dtod_async(target, source, num_bytes, device.stream)
+        best = min(best, watch.milliseconds)
+    source.free()
+    target.free()
+    return 2 * num_bytes / max(best, 1e-6) * 1000
+
+
+def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
+    """Tokens a second of `batch` sequences of `context` tokens each, and what share of `peak` bytes a second that is.
+
+    `device_ms` is the graph alone, many in a row; `step_ms` has Python, copies and the wait for tokens in it.
+    """
+    config, pages_each = model.config, -(-(context + steps + 1) // PAGE_SIZE)
+    cache = DevicePagedCache(model.device, config, batch * pages_each)
+    pages = [tuple(range(i * pages_each, (i + 1) * pages_each)) for i in range(batch)]
+
+    def step(position):
+        return model.forward([Chunk(token_ids=(1,), start=position, pages=own) for own in pages], cache)
+
+    for position in range(context, context + 2):  # notes the graph down
+        step(position)
+    replays, times = model.num_replays, []
+    for position in range(context, context + steps):
+        start = time.perf_counter()
+        step(position)
+        times.append(1000 * (time.perf_counter() - start))
+    assert model.num_replays == replays + steps, "a decode step is one replay"
+    graph = model.latest_graph
+    with Stopwatch(model.device) as watch:
+        for _ in range(steps):
+            graph.launch()
+    times.sort()
+    device_ms, step_ms = watch.milliseconds / steps, sum(times) / steps
+    cached = 8 * config.num_layers * config.num_kv_heads * config.head_dim  # bytes of keys and values of a token
+    read = streamed_bytes(model) + batch * context * cached
+    return {
+        "batch": batch, "context": context, "tokens_per_second": 1000 * batch / step_ms, "step_ms": step_ms,
+        "step_ms_p50": times[steps // 2], "step_ms_p99": times[int(steps * 0.99)], "device_ms": device_ms,
+        "outside_device_ms": step_ms - device_ms, "bytes_read": read,
+        "share_of_bandwidth": 1000 * read / step_ms / peak,
+        "device_share_of_bandwidth": 1000 * read / max(device_ms, 1e-6) / peak,
+    }  # fmt: skip
+
+
+def streamed_bytes(model) -> int:
+    """Weights that every step reads: all but the embedding's table and the rotary table."""
+    config, weights = model.config, model.weights
+    width = {"bf16": 2, "f16": 2, "f32": 4}[weights.embedding_kind]
+    rotary = 4 * config.context_size * config.head_dim
+    return weights.num_bytes - width * config.vocab_size * config.hidden_size - rotary
+
+
+def prefill(model, *, tokens: int, repeats: int) -> dict:
+    """Tokens a second of one prompt in one piece; the best of some."""
+    num_pages = -(-tokens // PAGE_SIZE)
+    cache = DevicePagedCache(model.device, model.config, num_pages)
+    chunk = Chunk(token_ids=(1,) * tokens, start=0, pages=tuple(range(num_pages)))
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        model.forward([chunk], cache)
+        times.append(time.perf_counter() - start)
+    return {"tokens": tokens, "tokens_per_second": tokens / min(times[1:])}
+
+
+def kernels(model, *, batch: int, context: int) -> dict[str, dict]:
+    """Milliseconds of each kernel in one step that is not a graph, measured one by one."""
+    pages_each = -(-(context + 1) // PAGE_SIZE)
+    cache = DevicePagedCache(model.device, model.config, batch * pages_each)
+    chunks = [
+        Chunk(token_ids=(1,), start=context, pages=tuple(range(i * pages_each, (i + 1) * pages_each)))
+        for i in range(batch)
+    ]
+    totals, launch = defaultdict(lambda: {"launches": 0, "ms": 0.0}), model.operations._launch
+
+    def timed(name, *arguments):
+        with Stopwatch(model.device) as watch:
+            launch(name, *arguments)
+        totals[name]["launches"] += 1
+        totals[name]["ms"] += watch.milliseconds
+
+    model.watch, model.operations._launch = (lambda *_: None), timed
+    try:
+        model.forward(chunks, cache)
+    finally:
+        model.watch, model.operations._launch = None, launch
+    return dict(totals)

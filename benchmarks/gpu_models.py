@@ -1,0 +1,96 @@
+"""Random models of well-known shapes, made fast: what a benchmark measures does not depend on what the weights say.
+
+One layer is made and packed, and uploaded once for each layer, so that every layer has memory of its own on the device.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from unittest.mock import patch
+
+import numpy as np
+
+import fastpath.gpu.weights
+from fastpath.gpu.packing import pack
+from reference.checkpoint import Checkpoint, FeedForward, Layer
+from reference.config import LayerConfig, ModelConfig, Rope
+from reference.quantization import GROUP_SIZE, QuantizedTensor
+from reference.weights import Tensor
+
+LLAMA = {"context_size": 8192, "eos_ids": ()}
+SHAPES = {
+    "Llama-3.2-1B": {
+        "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_layers": 16, "num_heads": 32,
+        "num_kv_heads": 8, "head_dim": 64, "tie_embeddings": True,
+    },
+    "Llama-3.1-8B": {
+        "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_layers": 32, "num_heads": 32,
+        "num_kv_heads": 8, "head_dim": 128,
+    },
+    "rehearsal": {
+        "vocab_size": 200, "hidden_size": 64, "intermediate_size": 96, "num_layers": 2, "num_heads": 4,
+        "num_kv_heads": 2, "head_dim": 16, "context_size": 512,
+    },
+}  # fmt: skip
+
+
+def config_of(name: str) -> ModelConfig:
+    """The configuration of a shape."""
+    sizes = LLAMA | SHAPES[name]
+    rope = Rope(theta=500000.0, rotary_dim=sizes["head_dim"])
+    return ModelConfig(**sizes, layers=(LayerConfig(rope=rope),) * sizes["num_layers"], norm_epsilon=1e-5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RandomMatrix:
+    """A matrix of bfloat16, or of random integers: nothing is rounded, which would take minutes for large models."""
+
+    weight: Tensor
+    num_inputs: int
+    bias: None = None
+
+    def quantized(self, quantization: str) -> QuantizedTensor:
+        """Random integers of that format, as checkpoint.Matrix gives true ones."""
+        outputs, groups = self.weight.shape[0], -(-self.num_inputs // GROUP_SIZE)
+        low, high = (-127, 127) if quantization == "w8a8" else (-8, 7)
+        integers = np.random.default_rng(1).integers(low, high, (outputs, groups, GROUP_SIZE), np.int8, endpoint=True)
+        return QuantizedTensor(quantization, integers, np.full((outputs, groups), 1e-3, np.float16), self.num_inputs)
+
+
+@cache
+def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
+    """A model whose layers are all alike."""
+    random, hidden = np.random.default_rng(seed), config.hidden_size
+
+    def matrix(outputs, inputs):
+        values = random.standard_normal((outputs, inputs), np.float32)
+        values *= np.float32(inputs**-0.5)
+        return RandomMatrix(Tensor("random", "BF16", (values.view(np.uint32) >> 16).astype(np.uint16)), inputs)
+
+    norm = Tensor("norm", "F32", np.ones(hidden, np.float32))
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    inner = config.intermediate_size
+    layer = Layer(
+        config=config.layers[0], attention_norm=norm, attention_out_norm=None, query=matrix(queries, hidden),
+        key=matrix(keys, hidden), value=matrix(keys, hidden), output=matrix(hidden, queries), query_norm=None,
+        key_norm=None, mlp_norm=norm, mlp_out_norm=None, router=None, experts=(),
+        mlp=FeedForward(matrix(inner, hidden), matrix(inner, hidden), matrix(hidden, inner)),
+    )  # fmt: skip
+    embedding = matrix(config.vocab_size, hidden)
+    head = embedding if config.tie_embeddings else matrix(config.vocab_size, hidden)
+    return Checkpoint(embedding=embedding.weight, layers=(layer,) * config.num_layers, norm=norm, head=head)
+
+
+@contextmanager
+def packing_once():
+    """Matrices that are the same are packed once, however many layers upload them."""
+    packed = {}
+
+    def remembering(matrices, quantization=None):
+        key = (*map(id, matrices), quantization)
+        if key not in packed:
+            packed[key] = pack(matrices, quantization)
+        return packed[key]
+
+    with patch.object(fastpath.gpu.weights, "pack", remembering):
+        yield

@@ -1,0 +1,161 @@
+// Attention over paged keys and values (N8), a warp one query head of one token; reference/attention.py.
+//
+// q * scale; blocks of 64 keys by absolute position; m_b = ceil(largest visible score), p = exp2(s - m_b), invisible 0.
+// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2); o_b
+// from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with a
+// visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
+// x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values
+// (kv_heads, 16, head_dim); out (rows, heads, head_dim). 4 warps a CUDA block: heads that share keys find them in its cache.
+// attend_rows, for prompts: grid (rows, ceil(heads/4)), a warp goes through its blocks in order.
+// attend_blocks, for decoding: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
+// Both have the same bits. Ladder: 1. these. No version has been measured on a device yet.
+#include "common.cuh"
+
+enum { WARPS = 4, FEATURES = MAX_HEAD_DIM / WARP };
+
+struct heads_shape {
+    int heads, kv_heads, head_dim, stride, window, sinks;
+    float scale, cap, scaled_cap;
+};
+#define SHAPE_ARGUMENTS \
+    int heads, int kv_heads, int head_dim, int stride, int window, int sinks, float scale, float cap, float scaled_cap
+#define SHAPE_VALUES heads_shape{heads, kv_heads, head_dim, stride, window, sinks, scale, cap, scaled_cap}
+
+struct block_result {
+    float peak, weight;  // weight 0: no key of the block is visible
+    float total[FEATURES];
+};
+
+DEVICE bool sees(heads_shape shape, int position, int place) {
+    const int distance = position - place;
+    return distance >= 0 && (!shape.window || distance < shape.window || place < shape.sinks);
+}
+
+// Whether a row sees any key of the block that begins at `first`.
+DEVICE bool sees_block(heads_shape shape, int position, int first) {
+    if (first > position) return false;
+    return !shape.window || first < shape.sinks || first + KEY_BLOCK > position + 1 - shape.window;
+}
+
+DEVICE void attend_block(heads_shape shape, const float *query, float *weights, const float *keys, const float *values,
+                         const int *pages, int position, int kv_head, int first, block_result *result) {
+    const int lane = threadIdx.x % WARP;
+    const size_t size = (size_t)shape.head_dim * PAGE;
+    float score[2];
+    bool is_seen[2];
+    for (int i = 0; i < 2; i++) {
+        const int place = first + lane + i * WARP;
+        is_seen[i] = sees(shape, position, place);
+        score[i] = 0.0f;
+        if (!is_seen[i]) continue;  // its page may not even be there
+        const float *key = keys + ((size_t)pages[place / PAGE] * shape.kv_heads + kv_head) * size + place % PAGE;
+        for (int d = 0; d < shape.head_dim; d++) score[i] = add(score[i], mul(query[d], key[d * PAGE]));
+        if (shape.cap != 0.0f) score[i] = softcap_of(score[i], shape.cap, shape.scaled_cap);
+    }
+    const float none = -__int_as_float(0x7f800000);
+    const float high = is_seen[0] ? score[0] : none, other = is_seen[1] ? score[1] : none;
+    result->peak = ceilf(largest_of_warp(other > high ? other : high));
+    float p[2];
+    for (int i = 0; i < 2; i++) p[i] = is_seen[i] ? exp2_of(sub(score[i], result->peak)) : 0.0f;
+    result->weight = fold_lanes(add(p[0], p[1]));
+    const uint32_t seen[2] = {__ballot_sync(EVERY_LANE, is_seen[0]), __ballot_sync(EVERY_LANE, is_seen[1])};
+    __syncwarp();
+    weights[lane] = p[0], weights[lane + WARP] = p[1];
+    __syncwarp();
+    for (int f = 0; f < FEATURES; f++) result->total[f] = 0.0f;
+    for (int j = 0; j < KEY_BLOCK; j++) {
+        if (!(seen[j / WARP] >> (j % WARP) & 1)) continue;
+        const size_t page = pages[(first + j) / PAGE];
+        const float *value = values + (page * shape.kv_heads + kv_head) * size + (size_t)((first + j) % PAGE) * shape.head_dim;
+#pragma unroll
+        for (int f = 0; f < FEATURES; f++)
+            if (f * WARP + lane < shape.head_dim)
+                result->total[f] = add(result->total[f], mul(weights[j], value[f * WARP + lane]));
+    }
+}
+
+DEVICE void merge(block_result *past, const block_result *block) {
+    if (past->weight == 0.0f) {
+        *past = *block;
+        return;
+    }
+    const float peak = past->peak > block->peak ? past->peak : block->peak;
+    const float keep = exp2_of(sub(past->peak, peak)), take = exp2_of(sub(block->peak, peak));
+    past->peak = peak;
+    past->weight = add(mul(past->weight, keep), mul(block->weight, take));
+    for (int f = 0; f < FEATURES; f++) past->total[f] = add(mul(past->total[f], keep), mul(block->total[f], take));
+}
+
+DEVICE void write_result(const block_result *result, float *out, int head_dim) {
+    for (int f = 0; f < FEATURES; f++) {
+        const int d = f * WARP + threadIdx.x % WARP;
+        if (d < head_dim) out[d] = divide(result->total[f], result->weight);
+    }
+}
+
+// The warp's query, scaled, in shared memory.
+DEVICE void load_query(heads_shape shape, const float *x, int row, int head, float *query) {
+    x += (size_t)row * shape.stride + (size_t)head * shape.head_dim;
+    for (int d = threadIdx.x % WARP; d < shape.head_dim; d += WARP) query[d] = mul(x[d], shape.scale);
+    __syncwarp();
+}
+
+KERNEL __launch_bounds__(128)
+    attend_rows(const float *x, const float *keys, const float *values, const int *positions, const int *first_page,
+                const int *pages, float *out, SHAPE_ARGUMENTS) {
+    __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
+    const heads_shape shape = SHAPE_VALUES;
+    const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
+    if (head >= heads) return;
+    load_query(shape, x, row, head, queries[warp]);
+    block_result all = {}, one;
+    for (int first = 0; first <= positions[row]; first += KEY_BLOCK) {
+        if (!sees_block(shape, positions[row], first)) continue;
+        attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
+                     head / (heads / kv_heads), first, &one);
+        merge(&all, &one);
+    }
+    write_result(&all, out + ((size_t)row * heads + head) * head_dim, head_dim);
+}
+EXPORT_KERNEL(attend_rows)
+
+// parts: (rows, heads, key blocks, 2 + head_dim): peak, weight, total of each.
+KERNEL __launch_bounds__(128)
+    attend_blocks(const float *x, const float *keys, const float *values, const int *positions, const int *first_page,
+                  const int *pages, float *parts, SHAPE_ARGUMENTS) {
+    __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
+    const heads_shape shape = SHAPE_VALUES;
+    const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x, lane = threadIdx.x % WARP;
+    if (head >= heads) return;
+    float *part = parts + (((size_t)row * heads + head) * gridDim.z + blockIdx.z) * (2 + head_dim);
+    const int first = blockIdx.z * KEY_BLOCK;
+    if (!sees_block(shape, positions[row], first)) {
+        if (lane == 0) part[1] = 0.0f;
+        return;
+    }
+    load_query(shape, x, row, head, queries[warp]);
+    block_result one;
+    attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
+                 head / (heads / kv_heads), first, &one);
+    if (lane == 0) part[0] = one.peak, part[1] = one.weight;
+    for (int f = 0; f < FEATURES; f++)
+        if (f * WARP + lane < head_dim) part[2 + f * WARP + lane] = one.total[f];
+}
+EXPORT_KERNEL(attend_blocks)
+
+KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks) {
+    const int head = blockIdx.y * WARPS + threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
+    if (head >= heads) return;
+    const size_t at = (size_t)row * heads + head;
+    block_result all = {}, one = {};
+    for (int block = 0; block < num_blocks; block++) {
+        const float *part = parts + (at * num_blocks + block) * (2 + head_dim);
+        if (part[1] == 0.0f) continue;
+        one.peak = part[0], one.weight = part[1];
+        for (int f = 0; f < FEATURES; f++)
+            if (f * WARP + lane < head_dim) one.total[f] = part[2 + f * WARP + lane];
+        merge(&all, &one);
+    }
+    write_result(&all, out + at * head_dim, head_dim);
+}
+EXPORT_KERNEL(merge_blocks)

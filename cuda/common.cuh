@@ -1,0 +1,116 @@
+// What every kernel starts from: rounded arithmetic (N0), narrow floats (N1), a warp's sum (N2), exp2 and log2 (N7).
+//
+// No header of the toolkit is included, so that NVRTC alone can compile these files. With CUDA_EMU defined they compile
+// with a plain C++ compiler against tests/gpu/emulator/cuda_emu.h and run on the CPU, bit for bit the same.
+// A product and a sum are always two roundings: the intrinsics below are never contracted to a fused multiply-add.
+#pragma once
+#ifdef CUDA_EMU
+#include "cuda_emu.h"
+#else
+#define EXPORT_KERNEL(name)
+#define DYNAMIC_SHARED(T, name)                                     \
+    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+    T *name = (T *)dynamic_shared
+typedef unsigned char uint8_t;
+typedef signed char int8_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef unsigned long long uint64_t;
+#endif
+#define KERNEL extern "C" __global__ void
+#define DEVICE static __device__ __forceinline__
+#define EVERY_LANE 0xffffffffu
+
+enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32, MAX_HEAD_DIM = 256 };
+
+DEVICE float mul(float a, float b) { return __fmul_rn(a, b); }
+DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
+DEVICE float sub(float a, float b) { return __fsub_rn(a, b); }
+DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
+
+struct half_bits { uint16_t bits; };
+struct bfloat_bits { uint16_t bits; };
+
+DEVICE float widen(float x) { return x; }
+DEVICE float widen(bfloat_bits x) { return __uint_as_float((uint32_t)x.bits << 16); }
+DEVICE float widen(half_bits x) {
+#ifdef CUDA_EMU
+    return emu::half_to_float(x.bits);
+#else
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+#endif
+}
+
+// N2, the fold: lane j adds lane j + 16, then 8, 4, 2, 1. Every lane gets the sum.
+DEVICE float fold_lanes(float x) {
+    for (int half = 16; half; half >>= 1) x = add(x, __shfl_down_sync(EVERY_LANE, x, half));
+    return __shfl_sync(EVERY_LANE, x, 0);
+}
+
+DEVICE float largest_of_warp(float x) {
+    for (int half = 16; half; half >>= 1) {
+        const float other = __shfl_xor_sync(EVERY_LANE, x, half);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+
+// N7
+DEVICE float exp2_of(float x) {
+    float clamped = x < -126.0f ? -126.0f : x;
+    clamped = clamped > 127.0f ? 127.0f : clamped;
+    const float whole = rintf(clamped), fraction = sub(clamped, whole);
+    float result = 0.00015461447765119374f;
+    result = add(mul(result, fraction), 0.0013390866806730628f);
+    result = add(mul(result, fraction), 0.009618056938052177f);
+    result = add(mul(result, fraction), 0.055503569543361664f);
+    result = add(mul(result, fraction), 0.24022650718688965f);
+    result = add(mul(result, fraction), 0.6931471824645996f);
+    result = add(mul(result, fraction), 1.0f);
+    const float power = __int_as_float(((int)whole + 127) << 23);
+    return x < -126.0f ? 0.0f : mul(result, power);
+}
+
+DEVICE float log2_of(float x) {
+    const int sqrt_half = 0x3F3504F3, shifted = __float_as_int(x) - sqrt_half;
+    const float t = sub(__int_as_float((shifted & 0x007FFFFF) + sqrt_half), 1.0f);
+    float result = 0.12614846229553223f;
+    result = add(mul(result, t), -0.20742103457450867f);
+    result = add(mul(result, t), 0.21566985547542572f);
+    result = add(mul(result, t), -0.23892034590244293f);
+    result = add(mul(result, t), 0.2879183292388916f);
+    result = add(mul(result, t), -0.36070483922958374f);
+    result = add(mul(result, t), 0.48091059923171997f);
+    result = add(mul(result, t), -0.7213473320007324f);
+    result = add(mul(result, t), 1.4426950216293335f);
+    return add((float)(shifted >> 23), mul(t, result));
+}
+
+#define LOG2E 1.4426950408889634f
+#define TWO_LOG2E 2.8853900817779268f
+#define LN2 0.6931471805599453f
+
+DEVICE float silu_of(float x) { return divide(x, add(1.0f, exp2_of(mul(-x, LOG2E)))); }
+DEVICE float tanh_of(float x) { return sub(1.0f, divide(2.0f, add(1.0f, exp2_of(mul(x, TWO_LOG2E))))); }
+DEVICE float gelu_tanh_of(float x) {
+    const float cubic = add(x, mul(mul(mul(0.044715f, x), x), x));
+    return mul(mul(0.5f, x), add(1.0f, tanh_of(mul(0.7978845608028654f, cubic))));
+}
+DEVICE float softcap_of(float x, float cap, float scaled_cap) { return mul(scaled_cap, tanh_of(divide(x, cap))); }
+
+// What follows a product (N3, N4): the bias, then, where a residual is given, residual + scale * y.
+struct epilogue {
+    const float *bias, *residual;
+    float scale;
+};
+
+DEVICE float finish(epilogue after, float y, int n, size_t at) {
+    if (after.bias) y = add(y, after.bias[n]);
+    return after.residual ? add(after.residual[at], mul(y, after.scale)) : y;
+}
+
+// A product over rows of an expert takes only those that chose it: with no gates, every row.
+DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }

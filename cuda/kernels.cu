@@ -1,0 +1,11 @@
+// All kernels in one piece: what fastpath/gpu/building.py compiles.
+#include "embedding.cu"
+#include "norms.cu"
+#include "rotary.cu"
+#include "quantize.cu"
+#include "linear.cu"
+#include "linear_integers.cu"
+#include "attention.cu"
+#include "activation.cu"
+#include "experts.cu"
+#include "sampling.cu"

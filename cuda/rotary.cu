@@ -1,0 +1,42 @@
+// Rotary positions (N6), and the step's keys and values on their way into the pages; reference/numerics.py, `rotate`.
+//
+// (a, b) of a head's two halves becomes (a c - b s, b c + a s); features beyond them stay. A row of `x` holds queries,
+// keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page
+// pages[first_page[row] + p / 16], place p % 16. A page: keys (kv_heads, head_dim, 16), values (kv_heads, 16, head_dim).
+// One block a row, one thread a feature or a pair of them. No sum: two rounded products and one rounded difference.
+// Ladder: 1. this. No version has been measured on a device yet.
+#include "common.cuh"
+
+KERNEL rotate_and_store(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,
+                        const float *sines, float *keys, float *values, int heads, int kv_heads, int head_dim, int half) {
+    const int row = blockIdx.x, position = positions[row], place = position % PAGE;
+    const size_t page = pages[first_page[row] + position / PAGE];
+    const int turning = (heads + kv_heads) * head_dim;
+    x += (size_t)row * (turning + kv_heads * head_dim);
+    for (int i = threadIdx.x; i < turning; i += blockDim.x) {
+        const int d = i % head_dim;
+        if (d >= half) continue;
+        const float c = cosines[(size_t)position * half + d], s = sines[(size_t)position * half + d];
+        const float a = x[i], b = x[i + half];
+        x[i] = sub(mul(a, c), mul(b, s));
+        x[i + half] = add(mul(b, c), mul(a, s));
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < kv_heads * head_dim; i += blockDim.x) {
+        const int d = i % head_dim;
+        const size_t head = page * kv_heads + i / head_dim;
+        keys[(head * head_dim + d) * PAGE + place] = x[heads * head_dim + i];
+        values[(head * PAGE + place) * head_dim + d] = x[turning + i];
+    }
+}
+EXPORT_KERNEL(rotate_and_store)
+
+// One page's keys and values in every layer to another page: copy-on-write. Grid (layers,).
+KERNEL copy_page(float *keys, float *values, int from, int to, size_t layer_size, int page_size) {
+    const size_t layer = blockIdx.x * layer_size;
+    for (int i = threadIdx.x; i < page_size; i += blockDim.x) {
+        keys[layer + (size_t)to * page_size + i] = keys[layer + (size_t)from * page_size + i];
+        values[layer + (size_t)to * page_size + i] = values[layer + (size_t)from * page_size + i];
+    }
+}
+EXPORT_KERNEL(copy_page)

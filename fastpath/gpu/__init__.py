@@ -1,0 +1,1 @@
+"""The fast path on a GPU: PyCUDA owns context and memory, the kernels lie in cuda/; importing it needs neither."""

@@ -1,0 +1,68 @@
+"""The GPU engine put together: the loop of reference/engine.py with a model, pages and sampling that live on a device.
+
+What is not about numbers (scheduler, prefix cache, stopping, text, speculation) is the CPU fast path's. Everything the
+loop is given has the same bits, so an answer does not say where it was computed.
+"""
+
+from functools import partial
+
+from fastpath import detokenizer, eagle, medusa, prefix_cache, scheduler, speculation, stopping
+from fastpath import sampling as on_host
+from fastpath.gpu import sampling
+from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
+from fastpath.gpu.device import Device
+from fastpath.gpu.memory import make_plan
+from fastpath.gpu.model import Model
+from reference.engine import Engine
+from reference.families import load_config
+from reference.limits import EngineLimits
+from reference.loading import load_engine as load_parts
+from reference.loading import load_model as load_model_parts
+from reference.parts import Parts
+
+
+def make_parts(device: Device) -> Parts:
+    """The parts of an engine on that device."""
+    return Parts(
+        name="fastpath",
+        Model=partial(Model, device),
+        PagedCache=partial(DevicePagedCache, device),
+        PrefixCache=prefix_cache.PrefixCache,
+        Scheduler=scheduler.Scheduler,
+        Stopper=stopping.Stopper,
+        Detokenizer=detokenizer.Detokenizer,
+        sample=sampling.sample,
+        score=sampling.score,
+        adjust=on_host.adjust,
+        weigh=on_host.weigh,
+        NgramSpeculator=speculation.NgramSpeculator,
+        DraftSpeculator=speculation.DraftSpeculator,
+        MedusaHeads=medusa.MedusaHeads,
+        MedusaSpeculator=medusa.MedusaSpeculator,
+        EagleSpeculator=eagle.EagleSpeculator,
+        adaptive_length=speculation.adaptive_length,
+        page_size=PAGE_SIZE,
+    )
+
+
+def load_engine(
+    directory, *, device: str = "cuda", quantization: str | None = None, limits: EngineLimits | None = None,
+    draft_directory=None,
+) -> Engine:  # fmt: skip
+    """The engine over a model directory; raises ModelError, or BackendError for a GPU that is too small."""
+    opened, limits = Device(device), limits or EngineLimits()
+    config = limits.reshape(load_config(directory))
+    places = [directory, draft_directory] if draft_directory else [directory]
+    plan = make_plan(config, places, config.quantization or quantization, limits, free=opened.free_bytes)
+    return load_parts(
+        make_parts(opened), directory, quantization=quantization, limits=plan.limit(limits, config),
+        draft_directory=draft_directory,
+    )  # fmt: skip
+
+
+def load_model(directory, *, device: str = "cuda", quantization: str | None = None) -> Model:
+    """Only the model; works without a tokenizer."""
+    parts = make_parts(Device(device))
+    model = load_model_parts(parts, directory, quantization=quantization)
+    model.parts = parts
+    return model

@@ -1,0 +1,112 @@
+"""From cuda/*.cu to code for one GPU: nvcc where there is one, else NVRTC from its wheel, and a cache on disk.
+
+The cache's key is everything that the code depends on: sources, flags, architecture and compiler. A chip that the
+compiler does not know gets PTX of the oldest architecture, which the driver translates.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from fastpath.gpu.nvrtc import Nvrtc
+from reference.errors import BackendError
+
+# N0: nothing fused, subnormals kept, division and root correctly rounded.
+FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
+OLDEST = "compute_80"
+SPECIAL = {"sm_90": "sm_90a"}  # with the features that only this chip has
+
+
+def architecture(capability: tuple[int, int]) -> str:
+    """The name that compilers give a chip of that compute capability; BackendError below 8.0."""
+    if capability < (8, 0):
+        raise BackendError(
+            f"the GPU has compute capability {capability[0]}.{capability[1]}; the kernels need at least 8.0 (Ampere)"
+        )
+    name = f"sm_{capability[0]}{capability[1]}"
+    return SPECIAL.get(name, name)
+
+
+def sources_folder() -> Path:
+    """Where the .cu files lie: beside this module in an installed package, at the root of a checkout."""
+    installed = Path(__file__).parent / "cuda"
+    return installed if installed.exists() else Path(__file__).parents[2] / "cuda"
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "kernels"
+
+
+def build_kernels(target: str, *, folder: Path | None = None) -> bytes:
+    """A module for that architecture, from the cache or a compiler; BackendError says which compiler to install."""
+    name, compile_to = find_compiler()
+    key = hashlib.sha256(repr((name, FLAGS, target)).encode())
+    for path in sorted(sources_folder().glob("*.cu*")):
+        key.update(path.name.encode() + path.read_bytes())
+    folder = folder or cache_folder()
+    cached = folder / f"{target}-{key.hexdigest()[:24]}.bin"
+    if cached.exists():
+        return cached.read_bytes()
+    try:
+        image = compile_to(target)
+    except UnknownArchitectureError:
+        image = compile_to(OLDEST)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = cached.with_suffix(f".{os.getpid()}")
+    unfinished.write_bytes(image)
+    unfinished.rename(cached)  # whole or not at all, whoever else builds at the same time
+    return image
+
+
+class UnknownArchitectureError(Exception):
+    """The compiler is older than the chip."""
+
+
+def find_compiler() -> tuple[str, Callable[[str], bytes]]:
+    """What names a compiler and its version, and a function from an architecture to code."""
+    command = os.environ.get("CUDACXX") or shutil.which("nvcc")
+    if command:
+        version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+        if version.returncode == 0:
+            return f"{command} {version.stdout}", lambda target: _run_nvcc(command, target)
+        raise BackendError(f"{command} --version fails: {version.stderr.strip() or version.stdout.strip()}")
+    nvrtc = Nvrtc.find()
+    if nvrtc is None:
+        raise BackendError(
+            "no CUDA compiler to build the GPU kernels with: put nvcc on the PATH, or `pip install nvidia-cuda-nvrtc`"
+        )
+    return nvrtc.version, lambda target: _run_nvrtc(nvrtc, target)
+
+
+def _run_nvcc(command: str, target: str) -> bytes:
+    kind = "-ptx" if target.startswith("compute") else "-cubin"
+    source = str(sources_folder() / "kernels.cu")
+    unfinished = cache_folder() / f"nvcc-{os.getpid()}"
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [command, *FLAGS, kind, f"-arch={target}", "-o", str(unfinished), source], capture_output=True, text=True
+    )
+    if "Unsupported gpu architecture" in done.stderr:
+        raise UnknownArchitectureError(target)
+    if done.returncode:
+        raise BackendError(f"{command} cannot compile the GPU kernels for {target}: {done.stderr.strip()[-2000:]}")
+    image = unfinished.read_bytes()
+    unfinished.unlink()
+    return image
+
+
+def _run_nvrtc(nvrtc: Nvrtc, target: str) -> bytes:
+    folder = sources_folder()
+    flags = [flag.replace("-std", "--std") for flag in FLAGS]
+    flags = [f"-{flag}" if not flag.startswith("--") else flag for flag in flags]
+    options = [*flags, f"--gpu-architecture={target}", f"--include-path={folder}"]
+    image, log = nvrtc.compile((folder / "kernels.cu").read_bytes(), options, is_ptx=target.startswith("compute"))
+    if image is None and "gpu-architecture" in log:
+        raise UnknownArchitectureError(target)
+    if image is None:
+        raise BackendError(f"NVRTC cannot compile the GPU kernels for {target}: {log[-2000:]}")
+    return image

@@ -1,0 +1,191 @@
+"""The layers of a decoder as work on a stream (N3 to N9): nothing here waits, so that a pass can become a graph.
+
+The order of operations is fastpath/decoder.pyx's. Where nobody watches, what a half of a layer adds is added by the
+kernel that made it: the same two roundings.
+"""
+
+from fastpath.attention import LOG2E, query_scale
+from fastpath.gpu.batch import Shape
+from fastpath.gpu.operations import MAX_HEAD_DIM, Heads, Matrix, Operations
+from fastpath.gpu.weights import DeviceWeights, Gated, Layer
+from reference.errors import BackendError
+
+PARTS_BYTES = 256 << 20  # room for blocks of keys in parallel; a pass that needs more goes through them in order
+
+
+class Decoder:
+    """What a model is between its embedding and its last norm, with its scratch memory.
+
+    `watch`, once set, is called with (layer or None, operation, rows), as reference/model.py says.
+    """
+
+    def __init__(self, device, config, checkpoint, quantization: str | None):
+        if config.head_dim > MAX_HEAD_DIM:
+            raise BackendError(f"head_dim must be at most {MAX_HEAD_DIM} on a GPU, not {config.head_dim}")
+        self.device, self.config, self.watch = device, config, None
+        self.operations = Operations(device.launch)
+        self.weights = DeviceWeights(device, config, checkpoint, quantization)
+        cap = config.attention_softcap
+        self.heads = Heads(
+            heads=config.num_heads, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
+            scale=float(query_scale(config.head_dim, config.attention_scale, cap)),
+            cap=cap or 0.0, scaled_cap=(cap or 0.0) * LOG2E,
+        )  # fmt: skip
+        self._memory, self._capacity = {}, {}
+
+    def scratch(self, name: str, num_bytes: int) -> int:
+        """The address of at least that much scratch memory; what was there before may be lost."""
+        if self._capacity.get(name, -1) < num_bytes:
+            self.forget_graphs()  # they have the old address
+            self.device.synchronize()
+            self._memory.pop(name, None)
+            self._memory[name] = self.device.allocate(num_bytes, f"scratch memory ({name})")
+            self._capacity[name] = num_bytes
+        return int(self._memory[name])
+
+    def forget_graphs(self) -> None:
+        """Scratch memory moves: whoever has noted addresses down forgets them."""
+
+    def reserve(self, shape: Shape) -> dict[str, int]:
+        """Scratch memory for a pass of that shape: addresses by name."""
+        sizes = scratch_sizes(self.config, shape.rows)
+        return {name: self.scratch(name, size) for name, size in sizes.items()}
+
+    def run_layers(self, at: dict[str, int], shape: Shape, cache, places, parts: int) -> None:
+        """All rows of at["x"] through all layers, in place."""
+        for index, layer in enumerate(self.weights.layers):
+            self._attend(layer, index, at, shape, cache, places, parts)
+            self.show(index, "after attention", at["x"], shape.rows, self.config.hidden_size)
+            self._feed_forward(layer, index, at, shape.rows)
+            self.show(index, "after mlp", at["x"], shape.rows, self.config.hidden_size)
+
+    def _attend(self, layer: Layer, index: int, at, shape: Shape, cache, places, parts: int) -> None:
+        """Store this pass's keys and values, let each token look back over its own sequence, add the result to x."""
+        rows, config, ops = shape.rows, self.config, self.operations
+        queries, width = config.num_heads * config.head_dim, self.heads.stride
+        keys = config.num_kv_heads * config.head_dim
+        self.norm(layer.norms["attention_norm"], at["x"], at["normed"], rows, index, "attention norm")
+        self.multiply(layer.inputs, at["normed"], at["mixed"], at, rows)
+        cuts = {"query": (0, queries), "key": (queries, queries + keys), "value": (queries + keys, width)}
+        self.show_parts(index, cuts, at["mixed"], rows, width)
+        self._norm_heads(layer.norms["query_norm"], at["mixed"], rows, config.num_heads)
+        self._norm_heads(layer.norms["key_norm"], at["mixed"] + 4 * queries, rows, config.num_kv_heads)
+        stored = cache.addresses(index)
+        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows)
+        turned = {"turned query": cuts["query"], "turned key": cuts["key"]}
+        self.show_parts(index, turned, at["mixed"], rows, width)
+        ops.attend(
+            at["mixed"], *stored, places, at["attended"], self.heads, rows=rows, window=layer.window,
+            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks,
+        )  # fmt: skip
+        self.show(index, "attention", at["attended"], rows, queries)
+        self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output")
+
+    def _feed_forward(self, layer: Layer, index: int, at, rows: int) -> None:
+        """x plus the dense part, or the mixture of experts, of the normed input."""
+        self.norm(layer.norms["mlp_norm"], at["x"], at["normed"], rows, index, "mlp norm")
+        if layer.router:
+            self._mix(layer, index, at, rows)
+            self._add_projected(layer.norms["mlp_out_norm"], at, rows)
+            return
+        part = layer.parts[0]
+        self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows), at, rows)
+        self._add(part.down, layer.norms["mlp_out_norm"], at["gated"], at, rows, index, "mlp")
+
+    def _gate(self, part: Gated, operand: tuple[int, int], at, rows: int, **choice) -> None:
+        """activation(gate(x)) * up(x) into at["gated"]."""
+        self.operations.linear(part.gate_and_up, *operand, at["both"], rows=rows, **choice)
+        self.operations.gate(self.config.activation, at["both"], at["gated"], rows=rows, inner=part.inner)
+
+    def _mix(self, layer: Layer, index: int, at, rows: int) -> None:
+        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
+        ops, settings, hidden = self.operations, self.config.experts, self.config.hidden_size
+        self.multiply(layer.router, at["normed"], at["scores"], at, rows)
+        self.show(index, "router", at["scores"], rows, settings.num_experts)
+        ops.weigh_experts(
+            at["scores"], at["gates"], rows=rows, experts=settings.num_experts, per_token=settings.num_per_token,
+            is_normalized=settings.is_normalized,
+        )  # fmt: skip
+        self.device.clear(at["projected"], 4 * rows * hidden)
+        for number, part in enumerate(layer.parts):
+            choice = {"gates": at["gates"] + 4 * number, "stride": settings.num_experts}
+            # Rounded anew for each expert: the room for integers is also that of its own inner rows.
+            self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows), at, rows, **choice)
+            self.multiply(part.down, at["gated"], at["expert"], at, rows, **choice)
+            ops.add_expert(at["projected"], at["expert"], choice["gates"], stride=choice["stride"], rows=rows,
+                           hidden=hidden)  # fmt: skip
+        self.show(index, "experts", at["projected"], rows, hidden)
+
+    def _add(self, matrix: Matrix, norm: int, x: int, at, rows: int, index: int, name: str) -> None:
+        """at["x"] plus the product, normed and scaled as the family does it."""
+        if norm or self.watch:
+            self.multiply(matrix, x, at["projected"], at, rows)
+            self.show(index, name, at["projected"], rows, self.config.hidden_size)
+            self._add_projected(norm, at, rows)
+        else:
+            self.multiply(matrix, x, at["x"], at, rows, residual=at["x"], scale=self.config.residual_scale)
+
+    def _add_projected(self, norm: int, at, rows: int) -> None:
+        hidden = self.config.hidden_size
+        if norm:
+            self.norm(norm, at["projected"], at["projected"], rows)
+        self.operations.add_scaled(
+            at["x"], at["projected"], scale=self.config.residual_scale, count=rows * hidden
+        )  # fmt: skip
+
+    def operand(self, matrix: Matrix, x: int, at, rows: int) -> tuple[int, int]:
+        """What a product takes: rows of x, or their integers and scales (N4)."""
+        if not matrix.scales:
+            return x, 0
+        self.operations.quantize(x, at["integers"], at["scales"], rows=rows, inputs=matrix.inputs)
+        return at["integers"], at["scales"]
+
+    def multiply(self, matrix: Matrix, x: int, y: int, at, rows: int, **after) -> None:
+        """One product (N3, N4)."""
+        self.operations.linear(matrix, *self.operand(matrix, x, at, rows), y, rows=rows, **after)
+
+    def norm(self, weight: int, x: int, y: int, rows: int, index=None, name: str = "", wanted: int = 0) -> None:
+        """Rows normed (N5), or as they are where the family has no norm here; of the `wanted` rows only."""
+        hidden = self.config.hidden_size
+        self.operations.rms_norm(
+            x, weight, y, rows=rows, size=hidden, epsilon=self.config.norm_epsilon, wanted=wanted
+        )  # fmt: skip
+        if name:
+            self.show(index, name, y, rows, hidden)
+
+    def _norm_heads(self, weight: int, x: int, rows: int, num_heads: int) -> None:
+        """Queries or keys normed in place, each head by itself or all of a token together."""
+        if weight:
+            is_one = self.config.query_key_norm == "all"
+            heads, size = (1, num_heads * self.config.head_dim) if is_one else (num_heads, self.config.head_dim)
+            self.operations.rms_norm(
+                x, weight, x, rows=rows, heads=heads, size=size, epsilon=self.config.norm_epsilon,
+                from_stride=self.heads.stride, to_stride=self.heads.stride,
+            )  # fmt: skip
+
+    def show(self, index: int | None, name: str, address: int, rows: int, width: int) -> None:
+        """Let whoever watches see an intermediate result, and change it."""
+        self.show_parts(index, {name: (0, width)}, address, rows, width)
+
+    def show_parts(self, index: int | None, cuts: dict[str, tuple[int, int]], address: int, rows: int, width: int):
+        """The same for stretches of the rows that have names of their own."""
+        if self.watch:
+            array = self.device.read(address, (rows, width))
+            for name, (start, stop) in cuts.items():
+                self.watch(index, name, array[:, start:stop])
+            self.device.write(address, array)
+
+
+def scratch_sizes(config, rows: int) -> dict[str, int]:
+    """Bytes of each piece of scratch memory that layers need for so many rows."""
+    queries, experts = config.num_heads * config.head_dim, config.experts
+    inner = max(config.intermediate_size, experts.intermediate_size if experts else 0)
+    most = -(-max(config.hidden_size, queries, inner) // 32) * 32
+    widths = {
+        "x": config.hidden_size, "normed": config.hidden_size, "projected": config.hidden_size,
+        "mixed": queries + 2 * config.num_kv_heads * config.head_dim, "attended": queries,
+        "both": 2 * inner, "gated": inner, "scales": most // 32,
+    }  # fmt: skip
+    if experts:
+        widths |= {"scores": experts.num_experts, "gates": experts.num_experts, "expert": config.hidden_size}
+    return {name: 4 * rows * width for name, width in widths.items()} | {"integers": rows * most}

@@ -1,0 +1,89 @@
+"""What fits into the GPU's free memory: the weights, what a pass works in, and as many pages as remain.
+
+Sizes are taken from the files before anything is loaded: a model too large is refused with what each part needs.
+"""
+
+from dataclasses import dataclass, replace
+
+from fastpath.cache import PAGE_SIZE
+from fastpath.gpu.cache import page_bytes
+from fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
+from reference.checkpoint import EMBEDDING, HEAD
+from reference.config import ModelConfig
+from reference.errors import BackendError
+from reference.families import load_config
+from reference.limits import EngineLimits
+from reference.weights import load_shards
+
+MODULE_BYTES = 64 << 20  # the kernels, graphs, and what the driver keeps for itself
+SAMPLING_BYTES = 40  # a token of the vocabulary: edited logits, weights, lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Bytes of each part, and what may be used of `free`."""
+
+    weights: int
+    scratch: int
+    page: int
+    free: int
+    share: float
+
+    @property
+    def num_pages(self) -> int:
+        """How many pages there is room for; may be negative."""
+        return int((self.free * self.share - self.weights - self.scratch) // self.page)
+
+    def limit(self, limits: EngineLimits, config: ModelConfig) -> EngineLimits:
+        """The limits with as many tokens in the cache as are wanted and fit; BackendError where too few do."""
+        wanted = limits.num_pages(config, PAGE_SIZE)
+        least = wanted if limits.max_total_tokens else 1
+        if self.num_pages < least:
+            raise BackendError(self._shortage(least * PAGE_SIZE))
+        return replace(limits, max_total_tokens=min(wanted, self.num_pages) * PAGE_SIZE)
+
+    def _shortage(self, tokens: int) -> str:
+        parts = {
+            "weights": self.weights, "scratch": self.scratch,
+            f"cache of {tokens} tokens": tokens // PAGE_SIZE * self.page,
+        }  # fmt: skip
+        needs = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in parts.items())
+        return (
+            f"the model does not fit into {self.share:.0%} of the GPU's {self.free / 2**20:.1f} MiB of free memory: "
+            f"{needs}; raise gpu_memory_utilization, lower the tokens in the cache or a step, or quantise to w4a8"
+        )
+
+
+def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimits, *, free: int) -> Plan:
+    """The plan of a model, whose files lie in the first directory, and of what guesses for it, in the others."""
+    share = limits.gpu_memory_utilization
+    rows = limits.token_budget
+    scratch = sum(scratch_sizes(config, rows).values()) + 4 * rows * config.vocab_size + PARTS_BYTES + MODULE_BYTES
+    weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
+    return Plan(
+        weights=sum(weights), scratch=scratch + SAMPLING_BYTES * config.vocab_size,
+        page=page_bytes(config) + _draft_page_bytes(config, directories, limits), free=free, share=share,
+    )  # fmt: skip
+
+
+def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) -> int:
+    """A page more for each page: those of a draft model, or of an eagle head's one layer."""
+    if limits.speculative_mode == "small_draft":
+        return page_bytes(load_config(directories[1]))
+    return page_bytes(config) // config.num_layers if limits.speculative_mode == "eagle" else 0
+
+
+def weights_bytes(directory, quantization: str | None) -> int:
+    """All tensors as the device holds them; the embedding's rows once more as the head where there is no other."""
+    tensors = {name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()}
+    is_tied = EMBEDDING in tensors and HEAD not in tensors
+    total = sum(tensor_bytes(t, quantization if name != EMBEDDING else None) for name, t in tensors.items())
+    return total + (tensor_bytes(tensors[EMBEDDING], quantization) if is_tied else 0)
+
+
+def tensor_bytes(tensor, quantization: str | None) -> int:
+    """One tensor: matrices that are quantised on loading have a byte or half a byte a weight, and scales."""
+    count = tensor.bits.size
+    if quantization and tensor.bits.ndim == 2 and tensor.dtype in ("F32", "F16", "BF16"):
+        return count // 16 + (count // 2 if quantization == "w4a8" else count)
+    return tensor.bits.nbytes

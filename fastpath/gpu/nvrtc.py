@@ -1,0 +1,54 @@
+"""NVRTC, NVIDIA's compiler as a library, from its wheel or the system: only the calls that building.py makes."""
+
+import ctypes
+import ctypes.util
+import importlib.util
+from pathlib import Path
+
+
+class Nvrtc:
+    """One loaded libnvrtc."""
+
+    def __init__(self, path: str):
+        for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins))  # it would look for this one elsewhere
+        self._library = ctypes.CDLL(path)
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+        self.version = f"NVRTC {major.value}.{minor.value}"
+
+    @classmethod
+    def find(cls) -> "Nvrtc | None":
+        """The one of the wheel, else one that the system knows; None without either."""
+        for path in (*_wheel_libraries(), ctypes.util.find_library("nvrtc")):
+            try:
+                return cls(str(path)) if path else None
+            except OSError:
+                continue
+        return None
+
+    def compile(self, source: bytes, options: list[str], *, is_ptx: bool = False) -> tuple[bytes | None, str]:
+        """The code, None if there are errors, and what the compiler says."""
+        program, library = ctypes.c_void_p(), self._library
+        library.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+        words = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+        status = library.nvrtcCompileProgram(program, len(options), words)
+        log = self._text(program, "ProgramLog")
+        image = None if status else self._text(program, "PTX" if is_ptx else "CUBIN")
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+        return image, log.decode(errors="replace")
+
+    def _text(self, program, name: str) -> bytes:
+        size = ctypes.c_size_t()
+        getattr(self._library, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
+        text = ctypes.create_string_buffer(size.value)
+        getattr(self._library, f"nvrtcGet{name}")(program, text)
+        return text.raw
+
+
+def _wheel_libraries() -> list[Path]:
+    """Where NVIDIA's wheels put it: nvidia/cu13/lib, or nvidia/cuda_nvrtc/lib."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in spec.submodule_search_locations] if spec else []
+    found = [path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*")]
+    return sorted(path for path in found if "alt" not in path.name)

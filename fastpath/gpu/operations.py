@@ -1,0 +1,192 @@
+"""What each kernel is given: grid, block, shared memory and arguments, for every operation of a model.
+
+`launch(name, grid, block, shared, types, *values)` puts a kernel on a queue; `types` are struct's letters, P for an
+address. On a GPU that is device.py; the tests launch the same operations on the emulator. Nothing here imports PyCUDA.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+WARP, THREADS, ROW_THREADS = 32, 128, 256
+KEY_BLOCK, BLOCK, MAX_HEAD_DIM = 64, 256, 256
+SHARED_BYTES = 48 << 10  # what a block may have without asking
+MOST_ROWS = 8  # up to so many rows, a product reads the weights once for all; beyond, it works in tiles
+TILE_ROWS = 64
+SAMPLING_THREADS = 1024
+NOTHING = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A packed matrix on the device: addresses, 0 for what it does not have."""
+
+    kind: str
+    outputs: int
+    inputs: int
+    weights: int
+    scales: int = NOTHING
+    bias: int = NOTHING
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of 32 inputs."""
+        return -(-self.inputs // WARP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """The shape of attention; a cap of 0 is none."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    cap: float = 0.0
+    scaled_cap: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Floats of a row's queries, keys and values."""
+        return (self.heads + 2 * self.kv_heads) * self.head_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Device addresses of where each row stands: positions, where its page numbers begin, the page numbers."""
+
+    positions: int
+    first_page: int
+    pages: int
+
+
+class Operations:
+    """Every operation of a model as launches of kernels, in the caller's order."""
+
+    def __init__(self, launch: Callable):
+        self._launch = launch
+
+    def embed(self, kind: str, ids: int, table: int, x: int, *, rows: int, hidden: int, scale: float) -> None:
+        """x[r] = scale * table[ids[r]]."""
+        self._launch(f"embed_{kind}", (rows,), ROW_THREADS, 0, "PPPif", ids, table, x, hidden, scale)
+
+    def join(self, a: int, b: int, y: int, *, rows: int, hidden: int) -> None:
+        """Rows of a and b side by side."""
+        self._launch("join_rows", (rows,), ROW_THREADS, 0, "PPPi", a, b, y, hidden)
+
+    def rms_norm(
+        self, x: int, weight: int, y: int, *, rows: int, size: int, epsilon: float, heads: int = 1,
+        from_stride: int | None = None, to_stride: int | None = None, wanted: int = NOTHING,
+    ) -> None:  # fmt: skip
+        """Norm `heads` items of `size` in each row (N5); without a weight, copy them."""
+        items, width = rows * heads, heads * size
+        self._launch(
+            "rms_norm", (_ceil(items, THREADS // WARP),), THREADS, 0, "PPPPiiiiif", x, wanted, weight, y, items, heads,
+            size, from_stride or width, to_stride or width, epsilon,
+        )  # fmt: skip
+
+    def add_scaled(self, x: int, y: int, *, scale: float, count: int) -> None:
+        """X += scale * y."""
+        self._launch("add_scaled", (_ceil(count, ROW_THREADS),), ROW_THREADS, 0, "PPfi", x, y, scale, count)
+
+    def quantize(self, x: int, integers: int, scales: int, *, rows: int, inputs: int) -> None:
+        """Round rows to int8 in groups of 32 (N4)."""
+        groups = _ceil(inputs, WARP)
+        grid, values = (_ceil(rows * groups, THREADS // WARP),), (x, integers, scales, inputs, groups, rows * groups)
+        self._launch("quantize_rows", grid, THREADS, 0, "PPPiii", *values)
+
+    def linear(
+        self, matrix: Matrix, x: int, x_scales: int, y: int, *, rows: int, residual: int = NOTHING, scale: float = 1.0,
+        gates: int = NOTHING, stride: int = 0,
+    ) -> None:  # fmt: skip
+        """Y = x wᵀ + bias, or residual + scale * that; `x` are integers where the matrix has scales (N3, N4)."""
+        num_blocks, groups = _ceil(matrix.inputs, BLOCK), matrix.num_groups
+        shape = (rows, matrix.outputs, groups if matrix.scales else matrix.inputs)
+        after = (matrix.bias, residual, scale, gates, stride)
+        operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.scales else (x, matrix.weights, y)
+        types, tiles = "P" * len(operands) + "iiiPPfPi", _ceil(matrix.outputs, WARP)
+        most = rows_at_once(rows, num_blocks)
+        if rows > MOST_ROWS:
+            threads = THREADS if matrix.scales else ROW_THREADS
+            name, grid, shared = f"linear_tile_{matrix.kind}", (tiles, _ceil(rows, TILE_ROWS)), 0
+        else:
+            threads, shared = WARP * min(8, num_blocks), num_blocks * most * WARP * 4
+            name, grid = f"linear_rows{most}_{matrix.kind}", (tiles, _ceil(rows, most))
+        self._launch(name, grid, threads, shared, types, *operands, *shape, *after)
+
+    def rotate_and_store(
+        self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int
+    ) -> None:
+        """Turn queries and keys in place (N6), then store keys and values; `table` is cosines, sines, how many."""
+        numbers = (shape.heads, shape.kv_heads, shape.head_dim, table[2])
+        addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
+        self._launch("rotate_and_store", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
+
+    def copy_page(
+        self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int
+    ) -> None:
+        """A page's `size` floats in every layer to another page."""
+        numbers = (source, target, pages * size, size)
+        self._launch("copy_page", (layers,), ROW_THREADS, 0, "PPiiQi", keys, values, *numbers)
+
+    def attend(
+        self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
+        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0,
+    ) -> None:  # fmt: skip
+        """Attention (N8); blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim)."""
+        numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
+        addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
+        grid, types = (rows, _ceil(shape.heads, THREADS // WARP)), "PPPPPPPiiiiiifff"
+        values = (*addresses, *numbers, shape.scale, shape.cap, shape.scaled_cap)
+        if not parts:
+            self._launch("attend_rows", grid, THREADS, 0, types, *values)
+            return
+        self._launch("attend_blocks", (*grid, key_blocks), THREADS, 0, types, *values)
+        self._launch("merge_blocks", grid, THREADS, 0, "PPiii", parts, out, shape.heads, shape.head_dim, key_blocks)
+
+    def gate(self, activation: str, both: int, y: int, *, rows: int, inner: int) -> None:
+        """Y = activation(gate) * up; both lie side by side (N7)."""
+        count = rows * inner
+        self._launch(f"gate_{activation}", (_ceil(count, ROW_THREADS),), ROW_THREADS, 0, "PPii", both, y, inner, count)
+
+    def weigh_experts(
+        self, scores: int, gates: int, *, rows: int, experts: int, per_token: int, is_normalized: bool
+    ) -> None:
+        """From a router's scores to weights, 0 for experts that are not chosen (N9)."""
+        grid, values = (_ceil(rows, THREADS // WARP),), (scores, gates, rows, experts, per_token, int(is_normalized))
+        self._launch("weigh_experts", grid, THREADS, 0, "PPiiii", *values)
+
+    def add_expert(self, total: int, y: int, gates: int, *, stride: int, rows: int, hidden: int) -> None:
+        """Total += y * gate, for rows that chose the expert (N9)."""
+        grid, values = (_ceil(rows * hidden, ROW_THREADS),), (total, y, gates, stride, hidden, rows * hidden)
+        self._launch("add_expert", grid, ROW_THREADS, 0, "PPPiii", *values)
+
+    def finish_logits(self, logits: int, *, divisor: float, cap: float, count: int) -> None:
+        """Divide, then cap (N9a)."""
+        grid = (_ceil(count, ROW_THREADS),)
+        self._launch("finish_logits", grid, ROW_THREADS, 0, "PffQ", logits, divisor, cap, count)
+
+    def find_peaks(self, logits: int, result: int, *, rows: int, vocab: int) -> None:
+        """Of each row the id of the largest logit, and whether all are finite (N10)."""
+        self._launch("find_peaks", (rows,), SAMPLING_THREADS, 0, "PPi", logits, result, vocab)
+
+    def sample_row(self, logits: int, edited: int, weights: int, result: int, vocab: int, *settings) -> None:
+        """One token (N10); `settings` as cuda/sampling.cu lists them."""
+        types = "PPPPiPPiPiffffiQQQII"
+        self._launch("sample_row", (1,), SAMPLING_THREADS, 0, types, logits, edited, weights, result, vocab, *settings)
+
+    def score_row(self, logits: int, token: int, ids: int, logprobs: int, *, vocab: int, num_top: int) -> None:
+        """The log-probabilities of a token and of the best few (N10)."""
+        values = (logits, vocab, token, ids, logprobs, num_top)
+        self._launch("score_row", (1,), SAMPLING_THREADS, 0, "PiPPPi", *values)
+
+
+def rows_at_once(rows: int, num_blocks: int) -> int:
+    """For how many rows a block of threads reads its weights once: 1, 2, 4 or 8, as many as its shared memory holds."""
+    most = 1
+    while most < min(rows, MOST_ROWS) and num_blocks * 2 * most * WARP * 4 <= SHARED_BYTES:
+        most *= 2
+    return most
+
+
+def _ceil(count: int, step: int) -> int:
+    return -(-count // step)

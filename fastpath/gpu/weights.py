@@ -1,0 +1,85 @@
+"""A checkpoint on the GPU: each layer's matrices and vectors packed, uploaded, and kept as long as the model is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastpath.gpu.operations import NOTHING, Matrix
+from fastpath.gpu.packing import KINDS, pack
+from reference.rotary import rotary_table
+
+NORMS = ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gated:
+    """The feed-forward part, or one expert: gate and up as one matrix, then down."""
+
+    gate_and_up: Matrix
+    down: Matrix
+
+    @property
+    def inner(self) -> int:
+        """Features between."""
+        return self.down.inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer's addresses; `norms` by name, 0 for those that the family does not have."""
+
+    norms: dict[str, int]
+    inputs: Matrix  # query, key and value as one
+    output: Matrix
+    table: tuple[int, int, int]  # cosines, sines, and how many features each turns
+    window: int
+    sinks: int
+    parts: tuple[Gated, ...]
+    router: Matrix | None
+
+
+class DeviceWeights:
+    """Everything that a forward pass reads. `num_bytes` is what it takes."""
+
+    def __init__(self, device, config, checkpoint, quantization: str | None):
+        self._device, self._kept, self.num_bytes = device, [], 0
+        self._offset, self._quantization = np.float32(config.norm_offset), quantization
+        ropes = {layer.rope for layer in config.layers if layer.rope}
+        tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
+        placed = {rope: (*map(self._put, table), table[0].shape[1]) for rope, table in tables.items()}
+        self.embedding_kind = KINDS[checkpoint.embedding.dtype]
+        self.embedding = self._put(checkpoint.embedding.bits)
+        self.layers = [self._layer(stored, placed) for stored in checkpoint.layers]
+        self.norm = self._vector(checkpoint.norm)
+        self.head = checkpoint.head and self._matrix(checkpoint.head)
+        self.fusion = checkpoint.fusion and self._matrix(checkpoint.fusion, quantization=None)
+
+    def _layer(self, stored, tables) -> Layer:
+        parts = stored.experts or (stored.mlp,)
+        return Layer(
+            norms={name: self._vector(getattr(stored, name)) for name in NORMS},
+            inputs=self._matrix(stored.query, stored.key, stored.value),
+            output=self._matrix(stored.output),
+            table=tables.get(stored.config.rope, (NOTHING, NOTHING, 0)),
+            window=stored.config.window or 0,
+            sinks=stored.config.sinks,
+            parts=tuple(Gated(gate_and_up=self._matrix(p.gate, p.up), down=self._matrix(p.down)) for p in parts),
+            router=stored.router and self._matrix(stored.router, quantization=None),  # its scores decide
+        )
+
+    def _vector(self, tensor) -> int:
+        return NOTHING if tensor is None else self._put(tensor.float32() + self._offset)
+
+    def _matrix(self, *matrices, **options) -> Matrix:
+        packed = pack(matrices, options.get("quantization", self._quantization))
+        return Matrix(
+            kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=self._put(packed.weights),
+            scales=self._put(packed.scales), bias=self._put(packed.bias),
+        )  # fmt: skip
+
+    def _put(self, array) -> int:
+        if array is None:
+            return NOTHING
+        self._kept.append(self._device.put(array))
+        self.num_bytes += array.nbytes
+        return int(self._kept[-1])

@@ -1,0 +1,352 @@
+"""The whole GPU path on a device says what the reference says, bit for bit: models of every kind, engines, samplings.
+
+Not collected by itself: test_fake_driver.py runs it where the device is the emulator. On a machine with a GPU,
+`GPU_TESTS=device pytest tests/gpu/on_a_device.py` runs it with the real driver.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_models import stored_bits
+
+import fastpath.backend
+import fastpath.gpu.backend
+import reference.backend
+from demo import DRAFTS, MODEL
+from fastpath.gpu.cache import DevicePagedCache
+from fastpath.gpu.device import Device, count_devices
+from fastpath.gpu.memory import make_plan
+from fastpath.gpu.probe import free_bytes_of
+from reference.checkpoint import open_checkpoint
+from reference.errors import BackendError, NumericsError
+from reference.families import load_config
+from reference.grammar_text import Grammar, GrammarKind
+from reference.limits import EngineLimits
+from reference.request import Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk
+from reference.weights import Tensor, Weights
+
+LAW = reference.backend.PARTS
+SMALL = {
+    "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 16, "eos_token_id": 2,
+}  # fmt: skip
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40}
+GEMMA = {"query_pre_attn_scalar": 24, "sliding_window": 20, "hidden_activation": "gelu_pytorch_tanh"}
+GRANITE = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "logits_scaling": 8.0}
+FAMILIES = {
+    "llama": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+    "mistral, sinks": ("MistralForCausalLM", {"sliding_window": 20, "attention_sink_size": 3}),
+    "qwen3": ("Qwen3ForCausalLM", {"tie_word_embeddings": True}),
+    "gemma2": ("Gemma2ForCausalLM", GEMMA | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0}),
+    "phi3": ("Phi3ForCausalLM", {"sliding_window": 33}),
+    "smollm3": ("SmolLM3ForCausalLM", {"no_rope_layers": [1, 0]}),
+    "olmo2": ("Olmo2ForCausalLM", {}),
+    "granite": ("GraniteForCausalLM", GRANITE),
+    "mixtral": ("MixtralForCausalLM", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3 moe": ("Qwen3MoeForCausalLM", EXPERTS | {"norm_topk_prob": False}),
+}  # fmt: skip
+WIDE = {"hidden_size": 300, "intermediate_size": 530, "num_attention_heads": 3, "num_key_value_heads": 1}
+TEXT = "Once upon a time there was a little dog who"
+
+
+class RandomWeights(Weights):
+    """Whatever tensor is asked for, random, the same for the same name."""
+
+    def __init__(self, dtype):
+        super().__init__({})
+        self.dtype = dtype
+
+    def __contains__(self, name):
+        return True
+
+    def get(self, name, shape, *, dtypes=()):
+        random = np.random.default_rng(list(name.encode()))
+        values = random.standard_normal(shape) * 0.3 + (len(shape) == 1 and "norm" in name)
+        return Tensor(name, self.dtype, stored_bits(values.astype(np.float32), self.dtype))
+
+
+@pytest.fixture(scope="module")
+def device():
+    return Device("cuda")  # closed when the process ends, as an engine's is
+
+
+@pytest.fixture
+def pair(device, tmp_path):
+    """A function that makes a random model on both sides."""
+
+    def make(family, dtype="BF16", quantization=None, **changes):
+        name, options = FAMILIES[family]
+        raw = SMALL | options | changes | {"architectures": [name]}
+        (tmp_path / "config.json").write_text(json.dumps(raw))
+        config = load_config(tmp_path)
+        checkpoint = open_checkpoint(config, RandomWeights(dtype))
+        parts = fastpath.gpu.backend.make_parts(device)
+        models = [one.Model(config, checkpoint, quantization=quantization) for one in (LAW, parts)]
+        return models, [one.PagedCache(config, 24) for one in (LAW, parts)]
+
+    return make
+
+
+def passes(model, cache):
+    """Logits of a prompt in two pieces, and of two sequences token by token, the second one behind a copied page."""
+    ids = np.random.default_rng(0).integers(0, 96, 100).tolist()
+    pages = [cache.allocate() for _ in range(7)]
+    found = [model.forward([Chunk(token_ids=tuple(ids[:70]), start=0, pages=tuple(pages), num_logits=3)], cache)]
+    found = [np.array(rows) for rows in found]
+    fork = cache.fork(pages, 70, 90)
+    for step in range(4):
+        chunks = [
+            Chunk(token_ids=(ids[70 + step],), start=70 + step, pages=tuple(pages)),
+            Chunk(token_ids=(ids[80 - step],), start=70 + step, pages=tuple(fork)),
+        ]
+        found.append(np.array(model.forward(chunks, cache)))
+    guessed = [Chunk(token_ids=tuple(ids[74:77]), start=74, pages=tuple(pages), num_logits=3), chunks[1]]
+    found.append(np.array(model.forward(guessed, cache)))
+    tail = [Chunk(token_ids=tuple(ids[74:90]), start=74, pages=tuple(pages)), chunks[1]]
+    found.append(np.array(model.forward(tail, cache)))
+    return np.concatenate(found)
+
+
+def same(found, expected):
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("family", "quantization"),
+    [*[(family, None) for family in FAMILIES], ("llama", "w8a8"), ("mixtral", "w4a8"), ("gemma2", "w4a8")],
+)
+def test_every_family(pair, family, quantization):
+    (law, model), (law_cache, cache) = pair(family, quantization=quantization)
+    same(passes(model, cache), passes(law, law_cache))
+    assert model.num_replays == 5, "a step that only decodes is the replay of a graph"
+    for layer in range(2):
+        for found, expected in zip(cache.read(layer, range(5), 70), law_cache.read(layer, range(5), 70), strict=True):
+            used = np.array(expected)  # pages are given out in the same order on both sides
+            same(np.ascontiguousarray(found), used)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_wider_than_a_block(pair, dtype):
+    (law, model), (law_cache, cache) = pair("llama", dtype=dtype, head_dim=100, **WIDE)
+    same(passes(model, cache), passes(law, law_cache))
+
+
+def test_states_and_scores(pair):
+    (law, model), caches = pair("gemma2")
+    chunk = Chunk(token_ids=(5, 6, 7), start=0, pages=(3,))
+    states = [one.states([chunk], cache) for one, cache in zip((law, model), caches, strict=True)]
+    same(states[1], states[0])
+    same(model.score(states[1]), law.score(states[0]))
+    with pytest.raises(ValueError, match="48 features"):
+        model.score(states[0][:, :5])
+
+
+def test_who_watches_sees_the_same_on_both_sides(pair):
+    for family in ("qwen3", "mixtral"):
+        (law, model), (law_cache, cache) = pair(family)
+        seen = []
+        for one in (law, model):
+            seen.append({})
+            one.watch = lambda layer, name, rows, into=seen[-1]: into.__setitem__((layer, name), rows.copy())
+        passes(law, law_cache)
+        passes(model, cache)
+        expected = {key: rows for key, rows in seen[0].items() if not key[1].startswith("cached")}
+        assert list(seen[1]) == list(expected)
+        for key, rows in expected.items():
+            same(np.ascontiguousarray(seen[1][key]), np.ascontiguousarray(rows))
+
+
+def test_a_change_by_who_watches_is_taken_on(pair):
+    (_, model), (_, cache) = pair("llama")
+    before = passes(model, cache)
+
+    def double(layer, name, rows):
+        if (layer, name) == (1, "value"):
+            rows *= 2
+
+    model.watch = double
+    assert (passes(model, DevicePagedCache(model.device, model.config, 24)) != before).any()
+
+
+def test_what_kernels_take_on_trust_is_checked(pair):
+    (_, model), (_, cache) = pair("llama")
+    for chunk, message in [
+        (Chunk(token_ids=(96,), start=0, pages=(0,)), "token ids must"),
+        (Chunk(token_ids=(1,), start=16, pages=(0,)), "outside the context"),
+        (Chunk(token_ids=(1,), start=0, pages=(24,)), "pages must lie in 0..23"),
+        (Chunk(token_ids=(1,), start=0, pages=(-1,)), "pages must lie in 0..23"),
+    ]:
+        with pytest.raises(IndexError, match=message):
+            model.forward([chunk], cache)
+    other = DevicePagedCache(model.device, replace(model.config, num_kv_heads=4), 2)
+    with pytest.raises(ValueError, match="another model"):
+        model.forward([Chunk(token_ids=(1,), start=0, pages=(0,))], other)
+    with pytest.raises(NotImplementedError, match="kernels only"):
+        cache.write(0, [0], 0, None, None)
+
+
+def test_logits_of_an_earlier_pass_are_refused(pair):
+    (_, model), (_, cache) = pair("llama")
+    chunk = Chunk(token_ids=(1, 2), start=0, pages=(0,), num_logits=2)
+    first = model.forward([chunk], cache)
+    assert len(first) == 2 and len(first[-1]) == 96
+    same(np.asarray(first)[1], np.asarray(first[1]))
+    with pytest.raises(IndexError, match="row 2 of 2"):
+        first[2]
+    model.forward([chunk], cache)
+    with pytest.raises(ValueError, match="are gone"):
+        np.asarray(first)
+
+
+def test_a_logit_that_is_no_number_ends_its_request_alone(pair):
+    (_, model), (_, cache) = pair("llama")
+    rows = model.forward([Chunk(token_ids=(1, 2), start=0, pages=(0,), num_logits=2)], cache)
+    model.device.write(rows.address(0), np.array([np.inf], np.float32))
+    rows.peaks[0, 1] = 0
+    parts, rest = fastpath.gpu.backend.make_parts(model.device), {"prompt_ids": (1,), "output_ids": [], "choice": 0}
+    for row in (rows[0], np.asarray(rows[0])):
+        with pytest.raises(NumericsError, match="position 7"):
+            parts.sample(row, SamplingParams(seed=0), position=7, **rest)
+        with pytest.raises(NumericsError, match="prompt"):
+            parts.score(row, 1, 0)
+    assert parts.sample(rows[1], SamplingParams(seed=0), position=7, **rest).token_id >= 0
+    model.device.write(rows.address(1), np.array([3e38, 3e38], np.float32))
+    with pytest.raises(NumericsError, match="penalized"):
+        parts.sample(rows[1], SamplingParams(seed=0, repetition_penalty=0.01), position=7, **rest)
+
+
+def requests(engine, **options):
+    """Greedy, sampled in several ways, with a grammar, and with two choices; some prompts begin alike."""
+    ids = tuple(engine.tokenizer.encode_prompt(TEXT))
+    samplings = [
+        {"temperature": 0}, {"top_p": 0.9, "logprobs": 3}, {"top_k": 20, "min_p": 0.01, "logprobs": 0},
+        {"repetition_penalty": 1.3, "frequency_penalty": 0.4, "logit_bias": {300: 2.0}}, {"temperature": 1.5},
+    ]  # fmt: skip
+    made = [
+        Request(
+            request_id=str(i), prompt_ids=ids[: len(ids) - i], sampling=SamplingParams(seed=i, **sampling),
+            stopping=StoppingParams(max_tokens=8), **options,
+        )
+        for i, sampling in enumerate(samplings)
+    ]  # fmt: skip
+    made[1] = replace(made[1], prompt_logprobs=2)
+    return [*made[:4], replace(made[4], n=2)]
+
+
+def answers(engine, wanted):
+    """Everything that an engine says to some requests."""
+    for request in wanted:
+        engine.add(request)
+    said = {}
+    while engine.has_work():
+        for output in engine.step():
+            entry = said.setdefault((output.request_id, output.choice), ([], [], []))
+            entry[0].extend(output.token_ids or output.embedding or ())
+            entry[1].append(output.text)
+            entry[2].extend([*output.prompt_logprobs, *output.logprobs] if output.prompt_logprobs else output.logprobs)
+        engine.check()
+    return {key: (ids, "".join(texts), logprobs) for key, (ids, texts, logprobs) in said.items()}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What the reference says, float and quantised."""
+    found = {}
+    for quantization in (None, "w4a8"):
+        engine = reference.backend.load_engine(MODEL, quantization=quantization)
+        found[quantization] = answers(engine, requests(engine))
+    return found
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {}, {"token_budget": 7, "max_num_sequences": 2}, {"prefix_cache_mode": "disable", "max_total_tokens": 2048},
+        {"speculative_mode": "ngram"}, {"speculative_mode": "small_draft", "tree_width": 2, "draft_length": 3},
+        {"speculative_mode": "medusa"}, {"speculative_mode": "eagle"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_demo_model_says_the_same(expected, limits):
+    draft = DRAFTS.get(limits.get("speculative_mode"))
+    engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=EngineLimits(**limits), draft_directory=draft)
+    assert answers(engine, requests(engine)) == expected[None]
+    assert engine.model.num_replays > 0 or engine.guesses.speculator is not None
+
+
+def test_the_demo_model_in_integers_says_the_same(expected):
+    engine = fastpath.backend.load_engine(MODEL, device="auto", quantization="w4a8")
+    assert type(engine.model).__module__ == "fastpath.gpu.model", "auto takes a GPU where there is one"
+    assert answers(engine, requests(engine)) == expected["w4a8"]
+
+
+def test_a_grammar_and_a_pooled_prompt():
+    said = []
+    for backend, device in ((reference.backend, "cpu"), (fastpath.backend, "cuda")):
+        engine = backend.load_engine(MODEL, device=device)
+        first, second, *_ = requests(engine)
+        grammar = Grammar(kind=GrammarKind.REGEX, source="(yes, of course|no)")
+        yes_or_no = replace(first, grammar=grammar, stopping=StoppingParams(max_tokens=20))
+        pooled = replace(second, pooling="mean", prompt_logprobs=None, sampling=SamplingParams(seed=0))
+        said.append(answers(engine, [yes_or_no, pooled]))
+    assert said[0] == said[1]
+    assert said[0][("0", 0)][1] in ("yes, of course", "no")
+
+
+def test_the_model_command_writes_the_same_logits(tmp_path):
+    found = []
+    for package, device in (("reference", "cpu"), ("fastpath", "cuda:0")):
+        out = tmp_path / f"{package}.npz"
+        command = [sys.executable, "-m", f"{package}.logits", "--device", device, "--ids", "1,5,9,300", "--out", out]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        found.append(np.load(out)["logits"])
+    same(found[1], found[0])
+
+
+def test_a_device_that_is_not_there_is_one_clear_line():
+    number = count_devices()
+    with pytest.raises(BackendError, match=rf"cuda:{number}: PyCUDA finds {number} GPU"):
+        fastpath.backend.load_model(MODEL, device=f"cuda:{number}")
+    with pytest.raises(BackendError, match=f"no device cuda:{number}"):
+        Device(f"cuda:{number}")
+    with pytest.raises(BackendError, match="memory of cuda:99 cannot be asked"):
+        free_bytes_of("cuda:99")
+
+
+def test_the_memory_plan_says_what_each_part_needs(device):
+    config, limits = load_config(MODEL), EngineLimits(max_total_tokens=4096)
+    free = free_bytes_of("cuda")
+    assert min(free, device.free_bytes) > 1 << 28
+    plan = make_plan(config, [MODEL], None, limits, free=free)
+    assert plan.limit(limits, config).max_total_tokens == 4096
+    assert make_plan(config, [MODEL], "w8a8", limits, free=free).weights < plan.weights
+    small = replace(plan, free=int((plan.weights + plan.scratch + 10 * plan.page) / plan.share) + 100)
+    assert small.limit(EngineLimits(), config).max_total_tokens == 160, "as many as fit, where nobody says how many"
+    with pytest.raises(BackendError, match=r"weights .* MiB, scratch .* MiB, cache of 4096 tokens .* MiB; raise gpu"):
+        small.limit(limits, config)
+    with pytest.raises(BackendError, match=r"needs .* MiB of GPU memory, of which"):
+        device.allocate(1 << 45, "a cache")
+
+
+def test_weights_take_what_the_plan_says(device):
+    model = fastpath.backend.load_model(MODEL, device="cuda")
+    planned = make_plan(model.config, [MODEL], None, EngineLimits(), free=1).weights
+    tables = 4 * model.config.context_size * model.config.head_dim
+    assert abs(model.weights.num_bytes - tables - planned) < 0.02 * planned
+
+
+def test_a_closed_device_is_closed_for_good():
+    other = Device("cuda")
+    memory = other.put(np.zeros(5, np.float32))
+    other.close()
+    other.close()
+    assert other.stream is None
+    with pytest.raises(Exception, match="free"):
+        memory.free()

@@ -1,0 +1,289 @@
+"""Every .cu kernel is its reference function, bit for bit, on the CPU emulator, in whatever order its threads run."""
+
+import numpy as np
+import pytest
+from small_models import stored_bits
+
+import reference.attention
+import reference.experts
+import reference.numerics
+from fastpath.gpu.operations import MAX_HEAD_DIM, Heads, Matrix, Operations, Places, rows_at_once
+from fastpath.gpu.packing import pack_floats, pack_integers
+from reference.config import Experts
+from reference.quantization import FORMATS, quantize
+from reference.weights import Tensor
+
+SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
+DTYPES = ["F32", "F16", "BF16"]
+
+
+def numbers(seed, *shape, spread=4):
+    """Normal numbers over 2^±spread, with zeros of both signs and subnormals among them."""
+    random = np.random.default_rng([seed, *shape])
+    values = random.standard_normal(shape) * np.exp2(random.integers(-spread, spread + 1, shape).astype(float))
+    return np.where(random.random(shape) < 0.05, random.choice(SPECIAL, shape), values.astype(np.float32))
+
+
+def same(found, expected):
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(found.view(np.uint8), np.ascontiguousarray(expected).view(np.uint8))
+
+
+def on_device(gpu, packed):
+    return Matrix(
+        kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=gpu.put(packed.weights),
+        scales=gpu.put(packed.scales), bias=gpu.put(packed.bias),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embed(gpu, dtype):
+    table = Tensor("embedding", dtype, stored_bits(numbers(1, 9, 37), dtype))
+    ids = np.array([3, 0, 8, 3], np.int32)
+    found, y = gpu.room(4, 37)
+    kind = dtype.lower()
+    Operations(gpu.launch).embed(kind, gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
+    same(found, table.float32()[ids] * np.float32(1.5))
+
+
+def test_join(gpu):
+    a, b = numbers(1, 3, 20), numbers(2, 3, 20)
+    found, y = gpu.room(3, 40)
+    Operations(gpu.launch).join(gpu.put(a), gpu.put(b), y, rows=3, hidden=20)
+    same(found, np.concatenate([a, b], axis=1))
+
+
+@pytest.mark.parametrize("size", [1, 31, 64, 333])
+def test_rms_norm(gpu, size):
+    x, weight, wanted = numbers(1, 7, size), numbers(2, size), np.array([6, 0, 3], np.int32)
+    found, y = gpu.room(3, size)
+    numbers_of = {"rows": 3, "size": size, "epsilon": 1e-5, "wanted": gpu.put(wanted)}
+    Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **numbers_of)
+    same(found, reference.numerics.rms_norm(x[wanted], weight, 1e-5))
+    Operations(gpu.launch).rms_norm(gpu.put(x), 0, y, **numbers_of)
+    same(found, x[wanted])
+
+
+def test_rms_norm_of_heads_in_place(gpu):
+    x, weight = numbers(3, 5, 100), numbers(4, 16)
+    found, y = gpu.room(5, 100)
+    found[...] = x
+    shape = {"rows": 5, "heads": 3, "size": 16, "from_stride": 100, "to_stride": 100, "epsilon": 1e-6}
+    Operations(gpu.launch).rms_norm(y, gpu.put(weight), y, **shape)
+    expected = x.copy()
+    heads = reference.numerics.rms_norm(x[:, :48].reshape(5, 3, 16), weight, 1e-6)
+    expected[:, :48] = heads.reshape(5, 48)
+    same(found, expected)
+
+
+def test_add_scaled(gpu):
+    x, y = numbers(1, 300), numbers(2, 300)
+    found, address = gpu.room(300)
+    found[...] = x
+    Operations(gpu.launch).add_scaled(address, gpu.put(y), scale=0.3, count=300)
+    same(found, x + y * np.float32(0.3))
+
+
+@pytest.mark.parametrize("spread", [0, 60])
+@pytest.mark.parametrize("inputs", [1, 32, 100])
+def test_quantize(gpu, inputs, spread):
+    x = numbers(5, 6, inputs, spread=spread)
+    groups = -(-inputs // 32)
+    integers, q = gpu.room(6, groups, 32, dtype=np.int8)
+    scales, s = gpu.room(6, groups)
+    Operations(gpu.launch).quantize(gpu.put(x), q, s, rows=6, inputs=inputs)
+    expected = reference.numerics.quantize_activations(x)
+    same(integers, expected[0])
+    same(scales, expected[1])
+
+
+SHAPES = [(1, 5, 7), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9, 70, 264), (70, 31, 520)]  # rows, outputs, inputs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "outputs", "inputs"), SHAPES)
+def test_linear(gpu, rows, outputs, inputs, dtype):
+    stored = Tensor("w", dtype, stored_bits(numbers(1, outputs, inputs, spread=2), dtype))
+    bias, x = numbers(2, outputs), numbers(3, rows, inputs)
+    found, y = gpu.room(rows, outputs)
+    Operations(gpu.launch).linear(on_device(gpu, pack_floats([stored], bias)), gpu.put(x), 0, y, rows=rows)
+    same(found, reference.numerics.linear(x, stored.float32()) + bias)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("rows", "outputs", "inputs"), SHAPES)
+def test_linear_of_integers(gpu, rows, outputs, inputs, kind):
+    weight, x = quantize("w", numbers(1, outputs, inputs, spread=2), kind), numbers(3, rows, inputs)
+    residual = numbers(4, rows, outputs)
+    integers, scales = reference.numerics.quantize_activations(x)
+    found, y = gpu.room(rows, outputs)
+    found[...] = residual
+    matrix = on_device(gpu, pack_integers([weight]))
+    after = {"residual": y, "scale": 0.5}
+    Operations(gpu.launch).linear(matrix, gpu.put(integers), gpu.put(scales), y, rows=rows, **after)
+    same(found, residual + reference.numerics.linear_quantized(x, weight) * np.float32(0.5))
+
+
+def test_stacked_matrices_are_their_parts(gpu):
+    parts = [Tensor("a", "BF16", stored_bits(numbers(1, 40, 64), "BF16")), Tensor("b", "F32", numbers(2, 9, 64))]
+    x = numbers(3, 4, 64)
+    found, y = gpu.room(4, 49)
+    Operations(gpu.launch).linear(on_device(gpu, pack_floats(parts)), gpu.put(x), 0, y, rows=4)
+    same(found, np.concatenate([reference.numerics.linear(x, part.float32()) for part in parts], axis=1))
+
+
+@pytest.mark.parametrize("rows", [3, 20])
+@pytest.mark.parametrize("kind", ["f32", *FORMATS])
+def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, kind, rows):
+    values, x, gates = numbers(1, 40, 64), numbers(2, rows, 64), np.zeros((rows, 2), np.float32)
+    gates[1, 1] = gates[2, 1] = 0.5
+    found, y = gpu.room(rows, 40)
+    untouched = found.copy()
+    if kind == "f32":
+        expected, operand = reference.numerics.linear(x, values), (gpu.put(x), 0)
+        packed = pack_floats([Tensor("w", "F32", values)])
+    else:
+        weight = quantize("w", values, kind)
+        expected, packed = reference.numerics.linear_quantized(x, weight), pack_integers([weight])
+        operand = tuple(gpu.put(part) for part in reference.numerics.quantize_activations(x))
+    column = gpu.put(gates) + 4
+    Operations(gpu.launch).linear(on_device(gpu, packed), *operand, y, rows=rows, gates=column, stride=2)
+    same(found, np.where(gates[:, 1:] != 0, expected, untouched))
+
+
+def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
+    assert [rows_at_once(rows, 8) for rows in (1, 2, 3, 8)] == [1, 2, 4, 8]
+    for num_blocks in (56, 112, 224):
+        assert num_blocks * rows_at_once(8, num_blocks) * 128 <= 48 << 10
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+def test_gate(gpu, activation):
+    both = numbers(1, 5, 2, 70, spread=7)
+    found, y = gpu.room(5, 70)
+    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70)
+    same(found, reference.numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1])
+
+
+@pytest.mark.parametrize("cap", [0.0, 30.0])
+def test_finish_logits(gpu, cap):
+    x = numbers(1, 300, spread=7)
+    found, address = gpu.room(300)
+    found[...] = x
+    Operations(gpu.launch).finish_logits(address, divisor=3.0, cap=cap, count=300)
+    same(found, reference.attention.softcap(x / np.float32(3), cap))
+
+
+@pytest.mark.parametrize("is_normalized", [True, False])
+@pytest.mark.parametrize(("experts", "per_token"), [(2, 1), (8, 2), (40, 8)])
+def test_weigh_experts(gpu, experts, per_token, is_normalized):
+    scores = np.round(numbers(1, 6, experts), 1)  # with ties
+    found, y = gpu.room(6, experts)
+    shape = {"rows": 6, "experts": experts, "per_token": per_token, "is_normalized": is_normalized}
+    Operations(gpu.launch).weigh_experts(gpu.put(scores), y, **shape)
+    settings = Experts(
+        num_experts=experts, num_per_token=per_token, intermediate_size=1, is_normalized=is_normalized
+    )  # fmt: skip
+    same(found, reference.experts.expert_weights(scores, settings))
+
+
+def test_add_expert(gpu):
+    total, y, gates = numbers(1, 4, 50), numbers(2, 4, 50), np.array([0, 0.25, 0, 1], np.float32)
+    found, address = gpu.room(4, 50)
+    found[...] = total
+    Operations(gpu.launch).add_expert(address, gpu.put(y), gpu.put(gates), stride=1, rows=4, hidden=50)
+    same(found, np.where(gates[:, None] != 0, total + y * gates[:, None], total))
+
+
+def paged(gpu, keys, values, pages, num_pages):
+    """Keys and values (tokens, kv_heads, head_dim) in pages, and nothing finite where no token is."""
+    tokens, kv_heads, head_dim = keys.shape
+    page_keys = np.full((num_pages, kv_heads, head_dim, 16), np.nan, np.float32)
+    page_values = np.full((num_pages, kv_heads, 16, head_dim), np.nan, np.float32)
+    for p in range(tokens):
+        page_keys[pages[p // 16], :, :, p % 16], page_values[pages[p // 16], :, p % 16] = keys[p], values[p]
+    return gpu.put(page_keys), gpu.put(page_values)
+
+
+ATTENTION = [  # head_dim, heads, kv_heads, tokens before, tokens of the chunk, options
+    (8, 4, 2, 0, 5, {}),
+    (36, 6, 1, 60, 9, {}),
+    (16, 3, 3, 130, 2, {"window": 70}),
+    (16, 5, 1, 200, 3, {"window": 20, "sinks": 3}),
+    (64, 2, 2, 64, 4, {"cap": 5.0}),
+    (MAX_HEAD_DIM, 1, 1, 63, 2, {"scale": 0.05}),
+]
+
+
+@pytest.mark.parametrize("in_parallel", [False, True])
+@pytest.mark.parametrize(("head_dim", "heads", "kv_heads", "before", "tokens", "options"), ATTENTION)
+def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel):
+    total = before + tokens
+    keys, values = numbers(1, total, kv_heads, head_dim), numbers(2, total, kv_heads, head_dim)
+    rows = np.zeros((tokens, heads + 2 * kv_heads, head_dim), np.float32)
+    rows[:, :heads] = numbers(3, tokens, heads, head_dim)
+    num_pages = -(-total // 16)
+    pages = np.random.default_rng(4).permutation(num_pages + 3)[:num_pages].astype(np.int32)
+    positions = np.arange(before, total)
+    places = Places(
+        positions=gpu.put(positions.astype(np.int32)), first_page=gpu.put(np.zeros(tokens, np.int32)),
+        pages=gpu.put(pages),
+    )  # fmt: skip
+    cap = options.get("cap", 0.0)
+    scale = reference.attention.query_scale(head_dim, options.get("scale"), cap)
+    shape = Heads(
+        heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=float(scale), cap=cap,
+        scaled_cap=cap * reference.attention.LOG2E,
+    )  # fmt: skip
+    found, out = gpu.room(tokens, heads, head_dim)
+    seen = {name: options[name] for name in ("window", "sinks") if name in options}
+    if in_parallel:
+        key_blocks = -(-total // 64) + 1  # a graph may have room for more than there are
+        seen |= {"parts": gpu.room(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
+    cached = paged(gpu, keys, values, pages, num_pages + 3)
+    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, **seen)
+    same(found, reference.attention.attention(rows[:, :heads], keys, values, positions, **options))
+
+
+@pytest.mark.parametrize("half", [0, 4, 8])
+def test_rotate_and_store(gpu, half):
+    heads, kv_heads, head_dim, rows = 3, 2, 16, 4
+    x, tables = numbers(1, rows, heads + 2 * kv_heads, head_dim), numbers(2, 2, 40, max(half, 1), spread=0)
+    positions, pages = np.array([15, 16, 17, 3]), np.array([5, 2, 0, 4], np.int32)
+    first_page = np.array([0, 0, 0, 2], np.int32)  # the last row is of another sequence
+    found, address = gpu.room(*x.shape)
+    found[...] = x
+    keys, k = gpu.room(6, kv_heads, head_dim, 16)
+    values, v = gpu.room(6, kv_heads, 16, head_dim)
+    expected_keys, expected_values = keys.copy(), values.copy()
+    places = Places(
+        positions=gpu.put(positions.astype(np.int32)), first_page=gpu.put(first_page), pages=gpu.put(pages)
+    )  # fmt: skip
+    shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
+    cosines, sines = tables
+    table = (gpu.put(cosines), gpu.put(sines), half)
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows)
+    expected = x.copy()
+    turning = heads + kv_heads
+    if half:
+        turned = reference.numerics.rotate(x[:, :turning], cosines[positions], sines[positions])
+        expected[:, :turning] = turned
+    for row, position in enumerate(positions):
+        page, place = pages[first_page[row] + position // 16], position % 16
+        expected_keys[page, :, :, place] = expected[row, heads:turning]
+        expected_values[page, :, place] = expected[row, turning:]
+    same(found, expected)
+    same(keys, expected_keys)
+    same(values, expected_values)
+
+
+def test_copy_page(gpu):
+    keys, k = gpu.room(3, 5, 200)
+    values, v = gpu.room(3, 5, 200)
+    keys[...], values[...] = numbers(1, 3, 5, 200), numbers(2, 3, 5, 200)
+    expected = keys.copy(), values.copy()
+    for array in expected:
+        array[:, 1] = array[:, 4]
+    Operations(gpu.launch).copy_page(k, v, source=4, target=1, layers=3, pages=5, size=200)
+    same(keys, expected[0])
+    same(values, expected[1])

@@ -1,0 +1,123 @@
+"""The token that the sampling kernels choose, and its log-probabilities, are the reference's (N10)."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import reference.sampling
+from fastpath.gpu.operations import Operations
+from fastpath.gpu.requests import draw_settings
+from reference.errors import NumericsError
+from reference.request import SamplingParams
+
+VOCAB = 700
+RANDOM = np.random.default_rng(0)
+PROMPT, OUTPUT = (3, 5, 5, 699), [7, 7, 8, 3]
+SETTINGS = {
+    "greedy": {"temperature": 0},
+    "plain": {},
+    "hot": {"temperature": 1.7},
+    "nearly cold": {"temperature": 1e-30},
+    "top_k": {"top_k": 5},
+    "top_k of one": {"top_k": 1},
+    "top_k of all": {"top_k": VOCAB},
+    "top_p": {"top_p": 0.6},
+    "top_p of nothing": {"top_p": 1e-9},
+    "min_p": {"min_p": 0.1},
+    "all three": {"top_k": 40, "top_p": 0.9, "min_p": 0.02, "temperature": 1.3},
+    "bias": {"logit_bias": {0: 6.0, 13: -100.0, 699: 5.0}},
+    "repetition": {"repetition_penalty": 1.4},
+    "greedy repetition": {"repetition_penalty": 0.5, "temperature": 0},
+    "frequency and presence": {"frequency_penalty": 1.1, "presence_penalty": -0.7},
+    "everything": {
+        "repetition_penalty": 1.2, "frequency_penalty": 0.3, "presence_penalty": 0.2, "logit_bias": {7: 4.0},
+        "top_k": 30, "top_p": 0.95, "min_p": 0.01,
+    },
+}  # fmt: skip
+
+
+def logits(kind):
+    if kind == "ties":
+        return np.round(RANDOM.standard_normal(VOCAB)).astype(np.float32)
+    if kind == "equal":
+        return np.zeros(VOCAB, np.float32)
+    return (RANDOM.standard_normal(VOCAB) * 3).astype(np.float32)
+
+
+def draw(gpu, row, sampling, excluded=(), position=17, choice=2):
+    settings = draw_settings(
+        sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=position, choice=choice, excluded=excluded
+    )  # fmt: skip
+    result, address = gpu.room(1, dtype=np.int32)
+    edits = (gpu.put(settings.edits), gpu.put(settings.biases), len(settings.edits))
+    mask = (gpu.put(settings.excluded), len(settings.excluded))
+    scratch = gpu.room(len(row))[1], gpu.room(len(row), dtype=np.uint64)[1]
+    Operations(gpu.launch).sample_row(
+        gpu.put(row), *scratch, address, len(row), *edits, *mask, *settings.numbers
+    )  # fmt: skip
+    return int(result[0])
+
+
+@pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_token_drawn(gpu, name, kind):
+    row, excluded = logits(kind), tuple(int(i) for i in np.flatnonzero(RANDOM.random(VOCAB) < 0.3))
+    for seed, mask in itertools.product((0, -1, 2**63 + 5), ((), excluded)):
+        sampling = SamplingParams(seed=seed, **SETTINGS[name])
+        expected = reference.sampling.sample(
+            row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2, excluded=mask
+        )  # fmt: skip
+        assert draw(gpu, row, sampling, mask) == expected.token_id
+
+
+def test_many_positions_and_choices(gpu):
+    row, sampling = logits("usual")[:50], SamplingParams(seed=9, temperature=2.0, top_p=0.97)
+    rest = {"prompt_ids": PROMPT[:3], "output_ids": OUTPUT}
+    cases = [(position, choice) for position in range(20) for choice in (0, 3)]
+    expected = [reference.sampling.sample(row, sampling, position=p, choice=c, **rest).token_id for p, c in cases]
+    assert len(set(expected)) > 10
+    assert [draw(gpu, row, sampling, position=p, choice=c) for p, c in cases] == expected
+
+
+def test_logits_that_are_no_numbers_are_told(gpu):
+    row = logits("usual")
+    row[690] = np.inf
+    assert draw(gpu, row, SamplingParams(seed=0)) == -1
+    row[690], row[699] = 0, 3e38
+    punished = SamplingParams(seed=0, repetition_penalty=0.01)
+    with pytest.raises(NumericsError, match="penalized"), np.errstate(over="ignore"):
+        reference.sampling.sample(row, punished, prompt_ids=PROMPT, output_ids=OUTPUT, position=0, choice=0)
+    assert draw(gpu, row, punished) == -2
+
+
+@pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
+def test_peaks(gpu, kind):
+    rows = np.stack([logits(kind), logits(kind), logits("usual")])
+    rows[2, 5] = np.nan
+    found, address = gpu.room(3, 2, dtype=np.int32)
+    Operations(gpu.launch).find_peaks(gpu.put(rows), address, rows=3, vocab=VOCAB)
+    assert found[:2].tolist() == [[int(row.argmax()), 1] for row in rows[:2]]
+    assert found[2, 1] == 0
+
+
+@pytest.mark.parametrize("num_top", [0, 5, 20])
+@pytest.mark.parametrize("kind", ["usual", "ties"])
+def test_log_probabilities(gpu, kind, num_top):
+    row = logits(kind)
+    ids, i = gpu.room(1 + num_top, dtype=np.int32)
+    logprobs, p = gpu.room(1 + num_top)
+    token = gpu.put(np.array([41], np.int32))
+    Operations(gpu.launch).score_row(gpu.put(row), token, i, p, vocab=VOCAB, num_top=num_top)
+    expected = reference.sampling.score(row, 41, num_top)
+    assert ids.tolist() == [41, *(token_id for token_id, _ in expected.top)]
+    assert logprobs.tolist() == [expected.logprob, *(logprob for _, logprob in expected.top)]
+
+
+def test_log_probabilities_of_a_row_that_is_no_number(gpu):
+    row = logits("usual")
+    row[3] = -np.inf
+    ids, i = gpu.room(1, dtype=np.int32)
+    token = gpu.put(np.array([41], np.int32))
+    Operations(gpu.launch).score_row(gpu.put(row), token, i, gpu.room(1)[1], vocab=VOCAB, num_top=0)
+    assert ids[0] == -1
