@@ -14,7 +14,7 @@ from gpu.conftest import cache_folder
 from gpu.fake_machine import MissingError, environment
 
 ROOT = Path(__file__).parents[2]
-ON_A_DEVICE = Path(__file__).with_name("on_a_device.py")
+ON_A_DEVICE, BUILDING = (Path(__file__).with_name(name) for name in ("on_a_device.py", "test_building.py"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def python(*words, env=None):
 
 def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     """More than nine lines in ten of fastpath/gpu run there."""
-    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", ON_A_DEVICE]
+    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", ON_A_DEVICE, BUILDING]
     data = f"--data-file={tmp_path / 'coverage'}"
     if find_spec("coverage"):
         words = ["-m", "coverage", "run", data, "--source=fastpath.gpu", *words]
