@@ -77,9 +77,8 @@ def test_without_a_compiler_the_line_says_what_to_install(fake_gpu, tmp_path):
 def test_the_server_computes_on_the_fake_device(fake_gpu):
     """Through the server's own start: sizes from the GPU's memory, then an engine on it."""
     script = (
-        "from server.options import Options; from server.engines import fit_options, load_engine;"
-        "from server.served import load_shape; import server.engines as engines;"
-        "options = Options.from_environment(); fitted = fit_options(options, load_shape(options));"
+        "from server.engines import load_engine; from server.lineup import settle; from server.options import Options;"
+        "[fitted] = settle(Options.from_environment());"
         "engine = load_engine(fitted); print(type(engine.model).__module__, fitted.max_total_seq_length)"
     )
     names = {"VERBATIM_DEVICE": "cuda", "VERBATIM_MODE": "server", "VERBATIM_GPU_MEMORY_UTILIZATION": "0.25"}
