@@ -46,14 +46,20 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
+INLINE float larger(float a, float b) { return a > b ? a : b; }
+
 /* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys from to - 1. */
 static void weigh_row(struct row *row) {
+    float highest[PACK], lanes[LANES];
     for (long j = row->gap; j < row->gap_to; j++) row->scores[j] = -INFINITY;
-    float highest = row->scores[row->from];
-    for (long j = row->from + 1; j < row->to; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
-    float block_peak = ceilf(highest), lanes[LANES];
     for (long j = 0; j < row->from; j++) row->scores[j] = -INFINITY;
     for (long j = row->to; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
+    for (int j = 0; j < PACK; j++) highest[j] = row->scores[j];
+    for (int i = PACK; i < KEY_BLOCK; i += PACK)
+        for (int j = 0; j < PACK; j++) highest[j] = larger(row->scores[i + j], highest[j]);
+    for (int half = PACK / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) highest[j] = larger(highest[j + half], highest[j]);
+    float block_peak = ceilf(highest[0]);
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);

@@ -108,7 +108,7 @@ INLINE int32_t four_bytes(const int8_t *address) {
 
 /* N4: groups start to stop - 1 of the outputs from `first` on, for some rows of x. */
 INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
-                         const int kind, const int rows, const int vectors) {
+                         unsigned fetch, const int kind, const int rows, const int vectors) {
     const long groups = (w->inputs + GROUP - 1) / GROUP;
     const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
     EACH_ROW(NAME_SUMS)
@@ -149,6 +149,9 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
         UNROLL for (int quad = 0; quad < quads; quad++) {
             const int8_t *integers = x->integers + g * GROUP + quad * 4;
             EACH_VECTOR(WEIGHTS, )
+            if (rows > 1 && fetch >> quad & 1) /* of the next block, where it comes right behind */
+                for (int byte = 0; byte < vectors * WIDTH * 4; byte += 64)
+                    __builtin_prefetch(integers_at + ((BLOCK / GROUP * quads + quad) * STRIP) * 4 + byte, 0, 2);
             EACH_ROW(ADD_DOTS)
         }
         EACH_VECTOR(SCALE, )
@@ -162,14 +165,15 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
     DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) DO(8, __VA_ARGS__)
 #define FLOAT_TILE(count, kind) \
     static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop) { \
+                                               long start, long stop, unsigned fetch) { \
+        (void)fetch; \
         if (count <= FLOAT_ROWS) float_tile(w, x, y, first, start, stop, kind, count, FLOAT_VECTORS); \
     }
 #define INTEGER_TILE(count, kind) \
     static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop) { \
+                                               long start, long stop, unsigned fetch) { \
         if (count <= INTEGER_ROWS) \
-            integer_tile(w, x, y, first, start, stop, kind, count, count == 1 ? WIDE_VECTORS : INTEGER_VECTORS); \
+            integer_tile(w, x, y, first, start, stop, fetch, kind, count, count == 1 ? WIDE_VECTORS : INTEGER_VECTORS); \
     }
 EACH_COUNT(FLOAT_TILE, FLOAT32)
 EACH_COUNT(FLOAT_TILE, BFLOAT16)
@@ -178,7 +182,8 @@ EACH_COUNT(INTEGER_TILE, W8A8)
 EACH_COUNT(INTEGER_TILE, W4A8)
 
 #define TILE_NAME(count, kind) tile_##kind##_##count,
-static void (*const tiles[][8])(const struct matrix *w, const void *x, float *y, long first, long start, long stop) = {
+static void (*const tiles[][8])(const struct matrix *w, const void *x, float *y, long first, long start, long stop,
+                                 unsigned fetch) = {
     [FLOAT32] = {EACH_COUNT(TILE_NAME, FLOAT32)}, [BFLOAT16] = {EACH_COUNT(TILE_NAME, BFLOAT16)},
     [FLOAT16] = {EACH_COUNT(TILE_NAME, FLOAT16)}, [W8A8] = {EACH_COUNT(TILE_NAME, W8A8)},
     [W4A8] = {EACH_COUNT(TILE_NAME, W4A8)},
@@ -196,11 +201,12 @@ INLINE long panel_of(long row_bytes, long most) {
     return most * (count ? count : 1);
 }
 
-/* Ask for a tile's share of the next block of integers, so that memory works while several rows are computed. (Float
- * weights came in slower so.) */
-INLINE void fetch_ahead(const void *weights, long bytes, long row, long count, long rows) {
-    const uint8_t *from = (const uint8_t *)weights + bytes * row / rows;
-    if (rows > 1) for (long i = 0; i < bytes * count / rows; i += 64) __builtin_prefetch(from + i, 0, 2);
+/* Several rows are computed while memory brings the next block of integers: each tile of a block asks for some of the
+ * fours of bytes of every group, one bit each. (All at once stops the tile; float weights came in slower so.) */
+INLINE unsigned fours_to_fetch(long tile, long num_tiles) {
+    unsigned fours = 0;
+    for (long four = tile; four < 8; four += num_tiles) fours |= 1u << four;
+    return num_tiles > 0 ? fours : 0;
 }
 
 /* A strip's block of weights stays in the first cache for all rows of the panel. */
@@ -213,25 +219,23 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
                     count = share_of(end - row, FLOAT_ROWS);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += FLOAT_VECTORS * WIDTH)
                         tiles[w->kind][count - 1](w, x + row * w->inputs, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK, w->inputs));
+                                                  smaller(start + BLOCK, w->inputs), 0);
                 }
 }
 
 static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
     enum { BLOCK_GROUPS = BLOCK / GROUP };
     long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count;
-    long size = w->kind == W4A8 ? STRIP * GROUP / 2 : STRIP * GROUP;
     for (long top = 0; top < rows; top += panel)
         for (long strip = from; strip < to; strip++)
             for (long start = 0; start < groups; start += BLOCK_GROUPS)
                 for (long row = top, end = smaller(top + panel, rows); row < end; row += count) {
-                    const uint8_t *next = (const uint8_t *)w->weights + (strip * groups + start + BLOCK_GROUPS) * size;
                     count = share_of(end - row, INTEGER_ROWS);
-                    fetch_ahead(next, BLOCK_GROUPS * size, row - top, count, end - top);
+                    unsigned fetch = fours_to_fetch((row - top) / count, (end - top) / count);
                     int step = (count == 1 ? WIDE_VECTORS : INTEGER_VECTORS) * WIDTH;
                     struct quantized part = rows_of(x, row, groups);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += step)
                         tiles[w->kind][count - 1](w, &part, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK_GROUPS, groups));
+                                                  smaller(start + BLOCK_GROUPS, groups), rows > 1 ? fetch : 0);
                 }
 }

@@ -60,13 +60,14 @@ static void change(atomic_uint *word) {
 
 void team_wait(struct team *team) {
     unsigned phase = atomic_load(&team->phase);
-    if (atomic_fetch_add(&team->arrived, 1) + 1 < team->threads) {
+    int threads = team->threads; /* who has arrived looks at nothing but the phase */
+    if (atomic_fetch_add(&team->arrived, 1) + 1 < threads) {
         wait_while(&team->phase, phase);
         return;
     }
     atomic_store(&team->arrived, 0);
     atomic_store(&team->next, 0);
-    if (team->threads > 1) change(&team->phase);
+    if (threads > 1) change(&team->phase);
 }
 
 static void *help(void *born) {
