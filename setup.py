@@ -37,13 +37,15 @@ def built():
 
 
 def extensions():
-    """One extension a .pyx; `fastpath.dispatch` also holds the C kernels, once for each instruction set."""
-    kernels = sorted(str(path) for path in Path("fastpath/kernels").glob("*.c"))
+    """One extension a .pyx; `dispatch` also holds the kernels, once for each instruction set, `threads` the team."""
+    team = "fastpath/kernels/team.c"
+    kernels = sorted(str(path) for path in Path("fastpath/kernels").glob("*.c") if str(path) != team)
+    sources = {"dispatch": kernels, "threads": [team]}
     headers = sorted(str(path) for path in Path("fastpath/kernels").glob("*.h"))
     return [
         Extension(
             ".".join(path.with_suffix("").parts),
-            [str(path), *(kernels if path.stem == "dispatch" else [])],
+            [str(path), *sources.get(path.stem, [])],
             depends=headers,
             include_dirs=["fastpath/kernels"],
             extra_compile_args=COMPILE_ARGS,

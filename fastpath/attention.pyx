@@ -31,7 +31,8 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/attention.py. Returns (tokens, heads, head_dim).
     """
     cdef heads shape
-    queries = np.array(queries, np.float32, order="C")  # a copy: the kernel scales it in place
+    cdef long kv_head
+    queries = np.ascontiguousarray(queries, np.float32)
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
     shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
@@ -42,6 +43,8 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     cache.write(0, pages, 0, keys, values)
     positions = np.asarray(positions, np.int32, order="C")
     out = np.empty(queries.shape, np.float32)
-    table().attend(&shape, <float *>address(queries), cache.layer_keys(0), cache.layer_values(0),
-                   <int32_t *>address(pages), <int32_t *>address(positions), len(queries), <float *>address(out))
+    for kv_head in range(shape.num_kv_heads):
+        table().attend(&shape, <const float *>address(queries), cache.layer_keys(0), cache.layer_values(0),
+                       <int32_t *>address(pages), <int32_t *>address(positions), kv_head, 0,
+                       len(queries) * (shape.num_heads // shape.num_kv_heads), <float *>address(out))
     return out

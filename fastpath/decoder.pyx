@@ -1,122 +1,122 @@
 """The layers of a decoder, through which rows go without the interpreter (N3 to N9).
 
-They work over packed weights, the cache's own pages, and scratch memory that is kept from step to step, so a model runs
-one forward pass at a time.
+All threads go through a step together; phases.pyx holds what they share between two meetings. Attention looks into the
+cache's own pages.
 """
 
-import numpy as np
-
-from fastpath.dispatch cimport GELU_TANH, SILU, address, table
+from fastpath.cache cimport PagedCache
+from fastpath.dispatch cimport heads, table
 from fastpath.experts cimport expert_weights
-from fastpath.packed cimport multiply
+from fastpath.layers cimport layer_weights
+from fastpath.packed cimport product
+from fastpath.phases cimport PIECE_ROWS, rows_of_step, span, take_rows
+from fastpath.threads cimport claim, finish_phase, run, run_alone, team
 from libc.string cimport memcpy, memset
 
-from fastpath.attention import LOG2E, query_scale
+
+cdef void take_step(team *members, void *decoder) noexcept nogil:
+    (<Decoder>decoder)._take_step(members)
 
 
-cdef class Decoder(Watched):
+cdef class Decoder(Phases):
     """What a model is between its embedding and its last norm."""
 
-    def __init__(self, config, checkpoint, quantization):
-        self.config = config
-        self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
-        self.vocab_size, self.num_positions = config.vocab_size, config.context_size
-        self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
-        self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
-        cap = config.attention_softcap
-        self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
-        self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
-        self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
-        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
-        self.norms_heads = config.query_key_norm == "head"
-        if config.experts:
-            self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
-            self.normalizes_experts = config.experts.is_normalized
-            self.inner = max(self.inner, <long>config.experts.intermediate_size)
-        self.weights = Layers(config, checkpoint, quantization)
-
-    cdef _reserve(self, long rows):
-        """Scratch memory for that many rows."""
-        if rows <= self.capacity:
-            return
-        query_width = self.shape.num_heads * self.shape.head_dim
-        widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner,
-                  "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
-                  "expert_output": self.hidden if self.num_experts else 0}
-        self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.normed = <float *>address(self.scratch["normed"])
-        self.queries = <float *>address(self.scratch["queries"])
-        self.keys = <float *>address(self.scratch["keys"])
-        self.values = <float *>address(self.scratch["values"])
-        self.attended = <float *>address(self.scratch["attended"])
-        self.projected = <float *>address(self.scratch["projected"])
-        self.gated = <float *>address(self.scratch["gated"])
-        self.upped = <float *>address(self.scratch["upped"])
-        self.scores = <float *>address(self.scratch["scores"])
-        self.gathered = <float *>address(self.scratch["gathered"])
-        self.expert_output = <float *>address(self.scratch["expert_output"])
-        self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
-        self.capacity = rows
-
-    cdef _layers(self, float *x, long rows, const span *spans, long num_spans, const int32_t *positions,
-                 const int32_t *pages, PagedCache cache):
-        cdef long index
+    cdef _layers(self, rows_of_step step, PagedCache cache):
+        """Take the step's rows through all layers, in place; a watched model works alone, and shows what it does."""
+        self.step, self.cache = step, cache
         with nogil:
-            for index in range(self.num_layers):
-                self._attend(&self.weights.layers[index], index, x, rows, spans, num_spans, positions, pages, cache)
-                self.show(index, b"after attention", x, rows, self.hidden)
-                self._feed_forward(&self.weights.layers[index], index, x, rows)
-                self.show(index, b"after mlp", x, rows, self.hidden)
+            if self.watch is None:
+                run(take_step, <void *>self)
+            else:
+                run_alone(take_step, <void *>self)
+        self.cache = None
+        self.raise_failure()
 
-    cdef void _multiply(self, const matrix *w, const float *x, long rows, float *y) noexcept nogil:
-        """One product; quantised weights take the integers of x (N4)."""
-        if w.scales != NULL:
-            table().quantize(x, rows, w.inputs, &self.rounded.c)
-        multiply(w, x, &self.rounded.c, rows, y)
+    cdef void _take_step(self, team *members) noexcept nogil:
+        cdef long index
+        for index in range(self.num_layers):
+            self._attend(members, &self.weights.layers[index], index)
+            self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
+            self._feed_forward(members, &self.weights.layers[index], index)
+            self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
 
-    cdef int _norm(self, long index, const char *name, const float *x, const float *weight, long rows) except -1 nogil:
-        """`normed` is the normed rows (N5), or the rows as they are where the family has no norm here."""
-        if weight == NULL:
-            memcpy(self.normed, x, rows * self.hidden * sizeof(float))
-        else:
-            table().rms_norm(x, weight, self.epsilon, rows, self.hidden, self.normed)
-        self.show(index, name, self.normed, rows, self.hidden)
-
-    cdef int _attend(self, const layer_weights *layer, long index, float *x, long rows, const span *spans,
-                     long num_spans, const int32_t *positions, const int32_t *pages, PagedCache cache) except -1 nogil:
+    cdef void _attend(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
-        cdef long query_width = self.shape.num_heads * self.shape.head_dim, i, row
+        cdef long query_width = self.shape.num_heads * self.shape.head_dim, rows = self.step.rows, i
         cdef const span *one
+        cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
         shape.window, shape.sinks = layer.window, layer.sinks
-        self._norm(index, b"attention norm", x, layer.attention_norm, rows)
-        self._multiply(&layer.query, self.normed, rows, self.queries)
-        self.show(index, b"query", self.queries, rows, query_width)
-        self._multiply(&layer.key, self.normed, rows, self.keys)
-        self.show(index, b"key", self.keys, rows, self.key_width)
-        self._multiply(&layer.value, self.normed, rows, self.values)
-        self.show(index, b"value", self.values, rows, self.key_width)
-        self._norm_heads(self.queries, layer.query_norm, rows, query_width)
-        self._norm_heads(self.keys, layer.key_norm, rows, self.key_width)
-        for row in range(rows):
-            self._rotate(layer, self.queries + row * query_width, shape.num_heads, positions[row])
-            self._rotate(layer, self.keys + row * self.key_width, shape.num_kv_heads, positions[row])
+        self._norm(members, layer.attention_norm)
+        self.show(index, b"attention norm", self.normed, rows, self.hidden)
+        self._project(members, layer, index)
+        self._turn(members, layer)
         self.show(index, b"turned query", self.queries, rows, query_width)
         self.show(index, b"turned key", self.keys, rows, self.key_width)
-        for i in range(num_spans):
-            one = &spans[i]
-            for row in range(one.row, one.row + one.tokens):
-                cache.store(index, pages + one.page, positions[row], self.keys + row * self.key_width,
-                            self.values + row * self.key_width)
-            self.show_cached(index, pages + one.page, positions[one.row] + one.tokens, cache)
-            table().attend(&shape, self.queries + one.row * query_width, cache.layer_keys(index),
-                           cache.layer_values(index), pages + one.page, positions + one.row, one.tokens,
-                           self.attended + one.row * query_width)
+        self._store(members, index)
+        for i in range(self.step.num_spans):
+            one = &self.step.spans[i]
+            self.show_cached(index, self.step.pages + one.page, self.step.positions[one.row] + one.tokens, self.cache)
+        self._look_back(members, &shape, index)
         self.show(index, b"attention", self.attended, rows, query_width)
-        self._multiply(&layer.output, self.attended, rows, self.projected)
+        self._round(members, self.attended, rows, query_width)
+        self._multiply(members, &output, 1)
         self.show(index, b"output", self.projected, rows, self.hidden)
-        self._add(x, layer.attention_out_norm, rows)
+        self._add(members, layer.attention_out_norm)
+
+    cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Queries, keys and values of the normed rows."""
+        cdef long rows = self.step.rows
+        cdef product[3] products
+        products[0] = product(&layer.query, self.normed, &self.rounded.c, rows, self.queries)
+        products[1] = product(&layer.key, self.normed, &self.rounded.c, rows, self.keys)
+        products[2] = product(&layer.value, self.normed, &self.rounded.c, rows, self.values)
+        self._round(members, self.normed, rows, self.hidden)
+        self._multiply(members, products, 3)
+        self.show(index, b"query", self.queries, rows, self.shape.num_heads * self.shape.head_dim)
+        self.show(index, b"key", self.keys, rows, self.key_width)
+        self.show(index, b"value", self.values, rows, self.key_width)
+
+    cdef void _turn(self, team *members, const layer_weights *layer) noexcept nogil:
+        """Queries and keys normed where the family does that (N5), and turned by their positions (N6)."""
+        cdef long query_width = self.shape.num_heads * self.shape.head_dim, start, stop, row
+        while take_rows(members, self.step.rows, &start, &stop):
+            self._norm_heads(self.queries + start * query_width, layer.query_norm, stop - start, query_width)
+            self._norm_heads(self.keys + start * self.key_width, layer.key_norm, stop - start, self.key_width)
+            for row in range(start, stop):
+                self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
+                self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
+        finish_phase(members)
+
+    cdef void _store(self, team *members, long index) noexcept nogil:
+        """Keys and values into the cache."""
+        cdef long start, stop, row
+        cdef const span *one = self.step.spans
+        while take_rows(members, self.step.rows, &start, &stop):
+            for row in range(start, stop):
+                while row >= one.row + one.tokens:
+                    one += 1
+                self.cache.store(index, self.step.pages + one.page, self.step.positions[row],
+                                 self.keys + row * self.key_width, self.values + row * self.key_width)
+        finish_phase(members)
+
+    cdef void _look_back(self, team *members, const heads *shape, long index) noexcept nogil:
+        """Attention; a piece is some rows of one sequence and key-value head."""
+        cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
+        cdef long piece = claim(members), first, total, i = 0
+        cdef const span *one
+        while piece < self.step.num_pieces:
+            while i + 1 < self.step.num_spans and self.step.spans[i + 1].piece <= piece:
+                i += 1
+            one = &self.step.spans[i]
+            total = one.tokens * shared_by
+            first = (piece - one.piece) // shape.num_kv_heads * PIECE_ROWS
+            table().attend(shape, self.queries + one.row * query_width, self.cache.layer_keys(index),
+                           self.cache.layer_values(index), self.step.pages + one.page, self.step.positions + one.row,
+                           (piece - one.piece) % shape.num_kv_heads, first, min(first + PIECE_ROWS, total),
+                           self.attended + one.row * query_width)
+            piece = claim(members)
+        finish_phase(members)
 
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
         """Queries or keys normed in place, each head by itself or all of a token together."""
@@ -129,52 +129,60 @@ cdef class Decoder(Watched):
         if layer.cosines != NULL:
             table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
 
-    cdef int _feed_forward(self, const layer_weights *layer, long index, float *x, long rows) except -1 nogil:
+    cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """x plus the dense part, or the mixture of experts, of the normed input."""
-        self._norm(index, b"mlp norm", x, layer.mlp_norm, rows)
+        cdef long rows = self.step.rows
+        cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
+        self._norm(members, layer.mlp_norm)
+        self.show(index, b"mlp norm", self.normed, rows, self.hidden)
         if layer.num_experts:
-            self._multiply(&layer.router, self.normed, rows, self.scores)
+            self._multiply(members, &router, 1)
             self.show(index, b"router", self.scores, rows, layer.num_experts)
-            self._mix(layer, rows)
+            self._mix(members, layer)
             self.show(index, b"experts", self.projected, rows, self.hidden)
         else:
-            self._gate(layer.parts, self.normed, rows, self.projected)
+            self._gate(members, layer.parts, self.normed, rows, self.projected)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(x, layer.mlp_out_norm, rows)
+        self._add(members, layer.mlp_out_norm)
 
-    cdef void _gate(self, const gated *part, const float *x, long rows, float *y) noexcept nogil:
-        """down(activation(gate(x)) * up(x))."""
-        self._multiply(&part.gate, x, rows, self.gated)
-        self._multiply(&part.up, x, rows, self.upped)
-        table().gate(self.gated, self.upped, rows * part.gate.outputs, self.activation)
-        self._multiply(&part.down, self.gated, rows, y)
-
-    cdef void _mix(self, const layer_weights *layer, long rows) noexcept nogil:
+    cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
         """From router scores: each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
-        cdef long expert, row, count, hidden = self.hidden
-        cdef float weight
-        for row in range(rows):
-            expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
-                           self.normalizes_experts)
-        memset(self.projected, 0, rows * hidden * sizeof(float))
+        cdef long expert, row, start, stop, count, hidden = self.hidden, rows = self.step.rows
+        while take_rows(members, rows, &start, &stop):
+            memset(self.projected + start * hidden, 0, (stop - start) * hidden * sizeof(float))
+            for row in range(start, stop):
+                expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
+                               self.normalizes_experts)
+        finish_phase(members)
         for expert in range(layer.num_experts):
-            count = 0
-            for row in range(rows):
-                if self.scores[row * layer.num_experts + expert] != 0:
-                    memcpy(self.gathered + count * hidden, self.normed + row * hidden, hidden * sizeof(float))
-                    count += 1
-            if count == 0:
-                continue
-            self._gate(&layer.parts[expert], self.gathered, count, self.expert_output)
-            count = 0
-            for row in range(rows):
-                weight = self.scores[row * layer.num_experts + expert]
-                if weight != 0:
-                    table().add(self.projected + row * hidden, self.expert_output + count * hidden, hidden, weight)
-                    count += 1
+            count = self._gather(members, layer.num_experts, expert)
+            if count:
+                self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output)
+                self._scatter(members, layer.num_experts, expert)
 
-    cdef void _add(self, float *x, const float *norm, long rows) noexcept nogil:
-        """x plus what a half of the layer has made, normed and scaled as the family does it."""
-        if norm != NULL:
-            table().rms_norm(self.projected, norm, self.epsilon, rows, self.hidden, self.projected)
-        table().add(x, self.projected, rows * self.hidden, self.residual_scale)
+    cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil:
+        """The rows that chose an expert, side by side; returns how many, on every thread."""
+        cdef long row, count = 0
+        cdef bint copies = claim(members) == 0
+        for row in range(self.step.rows):
+            if self.scores[row * num_experts + expert] != 0:
+                if copies:
+                    memcpy(self.gathered + count * self.hidden, self.normed + row * self.hidden,
+                           self.hidden * sizeof(float))
+                count += 1
+        finish_phase(members)
+        return count
+
+    cdef void _scatter(self, team *members, long num_experts, long expert) noexcept nogil:
+        """Add an expert's rows, weighed, to those that they were gathered from."""
+        cdef long row, count = 0, mine = claim(members)
+        cdef float weight
+        for row in range(self.step.rows):
+            weight = self.scores[row * num_experts + expert]
+            if weight != 0:
+                if count == mine:
+                    table().add(self.projected + row * self.hidden, self.expert_output + count * self.hidden,
+                                self.hidden, weight)
+                    mine = claim(members)
+                count += 1
+        finish_phase(members)

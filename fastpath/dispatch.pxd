@@ -4,6 +4,7 @@ from libc.stdint cimport int8_t, int32_t, uint16_t, uint64_t
 cdef extern from "kernels.h" nogil:
     enum:
         PACK
+        STRIP
         LANES
         BLOCK
         GROUP
@@ -35,9 +36,9 @@ cdef extern from "kernels.h" nogil:
     struct kernels:
         const char *name
         float (*lane_sum)(const float *, long) noexcept nogil
-        void (*linear)(const matrix *, const float *, long, float *) noexcept nogil
+        void (*linear)(const matrix *, const float *, long, long, long, float *) noexcept nogil
         void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
-        void (*linear_quantized)(const matrix *, const quantized *, long, float *) noexcept nogil
+        void (*linear_quantized)(const matrix *, const quantized *, long, long, long, float *) noexcept nogil
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
         void (*rotate)(float *, long, long, long, const float *, const float *) noexcept nogil
         void (*exp2)(const float *, long, float *) noexcept nogil
@@ -46,10 +47,14 @@ cdef extern from "kernels.h" nogil:
         void (*softcap)(float *, long, float, float) noexcept nogil
         void (*gate)(float *, const float *, long, int) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
-        void (*attend)(const heads *, float *, const float *, const float *, const int32_t *, const int32_t *, long,
-                       float *) noexcept nogil
+        void (*attend)(const heads *, const float *, const float *, const float *, const int32_t *, const int32_t *,
+                       long, long, long, float *) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil
+        uint64_t (*probe_read)(const void *, long) noexcept nogil
+        double (*probe_integers)(long, float *) noexcept nogil
+        double (*probe_floats)(long, float *) noexcept nogil
 
+    quantized rows_of(const quantized *, long, long)
     const kernels *const *available_kernels()
 
 

@@ -6,9 +6,12 @@ Python gathers the step's rows here; decoder.pyx takes them through the layers.
 import numpy as np
 
 from fastpath.cache cimport PagedCache
-from fastpath.decoder cimport Decoder, span
+from fastpath.decoder cimport Decoder
 from fastpath.dispatch cimport PACK, address, table
+from fastpath.packed cimport multiply
+from fastpath.phases cimport PIECE_ROWS, rows_of_step, span
 from libc.stdint cimport int32_t
+from libc.string cimport memcpy
 
 from fastpath.cache import NO_PAGE
 from fastpath.layers import pack
@@ -44,18 +47,31 @@ cdef class Model(Decoder):
             raise ValueError(f"a model with a head scores states of {self.hidden} features, not {states.shape}")
         logits = np.empty((len(states), self.vocab_size), np.float32)
         self._reserve(len(states))
-        self._multiply(&self.weights.head, <const float *>address(states), len(states), <float *>address(logits))
+        self._score(<const float *>address(states), len(states), <float *>address(logits))
         if self.config.logits_divisor != 1:
             logits /= np.float32(self.config.logits_divisor)
         if self.config.final_softcap:
             table().softcap(<float *>address(logits), logits.size, self.config.final_softcap, self.config.final_softcap)
         self.show(-1, b"logits", <float *>address(logits), len(logits), self.vocab_size)
+        self.raise_failure()
         return logits
+
+    cdef void _score(self, const float *states, long rows, float *logits) noexcept:
+        with nogil:
+            if self.weights.head.scales != NULL:
+                table().quantize(states, rows, self.hidden, &self.rounded.c)
+            multiply(&self.weights.head, states, &self.rounded.c, rows, logits)
 
     cdef _normed(self, x):
         """Rows of x after the last norm."""
         self._reserve(len(x))
-        self._norm(-1, b"norm", <const float *>address(x), self.weights.norm, len(x))
+        cdef const float *rows = <const float *>address(x)
+        if self.weights.norm == NULL:  # an eagle head has none
+            memcpy(self.normed, rows, len(x) * self.hidden * sizeof(float))
+        else:
+            table().rms_norm(rows, self.weights.norm, self.epsilon, len(x), self.hidden, self.normed)
+        self.show(-1, b"norm", self.normed, len(x), self.hidden)
+        self.raise_failure()
         return self.scratch["normed"][: len(x)].copy()
 
     cdef _run(self, chunks, PagedCache cache, beside=None):
@@ -69,7 +85,8 @@ cdef class Model(Decoder):
         pages = np.concatenate([np.asarray(chunk.pages, np.int32) for chunk in chunks])
         pages[pages == NO_PAGE] = 0  # what is out of sight is not looked at
         first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
-        spans = np.array([ends - lengths, lengths, first_pages], np.dtype("l")).T.copy()
+        pieces = [self._pieces(length) for length in lengths]
+        spans = np.array([ends - lengths, lengths, first_pages, np.cumsum(pieces) - pieces], np.dtype("l")).T.copy()
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         if self.config.embedding_scale != 1:
@@ -78,9 +95,14 @@ cdef class Model(Decoder):
             x = self.fusion(np.concatenate([x, beside], axis=1))
         self._reserve(len(x))
         self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
-        self._layers(<float *>address(x), len(x), <const span *><size_t>address(spans), len(spans),
-                     <const int32_t *>address(positions), <const int32_t *>address(pages), cache)
+        self._layers(rows_of_step(<float *>address(x), len(x), len(spans), sum(pieces), <const span *><size_t>address(spans),
+                                  <const int32_t *>address(positions), <const int32_t *>address(pages)), cache)
         return x
+
+    cdef long _pieces(self, long tokens) except -1:
+        """Into how many pieces the attention of a chunk is cut."""
+        cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
+        return (rows + PIECE_ROWS - 1) // PIECE_ROWS * self.shape.num_kv_heads
 
     cdef _check(self, chunks, ids, PagedCache cache):
         """What the kernels take on trust: they read and write where these numbers say."""

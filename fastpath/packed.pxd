@@ -1,5 +1,13 @@
 # Weights in the order in which the kernels read them.
 from fastpath.dispatch cimport matrix, quantized
+from fastpath.threads cimport team
+
+cdef struct product:  # y = x wᵀ, from the integers of x where w is quantised
+    const matrix *w
+    const float *x
+    const quantized *rounded
+    long rows
+    float *y
 
 
 cdef class PackedMatrix:
@@ -14,3 +22,4 @@ cdef class Activations:
 
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil
+cdef void share_products(team *members, const product *products, long count) noexcept nogil

@@ -1,11 +1,12 @@
-"""Weights and activations in the order in which the kernels read them: sixteen outputs side by side (N3, N4).
+"""Weights and activations in the order in which the kernels read them: 64 outputs side by side (N3, N4).
 
 Float weights stay as narrow as they are stored and are widened in the registers (N1).
 """
 
 import numpy as np
 
-from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, PACK, W4A8, W8A8, address, table
+from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, STRIP, W4A8, W8A8, address, table
+from fastpath.threads cimport claim, run, team
 from libc.stdint cimport int8_t, int32_t, uint16_t
 
 from reference.quantization import to_stored
@@ -37,28 +38,30 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    packs = _in_packs(bits).transpose(0, 2, 1)  # (packs, inputs, 16)
-    return PackedMatrix()._set(_aligned(packs), None, bias, num_outputs, num_inputs, KINDS[dtype])
+    strips = _in_strips(bits).transpose(0, 2, 1)  # (strips, inputs, 64)
+    return PackedMatrix()._set(_aligned(strips), None, bias, num_outputs, num_inputs, KINDS[dtype])
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
     num_outputs, num_groups, _ = tensor.integers.shape
     if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
-        kind, unsigned = W4A8, _in_packs(to_stored(tensor))
+        kind, unsigned = W4A8, _in_strips(to_stored(tensor))
     else:
-        kind, unsigned = W8A8, _in_packs(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
-    quads = unsigned.reshape(len(unsigned), PACK, num_groups, unsigned.shape[3] // 4, 4).transpose(0, 2, 3, 1, 4)
-    scales = _in_packs(tensor.scales).transpose(0, 2, 1)
+        kind, unsigned = W8A8, _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
+    quads = unsigned.reshape(len(unsigned), STRIP, num_groups, unsigned.shape[3] // 4, 4).transpose(0, 2, 3, 1, 4)
+    scales = _in_strips(tensor.scales).transpose(0, 2, 1)
     return PackedMatrix()._set(_aligned(quads), _aligned(scales), bias, num_outputs, tensor.num_inputs, kind)
 
 
-def _in_packs(rows):
-    """(outputs, ...) to (packs, 16, ...), with zeros past the last output."""
-    num_packs = (len(rows) + PACK - 1) // PACK
-    padded = np.zeros((num_packs * PACK, *rows.shape[1:]), rows.dtype)
-    padded[: len(rows)] = rows
-    return padded.reshape(num_packs, PACK, *rows.shape[1:])
+def _in_strips(rows):
+    """(outputs, ...) to (strips, 64, ...), with zeros past the last output."""
+    num_strips = (len(rows) + STRIP - 1) // STRIP
+    if len(rows) < num_strips * STRIP:
+        padded = np.zeros((num_strips * STRIP, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        rows = padded
+    return rows.reshape(num_strips, STRIP, *rows.shape[1:])
 
 
 def _aligned(array):
@@ -86,11 +89,38 @@ cdef class Activations:
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil:
     """y = x wᵀ + bias, from x itself or, for quantised weights, from its integers, which the caller has made."""
-    cdef long row
+    cdef product whole = product(w, x, rounded, rows, y)
+    run(_multiply_alone, &whole)
+
+
+cdef void _multiply_alone(team *members, void *whole) noexcept nogil:
+    share_products(members, <const product *>whole, 1)
+
+
+cdef void share_products(team *members, const product *products, long count) noexcept nogil:
+    """This thread's part of a phase that is some products; a piece is one strip of outputs."""
+    cdef long at = 0, before = 0, strips = _strips(products.w), piece = claim(members)
+    while True:
+        while piece >= before + strips:
+            at, before = at + 1, before + strips
+            if at == count:
+                return
+            strips = _strips(products[at].w)
+        _multiply_strip(&products[at], piece - before)
+        piece = claim(members)
+
+
+cdef long _strips(const matrix *w) noexcept nogil:
+    return (w.outputs + STRIP - 1) // STRIP
+
+
+cdef void _multiply_strip(const product *one, long strip) noexcept nogil:
+    cdef const matrix *w = one.w
+    cdef long first = strip * STRIP, row
     if w.scales != NULL:
-        table().linear_quantized(w, rounded, rows, y)
+        table().linear_quantized(w, one.rounded, one.rows, strip, strip + 1, one.y)
     else:
-        table().linear(w, x, rows, y)
+        table().linear(w, one.x, one.rows, strip, strip + 1, one.y)
     if w.bias != NULL:
-        for row in range(rows):
-            table().add(y + row * w.outputs, w.bias, w.outputs, 1)
+        for row in range(one.rows):
+            table().add(one.y + row * w.outputs + first, w.bias + first, min(<long>STRIP, w.outputs - first), 1)

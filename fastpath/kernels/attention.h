@@ -46,14 +46,20 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
+INLINE float larger(float a, float b) { return a > b ? a : b; }
+
 /* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys from to - 1. */
 static void weigh_row(struct row *row) {
+    float highest[PACK], lanes[LANES];
     for (long j = row->gap; j < row->gap_to; j++) row->scores[j] = -INFINITY;
-    float highest = row->scores[row->from];
-    for (long j = row->from + 1; j < row->to; j++) highest = row->scores[j] > highest ? row->scores[j] : highest;
-    float block_peak = ceilf(highest), lanes[LANES];
     for (long j = 0; j < row->from; j++) row->scores[j] = -INFINITY;
     for (long j = row->to; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
+    for (int j = 0; j < PACK; j++) highest[j] = row->scores[j];
+    for (int i = PACK; i < KEY_BLOCK; i += PACK)
+        for (int j = 0; j < PACK; j++) highest[j] = larger(row->scores[i + j], highest[j]);
+    for (int half = PACK / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) highest[j] = larger(highest[j + half], highest[j]);
+    float block_peak = ceilf(highest[0]);
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
     float block_weight = fold(lanes);
@@ -152,31 +158,31 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
     for (long d = 0; d < head_dim; d++) out[d] = row->total[d] / row->weight;
 }
 
-/* N8: the tokens of one sequence; queries and out are (tokens, heads, head_dim). */
-static void attend(const struct heads *shape, float *queries, const float *keys, const float *values,
-                   const int32_t *pages, const int32_t *positions, long tokens, float *out) {
+/* N8: rows from `from` to `to` - 1 of one key-value head, of which each token of one sequence has as many as query
+ * heads share it; queries and out are (tokens, heads, head_dim). */
+static void attend(const struct heads *shape, const float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out) {
     long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
     long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
-    float totals[QUERY_ROWS * padded];
+    float totals[QUERY_ROWS * padded], scaled[QUERY_ROWS * head_dim];
     struct row rows[QUERY_ROWS];
-    for (long i = 0; i < tokens * width; i++) queries[i] *= shape->scale;
-    for (long kv_head = 0; kv_head < shape->num_kv_heads; kv_head++)
-        for (long start = 0; start < tokens * shared_by; start += QUERY_ROWS) {
-            int count = (int)smaller(QUERY_ROWS, tokens * shared_by - start);
-            long at[QUERY_ROWS];
-            for (int r = 0; r < count; r++) {
-                long token = (start + r) / shared_by, head = kv_head * shared_by + (start + r) % shared_by;
-                at[r] = token * width + head * head_dim;
-                rows[r].query = queries + at[r];
-                rows[r].total = totals + r * padded;
-                rows[r].end = positions[token] + 1;
-                rows[r].begin = shape->window && rows[r].end > shape->window ? rows[r].end - shape->window : 0;
-                rows[r].sinks = rows[r].begin > shape->sinks ? shape->sinks : 0;
-                if (!rows[r].sinks && rows[r].begin <= shape->sinks) rows[r].begin = 0;
-                rows[r].has_past = 0;
-            }
-            attend_rows(shape, kv_head, keys, values, pages, rows, count);
-            for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, out + at[r]);
+    for (long start = from; start < to; start += QUERY_ROWS) {
+        int count = (int)smaller(QUERY_ROWS, to - start);
+        long at[QUERY_ROWS];
+        for (int r = 0; r < count; r++) {
+            long token = (start + r) / shared_by, head = kv_head * shared_by + (start + r) % shared_by;
+            at[r] = token * width + head * head_dim;
+            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = queries[at[r] + d] * shape->scale;
+            rows[r].query = scaled + r * head_dim;
+            rows[r].total = totals + r * padded;
+            rows[r].end = positions[token] + 1;
+            rows[r].begin = shape->window && rows[r].end > shape->window ? rows[r].end - shape->window : 0;
+            rows[r].sinks = rows[r].begin > shape->sinks ? shape->sinks : 0;
+            if (!rows[r].sinks && rows[r].begin <= shape->sinks) rows[r].begin = 0;
+            rows[r].has_past = 0;
         }
+        attend_rows(shape, kv_head, keys, values, pages, rows, count);
+        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, out + at[r]);
+    }
 }

@@ -10,9 +10,11 @@
 #define NAME "avx512"
 #define LEVEL_AVX512
 #define WIDTH 16
-#define WIDE_PACKS 4
-#define TILE_PACKS 4
-#define TILE_ROWS 4
+#define WIDE_VECTORS 4
+#define FLOAT_ROWS 6
+#define FLOAT_VECTORS 4
+#define INTEGER_ROWS 6
+#define INTEGER_VECTORS 2
 #include "table.h"
 #ifdef __clang__
 #pragma clang attribute pop

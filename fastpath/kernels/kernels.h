@@ -1,11 +1,12 @@
 /* What every instruction set provides: one table of functions over raw pointers, the same bits from each of them.
  *
- * Matrices are packed 16 outputs at a time, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4):
- *   float     weights  [outputs / 16][inputs][16]         as stored: float32, or the 16 bits of bfloat16 or float16
- *   W8A8      weights  [outputs / 16][groups][8][16][4]   the integer plus 128, an unsigned byte
- *   W4A8      weights  [outputs / 16][groups][4][16][4]   the integer plus 8, two to a byte: k in the low half, k + 16
+ * Matrices are packed in strips of 64 outputs, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4) and a
+ * strip is read from memory in one stream:
+ *   float     weights  [outputs / 64][inputs][64]         as stored: float32, or the 16 bits of bfloat16 or float16
+ *   W8A8      weights  [outputs / 64][groups][8][64][4]   the integer plus 128, an unsigned byte
+ *   W4A8      weights  [outputs / 64][groups][4][64][4]   the integer plus 8, two to a byte: k in the low half, k + 16
  *                                                         of the same group in the high half
- *   both      scales   [outputs / 16][groups][16]         the 16 bits of a float16
+ *   both      scales   [outputs / 64][groups][64]         the 16 bits of a float16
  * with zeros for outputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  */
@@ -14,7 +15,7 @@
 
 #include <stdint.h>
 
-enum { PACK = 16, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
+enum { PACK = 16, STRIP = 64, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
 enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 };
 
 struct matrix {
@@ -39,14 +40,22 @@ struct heads {
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
 };
 
+/* A quantized from some row on. */
+static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
+    long at = row * groups;
+    return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at};
+}
+
 enum activation { SILU, GELU_TANH };
 
 struct kernels {
     const char *name;
     /* N2 */ float (*lane_sum)(const float *x, long n);
-    /* N3 */ void (*linear)(const struct matrix *w, const float *x, long rows, float *y);
+    /* N3; of the matrix's strips those from `from` to `to` - 1; other columns of y stay as they are */
+    void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
     /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
-    /* N4 */ void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, float *y);
+    /* N4; likewise */
+    void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);
@@ -55,10 +64,14 @@ struct kernels {
     /* N7; x = factor * tanh(x / cap) */ void (*softcap)(float *x, long n, float cap, float factor);
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
-    /* N8; queries are scaled in place */
-    void (*attend)(const struct heads *shape, float *queries, const float *keys, const float *values,
-                   const int32_t *pages, const int32_t *positions, long tokens, float *out);
+    /* N8; of one sequence and key-value head, rows `from` to `to` - 1: its query heads token by token */
+    void (*attend)(const struct heads *shape, const float *queries, const float *keys, const float *values,
+                   const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
+    /* for benchmarks: see probe.h */
+    uint64_t (*probe_read)(const void *memory, long bytes);
+    double (*probe_integers)(long rounds, float *memory);
+    double (*probe_floats)(long rounds, float *memory);
 };
 
 extern const struct kernels plain_kernels, avx2_kernels, avx512_kernels;

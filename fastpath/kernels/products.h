@@ -1,47 +1,60 @@
-/* Matrix products: 16 outputs in lanes, a few rows at a time, every output summed in the one order of the contract.
+/* Matrix products: outputs in lanes, a few rows at a time, every output summed in the one order of the contract.
  *
  * linear            y[m,n] = sum over k of x[m,k] w[n,k]: in order inside blocks of 256, then block after block (N3)
  * linear_quantized  y[m,n] = sum over groups g of float(dot of 32 int8) * (s_x[m,g] * s_w[n,g]), summed alike (N4)
  *
- * A tile is some rows by some packs; its block sums stay in registers and are added to y once a block. How many it
- * has changes which weights are at hand and no sum. The level sets WIDE_PACKS (for one row), TILE_PACKS, TILE_ROWS.
+ * A tile is some rows by some vectors of outputs; its block sums stay in registers and go to y once a block. Rows come in panels
+ * that fit the second cache, beside which weights are read from memory once. How many rows and outputs a tile has
+ * changes which numbers are at hand and no sum; the level sets WIDE_VECTORS (for one row), FLOAT_ROWS, FLOAT_VECTORS,
+ * INTEGER_ROWS and INTEGER_VECTORS, as many as its registers hold.
  */
-#define MOST_VECTORS (VECTORS * (WIDE_PACKS > TILE_PACKS ? WIDE_PACKS : TILE_PACKS))
+enum { PANEL_BYTES = 384 * 1024 };
 
-/* Add a tile's block sums to the totals in y; the last pack may be only partly there. */
-INLINE void add_block(vec sums[][MOST_VECTORS], const struct matrix *w, float *y, long pack, const int rows,
-                      const int packs) {
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int p = 0; p < packs; p++) {
-            long first = (pack + p) * PACK;
-            float *total = y + r * w->outputs + first;
-            if (first + PACK <= w->outputs) {
-                UNROLL for (int v = 0; v < VECTORS; v++)
-                    store(total + v * WIDTH, load(total + v * WIDTH) + sums[r][p * VECTORS + v]);
-            } else {
-                float lanes[PACK];
-                memcpy(lanes, &sums[r][p * VECTORS], sizeof lanes);
-                for (long i = 0; first + i < w->outputs; i++) total[i] += lanes[i];
-            }
+/* Compilers keep names in registers, and arrays only sometimes: a tile of at most 8 rows by 4 vectors has its sums
+ * named by row and vector. `rows` and `vectors` are constants where these stand, so what is not there costs nothing. */
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#define EACH_VECTOR(DO, r) DO(r, 0) DO(r, 1) DO(r, 2) DO(r, 3)
+#define NAME_SUM(r, v) vec sum##r##v = {0};
+#define NAME_SUMS(r) EACH_VECTOR(NAME_SUM, r)
+#define ADD_ROW(r) \
+    if (r < rows) { \
+        vec sums[] = {sum##r##0, sum##r##1, sum##r##2, sum##r##3}; \
+        add_block(sums, w->outputs, first, y + r * w->outputs, start == 0, vectors); \
+    }
+
+/* One row's block sums, added to the totals in y, or the first of them; some lanes may lie past the last output. A sum
+ * from +0 is never -0, so that the first needs no zero to be added to. */
+INLINE void add_block(const vec *sums, long outputs, long first, float *y, int is_first, const int vectors) {
+    UNROLL for (int v = 0; v < vectors; v++, first += WIDTH) {
+        if (first + WIDTH <= outputs) {
+            store(y + first, is_first ? sums[v] : load(y + first) + sums[v]);
+        } else {
+            float lanes[WIDTH];
+            memcpy(lanes, &sums[v], sizeof lanes);
+            for (long i = 0; first + i < outputs; i++) y[first + i] = is_first ? lanes[i] : y[first + i] + lanes[i];
         }
     }
 }
 
-/* N3: inputs start to stop - 1 of some packs, for some rows of x. */
-INLINE void float_tile(const struct matrix *w, const float *x, float *y, long pack, long start, long stop,
-                       const int kind, const int rows, const int packs) {
-    vec sums[TILE_ROWS][MOST_VECTORS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] = (vec){0};
+/* N3: inputs start to stop - 1 of the outputs from `first` on, for some rows of x. */
+INLINE void float_tile(const struct matrix *w, const float *x, float *y, long first, long start, long stop,
+                       const int kind, const int rows, const int vectors) {
+    const long origin = first / STRIP * STRIP * w->inputs + first % STRIP;
+    EACH_ROW(NAME_SUMS)
     for (long k = start; k < stop; k++) {
-        vec column[MOST_VECTORS];
-        UNROLL for (int v = 0; v < packs * VECTORS; v++)
-            column[v] = widen(w->weights, ((pack + v / VECTORS) * w->inputs + k) * PACK + v % VECTORS * WIDTH, kind);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vec value = splat(x[r * w->inputs + k]);
-            UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] += value * column[v];
+#define COLUMN(r, v) \
+        vec column##v = {0}; \
+        if (v < vectors) column##v = widen(w->weights, origin + k * STRIP + v * WIDTH, kind);
+#define ADD_PRODUCT(r, v) if (v < vectors) sum##r##v += value * column##v;
+#define ADD_PRODUCTS(r) \
+        if (r < rows) { \
+            vec value = splat(x[r * w->inputs + k]); \
+            EACH_VECTOR(ADD_PRODUCT, r) \
         }
+        EACH_VECTOR(COLUMN, )
+        EACH_ROW(ADD_PRODUCTS)
     }
-    add_block(sums, w, y, pack, rows, packs);
+    EACH_ROW(ADD_ROW)
 }
 
 /* Four products of bytes added to each lane of 32 bits: weights are unsigned (the integer plus 128 or 8), x is signed.
@@ -81,10 +94,10 @@ INLINE ivec first_dot(int32_t correction, const int kind) {
     return splat_integer(kind == W4A8 ? correction / 16 : TAKES_BYTES ? correction : 0);
 }
 
-INLINE vec group_scales(const struct matrix *w, long pack, long groups, long g, int v) {
-    halfvec bits;
-    memcpy(&bits, w->scales + ((pack + v / VECTORS) * groups + g) * PACK + v % VECTORS * WIDTH, sizeof bits);
-    return widen_half(bits);
+INLINE ivec load_integers(const uint8_t *address) {
+    ivec integers;
+    memcpy(&integers, address, sizeof integers);
+    return integers;
 }
 
 INLINE int32_t four_bytes(const int8_t *address) {
@@ -93,115 +106,136 @@ INLINE int32_t four_bytes(const int8_t *address) {
     return bytes;
 }
 
-/* Four inputs' products for all rows and packs of a tile; from one row of x to the next it is `step` bytes. */
-INLINE void add_dots(ivec dots[][MOST_VECTORS], const ivec *weights, const int8_t *x, long step, const int kind,
-                     const int rows, const int packs) {
-    UNROLL for (int r = 0; r < rows; r++) {
-        int32_t factors = four_bytes(x + r * step);
-        UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = add_dot(dots[r][v], weights[v], factors, kind);
-    }
-}
-
-/* N4: groups start to stop - 1 of some packs, for some rows of x. */
-INLINE void quantized_tile(const struct matrix *w, const struct quantized *x, float *y, long pack, long start,
-                           long stop, const int kind, const int rows, const int packs) {
+/* N4: groups start to stop - 1 of the outputs from `first` on, for some rows of x. */
+INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
+                         unsigned fetch, const int kind, const int rows, const int vectors) {
     const long groups = (w->inputs + GROUP - 1) / GROUP;
     const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
-    vec sums[TILE_ROWS][MOST_VECTORS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < packs * VECTORS; v++) sums[r][v] = (vec){0};
+    EACH_ROW(NAME_SUMS)
     for (long g = start; g < stop; g++) {
-        ivec dots[TILE_ROWS][MOST_VECTORS];
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < packs * VECTORS; v++) dots[r][v] = first_dot(x->corrections[r * groups + g], kind);
-        for (int quad = 0; quad < quads; quad++) {
+        const long group = first / STRIP * groups + g; /* among those of all strips */
+        const uint8_t *integers_at = (const uint8_t *)w->weights + (group * quads * STRIP + first % STRIP) * 4;
+        const uint16_t *scales = w->scales + group * STRIP + first % STRIP;
+#define NAME_DOTS(r) \
+        ivec from##r = {0}, dots##r##0, dots##r##1, dots##r##2, dots##r##3; \
+        if (r < rows) from##r = first_dot(x->corrections[r * groups + g], kind); \
+        dots##r##0 = dots##r##1 = dots##r##2 = dots##r##3 = from##r;
+#define WEIGHTS(r, v) \
+        ivec weights##v = {0}, high##v = {0}; \
+        if (v < vectors) weights##v = load_integers(integers_at + (quad * STRIP + v * WIDTH) * 4); \
+        if (kind == W4A8) high##v = weights##v >> 4 & 0x0F0F0F0F, weights##v &= 0x0F0F0F0F;
+#define ADD_LOW(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, weights##v, factors, kind);
+#define ADD_HIGH(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, high##v, factors, kind);
+#define ADD_DOTS(r) \
+        if (r < rows) { \
+            int32_t factors = four_bytes(integers + r * groups * GROUP); \
+            EACH_VECTOR(ADD_LOW, r) \
+            if (kind == W4A8) { \
+                factors = four_bytes(integers + r * groups * GROUP + GROUP / 2); \
+                EACH_VECTOR(ADD_HIGH, r) \
+            } \
+        }
+#define SCALE(r, v) \
+        vec scale##v = {0}; \
+        if (v < vectors) scale##v = widen(scales, v * WIDTH, FLOAT16);
+#define ADD_SCALED(r, v) \
+        if (v < vectors) sum##r##v += __builtin_convertvector(dots##r##v, vec) * (factor * scale##v);
+#define ADD_GROUP(r) \
+        if (r < rows) { \
+            vec factor = splat(x->scales[r * groups + g]); \
+            EACH_VECTOR(ADD_SCALED, r) \
+        }
+        EACH_ROW(NAME_DOTS)
+        UNROLL for (int quad = 0; quad < quads; quad++) {
             const int8_t *integers = x->integers + g * GROUP + quad * 4;
-            ivec weights[MOST_VECTORS];
-            UNROLL for (int v = 0; v < packs * VECTORS; v++) {
-                long at = (((pack + v / VECTORS) * groups + g) * quads + quad) * PACK * 4;
-                memcpy(&weights[v], (const uint8_t *)w->weights + at + v % VECTORS * sizeof(ivec), sizeof(ivec));
-            }
-            if (kind == W4A8) {
-                ivec low[MOST_VECTORS];
-                UNROLL for (int v = 0; v < packs * VECTORS; v++) {
-                    low[v] = weights[v] & 0x0F0F0F0F;
-                    weights[v] = weights[v] >> 4 & 0x0F0F0F0F;
+            EACH_VECTOR(WEIGHTS, )
+            if (rows > 1 && fetch >> quad & 1) /* of the next block, where it comes right behind */
+                for (int byte = 0; byte < vectors * WIDTH * 4; byte += 64)
+                    __builtin_prefetch(integers_at + ((BLOCK / GROUP * quads + quad) * STRIP) * 4 + byte, 0, 2);
+            EACH_ROW(ADD_DOTS)
+        }
+        EACH_VECTOR(SCALE, )
+        EACH_ROW(ADD_GROUP)
+    }
+    EACH_ROW(ADD_ROW)
+}
+
+/* One function for each count of rows, which a compiler can keep in registers and does not take all day over. */
+#define EACH_COUNT(DO, ...) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) \
+    DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) DO(8, __VA_ARGS__)
+#define FLOAT_TILE(count, kind) \
+    static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
+                                               long start, long stop, unsigned fetch) { \
+        (void)fetch; \
+        if (count <= FLOAT_ROWS) float_tile(w, x, y, first, start, stop, kind, count, FLOAT_VECTORS); \
+    }
+#define INTEGER_TILE(count, kind) \
+    static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
+                                               long start, long stop, unsigned fetch) { \
+        if (count <= INTEGER_ROWS) \
+            integer_tile(w, x, y, first, start, stop, fetch, kind, count, count == 1 ? WIDE_VECTORS : INTEGER_VECTORS); \
+    }
+EACH_COUNT(FLOAT_TILE, FLOAT32)
+EACH_COUNT(FLOAT_TILE, BFLOAT16)
+EACH_COUNT(FLOAT_TILE, FLOAT16)
+EACH_COUNT(INTEGER_TILE, W8A8)
+EACH_COUNT(INTEGER_TILE, W4A8)
+
+#define TILE_NAME(count, kind) tile_##kind##_##count,
+static void (*const tiles[][8])(const struct matrix *w, const void *x, float *y, long first, long start, long stop,
+                                 unsigned fetch) = {
+    [FLOAT32] = {EACH_COUNT(TILE_NAME, FLOAT32)}, [BFLOAT16] = {EACH_COUNT(TILE_NAME, BFLOAT16)},
+    [FLOAT16] = {EACH_COUNT(TILE_NAME, FLOAT16)}, [W8A8] = {EACH_COUNT(TILE_NAME, W8A8)},
+    [W4A8] = {EACH_COUNT(TILE_NAME, W4A8)},
+};
+
+/* How many of the rows that are left the next tile takes: as even a share as full tiles allow. */
+INLINE long share_of(long left, long most) {
+    long count = (left + most - 1) / most;
+    return (left + count - 1) / count;
+}
+
+/* Rows whose `row_bytes` of x stay in the second cache, in whole tiles. */
+INLINE long panel_of(long row_bytes, long most) {
+    long count = PANEL_BYTES / (row_bytes * most + 1);
+    return most * (count ? count : 1);
+}
+
+/* Several rows are computed while memory brings the next block of integers: each tile of a block asks for some of the
+ * fours of bytes of every group, one bit each. (All at once stops the tile; float weights came in slower so.) */
+INLINE unsigned fours_to_fetch(long tile, long num_tiles) {
+    unsigned fours = 0;
+    for (long four = tile; four < 8; four += num_tiles) fours |= 1u << four;
+    return num_tiles > 0 ? fours : 0;
+}
+
+/* A strip's block of weights stays in the first cache for all rows of the panel. */
+static void linear(const struct matrix *w, const float *x, long rows, long from, long to, float *y) {
+    long panel = panel_of(w->inputs * sizeof(float), FLOAT_ROWS), count;
+    for (long top = 0; top < rows; top += panel)
+        for (long strip = from; strip < to; strip++)
+            for (long start = 0; start < w->inputs; start += BLOCK)
+                for (long row = top, end = smaller(top + panel, rows); row < end; row += count) {
+                    count = share_of(end - row, FLOAT_ROWS);
+                    for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += FLOAT_VECTORS * WIDTH)
+                        tiles[w->kind][count - 1](w, x + row * w->inputs, y + row * w->outputs, first, start,
+                                                  smaller(start + BLOCK, w->inputs), 0);
                 }
-                add_dots(dots, low, integers, groups * GROUP, kind, rows, packs);
-                integers += GROUP / 2;
-            }
-            add_dots(dots, weights, integers, groups * GROUP, kind, rows, packs);
-        }
-        UNROLL for (int v = 0; v < packs * VECTORS; v++) {
-            vec scale = group_scales(w, pack, groups, g, v);
-            UNROLL for (int r = 0; r < rows; r++)
-                sums[r][v] += __builtin_convertvector(dots[r][v], vec) * (splat(x->scales[r * groups + g]) * scale);
-        }
-    }
-    add_block(sums, w, y, pack, rows, packs);
 }
 
-/* A compiler keeps sums in registers only for counts that it knows: one copy of the tile for each count of rows. */
-#define AT_MOST_TILE_ROWS(count) ((count) < TILE_ROWS ? (count) : TILE_ROWS)
-#define WITH_ROWS(rows, packs, tile, ...) \
-    switch (rows) { \
-        case 1: tile(__VA_ARGS__, 1, packs); break; \
-        case 2: tile(__VA_ARGS__, AT_MOST_TILE_ROWS(2), packs); break; \
-        case 3: tile(__VA_ARGS__, AT_MOST_TILE_ROWS(3), packs); break; \
-        default: tile(__VA_ARGS__, TILE_ROWS, packs); \
-    }
-
-INLINE void linear_of(const struct matrix *w, const float *x, long rows, float *y, const int kind, const int packs) {
-    long num_packs = (w->outputs + PACK - 1) / PACK, step;
-    memset(y, 0, sizeof(float) * rows * w->outputs);
-    for (long pack = 0; pack < num_packs; pack += step) {
-        step = pack + packs <= num_packs ? packs : 1;
-        for (long start = 0; start < w->inputs; start += BLOCK) {
-            long stop = smaller(start + BLOCK, w->inputs);
-            for (long row = 0; row < rows; row += TILE_ROWS) {
-                const float *tile_x = x + row * w->inputs;
-                float *tile_y = y + row * w->outputs;
-                if (step == packs) WITH_ROWS(rows - row, packs, float_tile, w, tile_x, tile_y, pack, start, stop, kind)
-                else WITH_ROWS(rows - row, 1, float_tile, w, tile_x, tile_y, pack, start, stop, kind)
-            }
-        }
-    }
-}
-
-/* One row needs many packs to keep the adders busy, several rows have enough to do with few. */
-INLINE void linear_kind(const struct matrix *w, const float *x, long rows, float *y, const int kind) {
-    if (rows == 1) linear_of(w, x, 1, y, kind, WIDE_PACKS);
-    else linear_of(w, x, rows, y, kind, TILE_PACKS);
-}
-
-static void linear(const struct matrix *w, const float *x, long rows, float *y) {
-    switch (w->kind) {
-        case FLOAT32: linear_kind(w, x, rows, y, FLOAT32); break;
-        case BFLOAT16: linear_kind(w, x, rows, y, BFLOAT16); break;
-        default: linear_kind(w, x, rows, y, FLOAT16);
-    }
-}
-
-INLINE void linear_integers(const struct matrix *w, const struct quantized *x, long rows, float *y, const int kind) {
-    enum { PACKS = TILE_PACKS > 2 ? 2 : TILE_PACKS, BLOCK_GROUPS = BLOCK / GROUP };
-    long num_packs = (w->outputs + PACK - 1) / PACK, groups = (w->inputs + GROUP - 1) / GROUP, step;
-    memset(y, 0, sizeof(float) * rows * w->outputs);
-    for (long pack = 0; pack < num_packs; pack += step) {
-        step = pack + PACKS <= num_packs ? PACKS : 1;
-        for (long start = 0; start < groups; start += BLOCK_GROUPS) {
-            long stop = smaller(start + BLOCK_GROUPS, groups);
-            for (long row = 0; row < rows; row += TILE_ROWS) {
-                long at = row * groups;
-                struct quantized tile_x = {x->integers + at * GROUP, x->scales + at, x->corrections + at};
-                float *tile_y = y + row * w->outputs;
-                if (step == PACKS)
-                    WITH_ROWS(rows - row, PACKS, quantized_tile, w, &tile_x, tile_y, pack, start, stop, kind)
-                else WITH_ROWS(rows - row, 1, quantized_tile, w, &tile_x, tile_y, pack, start, stop, kind)
-            }
-        }
-    }
-}
-
-static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, float *y) {
-    if (w->kind == W4A8) linear_integers(w, x, rows, y, W4A8);
-    else linear_integers(w, x, rows, y, W8A8);
+static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
+    enum { BLOCK_GROUPS = BLOCK / GROUP };
+    long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count;
+    for (long top = 0; top < rows; top += panel)
+        for (long strip = from; strip < to; strip++)
+            for (long start = 0; start < groups; start += BLOCK_GROUPS)
+                for (long row = top, end = smaller(top + panel, rows); row < end; row += count) {
+                    count = share_of(end - row, INTEGER_ROWS);
+                    unsigned fetch = fours_to_fetch((row - top) / count, (end - top) / count);
+                    int step = (count == 1 ? WIDE_VECTORS : INTEGER_VECTORS) * WIDTH;
+                    struct quantized part = rows_of(x, row, groups);
+                    for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += step)
+                        tiles[w->kind][count - 1](w, &part, y + row * w->outputs, first, start,
+                                                  smaller(start + BLOCK_GROUPS, groups), rows > 1 ? fetch : 0);
+                }
 }

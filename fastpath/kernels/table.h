@@ -3,6 +3,7 @@
 #include "elementwise.h"
 #include "products.h"
 #include "attention.h"
+#include "probe.h"
 
 const struct kernels TABLE = {
     .name = NAME,
@@ -20,4 +21,7 @@ const struct kernels TABLE = {
     .add = add_all,
     .attend = attend,
     .weigh = weigh,
+    .probe_read = probe_read,
+    .probe_integers = probe_integers,
+    .probe_floats = probe_floats,
 };

@@ -1,0 +1,181 @@
+"""`python -m benchmarks.cpu`: our fast path and llama.cpp on the CPU, the model alone, the same shape and threads.
+
+The two take turns. Weights are random (cpu_models.py). Beside every pair of runs the read bandwidth is probed, since
+it moves; the integer and float peaks are measured once. llama.cpp runs in a process of its own, under any Python that
+has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. Writes
+results/cpu.json.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cpu_models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
+from benchmarks.machine import describe_machine
+from fastpath import backend, dispatch, probe, threads
+from reference.sequence import Chunk
+
+PEER = Path(__file__).with_name("cpu_peer.py")
+FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}
+PROMPT, BATCHES, STEPS, LONG_PROMPT = 16, (1, 4, 16), 8, 512
+
+
+class Ours:
+    """The fast path's model over random weights."""
+
+    def __init__(self, shape: str, name: str):
+        quantization = None if name == "bf16" else name
+        self.model = backend.PARTS.Model(config_of(shape), random_checkpoint(shape), quantization=quantization)
+        self.cache = backend.PARTS.PagedCache(self.model.config, max(BATCHES) * 4 + LONG_PROMPT // 16)
+
+    def decode(self, batch: int, steps: int) -> float:
+        """Seconds for some steps of a batch, behind short prompts."""
+        self._step([self._chunk(i, 0, PROMPT) for i in range(batch)])
+        start = time.perf_counter()
+        for step in range(steps):
+            self._step([self._chunk(i, PROMPT + step, 1) for i in range(batch)])
+        return time.perf_counter() - start
+
+    def prefill(self, tokens: int) -> float:
+        """Seconds for one prompt."""
+        start = time.perf_counter()
+        self._step([Chunk(token_ids=(5,) * tokens, start=0, pages=tuple(range(-(-tokens // 16))), num_logits=1)])
+        return time.perf_counter() - start
+
+    def _chunk(self, sequence, start, length):
+        pages = tuple(range(4 * sequence, 4 * sequence + 4))
+        return Chunk(token_ids=(5,) * length, start=start, pages=pages, num_logits=1)
+
+    def _step(self, chunks):
+        if not np.isfinite(self.model.forward(chunks, self.cache)).all():
+            raise RuntimeError("logits are not finite: these runs would mean nothing")
+
+
+class Peer:
+    """llama.cpp in its own process."""
+
+    def __init__(self, python: str, shape: str, name: str):
+        command = [python, str(PEER), json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"llama.cpp did not start: {' '.join(command[:2])}")
+
+    def _ask(self, *words) -> float:
+        print(*words, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def decode(self, batch: int, steps: int) -> float:
+        """As ours."""
+        return self._ask("decode", batch, steps)
+
+    def prefill(self, tokens: int) -> float:
+        """As ours."""
+        return self._ask("prefill", tokens)
+
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def has_peer(python: str) -> bool:
+    """Whether that Python has llama.cpp."""
+    done = subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True)
+    return done.returncode == 0
+
+
+def spread(values: list[float]) -> dict:
+    """Median, lowest and highest."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+
+
+def measure(contenders: dict, work: str, arguments: tuple, tokens: int, runs: int) -> dict:
+    """Tokens a second of each contender in turn, after one run that does not count, and the bandwidth between."""
+    rates, bandwidths = {who: [] for who in contenders}, []
+    for run in range(runs + 1):
+        for who, contender in contenders.items():
+            rate = tokens / getattr(contender, work)(*arguments)
+            if run:
+                rates[who].append(rate)
+        bandwidths.append(probe.read_bandwidth(1 << 27, 1))
+    return {who: spread(found) for who, found in rates.items()} | {"read_bandwidth": spread(bandwidths)}
+
+
+def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[dict]:
+    """All measurements of one shape and format."""
+    contenders = {"ours": Ours(shape, name)}
+    if peer_python:
+        contenders["llama.cpp"] = Peer(peer_python, shape, name)
+    bytes_read, operations = num_bytes(shape, None if name == "bf16" else name), 2 * num_weights(shape)
+    common, found = {"shape": shape, "format": name}, []
+    for batch in BATCHES:
+        rates = measure(contenders, "decode", (batch, STEPS), batch * STEPS, runs)
+        share = rates["ours"]["median"] / batch * bytes_read / rates["read_bandwidth"]["median"]
+        found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
+    rates = measure(contenders, "prefill", (LONG_PROMPT,), LONG_PROMPT, runs)
+    found.append(common | {"work": f"prefill {LONG_PROMPT}", **rates})
+    for one in found:  # the head serves one row of a prompt: these are a little too many operations for prefill
+        one["operations_a_second"] = one["ours"]["median"] * operations
+    if peer_python:
+        contenders["llama.cpp"].close()
+    return found
+
+
+def show(console: Console, result: dict) -> None:
+    """Print the table."""
+    title = f"tokens/s, {result['threads']} thread(s), {result['level']}, medians of {result['runs']} (lowest-highest)"
+    table = Table("shape", "format", "work", "ours", "llama.cpp", "ratio", "of bandwidth", "GOP/s", title=title)
+    for row in result["measurements"]:
+        ours, peer = row["ours"], row.get("llama.cpp")
+        table.add_row(
+            row["shape"], row["format"], row["work"], *(
+                "-" if one is None else f"{one['median']:.1f} ({one['lowest']:.1f}-{one['highest']:.1f})"
+                for one in (ours, peer)
+            ),
+            f"{ours['median'] / peer['median']:.2f}" if peer else "-",
+            f"{row['share_of_bandwidth']:.0%}" if "share_of_bandwidth" in row else "-",
+            f"{row['operations_a_second'] / 1e9:.0f}",
+        )  # fmt: skip
+    console.print(table)
+    peaks = result["integer_peak"] / 1e9, result["float_peak"] / 1e9, result["read_bandwidth"] / 1e9
+    console.print("peaks measured: integers {:.0f} GOP/s, floats {:.0f} GFLOP/s, read {:.1f} GB/s".format(*peaks))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__.partition("\n")[0])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["Qwen2.5-0.5B", "Llama-3.2-1B"])
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--threads", type=int, default=threads.count())
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cpu.json")
+    arguments, console = parser.parse_args(), Console()
+    threads.use(arguments.threads)
+    peer = arguments.peer_python if has_peer(arguments.peer_python) else None
+    if peer is None:
+        console.print(f"llama.cpp is left out: {arguments.peer_python} has no llama-cpp-python with gguf")
+    result = {
+        "machine": describe_machine("numpy"), "level": dispatch.level(), "threads": threads.count(),
+        "runs": arguments.runs, "integer_peak": probe.peak_operations(), "float_peak": probe.peak_operations(True),
+        "read_bandwidth": probe.read_bandwidth(), "measurements": [],
+    }  # fmt: skip
+    arguments.output.parent.mkdir(exist_ok=True)
+    for shape in arguments.shapes:
+        for name in arguments.formats:
+            result["measurements"] += compare(shape, name, peer, arguments.runs)
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+            console.print(f"{shape} {name} done")
+    show(console, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+/* The threads behind team.h: spin, then sleep; one lock and one condition wake whoever sleeps. */
+#define _GNU_SOURCE
+#include "team.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+
+enum { SPINS = 4000, YIELDS = 20 }; /* some tens of microseconds before a thread goes to sleep */
+
+static struct {
+    pthread_mutex_t owner; /* whoever has the team */
+    pthread_mutex_t lock;  /* around sleeping */
+    pthread_cond_t wake;
+    atomic_int sleepers;
+    atomic_uint epoch; /* counts pieces of work */
+    atomic_int quits;
+    int wanted, helpers; /* threads of a team; those that exist beside the caller */
+    pthread_t ids[MOST_THREADS - 1];
+    struct team team;
+    team_work work;
+    void *argument;
+} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
+          .wanted = 1};
+
+static inline void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Until *word is no longer `old`. All orders are sequential: either the changer sees the sleeper or the sleeper the
+ * change. */
+static void wait_while(atomic_uint *word, unsigned old) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load(word) != old) return;
+        pause_briefly();
+    }
+    for (int i = 0; i < YIELDS; i++) { /* perhaps there are fewer processors than threads */
+        if (atomic_load(word) != old) return;
+        sched_yield();
+    }
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add(&pool.sleepers, 1);
+    while (atomic_load(word) == old) pthread_cond_wait(&pool.wake, &pool.lock);
+    atomic_fetch_sub(&pool.sleepers, 1);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void change(atomic_uint *word) {
+    atomic_fetch_add(word, 1);
+    if (atomic_load(&pool.sleepers) == 0) return;
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void team_wait(struct team *team) {
+    unsigned phase = atomic_load(&team->phase);
+    int threads = team->threads; /* who has arrived looks at nothing but the phase */
+    if (atomic_fetch_add(&team->arrived, 1) + 1 < threads) {
+        wait_while(&team->phase, phase);
+        return;
+    }
+    atomic_store(&team->arrived, 0);
+    atomic_store(&team->next, 0);
+    if (threads > 1) change(&team->phase);
+}
+
+static void *help(void *born) {
+    for (unsigned seen = (unsigned)(size_t)born;; seen++) {
+        wait_while(&pool.epoch, seen);
+        if (atomic_load(&pool.quits)) return NULL;
+        pool.work(&pool.team, pool.argument);
+        team_wait(&pool.team);
+    }
+}
+
+/* A child has only the thread that forked: it begins without helpers, whatever the others were doing. */
+static void forget_helpers(void) {
+    pthread_mutex_init(&pool.owner, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    atomic_store(&pool.sleepers, 0);
+    pool.helpers = 0;
+}
+
+static void dismiss(void) {
+    atomic_store(&pool.quits, 1);
+    change(&pool.epoch);
+    for (int i = 0; i < pool.helpers; i++) pthread_join(pool.ids[i], NULL);
+    atomic_store(&pool.quits, 0);
+    pool.helpers = 0;
+}
+
+/* Helpers take no signals: those are for the thread that Python handles them in. */
+static void hire(int helpers) {
+    static int is_watching_forks;
+    if (pool.helpers == helpers) return;
+    if (!is_watching_forks) is_watching_forks = !pthread_atfork(NULL, NULL, forget_helpers);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    void *born = (void *)(size_t)atomic_load(&pool.epoch);
+    while (pool.helpers < helpers && !pthread_create(&pool.ids[pool.helpers], NULL, help, born)) pool.helpers++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void team_resize(int threads) {
+    pthread_mutex_lock(&pool.owner);
+    if (pool.helpers) dismiss();
+    pool.wanted = threads;
+    pthread_mutex_unlock(&pool.owner);
+}
+
+int team_size(void) { return pool.wanted; }
+
+void team_run_alone(team_work work, void *argument) {
+    struct team alone = {.threads = 1};
+    work(&alone, argument);
+}
+
+void team_run(team_work work, void *argument) {
+    if (pool.wanted == 1 || pthread_mutex_trylock(&pool.owner)) {
+        team_run_alone(work, argument);
+        return;
+    }
+    hire(pool.wanted - 1); /* with fewer than wanted the work is done all the same */
+    pool.team.threads = pool.helpers + 1;
+    atomic_store(&pool.team.arrived, 0);
+    atomic_store(&pool.team.next, 0);
+    pool.work = work, pool.argument = argument;
+    change(&pool.epoch);
+    work(&pool.team, argument);
+    team_wait(&pool.team);
+    pthread_mutex_unlock(&pool.owner);
+}

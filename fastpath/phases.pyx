@@ -1,0 +1,131 @@
+"""What a decoder's layers are made of: phases in which all threads share rows or strips of outputs (N3 to N7).
+
+They work over packed weights and scratch memory that is kept from step to step, so a model runs one forward pass at a
+time. A method that takes `members` is called by every thread and ends when all are done.
+"""
+
+import numpy as np
+
+from fastpath.dispatch cimport GELU_TANH, GROUP, SILU, address, quantized, rows_of, table
+from fastpath.packed cimport share_products
+from fastpath.threads cimport claim, finish_phase
+from libc.string cimport memcpy
+
+from fastpath.attention import LOG2E, query_scale
+
+cdef enum:
+    GATED_AT_ONCE = 1024  # features of the feed-forward part that a thread takes, whole groups
+
+
+cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil:
+    """Claim the next rows of a phase: singly, or 16 where there are many."""
+    cdef long size = 1 if rows < 64 else 16
+    start[0] = claim(members) * size
+    stop[0] = min(start[0] + size, rows)
+    return start[0] < rows
+
+
+cdef class Phases(Watched):
+    """A decoder's shape, weights and scratch memory, and the phases that its layers repeat."""
+
+    def __init__(self, config, checkpoint, quantization):
+        self.config = config
+        self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
+        self.vocab_size, self.num_positions = config.vocab_size, config.context_size
+        self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
+        self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
+        cap = config.attention_softcap
+        self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
+        self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
+        self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
+        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
+        self.norms_heads = config.query_key_norm == "head"
+        if config.experts:
+            self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
+            self.normalizes_experts = config.experts.is_normalized
+            self.inner = max(self.inner, <long>config.experts.intermediate_size)
+        self.weights, self.is_quantized = Layers(config, checkpoint, quantization), quantization is not None
+
+    cdef _reserve(self, long rows):
+        """Scratch memory for that many rows."""
+        if rows <= self.capacity:
+            return
+        query_width = self.shape.num_heads * self.shape.head_dim
+        widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
+                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner,
+                  "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
+                  "expert_output": self.hidden if self.num_experts else 0}
+        self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
+        self.normed = <float *>address(self.scratch["normed"])
+        self.queries = <float *>address(self.scratch["queries"])
+        self.keys = <float *>address(self.scratch["keys"])
+        self.values = <float *>address(self.scratch["values"])
+        self.attended = <float *>address(self.scratch["attended"])
+        self.projected = <float *>address(self.scratch["projected"])
+        self.gated = <float *>address(self.scratch["gated"])
+        self.upped = <float *>address(self.scratch["upped"])
+        self.scores = <float *>address(self.scratch["scores"])
+        self.gathered = <float *>address(self.scratch["gathered"])
+        self.expert_output = <float *>address(self.scratch["expert_output"])
+        self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
+        self.capacity = rows
+
+    cdef void _norm(self, team *members, const float *weight) noexcept nogil:
+        """`normed` is the normed rows (N5), or the rows as they are where the family has no norm here."""
+        cdef long start, stop, at
+        while take_rows(members, self.step.rows, &start, &stop):
+            at = start * self.hidden
+            if weight == NULL:
+                memcpy(self.normed + at, self.step.x + at, (stop - start) * self.hidden * sizeof(float))
+            else:
+                table().rms_norm(self.step.x + at, weight, self.epsilon, stop - start, self.hidden, self.normed + at)
+        finish_phase(members)
+
+    cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
+        """The integers of x, for quantised weights (N4)."""
+        cdef long start, stop
+        cdef quantized part
+        if not self.is_quantized:
+            return
+        while take_rows(members, rows, &start, &stop):
+            part = rows_of(&self.rounded.c, start, (width + GROUP - 1) // GROUP)
+            table().quantize(x + start * width, stop - start, width, &part)
+        finish_phase(members)
+
+    cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil:
+        share_products(members, products, count)
+        finish_phase(members)
+
+    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
+        """down(activation(gate(x)) * up(x))."""
+        cdef long inner = part.gate.outputs, groups = (inner + GROUP - 1) // GROUP, piece, row, column, count
+        cdef long pieces = (inner + GATED_AT_ONCE - 1) // GATED_AT_ONCE
+        cdef product down = product(&part.down, self.gated, &self.rounded.c, rows, y)
+        cdef product[2] products
+        cdef quantized rounded
+        products[0] = product(&part.gate, x, &self.rounded.c, rows, self.gated)
+        products[1] = product(&part.up, x, &self.rounded.c, rows, self.upped)
+        self._round(members, x, rows, self.hidden)
+        self._multiply(members, products, 2)
+        piece = claim(members)
+        while piece < rows * pieces:
+            row, column = piece // pieces, piece % pieces * GATED_AT_ONCE
+            count = min(<long>GATED_AT_ONCE, inner - column)
+            table().gate(self.gated + row * inner + column, self.upped + row * inner + column, count, self.activation)
+            if self.is_quantized:
+                rounded = rows_of(&self.rounded.c, 1, row * groups + column // GROUP)
+                table().quantize(self.gated + row * inner + column, 1, count, &rounded)
+            piece = claim(members)
+        finish_phase(members)
+        self._multiply(members, &down, 1)
+
+    cdef void _add(self, team *members, const float *norm) noexcept nogil:
+        """x plus what a half of the layer has made, normed and scaled as the family does it."""
+        cdef long start, stop, at
+        while take_rows(members, self.step.rows, &start, &stop):
+            at = start * self.hidden
+            if norm != NULL:
+                table().rms_norm(self.projected + at, norm, self.epsilon, stop - start, self.hidden,
+                                 self.projected + at)
+            table().add(self.step.x + at, self.projected + at, (stop - start) * self.hidden, self.residual_scale)
+        finish_phase(members)

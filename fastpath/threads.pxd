@@ -1,0 +1,15 @@
+# A team of threads that goes through a step phase by phase; kernels/team.h says how.
+cdef extern from "team.h" nogil:
+    enum:
+        MOST_THREADS
+
+    struct team:
+        int threads
+
+    ctypedef void (*team_work)(team *, void *) noexcept nogil
+
+
+cdef void run(team_work work, void *argument) noexcept nogil
+cdef long claim(team *members) noexcept nogil
+cdef void finish_phase(team *members) noexcept nogil
+cdef void run_alone(team_work work, void *argument) noexcept nogil

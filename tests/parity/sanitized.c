@@ -1,0 +1,98 @@
+/* Every kernel at every level over memory of exactly the size it is said to have, and the team at several sizes.
+ *
+ * Built with sanitizers by test_sanitizers.py: what reads or writes past an end, overflows, or races, ends the program.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "team.h"
+
+static uint32_t state = 1;
+
+static uint32_t random_bits(void) { return state = state * 1664525u + 1013904223u; }
+
+static float *floats(long count) {
+    float *values = malloc(count * sizeof(float));
+    for (long i = 0; i < count; i++) values[i] = (float)(int32_t)random_bits() * 0x1p-31f;
+    return values;
+}
+
+static void products(const struct kernels *table, long rows, long inputs, long outputs, int kind) {
+    long strips = (outputs + STRIP - 1) / STRIP, groups = (inputs + GROUP - 1) / GROUP;
+    static const long bits[] = {32, 16, 16, 8, 4};
+    long bytes = strips * STRIP * (kind < W8A8 ? inputs : groups * GROUP) * bits[kind] / 8;
+    uint8_t *weights = malloc(bytes);
+    for (long i = 0; i < bytes; i++) weights[i] = kind == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
+    uint16_t *scales = calloc(strips * STRIP * groups, sizeof(uint16_t));
+    float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
+    struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
+    struct matrix w = {weights, scales, NULL, inputs, outputs, kind};
+    table->quantize(x, rows, inputs, &rounded);
+    for (long strip = 0; strip < strips; strip++)
+        if (kind < W8A8) table->linear(&w, x, rows, strip, strip + 1, y);
+        else table->linear_quantized(&w, &rounded, rows, strip, strip + 1, y);
+    float sum = table->lane_sum(y, rows * outputs); /* reads every output: one that was not written may be anything */
+    if (sum != sum) abort();
+    free(weights), free(scales), free(x), free(y);
+    free(rounded.integers), free(rounded.scales), free(rounded.corrections);
+}
+
+static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window) {
+    struct heads shape = {.num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1};
+    long pages = (num_keys + PACK - 1) / PACK, padded = (head_dim + PACK - 1) / PACK * PACK;
+    float *queries = floats(tokens * 6 * head_dim), *out = malloc(tokens * 6 * head_dim * sizeof(float));
+    float *keys = floats(pages * 2 * head_dim * PACK), *values = floats(pages * 2 * padded * PACK);
+    int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
+    for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
+    for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
+    for (long head = 0; head < 2; head++)
+        table->attend(&shape, queries, keys, values, numbers, positions, head, 0, tokens * 3, out);
+    free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
+}
+
+struct sums { long pieces, phases, *counts; };
+
+/* Each phase's pieces add one to places that the phase before has added to. */
+static void count_up(struct team *team, void *work) {
+    struct sums *sums = work;
+    for (long phase = 0; phase < sums->phases; phase++) {
+        for (long piece; (piece = team_claim(team)) < sums->pieces;) {
+            long other = (piece + phase) % sums->pieces;
+            if (sums->counts[other] != phase) abort();
+            sums->counts[other]++;
+        }
+        team_wait(team);
+    }
+}
+
+static void teams(void) {
+    for (int threads = 1; threads <= 4; threads++) {
+        team_resize(threads);
+        for (int run = 0; run < 20; run++) {
+            struct sums sums = {7, 50, calloc(7, sizeof(long))};
+            team_run(count_up, &sums);
+            for (long i = 0; i < sums.pieces; i++) if (sums.counts[i] != sums.phases) abort();
+            free(sums.counts);
+        }
+    }
+    team_resize(1);
+}
+
+int main(void) {
+    static const long sizes[][3] = {{1, 1, 1}, {1, 300, 70}, {7, 33, 64}, {13, 600, 130}, {6, 256, 16}, {17, 40, 200}};
+    for (const struct kernels *const *table = available_kernels(); *table; table++) {
+        for (int i = 0; i < 6; i++)
+            for (int kind = FLOAT32; kind <= W4A8; kind++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], kind);
+        for (long tokens = 1; tokens < 8; tokens += 3)
+            for (long head_dim = 2; head_dim < 70; head_dim += 31) {
+                attention(*table, tokens, 150, head_dim, 0);
+                attention(*table, tokens, 70, head_dim, 20);
+            }
+        printf("%s ", (*table)->name);
+    }
+    teams();
+    printf("done\n");
+    return 0;
+}
