@@ -8,6 +8,7 @@ results/cpu.json.
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -65,7 +66,8 @@ class Peer:
     def __init__(self, python: str, shape: str, name: str):
         command = [python, str(PEER), json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self.process.stdout.readline().strip() != "ready":
+        word, _, self.build = self.process.stdout.readline().strip().partition(": ")
+        if word != "ready":
             raise RuntimeError(f"llama.cpp did not start: {' '.join(command[:2])}")
 
     def _ask(self, *words) -> float:
@@ -88,8 +90,9 @@ class Peer:
 
 def has_peer(python: str) -> bool:
     """Whether that Python has llama.cpp."""
-    done = subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True)
-    return done.returncode == 0
+    if shutil.which(python) is None:
+        raise SystemExit(f"--peer-python {python!r} is not a program")
+    return subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode == 0
 
 
 def spread(values: list[float]) -> dict:
@@ -125,6 +128,8 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
     for one in found:  # the head serves one row of a prompt: these are a little too many operations for prefill
         one["operations_a_second"] = one["ours"]["median"] * operations
     if peer_python:
+        for one in found:
+            one["llama.cpp build"] = contenders["llama.cpp"].build
         contenders["llama.cpp"].close()
     return found
 
@@ -145,6 +150,8 @@ def show(console: Console, result: dict) -> None:
             f"{row['operations_a_second'] / 1e9:.0f}",
         )  # fmt: skip
     console.print(table)
+    for build in sorted({row["llama.cpp build"] for row in result["measurements"] if "llama.cpp build" in row}):
+        console.print(f"llama.cpp was built with: {build}")  # one without the processor's best units is no peer
     peaks = result["integer_peak"] / 1e9, result["float_peak"] / 1e9, result["read_bandwidth"] / 1e9
     console.print("peaks measured: integers {:.0f} GOP/s, floats {:.0f} GFLOP/s, read {:.1f} GB/s".format(*peaks))
 

@@ -126,7 +126,7 @@ def main():
         path = os.path.join(directory, "model.gguf")  # noqa: PTH118
         write_model(path, sizes, kind)
         peer = Peer(path, threads)
-    print("ready", flush=True)
+    print("ready:", peer.llama.llama_print_system_info().decode().strip(), flush=True)
     for line in sys.stdin:
         name, *numbers = line.split()
         print(getattr(peer, name)(*map(int, numbers)), flush=True)
