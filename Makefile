@@ -13,7 +13,7 @@ serve: $(VENV)/.ready
 	$(BIN)/sanic server.app --backend $(BACKEND) $(ARGS)
 
 test: $(VENV)/.ready-to-test lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.ready-to-test lint
 	$(BIN)/python -m pytest $(ARGS)
