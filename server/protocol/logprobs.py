@@ -50,10 +50,7 @@ class CompletionLogprobs:
         for token, entry in entries:
             new["tokens"].append(completion_token(token))
             new["token_logprobs"].append(entry and finite(entry.chosen.logprob))
-            candidates = entry and [(completion_token(item.token), finite(item.logprob)) for item in entry.top]
-            new["top_logprobs"].append(
-                entry and dict([*candidates, (completion_token(token), finite(entry.chosen.logprob))])
-            )
+            new["top_logprobs"].append(entry and _by_text(entry))
             new["text_offset"].append(self._offset(token))
             self._num_characters += len(self._decoder.decode(token))
         for name, values in new.items():
@@ -65,6 +62,16 @@ class CompletionLogprobs:
         has_part, _ = self._decoder.getstate()
         goes_on = token[:1] != b"" and token[0] & 0xC0 == 0x80  # RFC 3629: 10xxxxxx continues
         return self._num_characters + bool(has_part and not goes_on)
+
+
+def _by_text(entry: TokenLogprob) -> dict[str, float]:
+    """The alternatives and the chosen one by their texts; of several tokens with one text (a letter and its byte, in
+    SentencePiece) the chosen one counts, else the likeliest.
+    """
+    found: dict[str, float] = {}
+    for candidate in entry.top:
+        found.setdefault(completion_token(candidate.token), finite(candidate.logprob))
+    return found | {completion_token(entry.chosen.token): finite(entry.chosen.logprob)}
 
 
 def completion_token(token: bytes) -> str:
