@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
 
+# The schema of a function that names no parameters: as in OpenAI's API it takes none.
+NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 MarkIds = Mapping[str, int]  # the control tokens among a dialect's marks
 
 
@@ -63,7 +65,7 @@ def call_rules(tools: list[dict], call: Callable[[str, str], str], name: str = "
 def argument_rules(tools: list[dict]) -> Iterable[str]:
     """`arguments_0` and so on: JSON objects of the tools' schemas."""
     for part, tool in enumerate(tools):
-        yield f"arguments_{part}: {json_rule({'type': 'object'} | tool['function'].get('parameters', {}))}"
+        yield f"arguments_{part}: {json_rule({'type': 'object'} | tool['function'].get('parameters', NO_PARAMETERS))}"
 
 
 def any_name(tools: list[dict]) -> str:

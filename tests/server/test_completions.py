@@ -63,9 +63,7 @@ def test_a_prompt_is_scored_where_logprobs_and_echo_meet(server, prompt):
         num_prompt = body["usage"]["prompt_tokens"]
         assert {len(values) for values in arrays.values()} == {num_prompt + len(answer["tokens"])}
         assert (arrays["token_logprobs"][0], arrays["top_logprobs"][0]) == (None, None)
-        assert all(
-            1 <= len(top) <= 3 for top in arrays["top_logprobs"][1:]
-        )  # two of one text are one
+        assert all(1 <= len(top) <= 3 for top in arrays["top_logprobs"][1:])  # two of one text are one
         assert arrays["token_logprobs"][num_prompt:] == answer["token_logprobs"]
         for place, token in zip(arrays["text_offset"], arrays["tokens"], strict=True):
             assert token.startswith("bytes:") or choice["text"][place:].startswith(token)

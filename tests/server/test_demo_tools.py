@@ -67,3 +67,11 @@ def test_a_hundred_held_out_requests(server, tool_choice, capsys):
     with capsys.disabled():
         print(f"\ntool_choice {tool_choice}: {num_right} of {NUM_REQUESTS} right; all {num_calls} calls fit")
     assert num_right >= LEAST_ACCURACY * NUM_REQUESTS
+
+
+def test_a_function_without_parameters_takes_none(server):
+    tool = {"type": "function", "function": {"name": "probe", "description": "Takes a value."}}
+    named = {"type": "function", "function": {"name": "probe"}}
+    body = {"model": "verbatim-demo", "messages": [{"role": "user", "content": "Call the tool."}], "temperature": 0}
+    answer = server.http.post("/v1/chat/completions", json=body | {"tools": [tool], "tool_choice": named}).json()
+    assert calls(answer["choices"][0]["message"]) == [("probe", {})]
