@@ -2,7 +2,7 @@
 
 The engine is an ordinary child of the main process (with `--single-process`, of the only one). It is started again
 whenever it ends by itself, waiting longer after each quick death. Every process watches its parent (`parent.py`), so
-that even SIGKILL of the main process leaves nothing running. Sanic is corrected in three places by `patch_manager`;
+that even SIGKILL of the main process leaves nothing running. Sanic is corrected in four places by `patch_manager`;
 the names are private, which is why its version is pinned and tests run the real command.
 """
 
@@ -127,16 +127,27 @@ def _has_died(process) -> bool:
 
 
 def patch_manager() -> None:
-    """Three corrections: SIGTERM in start-up ends the wait; killing is for our own processes; the helper ends with us.
+    """Four corrections: of how SIGTERM is heard, in start-up and later, of what is killed, and of the helper's end.
 
-    As it stands, the wait puts the request to stop back into its own queue for ever; `kill` ends the whole process
-    group, with the shell or the test runner that started the server; and the process that holds the workers' shared
-    state outlives a main process that was killed.
+    As it stands, the wait for workers puts the request to stop back into its own queue for ever; the handler of the
+    signal asks the helper process that holds the workers' states something, though it may have interrupted such a
+    question and then takes the other's answer; `kill` ends the whole process group, with the shell or the test runner
+    that started the server; and the helper outlives a main process that was killed.
     """
     all_acked = WorkerManager._all_workers_ack
 
     def all_workers_ack_or_stopping(manager):
         return manager._shutting_down or all_acked(manager)
+
+    def ask_the_loop_to_stop(manager, number, _frame):
+        if manager._shutting_down:
+            logger.info("Shutdown interrupted. Killing.")
+            with contextlib.suppress(ServerKilled):
+                manager.kill()
+            return
+        logger.info("Received signal %s. Shutting down.", signal.Signals(number).name)
+        manager._shutting_down = True
+        manager.monitor_publisher.send("__TERMINATE__")
 
     def kill_own_processes(manager):
         for process in manager.processes:
@@ -146,5 +157,6 @@ def patch_manager() -> None:
 
     if all_acked.__name__ != all_workers_ack_or_stopping.__name__:
         WorkerManager._all_workers_ack = all_workers_ack_or_stopping
+        WorkerManager.shutdown_signal = ask_the_loop_to_stop
         WorkerManager.kill = kill_own_processes
         SyncManager.start = partialmethod(SyncManager.start, end_with_parent)
