@@ -1,6 +1,6 @@
 """`python -m benchmarks.cpu`: our fast path and llama.cpp on the CPU, the model alone, the same shape and threads.
 
-The two take turns. Weights are random (cpu_models.py). Beside every pair of runs the read bandwidth is probed, since
+The two take turns. Weights are random (models.py). Beside every pair of runs the read bandwidth is probed, since
 it moves; the integer and float peaks are measured once. llama.cpp runs in a process of its own, under any Python that
 has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. Writes
 results/cpu.json.
@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cpu_models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
 from benchmarks.machine import describe_machine
+from benchmarks.models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
 from fastpath import backend, dispatch, probe, threads
 from reference.sequence import Chunk
 
@@ -34,7 +34,8 @@ class Ours:
 
     def __init__(self, shape: str, name: str):
         quantization = None if name == "bf16" else name
-        self.model = backend.PARTS.Model(config_of(shape), random_checkpoint(shape), quantization=quantization)
+        config = config_of(shape)
+        self.model = backend.PARTS.Model(config, random_checkpoint(config), quantization=quantization)
         self.cache = backend.PARTS.PagedCache(self.model.config, max(BATCHES) * 4 + LONG_PROMPT // 16)
 
     def decode(self, batch: int, steps: int) -> float:
@@ -117,7 +118,8 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
     contenders = {"ours": Ours(shape, name)}
     if peer_python:
         contenders["llama.cpp"] = Peer(peer_python, shape, name)
-    bytes_read, operations = num_bytes(shape, None if name == "bf16" else name), 2 * num_weights(shape)
+    config = config_of(shape)
+    bytes_read, operations = num_bytes(config, None if name == "bf16" else name), 2 * num_weights(config)
     common, found = {"shape": shape, "format": name}, []
     for batch in BATCHES:
         rates = measure(contenders, "decode", (batch, STEPS), batch * STEPS, runs)

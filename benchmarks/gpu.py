@@ -11,18 +11,22 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 import fastpath.backend
+import fastpath.gpu.weights
 from benchmarks import gpu_peer
 from benchmarks.gpu_measure import bandwidth, decode, kernels, prefill
-from benchmarks.gpu_models import config_of, packing_once, random_checkpoint
+from benchmarks.models import config_of, random_checkpoint
 from fastpath.gpu.backend import make_parts
 from fastpath.gpu.building import find_compiler
 from fastpath.gpu.device import Device, import_pycuda
+from fastpath.gpu.packing import pack
 from reference.errors import VerbatimError
 from reference.sequence import Chunk
 
@@ -99,6 +103,21 @@ def first_tokens(device, shape: str, count: int) -> dict:
             ids.append(int(rows[-1].argmax()))
         found.append((ids, np.array(rows).tobytes()))
     return {"shape": shape, "tokens": found[0][0][len(prompt) :], "is_equal": found[0] == found[1]}
+
+
+@contextmanager
+def packing_once():
+    """Matrices that are the same are packed once, however many layers upload them."""
+    packed = {}
+
+    def remembering(matrices, quantization=None):
+        key = (*map(id, matrices), quantization)
+        if key not in packed:
+            packed[key] = pack(matrices, quantization)
+        return packed[key]
+
+    with patch.object(fastpath.gpu.weights, "pack", remembering):
+        yield
 
 
 def speed(device, shape: str, quantization: str | None, sizes: dict, peak: float) -> dict:

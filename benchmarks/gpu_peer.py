@@ -1,7 +1,7 @@
 """Hugging Face transformers on the same GPU and the same shape: static cache, torch.compile, greedy, bfloat16.
 
 `python -m benchmarks.gpu_peer SHAPE BATCH STEPS` prints one line of JSON, in a process of its own so that its memory is
-free again. The weights are those of gpu_models.random_checkpoint. Says in one line what is missing.
+free again. The weights are those of models.random_checkpoint. Says in one line what is missing.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from benchmarks.gpu_models import config_of, random_checkpoint
+from benchmarks.models import config_of, random_checkpoint
 
 
 def missing() -> str | None:

@@ -158,6 +158,18 @@ def test_text_offsets_count_characters():
     assert arrays.arrays["text_offset"] == [0, 1, 1, 2, 3, 4, 6]  # of "é🙂\ufffd-abc"
 
 
+def test_of_two_tokens_with_one_text_the_chosen_one_counts_else_the_likelier():
+    likely, unlikely, other = (
+        Candidate(token_id=i, token=token, logprob=logprob)
+        for i, token, logprob in ((1, b"a", -0.5), (2, b"a", -3.0), (3, b"b", -1.0))
+    )
+    found = [
+        CompletionLogprobs().add([(chosen.token, TokenLogprob(chosen=chosen, top=(likely, other, unlikely)))])
+        for chosen in (unlikely, other)
+    ]
+    assert [arrays["top_logprobs"] for arrays in found] == [[{"a": -3.0, "b": -1.0}], [{"a": -0.5, "b": -1.0}]]
+
+
 def test_impossible_tokens_are_finite_in_json():
     assert chat_entry(entry(b"a", float("-inf")))["logprob"] == IMPOSSIBLE
 

@@ -1,24 +1,25 @@
 """Random models of well-known shapes, made fast: what a benchmark measures does not depend on what the weights say.
 
-One layer is made and packed, and uploaded once for each layer, so that every layer has memory of its own on the device.
+One layer is made, and packed or uploaded once for each layer, so that every layer has memory of its own. Qwen's is
+without biases.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from unittest.mock import patch
 
 import numpy as np
 
-import fastpath.gpu.weights
-from fastpath.gpu.packing import pack
 from reference.checkpoint import Checkpoint, FeedForward, Layer
 from reference.config import LayerConfig, ModelConfig, Rope
 from reference.quantization import GROUP_SIZE, QuantizedTensor
 from reference.weights import Tensor
 
-LLAMA = {"context_size": 8192, "eos_ids": ()}
+COMMON = {"context_size": 8192, "eos_ids": ()}
 SHAPES = {
+    "Qwen2.5-0.5B": {
+        "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_layers": 24, "num_heads": 14,
+        "num_kv_heads": 2, "head_dim": 64, "tie_embeddings": True,
+    },
     "Llama-3.2-1B": {
         "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_layers": 16, "num_heads": 32,
         "num_kv_heads": 8, "head_dim": 64, "tie_embeddings": True,
@@ -32,11 +33,12 @@ SHAPES = {
         "num_kv_heads": 2, "head_dim": 16, "context_size": 512,
     },
 }  # fmt: skip
+BYTES_A_GROUP = {None: 2 * GROUP_SIZE, "w8a8": GROUP_SIZE + 2, "w4a8": GROUP_SIZE // 2 + 2}
 
 
 def config_of(name: str) -> ModelConfig:
     """The configuration of a shape."""
-    sizes = LLAMA | SHAPES[name]
+    sizes = COMMON | SHAPES[name]
     rope = Rope(theta=500000.0, rotary_dim=sizes["head_dim"])
     return ModelConfig(**sizes, layers=(LayerConfig(rope=rope),) * sizes["num_layers"], norm_epsilon=1e-5)
 
@@ -81,16 +83,14 @@ def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
     return Checkpoint(embedding=embedding.weight, layers=(layer,) * config.num_layers, norm=norm, head=head)
 
 
-@contextmanager
-def packing_once():
-    """Matrices that are the same are packed once, however many layers upload them."""
-    packed = {}
+def num_weights(config: ModelConfig) -> int:
+    """The weights that a token passes: all matrices and the head."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    layer = 2 * hidden * queries + 2 * hidden * keys + 3 * hidden * inner
+    return config.num_layers * layer + config.vocab_size * hidden
 
-    def remembering(matrices, quantization=None):
-        key = (*map(id, matrices), quantization)
-        if key not in packed:
-            packed[key] = pack(matrices, quantization)
-        return packed[key]
 
-    with patch.object(fastpath.gpu.weights, "pack", remembering):
-        yield
+def num_bytes(config: ModelConfig, quantization: str | None) -> int:
+    """What a step reads of weights and their scales."""
+    return num_weights(config) * BYTES_A_GROUP[quantization] // GROUP_SIZE
