@@ -105,30 +105,29 @@ class Engine:
         if not work:
             return outputs
         self._num_steps += 1
-        rows = iter(self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget))
-        for sequence, chunk in work:
+        passed = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
+        for (sequence, chunk), rows in zip(work, passed, strict=True):
             drafts, sequence.draft_ids = sequence.draft_ids, []
             sequence.num_computed += len(chunk.token_ids) - len(drafts)
             is_complete = sequence.num_uncomputed == 0
             if sequence.request.pooling:
-                outputs += self._pool(sequence, [next(rows) for _ in range(chunk.num_logits)])
+                outputs += self._pool(sequence, rows)
                 continue
-            scores = [next(rows) for _ in range(chunk.num_logits - len(drafts) - is_complete)]
+            num_scores = chunk.num_logits - len(drafts) - is_complete
             try:
-                outputs += [self._score(sequence, scores)] if scores else []
+                outputs += [self._score(sequence, rows[:num_scores])] if num_scores else []
             except NumericsError as error:
                 outputs += self._end(sequence, FinishReason.ERROR, str(error))
                 continue
             if drafts:
-                outputs.append(self.guesses.verify(sequence, drafts, rows, self.cache, self._extend))
+                outputs.append(self.guesses.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend))
             elif is_complete and sequence.request.stopping.max_tokens == 0:
                 outputs += self._end(sequence, FinishReason.LENGTH)
             elif is_complete:
                 if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
                     size = self.parts.page_size
                     self.scheduler.remember(sequence, sequence.num_computed // size * size)
-                logits = next(rows)
-                outputs.extend(self._extend(choice, logits) for choice in self._branch(sequence))
+                outputs.extend(self._extend(choice, rows[num_scores]) for choice in self._branch(sequence))
         return outputs
 
     def _expire(self, now: float) -> list[Output]:

@@ -27,10 +27,18 @@ class Guesses:
         rooms = ((one, max_tokens(one) - len(one.output_ids) - 1) for one in decoding)
         self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
 
-    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
-        """Logits of a pass over this work, each chunk's followed by those of its side lines; with pooling states."""
+    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int) -> list[list]:
+        """For each sequence of this work its rows of a pass: the logits of its chunk, then those of its side lines.
+
+        With pooling the rows are states. Nobody can take another's: what a sequence leaves is gone with it.
+        """
         self._sides = side_chunks(work, cache, token_budget)
-        chunks = [chunk for sequence, main in work for chunk in (main, *self._sides.get(sequence, ()))]
+        groups = [(main, *self._sides.get(sequence, ())) for sequence, main in work]
+        rows = iter(self._rows(model, cache, work, [chunk for group in groups for chunk in group]))
+        return [[next(rows) for _ in range(sum(chunk.num_logits for chunk in group))] for group in groups]
+
+    def _rows(self, model, cache, work, chunks):
+        """The rows of all chunks, one after the other."""
         needs_states = self.speculator is not None and self.speculator.needs_states
         pooled = {sequence for sequence, _ in work if sequence.request.pooling}
         if not (needs_states or pooled):
@@ -55,13 +63,13 @@ class Guesses:
                 found[place] = logits
         return found
 
-    def verify(self, sequence: Sequence, drafts: list[int], rows, cache, extend: Callable) -> Output:
-        """Say tokens as long as they are the guessed ones, and the first that is not; skip what is left of the rows.
+    def verify(self, sequence: Sequence, drafts: list[int], rows: list, cache, extend: Callable) -> Output:
+        """Say tokens as long as they are the guessed ones, and the first that is not.
 
         If a side line has guessed the first one right, the sequence goes on with that line and its pages.
         """
         sides = self._sides.get(sequence, ())
-        logits = [next(rows) for _ in range(len(drafts) + 1)]
+        logits, rows = rows[: len(drafts) + 1], iter(rows[len(drafts) + 1 :])
         num_drafted = len(drafts) + sum(side.num_logits for side in sides)
         outputs = [extend(sequence, logits[0], drafts)]
         for side in sides:

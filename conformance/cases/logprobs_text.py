@@ -53,10 +53,12 @@ def _is_whole(data: object) -> bool:
     optional=True,
 )
 def count(probe: Probe) -> None:
-    answer = ask(probe)
-    if answer.finish != "length":
-        raise SkipError("an answer cut by its cap", "the model ends by itself")
-    equal(len(some(answer)), answer.usage(), "the number of entries")
+    for cap in (12, 6, 3, 1):  # the token with which a model ends by itself may or may not have an entry
+        answer = ask(probe, max_tokens=cap)
+        if answer.finish == "length":
+            equal(len(some(answer)), answer.usage(), "the number of entries")
+            return
+    raise SkipError("an answer cut by its cap", "the model ends by itself")
 
 
 @case(

@@ -18,14 +18,18 @@ def wanting(schema: object, strict: bool = True) -> dict:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
 
 
+HEATS = ({}, {"temperature": 1, "seed": 1}, {"temperature": 2, "seed": 2}, {"temperature": 2, "seed": 3})
+
+
 def forced(probe: Probe, schema: dict, *, strict: bool = True, **fields) -> Whole:
-    """An answer in the form of a schema; skipped if the model writes on and on."""
-    body = {"max_tokens": 200, "response_format": wanting(schema, strict)} | fields
-    answer = probe.chat("Answer with JSON.", **body)
-    if answer.finish == "length" and body["max_tokens"] == 200:
+    """An answer in the form of a schema; skipped if the model writes on and on, also where it is less sure."""
+    for heat in HEATS:
+        body = {"max_tokens": 200, "response_format": wanting(schema, strict)} | heat | fields
+        answer = probe.chat("Answer with JSON.", **body)
+        if answer.finish != "length" or body["max_tokens"] != 200:
+            return answer
         expect(answer.text().lstrip()[:1] in ("{", ""), "JSON", answer.text())
-        raise SkipError("JSON within 200 tokens", "the model writes on")
-    return answer
+    raise SkipError("JSON within 200 tokens", "the model writes on")
 
 
 def exact(value: str) -> dict:

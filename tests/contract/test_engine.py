@@ -238,7 +238,7 @@ def test_a_full_queue_says_so(new_engine):
 
 
 class Spoiled:
-    """A model that makes one logit of a certain prompt infinite."""
+    """A model that makes one logit of certain prompts infinite."""
 
     def __init__(self, model):
         self.model = model
@@ -258,11 +258,10 @@ def test_logits_that_are_not_finite_end_one_request_only(new_engine):
 
 
 def spoil(logits, chunks):
-    """Put an infinity where the chunk of the one-token prompt ends."""
-    rows = [chunk for chunk in chunks if chunk.num_logits]
+    """Put an infinity behind the first token of the prompts that begin with a certain one."""
     logits = np.array(logits)
-    for row, chunk in enumerate(rows):
-        if chunk.token_ids == (333,):
+    for row, chunk in zip(np.cumsum([0] + [chunk.num_logits for chunk in chunks]), chunks, strict=False):
+        if chunk.token_ids[0] == 333:
             logits[row, 5] = np.inf
     return logits
 
@@ -360,6 +359,25 @@ def test_a_prompt_can_be_scored_without_an_answer(new_engine):
     assert (ids(outputs), text(outputs), outputs[-1].finish_reason) == ([], "", FinishReason.LENGTH)
     assert sum(len(output.prompt_logprobs) for output in outputs) == len(PROMPT) - 1
     assert outputs[-1].num_cached_tokens == 0, "what is scored has to be computed"
+
+
+def test_who_ends_without_an_answer_leaves_the_others_their_logits(new_engine):
+    """Found by the conformance suite under load: the row that nobody had taken was taken by the next sequence."""
+    mute = dataclasses.replace(request("mute"), prompt_logprobs=0, stopping=StoppingParams(max_tokens=0))
+    other = request("other", prompt=PROMPT[5:])
+    outputs = run(new_engine(), mute, other, request())
+    assert words(outputs["a", 0]) == words(run(new_engine(), request())["a", 0])
+    assert words(outputs["other", 0]) == words(run(new_engine(), other)["other", 0])
+
+
+def test_a_score_that_is_not_finite_ends_one_request_only(new_engine):
+    calm = run(new_engine(), request("calm"))
+    engine = new_engine()
+    engine.model = Spoiled(engine.model)
+    wild = dataclasses.replace(request("wild", prompt=(333, 334)), prompt_logprobs=0)
+    outputs = run(engine, wild, request("calm"))
+    assert outputs["wild", 0][-1].finish_reason is FinishReason.ERROR
+    assert words(outputs["calm", 0]) == words(calm["calm", 0])
 
 
 def test_nothing_to_say_and_nothing_to_score_is_refused():

@@ -37,6 +37,7 @@ MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted guesses", "rejected guesses",
     "stop strings", "grammars", "pins", "forks", "refusals", "timeouts", "scored prompts", "pages given back",
+    "scores alone", "vectors",
 )  # fmt: skip
 GRAMMARS = (
     json_schema({"type": "object", "properties": {"a": {"enum": ["x", "é"]}}, "required": ["a"],
@@ -86,7 +87,7 @@ class Workshop:
 
 
 def said(outputs):
-    """What one choice said: tokens, text, log-probabilities of answer and prompt as bits, and its end."""
+    """What one choice said: tokens, text, log-probabilities of answer and prompt and vectors as bits, and its end."""
     kinds = [[entry for o in outputs for entry in o.logprobs], [entry for o in outputs for entry in o.prompt_logprobs]]
     last = outputs[-1] if outputs else None
     return (
@@ -96,6 +97,7 @@ def said(outputs):
             [(one.token_id, one.token, one.logprob.hex()) for entry in entries for one in (entry.chosen, *entry.top)]
             for entries in kinds
         ),
+        [value.hex() for output in outputs for value in output.embedding or ()],
         last and (last.finish_reason, last.stop_reason, last.num_completion_tokens, last.num_prompt_tokens),
     )
 
@@ -152,7 +154,7 @@ stopping = st.builds(
     ignore_eos=st.booleans(),
     include_stop_string=st.booleans(),
 )
-requests = st.builds(
+answers = st.builds(
     Request,
     request_id=st.just(""),
     prompt_ids=prompts,
@@ -165,6 +167,21 @@ requests = st.builds(
     visible_ids=st.sampled_from([(), (CONTROL,)]),
     prompt_logprobs=st.sampled_from([None, None, None, 1]),
     timeout=st.sampled_from([None, None, None, None, 20]),
+)
+requests = st.one_of(
+    *[answers] * 6,
+    answers.map(
+        lambda one: dataclasses.replace(
+            one, prompt_logprobs=one.prompt_logprobs or 0, stopping=StoppingParams(max_tokens=0), grammar=None
+        )
+    ),
+    st.builds(
+        lambda one, pooling: Request(
+            request_id="", prompt_ids=one.prompt_ids, cache_salt=one.cache_salt, timeout=one.timeout, pooling=pooling
+        ),
+        answers,
+        st.sampled_from(["mean", "last"]),
+    ),
 )
 
 
@@ -270,7 +287,7 @@ class EngineMachine(RuleBasedStateMachine):
             ours, expected = said(outputs), alone[choice]
             if request.request_id not in self.aborted:
                 assert ours == expected
-            ids, text, logprobs, prompt_logprobs, _ = ours
+            ids, text, logprobs, prompt_logprobs, _, _ = ours
             assert ids == expected[0][: len(ids)]
             assert expected[1].startswith(text)
             assert logprobs == expected[2][: len(logprobs)]
@@ -288,6 +305,8 @@ class EngineMachine(RuleBasedStateMachine):
         tally["forks"] += sum(output.choice > 0 for output in last)
         tally["grammars"] += sum(self.requests[output.request_id].grammar is not None for output in last)
         tally["scored prompts"] += sum(self.requests[output.request_id].prompt_logprobs is not None for output in last)
+        tally["scores alone"] += sum(self.requests[output.request_id].stopping.max_tokens == 0 for output in last)
+        tally["vectors"] += sum(output.embedding is not None for output in last)
         tally["pins"] += self.num_pinned()
         tally["scenarios"] += bool(last)
         self.workshop.tally.update(tally)
