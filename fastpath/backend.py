@@ -24,6 +24,7 @@ try:
         speculation,
         stopping,
     )
+    from fastpath.model_lib import open_model_lib
 except ImportError as error:
     raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
@@ -62,14 +63,20 @@ def load_engine(
     quantization: str | None = None,
     limits: EngineLimits | None = None,
     draft_directory=None,
+    model_lib=None,
 ) -> Engine:
-    """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
+    """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on.
+
+    `model_lib` is the file that keeps the packed weights; without it large models have one in the cache.
+    """
+    options = {"quantization": quantization, "limits": limits, "draft_directory": draft_directory}
     if gpu := gpu_of(device):
         from fastpath.gpu import backend as on_gpu  # its imports are only worth it there
 
-        options = {"quantization": quantization, "limits": limits, "draft_directory": draft_directory}
+        if model_lib is not None:
+            raise BackendError(f"--model-lib {model_lib} is for the processor: weights are packed anew for {gpu}")
         return on_gpu.load_engine(directory, device=gpu, **options)
-    return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
+    return load_parts(PARTS, directory, model_lib=open_model_lib(directory, quantization, model_lib), **options)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):

@@ -6,23 +6,19 @@ from fastpath.dispatch cimport address, matrix
 from fastpath.packed cimport PackedMatrix
 from libc.stdlib cimport calloc, free
 
-from fastpath.packed import pack_floats, pack_integers
+from fastpath.packed import pack
 from reference.rotary import rotary_table
 
 
-def pack(source, quantization=None):
-    """A PackedMatrix of a checkpoint's Matrix, quantised where that is asked for."""
-    bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
-    if quantization is None:
-        return pack_floats(source.weight.bits, source.weight.dtype, bias)
-    return pack_integers(source.quantized(quantization), bias)
-
-
 cdef class Layers:
-    """All layers of a decoder, its last norm and its head."""
+    """All layers of a decoder, its last norm and its head, packed here or out of a model library."""
 
-    def __init__(self, config, checkpoint, quantization: str | None):
-        self.owners, self.norm_offset = [], config.norm_offset
+    def __init__(self, config, checkpoint, quantization: str | None, model_lib=None):
+        if model_lib is not None:
+            routers = [layer.router for layer in checkpoint.layers if layer.router]
+            quantized = [(matrix, quantization) for matrix in checkpoint.quantized_matrices()]
+            model_lib.complete([*quantized, *((router, None) for router in routers)])
+        self.owners, self.norm_offset, self.model_lib = [], config.norm_offset, model_lib
         self.num_layers = config.num_layers
         self.layers = <layer_weights *>calloc(self.num_layers, sizeof(layer_weights))
         if self.layers == NULL:
@@ -74,6 +70,6 @@ cdef class Layers:
         return <const float *>address(values)
 
     cdef matrix _matrix(self, source, quantization) except *:
-        cdef PackedMatrix packed = pack(source, quantization)
+        cdef PackedMatrix packed = pack(source, quantization, self.model_lib)
         self.owners.append(packed)
         return packed.c

@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t
 from libc.string cimport memcpy
 
 from fastpath.cache import NO_PAGE
-from fastpath.layers import pack
+from fastpath.packed import pack
 from reference.sequence import wanted_rows
 from reference.weights import Tensor
 
@@ -22,13 +22,13 @@ from reference.weights import Tensor
 cdef class Model(Decoder):
     """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
 
-    `watch` as in reference/model.py.
+    `watch` as in reference/model.py. `model_lib` holds the matrices packed, or will (model_lib.py).
     """
 
     cdef object embedding, fusion
 
-    def __init__(self, config, checkpoint, *, quantization: str | None = None):
-        super().__init__(config, checkpoint, quantization)
+    def __init__(self, config, checkpoint, *, quantization: str | None = None, model_lib=None):
+        super().__init__(config, checkpoint, quantization, model_lib)
         self.embedding = checkpoint.embedding
         self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
 

@@ -11,11 +11,11 @@ from libc.stdint cimport int8_t, int32_t, uint16_t
 
 from reference.quantization import to_stored
 
-KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16}
+KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
 
 
 cdef class PackedMatrix:
-    """A matrix (outputs, inputs) for the kernels, with its bias. Made by `pack_floats` or `pack_integers`."""
+    """A matrix (outputs, inputs) for the kernels, with its bias. Made by `pack`, `pack_floats` or `pack_integers`."""
 
     cdef _set(self, weights, scales, bias, long outputs, long inputs, int kind):
         self.owners = weights, scales, bias
@@ -38,20 +38,51 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    strips = _in_strips(bits).transpose(0, 2, 1)  # (strips, inputs, 64)
-    return PackedMatrix()._set(_aligned(strips), None, bias, num_outputs, num_inputs, KINDS[dtype])
+    return wrap(_aligned(_arrange_floats(bits)), None, bias, num_outputs, num_inputs, dtype)
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
-    num_outputs, num_groups, _ = tensor.integers.shape
-    if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
-        kind, unsigned = W4A8, _in_strips(to_stored(tensor))
+    quads, scales = map(_aligned, _arrange_integers(tensor))
+    return wrap(quads, scales, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
+
+
+def pack(source, quantization=None, model_lib=None) -> PackedMatrix:
+    """Pack a checkpoint's Matrix, quantised where that is asked for; or take it out of a model library as it is."""
+    bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
+    if model_lib is not None and model_lib.is_complete:
+        weights, scales = model_lib.find(source.weight.name)
     else:
-        kind, unsigned = W8A8, _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
-    quads = unsigned.reshape(len(unsigned), STRIP, num_groups, unsigned.shape[3] // 4, 4).transpose(0, 2, 3, 1, 4)
-    scales = _in_strips(tensor.scales).transpose(0, 2, 1)
-    return PackedMatrix()._set(_aligned(quads), _aligned(scales), bias, num_outputs, tensor.num_inputs, kind)
+        weights, scales = arrange(source, quantization)
+        weights, scales = _aligned(weights), None if scales is None else _aligned(scales)
+    kind = quantization or source.weight.dtype
+    return wrap(weights, scales, bias, source.weight.shape[0], source.num_inputs, kind)
+
+
+def arrange(source, quantization=None):
+    """A checkpoint's Matrix in the order of the kernels: weights, and scales or None; perhaps only as views."""
+    if quantization is None:
+        return _arrange_floats(source.weight.bits), None
+    return _arrange_integers(source.quantized(quantization))
+
+
+def wrap(weights, scales, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
+    """Arrays in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
+    return PackedMatrix()._set(weights, scales, bias, outputs, inputs, KINDS[kind])
+
+
+def _arrange_floats(bits):
+    return _in_strips(bits).transpose(0, 2, 1)  # (strips, inputs, 64)
+
+
+def _arrange_integers(tensor):
+    if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
+        unsigned = _in_strips(to_stored(tensor))
+    else:
+        unsigned = _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
+    strips, _, groups, num_bytes = unsigned.shape
+    quads = unsigned.reshape(strips, STRIP, groups, num_bytes // 4, 4).transpose(0, 2, 3, 1, 4)
+    return quads, _in_strips(tensor.scales).transpose(0, 2, 1)
 
 
 def _in_strips(rows):

@@ -28,7 +28,7 @@ cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept 
 cdef class Phases(Watched):
     """A decoder's shape, weights and scratch memory, and the phases that its layers repeat."""
 
-    def __init__(self, config, checkpoint, quantization):
+    def __init__(self, config, checkpoint, quantization, model_lib=None):
         self.config = config
         self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
         self.vocab_size, self.num_positions = config.vocab_size, config.context_size
@@ -44,7 +44,8 @@ cdef class Phases(Watched):
             self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
             self.normalizes_experts = config.experts.is_normalized
             self.inner = max(self.inner, <long>config.experts.intermediate_size)
-        self.weights, self.is_quantized = Layers(config, checkpoint, quantization), quantization is not None
+        self.weights = Layers(config, checkpoint, quantization, model_lib)
+        self.is_quantized = quantization is not None
 
     cdef _reserve(self, long rows):
         """Scratch memory for that many rows."""

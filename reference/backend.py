@@ -14,6 +14,7 @@ from reference import (
 )
 from reference.device import check_device
 from reference.engine import Engine
+from reference.errors import BackendError
 from reference.limits import EngineLimits
 from reference.loading import load_engine as load_parts
 from reference.loading import load_model as load_model_parts
@@ -58,9 +59,12 @@ def load_engine(
     quantization: str | None = None,
     limits: EngineLimits | None = None,
     draft_directory=None,
+    model_lib=None,
 ) -> Engine:
-    """The engine over a model directory; raises ModelError, or BackendError for a device it does not run on."""
+    """The engine over a model directory; raises ModelError, or BackendError for what it does not run on or keep."""
     check_device(device, engine="reference")
+    if model_lib is not None:
+        raise BackendError(f"the reference computes with weights as they are stored: it has no --model-lib {model_lib}")
     return load_parts(PARTS, directory, quantization=quantization, limits=limits, draft_directory=draft_directory)
 
 

@@ -19,13 +19,18 @@ def load_engine(
     quantization: str | None = None,
     limits: EngineLimits | None = None,
     draft_directory=None,
+    model_lib=None,
 ) -> Engine:
-    """An engine over a model directory; raises ModelError naming what is wrong with it, or with its draft model."""
+    """An engine over a model directory; raises ModelError naming what is wrong with it, or with its draft model.
+
+    `model_lib` is what an engine that packs weights keeps of them; one that is complete spares their check.
+    """
     limits = limits or EngineLimits()
     config = limits.reshape(load_config(directory))
     tokenizer = load_tokenizer(directory)
-    checkpoint = open_checkpoint(config, load_weights(directory))
-    model = make_model(parts, config, checkpoint, quantization)
+    is_checked = model_lib is not None and model_lib.is_complete
+    checkpoint = open_checkpoint(config, load_weights(directory, is_checked=is_checked))
+    model = make_model(parts, config, checkpoint, quantization, model_lib)
     mode = limits.speculative_mode
     if not draft_directory:
         draft = None
@@ -46,6 +51,7 @@ def load_model(parts: Parts, directory, *, quantization: str | None = None):
     return make_model(parts, config, open_checkpoint(config, load_weights(directory)), quantization)
 
 
-def make_model(parts: Parts, config: ModelConfig, checkpoint: Checkpoint, quantization: str | None):
+def make_model(parts: Parts, config: ModelConfig, checkpoint: Checkpoint, quantization: str | None, model_lib=None):
     """The model of a checkpoint, in the integers that it is stored in or that are asked for."""
-    return parts.Model(config, checkpoint, quantization=choose_format(config.quantization, quantization))
+    packed = {} if model_lib is None else {"model_lib": model_lib}
+    return parts.Model(config, checkpoint, quantization=choose_format(config.quantization, quantization), **packed)

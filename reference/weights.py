@@ -58,10 +58,13 @@ class Tensor:
 
 
 class Weights:
-    """All tensors of a checkpoint by name; nothing is read from disk until a tensor is asked for."""
+    """All tensors of a checkpoint by name; nothing is read from disk until a tensor is asked for.
 
-    def __init__(self, tensors: dict[str, Tensor]):
-        self._tensors = tensors
+    With `is_checked` somebody has looked before whether all numbers are finite.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], *, is_checked: bool = False):
+        self._tensors, self._is_checked = tensors, is_checked
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -79,14 +82,15 @@ class Weights:
             raise ModelError(f"weights: tensor {name} is stored as {tensor.dtype}, not as {' or '.join(dtypes)}")
         if tensor.shape != shape:
             raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
-        if not tensor.is_finite():
+        if not (self._is_checked or tensor.is_finite()):
             raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
         return tensor
 
 
-def load_weights(directory: str | Path) -> Weights:
+def load_weights(directory: str | Path, *, is_checked: bool = False) -> Weights:
     """Map the checkpoint in `directory`, following the sharded index where there is one."""
-    return Weights({name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()})
+    shards = load_shards(directory).values()
+    return Weights({name: tensor for shard in shards for name, tensor in shard.items()}, is_checked=is_checked)
 
 
 def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
@@ -94,11 +98,11 @@ def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
     directory = Path(directory)
     index = directory / INDEX
     if not index.exists():
-        return {WHOLE: _map_file(directory / WHOLE)}
+        return {WHOLE: map_file(directory / WHOLE)}
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ModelError(f"{index} has no weight_map")
-    shards = {file: _map_file(_inside(directory, file)) for file in sorted(set(weight_map.values()))}
+    shards = {file: map_file(_inside(directory, file)) for file in sorted(set(weight_map.values()))}
     missing = [name for name, file in weight_map.items() if name not in shards[file]]
     if missing:
         raise ModelError(f"{index} promises tensor {missing[0]} in {weight_map[missing[0]]}, which does not hold it")
@@ -114,8 +118,8 @@ def _inside(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def _map_file(path: Path) -> dict[str, Tensor]:
-    """Map one safetensors file and check its header against its length."""
+def map_file(path: Path) -> dict[str, Tensor]:
+    """Map one safetensors file: its tensors by name. ModelError if its header does not fit its length."""
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except FileNotFoundError:

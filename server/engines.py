@@ -53,6 +53,7 @@ def load_engine(options: Options):
         quantization=options.quantization,
         limits=_limits(options),
         draft_directory=options.draft,
+        model_lib=options.model_lib,
     )
 
 

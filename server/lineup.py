@@ -15,7 +15,10 @@ from server.hub import fetch
 from server.options import LINEUP, Options
 from server.served import load_shape
 
-OWN = ("tool_parser", "chat_template", "overrides", "context_window_size", "sliding_window_size", "attention_sink_size")
+OWN = (
+    "model_lib", "tool_parser", "chat_template", "overrides", "context_window_size", "sliding_window_size",
+    "attention_sink_size",
+)  # fmt: skip
 
 
 def settle(options: Options) -> list[Options]:

@@ -68,6 +68,7 @@ class Options:
 
     backend: str = option("Model", one_of(BACKENDS), "the engine that computes", default="fastpath")
     model: Path | str = option("Model", MODEL, "the model (default: the demo)", default=DEMO_MODEL.absolute())
+    model_lib: Path | None = option("Model", FILE, "its packed weights, made if absent (default: in the cache)")
     device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
     quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
     numerics: str = option("Model", one_of(NUMERICS), "the contract's bits, or a device's own", default="exact")

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from small_models import logits_of
 
+from reference.checkpoint import open_checkpoint
 from reference.config import Rope, RopeScaling
 from reference.errors import ModelError
 from reference.families import load_config
 from reference.quantization import FORMATS
 from reference.quantize import quantize_directory
+from reference.sequence import Chunk
+from reference.weights import load_weights
 
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -102,6 +105,24 @@ def test_logits_agree_with_transformers(backend, peers, name):
     directory, expected = peers(name)
     ours = logits_of(backend, directory, IDS)
     assert np.abs(ours - expected).max() < 1e-4 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("quantization", [None, *FORMATS])
+@pytest.mark.parametrize("name", ["qwen2", "phi3", "mixtral", "qwen3 moe, a dense layer"])
+def test_a_library_of_packed_weights_changes_no_bit(peers, tmp_path, name, quantization):
+    backend = pytest.importorskip("fastpath.backend", reason="the fast path is not built")
+    from fastpath.model_lib import open_model_lib
+
+    directory, _ = peers(name)
+    config = load_config(directory)
+    checkpoint, found = open_checkpoint(config, load_weights(directory)), []
+    for packs in ("in memory", "into a file", "not at all"):
+        lib = open_model_lib(directory, quantization, tmp_path / "packed") if found else None
+        assert lib is None or lib.is_complete == (packs == "not at all")
+        model = backend.PARTS.Model(config, checkpoint, quantization=quantization, model_lib=lib)
+        chunk = Chunk(token_ids=tuple(IDS[:40]), start=0, pages=(0, 1, 2), num_logits=40)
+        found.append(np.array(model.forward([chunk], backend.PARTS.PagedCache(config, 3))).tobytes())
+    assert found[0] == found[1] == found[2]
 
 
 def read(directory, architecture, **changes):

@@ -96,6 +96,23 @@ def test_speculation_that_cannot_be_ends_the_server(start, arguments, words):
     assert all(word in line for word in words)
 
 
+def test_packed_weights_are_kept_where_the_option_says(start, tmp_path):
+    file, answers = tmp_path / "packed", []
+    for _ in range(2):
+        server = start("fastpath", "--model-lib", str(file), "--quantization", "w8a8").wait_ready()
+        answers.append(server.chat(temperature=0).json()["choices"][0]["message"]["content"])
+        made = file.stat().st_mtime_ns
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+    assert answers[0] == answers[1] and file.stat().st_mtime_ns == made
+    server = start("fastpath", "--model-lib", str(file))
+    assert server.process.wait(60) != 0
+    assert "does not hold these weights in this format" in server.log
+    server = start("reference", "--model-lib", str(file))
+    assert server.process.wait(60) != 0
+    assert "has no --model-lib" in server.log
+
+
 @pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
 def test_the_demo_guesses_with_what_ships_beside_it(start, mode):
     server = start("fastpath", "--speculative-mode", mode, "--spec-draft-length", "2").wait_ready()
