@@ -20,6 +20,8 @@ def check_backend(options: Options) -> None:
     backend = _import(options.backend)
     if options.numerics != "exact":
         raise BackendError(f"--backend {options.backend} has no --numerics {options.numerics}; it has 'exact' alone")
+    if options.threads and options.backend != "fastpath":  # which reads VERBATIM_THREADS itself
+        raise BackendError(f"--backend {options.backend} has no --threads: how many NumPy takes, it decides")
     backend.gpu_of(options.device)
 
 

@@ -90,6 +90,7 @@ class Options:
     max_total_seq_length: int | None = option("Engine", integer(1), "tokens in the cache (default: by --mode)")
     prefill_chunk_size: int | None = option("Engine", integer(1, 1 << 20), "tokens a step (default: by --mode)")
     context_window_size: int | None = option("Engine", integer(1), "tokens of an answer with its prompt, at most")
+    threads: int | None = option("Engine", integer(1, 256), "that compute on the processor (default: all it may use)")
     gpu_memory_utilization: float = option("Engine", share(), "how much of a GPU's free memory to use", default=0.9)
     sliding_window_size: int | None = option("Engine", integer(1), "tokens that are looked back at, at most")
     attention_sink_size: int | None = option("Engine", integer(0), "first tokens that stay in sight of a window")

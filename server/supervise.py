@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from functools import partialmethod
 from multiprocessing.managers import SyncManager
 
@@ -42,7 +43,8 @@ class EngineSupervisor(threading.Thread):
         self.process: subprocess.Popen | None = None
         self.has_failed = False
         # A copy made now: Sanic changes its own in another thread, and a process started just then may get garbage.
-        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        taken = {PREFIX + row.name.upper() for row in fields(Options)}  # each model has its own
+        others = {name: value for name, value in os.environ.items() if name not in taken}
         self._environment = others | options.to_environment() | {SOCKET: path}
         self._stopping = threading.Event()
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -68,7 +69,8 @@ def read_answer(file: BinaryIO) -> Answer:
     while line := file.readline().decode().strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = _read_chunks(file) if headers.get("transfer-encoding") == "chunked" else _read_plain(file, headers)
+    is_chunked = headers.get("transfer-encoding") == "chunked"
+    body = b"".join(read_chunks(file)) if is_chunked else _read_plain(file, headers)
     if not status_line.startswith(b"HTTP/1.1 "):
         raise ConnectionError(f"no answer, but {status_line[:100]!r}")
     return Answer(status=int(status_line.split()[1]), headers=headers, body=body)
@@ -90,12 +92,14 @@ def _read_plain(file: BinaryIO, headers: dict[str, str]) -> bytes:
     return body
 
 
-def _read_chunks(file: BinaryIO) -> bytes:
-    body = b""
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The chunks of a body; ConnectionError if it breaks off."""
+    chunk = b""
     while line := file.readline().strip():
         size = int(line, 16)
-        body += file.read(size)
+        chunk = file.read(size)
         file.readline()
         if size == 0:
-            return body
-    raise ConnectionError(f"the stream broke off after {body[-200:]!r}")
+            return
+        yield chunk
+    raise ConnectionError(f"the stream broke off after {chunk[-200:]!r}")

@@ -6,6 +6,7 @@ import math
 import jsonschema
 import pytest
 from live_server import chat_body
+from raw_http import connect, post, read_chunks
 
 LOGPROB = {
     "type": "object",
@@ -200,6 +201,17 @@ def test_a_stream_comes_bit_by_bit(server):
     with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.headers["transfer-encoding"] == "chunked"
         assert b"[DONE]" not in next(response.iter_raw())
+
+
+def test_each_event_is_one_chunk_of_http(server):
+    """Clients that read chunk by chunk, as in MLC's examples, get one event at a time however many came together."""
+    with connect(server) as sock, sock.makefile("rb") as file:
+        sock.sendall(post(chat_body(stream=True, n=8, max_tokens=60, ignore_eos=True)))
+        while file.readline().strip():
+            pass
+        chunks = list(read_chunks(file))
+    assert len(chunks) > 400
+    assert all(chunk.startswith(b"data: ") and chunk.find(b"\n\n") == len(chunk) - 2 for chunk in chunks)
 
 
 def test_seeds(server):

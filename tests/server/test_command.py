@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from live_server import COMMAND, wait_until
@@ -45,6 +46,8 @@ def run(*arguments) -> tuple[int, str]:
         (["--overrides", "banana=1"], ["--overrides", "'banana'", "max_num_sequence", "spec_tree_width"]),
         (["--overrides", "gpu_memory_utilization=2"], ["--overrides", "gpu_memory_utilization", "at most 1"]),
         (["--chat-template", "/no/such/template"], ["/no/such/template"]),
+        (["--backend", "reference", "--threads", "2"], ["--backend reference has no --threads"]),
+        (["--threads", "0"], ["--threads", "'0'", "1 to 256"]),
         (["--config", "/no/such/config"], ["--config", "/no/such/config"]),
     ],
 )
@@ -111,6 +114,13 @@ def test_packed_weights_are_kept_where_the_option_says(start, tmp_path):
     server = start("reference", "--model-lib", str(file))
     assert server.process.wait(60) != 0
     assert "has no --model-lib" in server.log
+
+
+def test_an_engine_is_told_how_to_compute(start):
+    server = start("fastpath", "--threads", "3", VERBATIM_CPU="plain").wait_ready()
+    told = Path(f"/proc/{server.engine_pid()}/environ").read_text().split("\0")
+    assert {"VERBATIM_THREADS=3", "VERBATIM_CPU=plain"} <= {*told}
+    assert server.chat().status_code == 200
 
 
 @pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
