@@ -9,14 +9,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from fastpath.packed import arrange
+from fastpath.packed import STRIP_SIZE, arrange
 from reference.checkpoint import Matrix
 from reference.errors import ModelError
 from reference.families import load_config
@@ -28,6 +28,7 @@ STAMP = "stamp"
 LEAST_BYTES = 64 << 20  # smaller checkpoints are packed faster than a file is worth
 ENTRY_BYTES = 256  # of the header, for each array and some more
 ALIGNMENT = 64
+PART_NUMBERS = 1 << 22  # of a matrix are packed at a time, which bounds the memory that takes
 DTYPES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "uint8": "U8"}
 logger = logging.getLogger("verbatim")
 
@@ -97,18 +98,18 @@ class ModelLib:
         return None
 
 
-def open_model_lib(directory: Path, quantization: str | None, path: Path | None = None) -> ModelLib | None:
+def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib | None:
     """The library of a model directory: in the file named, else in the cache, where small models have none."""
     directory = Path(directory)
     form = choose_format(load_config(directory).quantization, quantization)
     files = {file.name: file.stat() for file in sorted([*directory.glob("*.safetensors"), directory / "config.json"])}
-    if path is None and sum(file.st_size for file in files.values()) < LEAST_BYTES:
+    if not path and sum(file.st_size for file in files.values()) < LEAST_BYTES:
         return None
     sources = {name: [file.st_size, file.st_mtime_ns] for name, file in files.items()}
     stamp = json.dumps({"layout": LAYOUT, "format": form, "files": sources})
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
-    named = path or cache_folder() / f"{directory.resolve().name}-{form or 'float'}-{digest}.safetensors"
-    return ModelLib(named, stamp.encode(), is_named=path is not None)
+    cached = cache_folder() / f"{directory.resolve().name}-{form or 'float'}-{digest}.safetensors"
+    return ModelLib(Path(path or cached), stamp.encode(), is_named=bool(path))
 
 
 def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None]], count: int) -> None:
@@ -116,22 +117,32 @@ def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None
     start = -(-(8 + len(stamp) + ENTRY_BYTES * (2 * count + 1)) // ALIGNMENT) * ALIGNMENT
     header = {}
 
-    def add(name: str, array: np.ndarray) -> None:
-        begin = file.tell() - start
-        file.write(np.ascontiguousarray(array).data)
-        header[name] = {
-            "dtype": DTYPES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": [begin, file.tell() - start],
-        }
+    def add(name: str, parts: Iterable[np.ndarray]) -> None:
+        begin, rows = file.tell() - start, 0
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+            rows += len(part)
+        shape = rows, *part.shape[1:]
+        header[name] = {"dtype": DTYPES[part.dtype.name], "shape": shape, "data_offsets": [begin, file.tell() - start]}
 
     with path.open("wb") as file:
         file.seek(start)
         for matrix, quantization in matrices:
-            weights, scales = arrange(matrix, quantization)
-            add(matrix.weight.name, weights)
-            if scales is not None:
+            scales = []
+            add(matrix.weight.name, _arranged(matrix, quantization, scales))
+            if scales:
                 add(matrix.weight.name + ".scales", scales)
-        add(STAMP, np.frombuffer(stamp, np.uint8))
+        add(STAMP, [np.frombuffer(stamp, np.uint8)])
         file.seek(0)
         file.write((start - 8).to_bytes(8, "little") + json.dumps(header).encode().ljust(start - 8))
+
+
+def _arranged(matrix: Matrix, quantization: str | None, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """A matrix as the kernels read it, a few strips at a time; scales are put into the list."""
+    outputs = matrix.weight.shape[0]
+    step = max(1, PART_NUMBERS // matrix.num_inputs // STRIP_SIZE) * STRIP_SIZE
+    for first in range(0, outputs, step):
+        weights, some = arrange(matrix.rows(first, min(first + step, outputs)), quantization)
+        if some is not None:
+            scales.append(some)
+        yield weights

@@ -11,6 +11,7 @@ from libc.stdint cimport int8_t, int32_t, uint16_t
 
 from reference.quantization import to_stored
 
+STRIP_SIZE = STRIP  # outputs side by side
 KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
 
 

@@ -10,6 +10,7 @@ from small_models import write_chat_model
 from fastpath import backend, model_lib
 from reference.backend import load_engine as load_reference
 from reference.errors import BackendError, ModelError
+from reference.quantize import quantize_directory
 from reference.request import Request, SamplingParams, StoppingParams
 
 WHOLE = "model.safetensors"
@@ -44,12 +45,21 @@ def spoil(directory, name):
 
 @pytest.mark.parametrize("quantization", [None, "w8a8", "w4a8"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_library_says_what_packing_in_memory_says(tmp_path, name, quantization):
+def test_a_library_says_what_packing_in_memory_says(tmp_path, monkeypatch, name, quantization):
+    monkeypatch.setattr(model_lib, "PART_NUMBERS", 10_000)  # a few strips at a time
     directory, file = write_chat_model(tmp_path / "model", **MODELS[name]), tmp_path / "packed.safetensors"
     expected = words(directory, quantization=quantization)
     assert words(directory, quantization=quantization, model_lib=file) == expected
     assert words(directory, quantization=quantization, model_lib=file) == expected
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [file.name], "something was left lying"
+
+
+def test_a_checkpoint_of_integers_is_packed_as_well(tmp_path):
+    source, directory = write_chat_model(tmp_path / "float"), tmp_path / "integers"
+    quantize_directory(source, directory, "w4a8")
+    expected = words(source, quantization="w4a8")
+    for _ in range(2):
+        assert words(directory, model_lib=tmp_path / "packed") == expected
 
 
 def test_once_it_is_there_the_matrices_are_not_read_again(tmp_path):
