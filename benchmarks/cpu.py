@@ -3,7 +3,7 @@
 The two take turns. Weights are random (models.py). Beside every pair of runs the read bandwidth is probed, since
 it moves; the integer and float peaks are measured once. llama.cpp runs in a process of its own, under any Python that
 has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. Writes
-results/cpu.json.
+results/cpu.json and, with a peer, cpu.svg.
 """
 
 import argparse
@@ -26,7 +26,9 @@ from reference.sequence import Chunk
 
 PEER = Path(__file__).with_name("cpu_peer.py")
 FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}
-PROMPT, BATCHES, STEPS, LONG_PROMPT = 16, (1, 4, 16), 8, 512
+PROMPT, BATCHES, STEPS = 16, (1, 4, 16), 8
+PASS_TOKENS = 512  # of a prompt at most
+PROMPTS = ((0, 512), (0, 2016), (2000, 2016))  # tokens that are known, and all
 
 
 class Ours:
@@ -36,7 +38,7 @@ class Ours:
         quantization = None if name == "bf16" else name
         config = config_of(shape)
         self.model = backend.PARTS.Model(config, random_checkpoint(config), quantization=quantization)
-        self.cache = backend.PARTS.PagedCache(self.model.config, max(BATCHES) * 4 + LONG_PROMPT // 16)
+        self.cache = backend.PARTS.PagedCache(config, max(max(BATCHES) * 4, PROMPTS[-1][1] // 16))
 
     def decode(self, batch: int, steps: int) -> float:
         """Seconds for some steps of a batch, behind short prompts."""
@@ -46,11 +48,17 @@ class Ours:
             self._step([self._chunk(i, PROMPT + step, 1) for i in range(batch)])
         return time.perf_counter() - start
 
-    def prefill(self, tokens: int) -> float:
-        """Seconds for one prompt."""
+    def prompt(self, known: int, tokens: int) -> float:
+        """Seconds until the first token of a prompt, of which so many are known already."""
+        self._take(0, known)
         start = time.perf_counter()
-        self._step([Chunk(token_ids=(5,) * tokens, start=0, pages=tuple(range(-(-tokens // 16))), num_logits=1)])
+        self._take(known, tokens)
         return time.perf_counter() - start
+
+    def _take(self, start, stop):
+        for at in range(start, stop, PASS_TOKENS):
+            end = min(at + PASS_TOKENS, stop)
+            self._step([Chunk(token_ids=(5,) * (end - at), start=at, pages=tuple(range(-(-end // 16))), num_logits=1)])
 
     def _chunk(self, sequence, start, length):
         pages = tuple(range(4 * sequence, 4 * sequence + 4))
@@ -79,9 +87,9 @@ class Peer:
         """As ours."""
         return self._ask("decode", batch, steps)
 
-    def prefill(self, tokens: int) -> float:
+    def prompt(self, known: int, tokens: int) -> float:
         """As ours."""
-        return self._ask("prefill", tokens)
+        return self._ask("prompt", known, tokens)
 
     def close(self):
         """End the process."""
@@ -125,9 +133,12 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
         rates = measure(contenders, "decode", (batch, STEPS), batch * STEPS, runs)
         share = rates["ours"]["median"] / batch * bytes_read / rates["read_bandwidth"]["median"]
         found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
-    rates = measure(contenders, "prefill", (LONG_PROMPT,), LONG_PROMPT, runs)
-    found.append(common | {"work": f"prefill {LONG_PROMPT}", **rates})
-    for one in found:  # the head serves one row of a prompt: these are a little too many operations for prefill
+    for known, tokens in [one for one in PROMPTS if one[1] <= config.context_size]:
+        rates = measure(contenders, "prompt", (known, tokens), tokens - known, runs)
+        work = f"prompt of {tokens}" + (f", {known} known" if known else "")
+        first = {who: (tokens - known) / rates[who]["median"] for who in contenders}
+        found.append(common | {"work": work, **rates, "seconds_to_first_token": first})
+    for one in found:  # the head serves one row of a prompt: these are a little too many operations for a prompt
         one["operations_a_second"] = one["ours"]["median"] * operations
     if peer_python:
         for one in found:
@@ -158,6 +169,24 @@ def show(console: Console, result: dict) -> None:
     console.print("peaks measured: integers {:.0f} GOP/s, floats {:.0f} GFLOP/s, read {:.1f} GB/s".format(*peaks))
 
 
+def plot(result: dict, path: Path) -> None:
+    """Our tokens/s as multiples of llama.cpp's, from the lowest of ours to its highest and the other way round."""
+    import matplotlib.pyplot as plt  # of [bench]; what it costs to import, only this needs
+
+    rows = [row for row in result["measurements"] if "llama.cpp" in row][::-1]
+    figure, axes = plt.subplots(figsize=(8, 0.28 * len(rows) + 1), layout="constrained")
+    colours = dict(zip(FORMATS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    for at, row in enumerate(rows):
+        ours, peer = row["ours"], row["llama.cpp"]
+        ratio = ours["median"] / peer["median"]
+        span = [[ratio - ours["lowest"] / peer["highest"]], [ours["highest"] / peer["lowest"] - ratio]]
+        axes.barh(at, ratio, xerr=span, color=colours[row["format"]], ecolor="gray")
+    axes.set_yticks(range(len(rows)), [f"{row['shape']} {row['format']}, {row['work']}" for row in rows], fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlabel(f"tokens/s as multiples of llama.cpp's, {result['threads']} thread(s), medians of {result['runs']}")
+    figure.savefig(path)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__.partition("\n")[0])
@@ -184,6 +213,8 @@ def main() -> None:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
             console.print(f"{shape} {name} done")
     show(console, result)
+    if peer:
+        plot(result, arguments.output.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

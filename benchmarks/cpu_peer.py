@@ -1,8 +1,8 @@
 """llama.cpp beside us: random weights of the same shape and bits a weight, driven over pipes so that runs interleave.
 
 `python cpu_peer.py SIZES FORMAT THREADS` runs under any Python that has `llama-cpp-python` and `gguf`, and imports
-nothing of ours. SIZES is JSON. Each line of input, `decode BATCH STEPS` or `prefill TOKENS`, is answered by the seconds
-that it took.
+nothing of ours. SIZES is JSON. Each line of input, `decode BATCH STEPS` or `prompt KNOWN TOKENS`, is answered by the
+seconds that it took.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-PROMPT, CONTEXT, SEQUENCES = 16, 1024, 16
+PROMPT, CONTEXT, SEQUENCES, MOST = 16, 1024, 16, 512
 BYTES = {"Q8_0": 34, "Q4_0": 18}  # of a block of 32: a float16 scale, then the integers
 
 
@@ -81,10 +81,11 @@ class Peer:
         if not self.model:
             raise RuntimeError("llama.cpp does not load the model")
         options = llama.llama_context_default_params()
-        options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = CONTEXT * SEQUENCES, 512, 512, SEQUENCES
+        options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = CONTEXT * SEQUENCES, MOST, MOST, SEQUENCES
+        options.kv_unified = True  # else no sequence may be longer than its sixteenth
         options.n_threads = options.n_threads_batch = threads
         self.context = llama.llama_init_from_model(self.model, options)
-        self.batch = llama.llama_batch_init(512, 0, 1)
+        self.batch = llama.llama_batch_init(MOST, 0, 1)
 
     def step(self, rows):
         """Decode (sequence, position, wants logits) rows."""
@@ -111,12 +112,18 @@ class Peer:
             self.step([(sequence, PROMPT + i, 1) for sequence in range(batch)])
         return time.perf_counter() - start
 
-    def prefill(self, tokens):
-        """Seconds for one prompt."""
+    def prompt(self, known, tokens):
+        """Seconds until the first token of a prompt, of which so many are known already."""
         self.clear()
+        self._take(0, known)
         start = time.perf_counter()
-        self.step([(0, i, i == tokens - 1) for i in range(tokens)])
+        self._take(known, tokens)
         return time.perf_counter() - start
+
+    def _take(self, start, stop):
+        for at in range(start, stop, MOST):
+            end = min(at + MOST, stop)
+            self.step([(0, i, i == end - 1) for i in range(at, end)])
 
 
 def main():
