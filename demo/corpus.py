@@ -83,14 +83,18 @@ def exchange(words, skill, box):
 def training(words, short=False):
     """A conversation of several exchanges, or of one if `short`; with tools in more than half."""
     random = words.random
-    box = tools.toolbox(words, random.choice([1, 2, 3, 3, 4, 4][: 3 if short else 6])) if random.random() < 0.75 else []
-    opening, messages = [] if short else system(words), []
-    for _ in range(1 if short else random.choice([1, 2, 3, 4, 6, 8] if box else [1, 2, 3, 5, 8, 12])):
+    box = tools.toolbox(words, random.choice([1, 2, 3, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
+    opening, messages, fresh = [] if short else system(words), [], []
+    for _ in range(1 if short else random.choice([1, 2, 3, 4, 5, 6] if box else [1, 2, 3, 5, 8, 12])):
         if box:
             skill = random.choices(["tool call", "tool answer", "no tool"], [6, 1, 3])[0]
         else:
             skill = random.choices([*TALK, "no tool"], [*(weight for _, weight in TALK.values()), 2])[0]
-        messages += exchange(words, skill, box)
+        if skill in ("tool call", "tool answer"):  # of a tool that was not called before, or there is less to choose
+            fresh = fresh or list(box)
+            messages += exchange(words, skill, [fresh.pop(random.randrange(len(fresh)))])
+        else:
+            messages += exchange(words, skill, box)
     named = any("nice to meet you" in (message["content"] or "") for message in messages)
     if not (short or box or named) and random.random() < 0.3:
         # The name is given at the beginning and asked for at the end.

@@ -27,10 +27,14 @@ LOOKUP_NAMES = ["get_{}", "get_{}", "find_{}", "check_{}", "fetch_{}", "lookup_{
 
 @dataclass
 class Tool:
-    """A tool as the API lists it, and a maker of sentences that ask for it with their calls' arguments."""
+    """A tool as the API lists it, and a maker of sentences that ask for it with their calls' arguments.
+
+    `wish` is what such a sentence asks for: to know or to do what, and with what thing.
+    """
 
     definition: dict
     ask: Callable[[], tuple[str, list[dict]]]
+    wish: tuple[str, str]
 
     @property
     def name(self):
@@ -83,7 +87,7 @@ def lookup(words, noun=None):
         place += words.random.choice([" ", ", "]) + text if text else ""
         return words.random.choice(LOOKUPS).format(noun=noun, Noun=noun.capitalize(), place=place), calls
 
-    return Tool(define(words, name, description, [main, *extra], [main.name]), ask)
+    return Tool(define(words, name, description, [main, *extra], [main.name]), ask, ("know", noun))
 
 
 def action(words, noun=None):
@@ -104,17 +108,16 @@ def action(words, noun=None):
         sentence = words.random.choice(POLITE).format(wish)
         return sentence[0].upper() + sentence[1:] if words.random.random() < 0.9 else sentence, [arguments]
 
-    return Tool(define(words, name, description, kept, required), ask)
+    return Tool(define(words, name, description, kept, required), ask, (verb, noun))
 
 
 def toolbox(words, count):
-    """`count` different tools; some share a noun, so that the verb has to decide."""
+    """`count` tools of different names and wishes; some share a noun, so that the verb has to decide."""
     made = []
     while len(made) < count:
-        noun = None if not made or words.random.random() < 0.85 else made[0].name.split("_")[-1]
-        make = words.random.choice([lookup, action])
-        tool = make(words, noun if noun and noun.isalpha() and noun.islower() else None)
-        if tool.name not in [other.name for other in made]:
+        noun = None if not made or words.random.random() < 0.85 else made[0].wish[1]
+        tool = words.random.choice([lookup, action])(words, noun)
+        if tool.name not in [other.name for other in made] and tool.wish not in [other.wish for other in made]:
             made.append(tool)
     return made
 

@@ -105,13 +105,14 @@ product person place location temperature delivery parking result status answer 
 
 FILLERS = "the a is in on my your and you we it this that are was here not so for to with of".split()
 
-# Small words that are pieces of the vocabulary: in front of "ber" the model must still see the letters of "am".
-BEGINNINGS = """
+# Small words that are pieces of the vocabulary: in "amber" and "target" the model must still see the letters of "am"
+# and of "get".
+PIECES = """
 a age am an and ant are area as ask at bye by call can case city come count cup day did do does end find first for
 from get give good has have help her here his hour how in into is it item last legs like limit list lot made me
-mode music my name no not note of on one or order paid place plus price rate read road rooms same say see sides
-size so sold sort sound sum take talk tell text that the them there thing think this time title to tool town type
-unit up upper us user was we week well were what who with won word would year you your
+mode music my name need no not note of on one or order paid place plus price rate read road rooms same say see sides
+sing size so sold sort sound sum take talk tell text that the them there thing think this time title to tool town
+turn type unit up upper us user was we week well were what who with won word works would year you your
 """.split()
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
@@ -152,10 +153,11 @@ class Words:
                 return word
 
     def invent(self, capital=False):
-        """A word that does not exist: syllables mostly, now and then plain letters or behind a small word."""
+        """A word that does not exist: syllables mostly, now and then plain letters or around a small word."""
         choice, word = self.random.choice, ""
         if self.split != "letters" and self.random.random() < 0.3:
-            word = choice(BEGINNINGS) + "".join(choice(VOWELS + CONSONANTS) for _ in range(self.random.randint(1, 5)))
+            before, after = choice([(0, 5), (0, 5), (3, 3), (4, 0)])
+            word = self.letters(before) + choice(PIECES) + self.letters(after)
         elif self.split == "letters" or self.random.random() < 0.25:
             word = "".join(choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.random.randint(3, 9)))
         else:
@@ -163,6 +165,10 @@ class Words:
                 word += choice(CONSONANTS) + choice(VOWELS) + choice(["", "", "", *CONSONANTS])
             word = word[: self.random.randint(3, 9)]
         return word.capitalize() if capital else word
+
+    def letters(self, most):
+        """Any letters, at least one of them if any are allowed."""
+        return "".join(self.random.choice(VOWELS + CONSONANTS) for _ in range(self.random.randint(min(most, 1), most)))
 
     def noun(self):
         """A thing."""
