@@ -1,6 +1,8 @@
 /* Every kernel at every level over memory of exactly the size it is said to have, and the team at several sizes.
  *
+ * Prints each level with a digest of all that its kernels made, the same one at every level and on every processor.
  * Built with sanitizers by test_sanitizers.py: what reads or writes past an end, overflows, or races, ends the program.
+ * Built for another processor by test_aarch64.py.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,13 @@
 static uint32_t state = 1;
 
 static uint32_t random_bits(void) { return state = state * 1664525u + 1013904223u; }
+
+static uint64_t digest;
+
+/* FNV-1a of 64 bits. */
+static void count_in(const void *made, long bytes) {
+    for (const uint8_t *at = made, *end = at + bytes; at < end; at++) digest = (digest ^ *at) * 1099511628211u;
+}
 
 static float *floats(long count) {
     float *values = malloc(count * sizeof(float));
@@ -25,7 +34,9 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     long bytes = strips * STRIP * (kind < W8A8 ? inputs : groups * GROUP) * bits[kind] / 8;
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = kind == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
-    uint16_t *scales = calloc(strips * STRIP * groups, sizeof(uint16_t));
+    for (long i = 0; i < bytes && kind == W8A8; i++) weights[i] |= 1; /* -128 is none of its integers */
+    uint16_t *scales = malloc(strips * STRIP * groups * sizeof(uint16_t));
+    for (long i = 0; i < strips * STRIP * groups; i++) scales[i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
     struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
     struct matrix w = {weights, scales, NULL, inputs, outputs, kind};
@@ -35,6 +46,7 @@ static void products(const struct kernels *table, long rows, long inputs, long o
         else table->linear_quantized(&w, &rounded, rows, strip, strip + 1, y);
     float sum = table->lane_sum(y, rows * outputs); /* reads every output: one that was not written may be anything */
     if (sum != sum) abort();
+    count_in(y, rows * outputs * sizeof(float)), count_in(&sum, sizeof sum);
     free(weights), free(scales), free(x), free(y);
     free(rounded.integers), free(rounded.scales), free(rounded.corrections);
 }
@@ -49,7 +61,26 @@ static void attention(const struct kernels *table, long tokens, long num_keys, l
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
     for (long head = 0; head < 2; head++)
         table->attend(&shape, queries, keys, values, numbers, positions, head, 0, tokens * 3, out);
+    count_in(out, tokens * 6 * head_dim * sizeof(float));
     free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
+}
+
+/* What works number by number, on rows of some odd length. */
+static void elements(const struct kernels *table, long rows, long n) {
+    float *x = floats(rows * n), *y = floats(rows * n), *weight = floats(n);
+    uint64_t *weights = malloc(rows * n * sizeof(uint64_t));
+    table->rms_norm(x, weight, 1e-5f, rows, n, y), count_in(y, rows * n * sizeof(float));
+    table->exp2(x, rows * n, y), count_in(y, rows * n * sizeof(float));
+    table->log2(y, rows * n, y), count_in(y, rows * n * sizeof(float));
+    table->weigh(x, rows * n, 1, 1.4426950f, weights), count_in(weights, rows * n * sizeof(uint64_t));
+    table->softcap(y, rows * n, 2, 2.885390f), count_in(y, rows * n * sizeof(float));
+    table->add(y, x, rows * n, 0.5f), count_in(y, rows * n * sizeof(float));
+    for (int activation = SILU; activation <= GELU_TANH; activation++) {
+        table->activate(x, rows * n, activation, y), count_in(y, rows * n * sizeof(float));
+        table->gate(x, y, rows * n, activation), count_in(x, rows * n * sizeof(float));
+    }
+    table->rotate(x, rows, n, n / 2, weight, weight), count_in(x, rows * n * sizeof(float));
+    free(x), free(y), free(weight), free(weights);
 }
 
 struct sums { long pieces, phases, *counts; };
@@ -83,6 +114,7 @@ static void teams(void) {
 int main(void) {
     static const long sizes[][3] = {{1, 1, 1}, {1, 300, 70}, {7, 33, 64}, {13, 600, 130}, {6, 256, 16}, {17, 40, 200}};
     for (const struct kernels *const *table = available_kernels(); *table; table++) {
+        state = 1, digest = 14695981039346656037u;
         for (int i = 0; i < 6; i++)
             for (int kind = FLOAT32; kind <= W4A8; kind++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], kind);
         for (long tokens = 1; tokens < 8; tokens += 3)
@@ -90,7 +122,8 @@ int main(void) {
                 attention(*table, tokens, 150, head_dim, 0);
                 attention(*table, tokens, 70, head_dim, 20);
             }
-        printf("%s ", (*table)->name);
+        elements(*table, 3, 70), elements(*table, 1, 16);
+        printf("%s %016llx ", (*table)->name, (unsigned long long)digest);
     }
     teams();
     printf("done\n");
