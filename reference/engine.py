@@ -6,7 +6,7 @@ names of reference/ or of fastpath/.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 
 from reference.answer import Answer
@@ -141,7 +141,7 @@ class Engine:
     def _end(self, sequence: Sequence, reason: FinishReason, message: str | None = None) -> list[Output]:
         """End a choice without another token, and with it those that have not branched off yet."""
         output = self._answers[sequence].end(reason, message)
-        forks = [replace(output, choice=choice) for choice in range(1, sequence.num_forks + 1)]
+        forks = [output._replace(choice=choice) for choice in range(1, sequence.num_forks + 1)]
         self._remove(sequence)
         return [output, *forks]
 
@@ -164,7 +164,7 @@ class Engine:
             vector = pool.vector()
         except NumericsError as error:
             return self._end(sequence, FinishReason.ERROR, str(error))
-        return [replace(output, embedding=vector) for output in self._end(sequence, FinishReason.STOP)]
+        return [output._replace(embedding=vector) for output in self._end(sequence, FinishReason.STOP)]
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its pages; one that has ended, or never was, is no error."""

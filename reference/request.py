@@ -7,8 +7,9 @@ replayed. Text, chat messages and HTTP are not here: they are made into requests
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from reference.errors import ContextLengthError, RequestError
 from reference.grammar_text import Grammar
@@ -188,9 +189,8 @@ class TokenLogprob:
     top: tuple[Candidate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What one step adds to one choice of a request.
+class Output(NamedTuple):
+    """What one step adds to one choice of a request. A tuple, since one is made for every token; fields go by name.
 
     `text` is new text only: deltas joined are the whole answer. `token_ids` are the tokens sampled in this step,
     also those whose text is still held back or was cut. `logprobs` cover the tokens of the returned text, so they
@@ -203,23 +203,22 @@ class Output:
     choice: int
     text: str = ""
     token_ids: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-    prompt_logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
-    finish_reason: FinishReason | None = None
-    stop_reason: str | int | None = None  # the stop string or stop token id that ended it
-    error: str | None = None
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None  # the stop string or stop token id that ended it
+    error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
 
 
 def joined(outputs: list[Output], **counts: int) -> Output:
     """Several outputs of one choice in one step as one."""
-    return replace(
-        outputs[-1],
+    return outputs[-1]._replace(
         text="".join(output.text for output in outputs),
         token_ids=tuple(token_id for output in outputs for token_id in output.token_ids),
         logprobs=tuple(entry for output in outputs for entry in output.logprobs),

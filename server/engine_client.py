@@ -168,9 +168,9 @@ class EngineClient:
             self._writer.write(wire.encode(message))
 
     def _receive(self, message: dict) -> None:
-        for value in message.get("outputs", ()):
-            if inbox := self._inboxes.get(value["request_id"]):  # else aborted a moment ago
-                inbox.put(wire.output_from_json(value))
+        for values in message.get("outputs", ()):
+            if inbox := self._inboxes.get(values[0]):  # by the id of its request; else aborted a moment ago
+                inbox.put(wire.output_from_json(values))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
         for kind in self._waiters.keys() & message.keys():

@@ -119,14 +119,14 @@ class Stopwatch:
 
     def take(self, output: Output) -> None:
         """What the output adds."""
-        metrics, key, now = self.metrics, (output.request_id, output.choice), time.monotonic()
+        metrics, key, now = self.metrics, output[:2], time.monotonic()
         if count := len(output.token_ids):
-            if not self._latest:
-                metrics.first_token.labels(self.model).observe(now - self._started)
-            elif key in self._latest:
-                gap = now - self._latest[key]
+            if before := self._latest.get(key):
+                gap = now - before
                 self._gaps[bisect_left(NEXT_TOKEN_SECONDS, gap / count)] += count
                 self._gaps_seconds += gap
+            elif not self._latest:
+                metrics.first_token.labels(self.model).observe(now - self._started)
             self._latest[key] = now
             self._num_tokens += count
         if output.finish_reason:

@@ -5,11 +5,14 @@
     engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
                         {"stats": counts}; {"debugged": {"result": any} or {"refused": error}}
 
-A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out.
+A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out. An output,
+of which there is one for every token, is the list of its fields in their order, up to the last that is no default.
 """
 
 import json
 from dataclasses import MISSING, fields
+
+import orjson
 
 from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError, VerbatimError
 from reference.grammar_text import Grammar, GrammarKind
@@ -17,8 +20,11 @@ from reference.request import Candidate, FinishReason, Output, Request, Sampling
 
 ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
 
+DEFAULTS = [Output._field_defaults.get(name) for name in Output._fields]
 LOGPROBS = ("logprobs", "prompt_logprobs")  # the fields of an Output that hold them
-TUPLES = ("token_ids", "embedding")  # and those that hold numbers
+TOKEN_IDS, FINISH_REASON, EMBEDDING, *LOGPROBS_AT = map(
+    Output._fields.index, ("token_ids", "finish_reason", "embedding", *LOGPROBS)
+)
 
 
 def encode(message: dict) -> bytes:
@@ -28,7 +34,10 @@ def encode(message: dict) -> bytes:
 
 def decode(line: bytes) -> dict:
     """The message of one frame."""
-    return json.loads(line)
+    try:
+        return orjson.loads(line)
+    except ValueError:  # it has no infinity, which a log-probability may be
+        return json.loads(line)
 
 
 def plain(record) -> dict:
@@ -61,29 +70,31 @@ def request_from_json(value: dict) -> Request:
     return Request(**value | records | ids)
 
 
-def output_to_json(output: Output) -> dict:
+def output_to_json(output: Output) -> list:
     """An output as JSON can hold it; bytes travel as Latin-1 text, one character a byte."""
-    value = plain(output)
-    for name in LOGPROBS:
-        if name in value:
-            value[name] = [
+    values = list(output)
+    while values[-1] == DEFAULTS[len(values) - 1]:
+        values.pop()
+    for at in LOGPROBS_AT:
+        if at < len(values):
+            values[at] = [
                 [[item.token_id, item.token.decode("latin-1"), item.logprob] for item in (entry.chosen, *entry.top)]
-                for entry in value[name]
+                for entry in values[at]
             ]
-    return value
+    return values
 
 
-def output_from_json(value: dict) -> Output:
-    """The output that `output_to_json` was given. It happens for every token: `value` is not copied but used up."""
-    for name in TUPLES:
-        if name in value:
-            value[name] = tuple(value[name])
-    for name in LOGPROBS:
-        if name in value:
-            value[name] = tuple(_token_logprob(entry) for entry in value[name])
-    if "finish_reason" in value:
-        value["finish_reason"] = FinishReason(value["finish_reason"])
-    return Output(**value)
+def output_from_json(values: list) -> Output:
+    """The output that `output_to_json` was given. It happens for every token: the list is not copied but used up."""
+    num_given = len(values)
+    values += DEFAULTS[num_given:]
+    values[TOKEN_IDS] = tuple(values[TOKEN_IDS])
+    if num_given > FINISH_REASON:
+        values[FINISH_REASON] = values[FINISH_REASON] and FinishReason(values[FINISH_REASON])
+        values[EMBEDDING] = tuple(values[EMBEDDING])
+        for at in LOGPROBS_AT:
+            values[at] = tuple([_token_logprob(entry) for entry in values[at]])
+    return Output._make(values)
 
 
 def _token_logprob(entry: list) -> TokenLogprob:

@@ -29,14 +29,13 @@ class Answer:
 
     def __init__(self, value: dict):
         self.num_tokens, self.at = value["stopping"]["max_tokens"], 0
-        output = {"request_id": value["request_id"], "choice": 0, "num_prompt_tokens": len(value["prompt_ids"])}
-        self.head = wire.encode(output).decode().rstrip("}\n")
+        self.name, self.num_prompt = value["request_id"], len(value["prompt_ids"])
 
     def step(self, text: str) -> str:
         """Its next output, as JSON; `text` is a JSON string."""
         self.at += 1
-        end = ',"finish_reason":"length"' if self.at == self.num_tokens else ""
-        return f'{self.head},"text":{text},"token_ids":[7],"num_completion_tokens":{self.at}{end}}}'
+        end = ',0,0,"length"' if self.at == self.num_tokens else ""
+        return f'["{self.name}",0,{text},[7],{self.num_prompt},0,{self.at}{end}]'
 
 
 class Worker:

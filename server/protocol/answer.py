@@ -65,9 +65,9 @@ class Answer:
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds; must be called for streamed and whole answers alike."""
-        key = output.request_id, output.choice
+        key = output[:2]  # request id and choice
         self._latest[key] = output
-        return [self.chunk([choice]) for choice in self.choices[key].take(output)]
+        return [self.chunk([item]) for item in self.choices[key].take(output)]
 
     def chunk(self, choices: list[dict]) -> dict:
         """One chunk of a stream."""

@@ -141,7 +141,8 @@ class ChatAnswer(Answer):
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds."""
-        self._scores += map(chat_entry, output.prompt_logprobs)
+        if output.prompt_logprobs:
+            self._scores += map(chat_entry, output.prompt_logprobs)
         return super().take(output)
 
     def whole(self) -> dict:
@@ -165,9 +166,11 @@ class ChatChoice:
 
     def take(self, output: Output) -> list[dict]:
         """The role first, then text and calls as they come, at last an empty item with the finish reason."""
+        deltas = self._deltas(output)
+        if self.has_begun and self.logprobs is None and not output.finish_reason:  # as nearly always
+            return [self._item(delta) for delta in deltas]
         items = [] if self.has_begun else [self._item({"role": "assistant", "content": "", "refusal": None})]
         self.has_begun = True
-        deltas = self._deltas(output)
         entries = [chat_entry(entry) for entry in output.logprobs] if self.logprobs is not None else []
         if entries:
             self.logprobs += entries
