@@ -86,7 +86,7 @@ class EngineClient:
                 reader, self._writer = await asyncio.open_unix_connection(self.path, limit=FRAME_LIMIT_BYTES)
                 try:
                     while line := await reader.readline():
-                        self._receive(wire.decode(line))
+                        self._receive(wire.decode_answer(line))
                 except (ValueError, KeyError, TypeError):  # must not end the line for good
                     logger.exception("A frame from the engine cannot be read; connecting again.")
                 finally:

@@ -43,7 +43,7 @@ def test_outputs_survive_exactly(token, logprob, text, finish_reason):
         logprobs=(TokenLogprob(chosen=candidate, top=(candidate, candidate)), TokenLogprob(chosen=candidate)),
         prompt_logprobs=(TokenLogprob(chosen=candidate, top=(candidate,)),),
     )  # fmt: skip
-    back = wire.output_from_json(through(wire.output_to_json(output)))
+    back = wire.output_from_json(wire.decode_answer(wire.encode(wire.output_to_json(output))))
     assert back == output
     assert struct.pack("<f", back.logprobs[0].chosen.logprob) == struct.pack("<f", logprob)
 
@@ -266,4 +266,10 @@ def test_large_frames_cross(tmp_path):
 def test_minus_infinity_crosses():
     candidate = Candidate(token_id=1, token=b"", logprob=-math.inf)
     output = Output(request_id="a", choice=0, logprobs=(TokenLogprob(chosen=candidate),))
-    assert wire.output_from_json(through(wire.output_to_json(output))) == output
+    assert wire.output_from_json(wire.decode_answer(wire.encode(wire.output_to_json(output)))) == output
+
+
+def test_integers_beyond_64_bits_cross_exactly():
+    sampling, stopping = SamplingParams(top_k=10**25), StoppingParams(max_tokens=10**30)
+    request = Request(request_id="a", prompt_ids=(1, 2), sampling=sampling, stopping=stopping)
+    assert wire.request_from_json(through(wire.request_to_json(request))) == request
