@@ -83,9 +83,9 @@ def exchange(words, skill, box):
 def training(words, short=False):
     """A conversation of several exchanges, or of one if `short`; with tools in more than half."""
     random = words.random
-    box = tools.toolbox(words, random.choice([1, 2, 3, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
+    box = tools.toolbox(words, random.choice([1, 2, 4, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
     opening, messages, fresh = [] if short else system(words), [], []
-    for _ in range(1 if short else random.choice([1, 2, 3, 4, 5, 6] if box else [1, 2, 3, 5, 8, 12])):
+    for _ in range(1 if short else random.choice([2, 3, 4, 5] if box else [1, 2, 3, 5, 8, 12])):
         if box:
             skill = random.choices(["tool call", "tool answer", "no tool"], [6, 1, 3])[0]
         else:

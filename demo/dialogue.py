@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+DECIDING = 4.0
 TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 
 
@@ -43,8 +44,17 @@ def encode(processor, text):
     return ids
 
 
+def said_weights(processor, ids):
+    """The weights of what the assistant says: its first token and the names it calls decide the rest, so weigh more."""
+    weights, deciding = [], True
+    for token in map(processor.id_to_piece, ids):
+        weights.append(DECIDING if deciding and '"' not in token else 1.0)
+        deciding = token.startswith('{"name":') or (deciding and len(weights) > 1 and '"' not in token)
+    return weights
+
+
 def encode_with_weights(processor, text, other=0.02):
-    """Token ids with the weight of each in the loss: 1 for what the assistant says, little for the rest."""
+    """Token ids with the weight of each in the loss: 1 or more for what the assistant says, little for the rest."""
     ids, weights, speaking, start = [], [], False, False
     for piece in pieces(text):
         control = piece in CONTROL
@@ -52,7 +62,7 @@ def encode_with_weights(processor, text, other=0.02):
         if start and piece.startswith("assistant\n"):
             # The role and its newline are given, only what follows is the answer.
             head = len(processor.encode("assistant\n"))
-            weights += [other] * head + [1.0] * (len(made) - head)
+            weights += [other] * head + said_weights(processor, made[head:])
             speaking = True
         else:
             weights += [1.0 if speaking and piece == "<|im_end|>" else other] * len(made)

@@ -17,7 +17,7 @@ class Shape:
     vocab_size: int
     hidden_size: int = 192
     intermediate_size: int = 512
-    num_hidden_layers: int = 6
+    num_hidden_layers: int = 8
     num_attention_heads: int = 6
     num_key_value_heads: int = 2
     head_dim: int = 32

@@ -72,9 +72,9 @@ def loss_of(network, ids, weights, other):
         states = network(ids[:, :-1])
         counted = (weights[:, 1:] > 0).flatten()
         scores = network.score(states.flatten(0, 1)[counted]).float()
-    targets, spoken = ids[:, 1:].flatten()[counted], weights[:, 1:].flatten()[counted] == 1
-    losses = functional.cross_entropy(scores, targets, reduction="none")
-    said = losses[spoken].mean()
+    targets, weights = ids[:, 1:].flatten()[counted], weights[:, 1:].flatten()[counted]
+    losses, spoken = functional.cross_entropy(scores, targets, reduction="none"), weights >= 1
+    said = (losses * weights)[spoken].sum() / weights[spoken].sum()
     return said + other * losses[~spoken].mean(), said.item()
 
 

@@ -26,7 +26,7 @@ cdef class Layers:
     cdef const float *norm
     cdef matrix head
     cdef list owners
-    cdef object model_lib
+    cdef object model_lib, memory
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization)
     cdef const float *_vector(self, tensor) except? NULL

@@ -6,6 +6,7 @@ from fastpath.dispatch cimport address, matrix
 from fastpath.packed cimport PackedMatrix
 from libc.stdlib cimport calloc, free
 
+from fastpath.memory import HugePages
 from fastpath.packed import pack
 from reference.rotary import rotary_table
 
@@ -18,7 +19,8 @@ cdef class Layers:
             routers = [layer.router for layer in checkpoint.layers if layer.router]
             quantized = [(matrix, quantization) for matrix in checkpoint.quantized_matrices()]
             model_lib.complete([*quantized, *((router, None) for router in routers)])
-        self.owners, self.norm_offset, self.model_lib = [], config.norm_offset, model_lib
+        self.owners, self.norm_offset = [], config.norm_offset
+        self.model_lib, self.memory = model_lib, HugePages()
         self.num_layers = config.num_layers
         self.layers = <layer_weights *>calloc(self.num_layers, sizeof(layer_weights))
         if self.layers == NULL:
@@ -70,6 +72,6 @@ cdef class Layers:
         return <const float *>address(values)
 
     cdef matrix _matrix(self, source, quantization) except *:
-        cdef PackedMatrix packed = pack(source, quantization, self.model_lib)
+        cdef PackedMatrix packed = pack(source, quantization, self.model_lib, self.memory)
         self.owners.append(packed)
         return packed.c

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from fastpath.memory import HugePages, release
 from fastpath.packed import STRIP_SIZE, arrange
 from reference.checkpoint import Matrix
 from reference.errors import ModelError
@@ -50,10 +51,9 @@ class ModelLib:
         """Whether every matrix can be had from here."""
         return self._arrays is not None
 
-    def find(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """A matrix's packed weights and, if it is quantised, its scales; both begin at a cache line."""
-        weights, scales = self._arrays[name], self._arrays.get(name + ".scales")
-        return weights.bits, None if scales is None else scales.bits
+    def find(self, name: str, memory: HugePages) -> tuple[np.ndarray, np.ndarray | None]:
+        """A matrix's packed weights and, if it is quantised, its scales, copied into `memory`."""
+        return self._take(name, memory), self._take(name + ".scales", memory)
 
     def complete(self, matrices: Iterable[tuple[Matrix, str | None]]) -> None:
         """Pack these matrices, each in its format, unless the file is there.
@@ -80,6 +80,14 @@ class ModelLib:
             logger.warning("%s; they stay in memory", message)
         else:
             self._arrays = map_file(self.path)
+
+    def _take(self, name: str, memory: HugePages) -> np.ndarray | None:
+        if name not in self._arrays:
+            return None
+        mapped = self._arrays[name].bits
+        copy = memory.copy(mapped)
+        release(mapped)
+        return copy
 
     def _read(self) -> dict | None:
         if not self.path.exists():

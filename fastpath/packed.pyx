@@ -6,9 +6,10 @@ Float weights stay as narrow as they are stored and are widened in the registers
 import numpy as np
 
 from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, STRIP, W4A8, W8A8, address, table
-from fastpath.threads cimport claim, run, team
+from fastpath.threads cimport claim_along, run, team
 from libc.stdint cimport int8_t, int32_t, uint16_t
 
+from fastpath.memory import HugePages
 from reference.quantization import to_stored
 
 STRIP_SIZE = STRIP  # outputs side by side
@@ -39,23 +40,27 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    return wrap(_aligned(_arrange_floats(bits)), None, bias, num_outputs, num_inputs, dtype)
+    return wrap(HugePages().copy(_arrange_floats(bits)), None, bias, num_outputs, num_inputs, dtype)
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
-    quads, scales = map(_aligned, _arrange_integers(tensor))
+    quads, scales = map(HugePages().copy, _arrange_integers(tensor))
     return wrap(quads, scales, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
 
 
-def pack(source, quantization=None, model_lib=None) -> PackedMatrix:
-    """Pack a checkpoint's Matrix, quantised where that is asked for; or take it out of a model library as it is."""
+def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
+    """Pack a checkpoint's Matrix, quantised where that is asked for; or take it out of a model library as it is.
+
+    It goes into `memory`, HugePages that other matrices share.
+    """
+    memory = memory or HugePages()
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
     if model_lib is not None and model_lib.is_complete:
-        weights, scales = model_lib.find(source.weight.name)
+        weights, scales = model_lib.find(source.weight.name, memory)
     else:
         weights, scales = arrange(source, quantization)
-        weights, scales = _aligned(weights), None if scales is None else _aligned(scales)
+        weights, scales = memory.copy(weights), None if scales is None else memory.copy(scales)
     kind = quantization or source.weight.dtype
     return wrap(weights, scales, bias, source.weight.shape[0], source.num_inputs, kind)
 
@@ -96,16 +101,6 @@ def _in_strips(rows):
     return rows.reshape(num_strips, STRIP, *rows.shape[1:])
 
 
-def _aligned(array):
-    """A contiguous copy that begins at a cache line."""
-    size = array.size * array.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + size].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 cdef class Activations:
     """Room for `rows` of `num_inputs` activations rounded to int8 (N4)."""
 
@@ -131,15 +126,16 @@ cdef void _multiply_alone(team *members, void *whole) noexcept nogil:
 
 cdef void share_products(team *members, const product *products, long count) noexcept nogil:
     """This thread's part of a phase that is some products; a piece is one strip of outputs."""
-    cdef long at = 0, before = 0, strips = _strips(products.w), piece = claim(members)
+    cdef long total = 0, at, piece
+    for at in range(count):
+        total += _strips(products[at].w)
     while True:
-        while piece >= before + strips:
-            at, before = at + 1, before + strips
-            if at == count:
-                return
-            strips = _strips(products[at].w)
-        _multiply_strip(&products[at], piece - before)
-        piece = claim(members)
+        piece, at = claim_along(members, total), 0
+        if piece == total:
+            return
+        while piece >= _strips(products[at].w):
+            piece, at = piece - _strips(products[at].w), at + 1
+        _multiply_strip(&products[at], piece)
 
 
 cdef long _strips(const matrix *w) noexcept nogil:

@@ -11,5 +11,6 @@ cdef extern from "team.h" nogil:
 
 cdef void run(team_work work, void *argument) noexcept nogil
 cdef long claim(team *members) noexcept nogil
+cdef long claim_along(team *members, long pieces) noexcept nogil
 cdef void finish_phase(team *members) noexcept nogil
 cdef void run_alone(team_work work, void *argument) noexcept nogil

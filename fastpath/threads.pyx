@@ -14,6 +14,7 @@ cdef extern from "team.h" nogil:
     void team_run(team_work work, void *argument)
     void team_run_alone(team_work work, void *argument)
     long team_claim(team *members)
+    long team_claim_along(team *members, long pieces)
     void team_wait(team *members)
     void team_resize(int threads)
     int team_size()
@@ -31,6 +32,11 @@ cdef void run_alone(team_work work, void *argument) noexcept nogil:
 cdef long claim(team *members) noexcept nogil:
     """The next piece of this phase."""
     return team_claim(members)
+
+
+cdef long claim_along(team *members, long pieces) noexcept nogil:
+    """The next of so many pieces that lie one behind the other in memory; where none is left, `pieces`."""
+    return team_claim_along(members, pieces)
 
 
 cdef void finish_phase(team *members) noexcept nogil:

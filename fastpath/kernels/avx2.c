@@ -10,6 +10,7 @@
 #define NAME "avx2"
 #define LEVEL_AVX2
 #define WIDTH 8
+#define WIDE_ROWS 1
 #define WIDE_VECTORS 4
 #define FLOAT_ROWS 5
 #define FLOAT_VECTORS 2

@@ -10,6 +10,7 @@
 #define NAME "avx512"
 #define LEVEL_AVX512
 #define WIDTH 16
+#define WIDE_ROWS 3
 #define WIDE_VECTORS 4
 #define FLOAT_ROWS 6
 #define FLOAT_VECTORS 4

@@ -5,8 +5,8 @@
  *
  * A tile is some rows by some vectors of outputs; its block sums stay in registers and go to y once a block. Rows come in panels
  * that fit the second cache, beside which weights are read from memory once. How many rows and outputs a tile has
- * changes which numbers are at hand and no sum; the level sets WIDE_VECTORS (for one row), FLOAT_ROWS, FLOAT_VECTORS,
- * INTEGER_ROWS and INTEGER_VECTORS, as many as its registers hold.
+ * changes which numbers are at hand and no sum; the level sets WIDE_ROWS, WIDE_VECTORS (for so few rows of integers),
+ * FLOAT_ROWS, FLOAT_VECTORS, INTEGER_ROWS and INTEGER_VECTORS, as many as its registers hold.
  */
 enum { PANEL_BYTES = 384 * 1024 };
 
@@ -106,9 +106,12 @@ INLINE int32_t four_bytes(const int8_t *address) {
     return bytes;
 }
 
+/* Which fours of bytes (one bit each) of the group so far ahead a tile asks memory for. */
+struct fetch { long groups; unsigned fours; };
+
 /* N4: groups start to stop - 1 of the outputs from `first` on, for some rows of x. */
 INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
-                         unsigned fetch, const int kind, const int rows, const int vectors) {
+                         struct fetch fetch, const int kind, const int rows, const int vectors) {
     const long groups = (w->inputs + GROUP - 1) / GROUP;
     const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
     EACH_ROW(NAME_SUMS)
@@ -149,9 +152,9 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
         UNROLL for (int quad = 0; quad < quads; quad++) {
             const int8_t *integers = x->integers + g * GROUP + quad * 4;
             EACH_VECTOR(WEIGHTS, )
-            if (rows > 1 && fetch >> quad & 1) /* of the next block, where it comes right behind */
+            if (fetch.fours >> quad & 1) /* a strip's groups lie one behind the other, and so do strips */
                 for (int byte = 0; byte < vectors * WIDTH * 4; byte += 64)
-                    __builtin_prefetch(integers_at + ((BLOCK / GROUP * quads + quad) * STRIP) * 4 + byte, 0, 2);
+                    __builtin_prefetch(integers_at + (fetch.groups * quads + quad) * STRIP * 4 + byte, 0, 2);
             EACH_ROW(ADD_DOTS)
         }
         EACH_VECTOR(SCALE, )
@@ -160,20 +163,22 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
     EACH_ROW(ADD_ROW)
 }
 
+INLINE int vectors_of(long rows) { return rows <= WIDE_ROWS ? WIDE_VECTORS : INTEGER_VECTORS; }
+
 /* One function for each count of rows, which a compiler can keep in registers and does not take all day over. */
 #define EACH_COUNT(DO, ...) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) \
     DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) DO(8, __VA_ARGS__)
 #define FLOAT_TILE(count, kind) \
     static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop, unsigned fetch) { \
+                                               long start, long stop, struct fetch fetch) { \
         (void)fetch; \
         if (count <= FLOAT_ROWS) float_tile(w, x, y, first, start, stop, kind, count, FLOAT_VECTORS); \
     }
 #define INTEGER_TILE(count, kind) \
     static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop, unsigned fetch) { \
+                                               long start, long stop, struct fetch fetch) { \
         if (count <= INTEGER_ROWS) \
-            integer_tile(w, x, y, first, start, stop, fetch, kind, count, count == 1 ? WIDE_VECTORS : INTEGER_VECTORS); \
+            integer_tile(w, x, y, first, start, stop, fetch, kind, count, vectors_of(count)); \
     }
 EACH_COUNT(FLOAT_TILE, FLOAT32)
 EACH_COUNT(FLOAT_TILE, BFLOAT16)
@@ -183,7 +188,7 @@ EACH_COUNT(INTEGER_TILE, W4A8)
 
 #define TILE_NAME(count, kind) tile_##kind##_##count,
 static void (*const tiles[][8])(const struct matrix *w, const void *x, float *y, long first, long start, long stop,
-                                 unsigned fetch) = {
+                                 struct fetch fetch) = {
     [FLOAT32] = {EACH_COUNT(TILE_NAME, FLOAT32)}, [BFLOAT16] = {EACH_COUNT(TILE_NAME, BFLOAT16)},
     [FLOAT16] = {EACH_COUNT(TILE_NAME, FLOAT16)}, [W8A8] = {EACH_COUNT(TILE_NAME, W8A8)},
     [W4A8] = {EACH_COUNT(TILE_NAME, W4A8)},
@@ -201,12 +206,13 @@ INLINE long panel_of(long row_bytes, long most) {
     return most * (count ? count : 1);
 }
 
-/* Several rows are computed while memory brings the next block of integers: each tile of a block asks for some of the
- * fours of bytes of every group, one bit each. (All at once stops the tile; float weights came in slower so.) */
-INLINE unsigned fours_to_fetch(long tile, long num_tiles) {
-    unsigned fours = 0;
-    for (long four = tile; four < 8; four += num_tiles) fours |= 1u << four;
-    return num_tiles > 0 ? fours : 0;
+/* A few rows wait for memory only: the next group of integers is asked for. More are computed while memory brings the
+ * next block, of which each tile asks for its share. (All at once stops the tile; float weights came in slower so.) */
+INLINE struct fetch fetch_of(long tile, long num_tiles, long rows) {
+    if (rows <= WIDE_ROWS) return (struct fetch){1, 0xFF};
+    struct fetch fetch = {BLOCK / GROUP, 0};
+    for (long four = tile; four < 8; four += num_tiles) fetch.fours |= 1u << four;
+    return fetch;
 }
 
 /* A strip's block of weights stays in the first cache for all rows of the panel. */
@@ -219,7 +225,7 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
                     count = share_of(end - row, FLOAT_ROWS);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += FLOAT_VECTORS * WIDTH)
                         tiles[w->kind][count - 1](w, x + row * w->inputs, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK, w->inputs), 0);
+                                                  smaller(start + BLOCK, w->inputs), (struct fetch){0, 0});
                 }
 }
 
@@ -229,13 +235,13 @@ static void linear_quantized(const struct matrix *w, const struct quantized *x, 
     for (long top = 0; top < rows; top += panel)
         for (long strip = from; strip < to; strip++)
             for (long start = 0; start < groups; start += BLOCK_GROUPS)
-                for (long row = top, end = smaller(top + panel, rows); row < end; row += count) {
+                for (long row = top, end = smaller(top + panel, rows), tile = 0; row < end; row += count, tile++) {
                     count = share_of(end - row, INTEGER_ROWS);
-                    unsigned fetch = fours_to_fetch((row - top) / count, (end - top) / count);
-                    int step = (count == 1 ? WIDE_VECTORS : INTEGER_VECTORS) * WIDTH;
+                    struct fetch fetch = fetch_of(tile, (end - top + INTEGER_ROWS - 1) / INTEGER_ROWS, end - top);
+                    int step = vectors_of(count) * WIDTH;
                     struct quantized part = rows_of(x, row, groups);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += step)
                         tiles[w->kind][count - 1](w, &part, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK_GROUPS, groups), rows > 1 ? fetch : 0);
+                                                  smaller(start + BLOCK_GROUPS, groups), fetch);
                 }
 }

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 enum { SPINS = 4000, YIELDS = 20 }; /* some tens of microseconds before a thread goes to sleep */
 
@@ -23,6 +24,8 @@ static struct {
     void *argument;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
           .wanted = 1};
+
+static _Thread_local int member; /* which of the team's threads this is; 0 is the caller */
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -58,6 +61,12 @@ static void change(atomic_uint *word) {
     pthread_mutex_unlock(&pool.lock);
 }
 
+static void begin_phase(struct team *team) {
+    atomic_store(&team->arrived, 0);
+    atomic_store(&team->next, 0);
+    for (int i = 0; i < team->threads; i++) atomic_store(&team->stretches[i].next, 0);
+}
+
 void team_wait(struct team *team) {
     unsigned phase = atomic_load(&team->phase);
     int threads = team->threads; /* who has arrived looks at nothing but the phase */
@@ -65,13 +74,29 @@ void team_wait(struct team *team) {
         wait_while(&team->phase, phase);
         return;
     }
-    atomic_store(&team->arrived, 0);
-    atomic_store(&team->next, 0);
+    begin_phase(team);
     if (threads > 1) change(&team->phase);
 }
 
-static void *help(void *born) {
-    for (unsigned seen = (unsigned)(size_t)born;; seen++) {
+long team_claim_along(struct team *team, long pieces) {
+    for (int i = 0; i < team->threads; i++) {
+        int whose = (member + i) % team->threads;
+        long first = pieces * whose / team->threads, end = pieces * (whose + 1) / team->threads;
+        if (i && first + atomic_load(&team->stretches[whose].next) >= end) continue;
+        long piece = first + atomic_fetch_add(&team->stretches[whose].next, 1);
+        if (piece < end) return piece;
+    }
+    return pieces;
+}
+
+struct birth { int member; unsigned epoch; };
+
+static void *help(void *argument) {
+    struct birth *birth = argument;
+    unsigned seen = birth->epoch;
+    member = birth->member;
+    free(birth);
+    for (;; seen++) {
         wait_while(&pool.epoch, seen);
         if (atomic_load(&pool.quits)) return NULL;
         pool.work(&pool.team, pool.argument);
@@ -104,8 +129,15 @@ static void hire(int helpers) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    void *born = (void *)(size_t)atomic_load(&pool.epoch);
-    while (pool.helpers < helpers && !pthread_create(&pool.ids[pool.helpers], NULL, help, born)) pool.helpers++;
+    for (; pool.helpers < helpers; pool.helpers++) {
+        struct birth *birth = malloc(sizeof *birth);
+        if (birth == NULL) break;
+        *birth = (struct birth){pool.helpers + 1, atomic_load(&pool.epoch)};
+        if (pthread_create(&pool.ids[pool.helpers], NULL, help, birth)) {
+            free(birth);
+            break;
+        }
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -130,8 +162,7 @@ void team_run(team_work work, void *argument) {
     }
     hire(pool.wanted - 1); /* with fewer than wanted the work is done all the same */
     pool.team.threads = pool.helpers + 1;
-    atomic_store(&pool.team.arrived, 0);
-    atomic_store(&pool.team.next, 0);
+    begin_phase(&pool.team);
     pool.work = work, pool.argument = argument;
     change(&pool.epoch);
     work(&pool.team, argument);

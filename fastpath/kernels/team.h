@@ -12,11 +12,14 @@
 
 #include <stdatomic.h>
 
+enum { MOST_THREADS = 256 };
+
 struct team {
     int threads;
     atomic_int arrived;
     atomic_uint phase;
     atomic_long next;
+    struct { _Alignas(64) atomic_long next; } stretches[MOST_THREADS]; /* a cache line for each thread */
 };
 
 typedef void (*team_work)(struct team *team, void *work);
@@ -28,11 +31,14 @@ void team_run_alone(team_work work, void *argument); /* without helpers */
 /* The next piece of this phase: 0, 1, 2, ... in the order of asking; the caller knows how many there are. */
 static inline long team_claim(struct team *team) { return atomic_fetch_add(&team->next, 1); }
 
+/* The same for that many pieces that lie one behind the other in memory: every thread has a stretch of them for itself,
+ * which it reads from end to end, and then helps with those of others. Where all are taken, `pieces`. */
+long team_claim_along(struct team *team, long pieces);
+
 /* The end of a phase. */
 void team_wait(struct team *team);
 
 /* How many threads a team has from now on, 1 to MOST_THREADS; they are made when there is work. */
-enum { MOST_THREADS = 256 };
 void team_resize(int threads);
 int team_size(void);
 

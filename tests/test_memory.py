@@ -1,0 +1,47 @@
+"""Weights in memory of their own: copies that are equal and begin at a cache line; what a file brought in is let go."""
+
+import numpy as np
+import pytest
+
+from fastpath import memory
+
+MIB = 1 << 20
+
+
+def held_of_files():
+    """Bytes of mapped files in this process's memory."""
+    try:
+        lines = open("/proc/self/status").read().splitlines()
+    except FileNotFoundError:
+        pytest.skip("only Linux tells")
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
+
+
+def test_copies_are_equal_and_aligned_and_do_not_touch(monkeypatch):
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 4096)  # several chunks, and an array that is larger than one
+    random, pages = np.random.default_rng(3), memory.HugePages()
+    originals = [random.integers(0, 255, size).astype(dtype).T
+                 for size, dtype in [((3, 5), "u1"), ((0, 4), "<f4"), ((7, 9), "<u2"), ((50, 64), "<f4"), ((1,), "u1")]]
+    copies = [pages.copy(original) for original in originals]
+    for original, copy in zip(originals, copies, strict=True):
+        assert copy.dtype == original.dtype and copy.shape == original.shape
+        assert (copy == original).all() and copy.flags.c_contiguous and copy.ctypes.data % 64 == 0
+        assert not any(np.shares_memory(copy, other) for other in copies if other is not copy)
+
+
+def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
+    expected = np.arange(8 * MIB, dtype=np.uint32)
+    expected.tofile(tmp_path / "numbers")
+    mapped = np.frombuffer(np.memmap(tmp_path / "numbers", np.uint8, "r")[4:], np.uint32)
+    before = held_of_files()
+    assert (mapped == expected[1:]).all()
+    assert held_of_files() - before > 30 * MIB
+    memory.release(mapped[: 4 * MIB])
+    assert 12 * MIB < held_of_files() - before < 20 * MIB
+    assert (mapped == expected[1:]).all()
+
+
+def test_memory_that_is_no_file_stays():
+    numbers = np.arange(1000)
+    memory.release(numbers)
+    assert (numbers == np.arange(1000)).all()
