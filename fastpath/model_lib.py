@@ -24,7 +24,7 @@ from reference.families import load_config
 from reference.quantization import choose_format
 from reference.weights import map_file
 
-LAYOUT = 1  # counts the ways in which packed.pyx has laid a matrix out
+LAYOUT = 2  # counts the ways in which packed.pyx has laid a matrix out
 STAMP = "stamp"
 LEAST_BYTES = 64 << 20  # smaller checkpoints are packed faster than a file is worth
 ENTRY_BYTES = 256  # of the header, for each array and some more

@@ -40,7 +40,7 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    return wrap(HugePages().copy(_arrange_floats(bits)), None, bias, num_outputs, num_inputs, dtype)
+    return wrap(HugePages().copy(_arrange_floats(bits, dtype)), None, bias, num_outputs, num_inputs, dtype)
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
@@ -68,7 +68,7 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
 def arrange(source, quantization=None):
     """A checkpoint's Matrix in the order of the kernels: weights, and scales or None; perhaps only as views."""
     if quantization is None:
-        return _arrange_floats(source.weight.bits), None
+        return _arrange_floats(source.weight.bits, source.weight.dtype), None
     return _arrange_integers(source.quantized(quantization))
 
 
@@ -77,8 +77,13 @@ def wrap(weights, scales, bias, long outputs, long inputs, kind: str) -> PackedM
     return PackedMatrix()._set(weights, scales, bias, outputs, inputs, KINDS[kind])
 
 
-def _arrange_floats(bits):
-    return _in_strips(bits).transpose(0, 2, 1)  # (strips, inputs, 64)
+def _arrange_floats(bits, dtype):
+    strips = _in_strips(bits)
+    if dtype != "BF16":
+        return strips.transpose(0, 2, 1)  # (strips, inputs, 64)
+    if strips.shape[2] % 2:
+        strips = np.pad(strips, ((0, 0), (0, 0), (0, 1)))
+    return strips.reshape(len(strips), STRIP, -1, 2).transpose(0, 2, 1, 3)  # (strips, inputs / 2, 64, 2)
 
 
 def _arrange_integers(tensor):

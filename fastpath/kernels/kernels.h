@@ -2,12 +2,13 @@
  *
  * Matrices are packed in strips of 64 outputs, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4) and a
  * strip is read from memory in one stream:
- *   float     weights  [outputs / 64][inputs][64]         as stored: float32, or the 16 bits of bfloat16 or float16
+ *   floats    weights  [outputs / 64][inputs][64]         as stored: float32, or the 16 bits of float16
+ *   BFLOAT16  weights  [outputs / 64][inputs / 2][64][2]  its 16 bits, of two inputs side by side
  *   W8A8      weights  [outputs / 64][groups][8][64][4]   the integer plus 128, an unsigned byte
  *   W4A8      weights  [outputs / 64][groups][4][64][4]   the integer plus 8, two to a byte: k in the low half, k + 16
  *                                                         of the same group in the high half
  *   both      scales   [outputs / 64][groups][64]         the 16 bits of a float16
- * with zeros for outputs past the last one. The cache is packed 16 positions at a time (N8):
+ * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  */
 #ifndef VERBATIM_KERNELS_H

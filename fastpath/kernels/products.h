@@ -8,11 +8,12 @@
  * changes which numbers are at hand and no sum; the level sets WIDE_ROWS, WIDE_VECTORS (for so few rows of integers),
  * FLOAT_ROWS, FLOAT_VECTORS, INTEGER_ROWS and INTEGER_VECTORS, as many as its registers hold.
  */
-enum { PANEL_BYTES = 384 * 1024 };
+enum { PANEL_BYTES = 384 * 1024, FLOATS_AHEAD = 8192 };
 
 /* Compilers keep names in registers, and arrays only sometimes: a tile of at most 8 rows by 4 vectors has its sums
  * named by row and vector. `rows` and `vectors` are constants where these stand, so what is not there costs nothing. */
-#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#define EACH_ROW(DO, ...) DO(0, ##__VA_ARGS__) DO(1, ##__VA_ARGS__) DO(2, ##__VA_ARGS__) DO(3, ##__VA_ARGS__) \
+    DO(4, ##__VA_ARGS__) DO(5, ##__VA_ARGS__) DO(6, ##__VA_ARGS__) DO(7, ##__VA_ARGS__)
 #define EACH_VECTOR(DO, r) DO(r, 0) DO(r, 1) DO(r, 2) DO(r, 3)
 #define NAME_SUM(r, v) vec sum##r##v = {0};
 #define NAME_SUMS(r) EACH_VECTOR(NAME_SUM, r)
@@ -39,20 +40,26 @@ INLINE void add_block(const vec *sums, long outputs, long first, float *y, int i
 /* N3: inputs start to stop - 1 of the outputs from `first` on, for some rows of x. */
 INLINE void float_tile(const struct matrix *w, const float *x, float *y, long first, long start, long stop,
                        const int kind, const int rows, const int vectors) {
-    const long origin = first / STRIP * STRIP * w->inputs + first % STRIP;
+    const long size = kind == FLOAT32 ? 4 : 2, in_turn = kind == BFLOAT16 ? 2 : 1; /* inputs of an output side by side */
+    const long depth = (w->inputs + in_turn - 1) / in_turn * in_turn;
+    const char *weights = (const char *)w->weights + (first / STRIP * STRIP * depth + first % STRIP * in_turn) * size;
     EACH_ROW(NAME_SUMS)
-    for (long k = start; k < stop; k++) {
-#define COLUMN(r, v) \
+    for (long k = start; k < stop; k += in_turn) {
+        const char *at = weights + k * STRIP * size;
+        if (rows > 1) /* while they are multiplied; one row waits for memory only, and memory looks ahead by itself */
+            for (long byte = 0; byte < vectors * WIDTH * size * in_turn; byte += 64)
+                __builtin_prefetch(at + FLOATS_AHEAD + byte, 0, 2);
+#define COLUMN(turn, v) \
         vec column##v = {0}; \
-        if (v < vectors) column##v = widen(w->weights, origin + k * STRIP + v * WIDTH, kind);
+        if (v < vectors) column##v = widen(at + v * WIDTH * size * in_turn, kind, turn);
 #define ADD_PRODUCT(r, v) if (v < vectors) sum##r##v += value * column##v;
-#define ADD_PRODUCTS(r) \
+#define ADD_PRODUCTS(r, turn) \
         if (r < rows) { \
-            vec value = splat(x[r * w->inputs + k]); \
+            vec value = splat(x[r * w->inputs + k + turn]); \
             EACH_VECTOR(ADD_PRODUCT, r) \
         }
-        EACH_VECTOR(COLUMN, )
-        EACH_ROW(ADD_PRODUCTS)
+        { EACH_VECTOR(COLUMN, 0) EACH_ROW(ADD_PRODUCTS, 0) }
+        if (in_turn == 2 && k + 1 < stop) { EACH_VECTOR(COLUMN, 1) EACH_ROW(ADD_PRODUCTS, 1) }
     }
     EACH_ROW(ADD_ROW)
 }
@@ -140,7 +147,7 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
         }
 #define SCALE(r, v) \
         vec scale##v = {0}; \
-        if (v < vectors) scale##v = widen(scales, v * WIDTH, FLOAT16);
+        if (v < vectors) scale##v = widen(scales + v * WIDTH, FLOAT16, 0);
 #define ADD_SCALED(r, v) \
         if (v < vectors) sum##r##v += __builtin_convertvector(dots##r##v, vec) * (factor * scale##v);
 #define ADD_GROUP(r) \
@@ -207,7 +214,7 @@ INLINE long panel_of(long row_bytes, long most) {
 }
 
 /* A few rows wait for memory only: the next group of integers is asked for. More are computed while memory brings the
- * next block, of which each tile asks for its share. (All at once stops the tile; float weights came in slower so.) */
+ * next block, of which each tile asks for its share. (All at once stops the tile.) */
 INLINE struct fetch fetch_of(long tile, long num_tiles, long rows) {
     if (rows <= WIDE_ROWS) return (struct fetch){1, 0xFF};
     struct fetch fetch = {BLOCK / GROUP, 0};

@@ -49,9 +49,15 @@ INLINE vec widen_half(halfvec half) {
 #endif
 }
 
-INLINE vec widen(const void *weights, long index, const int kind) {
-    if (kind == FLOAT32) return load((const float *)weights + index);
+/* A vector of weights as they are packed (kernels.h), to float32, exactly (N1); those of a pair of inputs in turn. */
+INLINE vec widen(const void *weights, const int kind, const int turn) {
+    if (kind == FLOAT32) return load(weights);
+    if (kind == BFLOAT16) {
+        uvec pairs;
+        memcpy(&pairs, weights, sizeof pairs);
+        return (vec)(turn ? pairs & 0xFFFF0000 : pairs << 16);
+    }
     halfvec bits;
-    memcpy(&bits, (const uint16_t *)weights + index, sizeof bits);
-    return kind == BFLOAT16 ? (vec)(__builtin_convertvector(bits, uvec) << 16) : widen_half(bits);
+    memcpy(&bits, weights, sizeof bits);
+    return widen_half(bits);
 }

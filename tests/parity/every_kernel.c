@@ -31,7 +31,8 @@ static float *floats(long count) {
 static void products(const struct kernels *table, long rows, long inputs, long outputs, int kind) {
     long strips = (outputs + STRIP - 1) / STRIP, groups = (inputs + GROUP - 1) / GROUP;
     static const long bits[] = {32, 16, 16, 8, 4};
-    long bytes = strips * STRIP * (kind < W8A8 ? inputs : groups * GROUP) * bits[kind] / 8;
+    long depth = kind >= W8A8 ? groups * GROUP : kind == BFLOAT16 ? (inputs + 1) / 2 * 2 : inputs;
+    long bytes = strips * STRIP * depth * bits[kind] / 8;
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = kind == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
     for (long i = 0; i < bytes && kind == W8A8; i++) weights[i] |= 1; /* -128 is none of its integers */
