@@ -10,7 +10,7 @@ from fastpath.decoder cimport Decoder
 from fastpath.dispatch cimport PACK, address, table
 from fastpath.packed cimport multiply
 from fastpath.phases cimport PIECE_ROWS, rows_of_step, span
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from fastpath.cache import NO_PAGE
@@ -76,17 +76,7 @@ cdef class Model(Decoder):
 
     cdef _run(self, chunks, PagedCache cache, beside=None):
         """All rows through all layers."""
-        ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
-        self._check(chunks, ids, cache)
-        lengths = [len(chunk.token_ids) for chunk in chunks]
-        ends = np.cumsum(lengths)
-        positions = np.concatenate([np.arange(chunk.start, chunk.start + length, dtype=np.int32)
-                                    for chunk, length in zip(chunks, lengths)])
-        pages = np.concatenate([np.asarray(chunk.pages, np.int32) for chunk in chunks])
-        pages[pages == NO_PAGE] = 0  # what is out of sight is not looked at
-        first_pages = np.cumsum([0] + [len(chunk.pages) for chunk in chunks])[: len(lengths)]
-        pieces = [self._pieces(length) for length in lengths]
-        spans = np.array([ends - lengths, lengths, first_pages, np.cumsum(pieces) - pieces], np.dtype("l")).T.copy()
+        ids, positions, pages, spans = self._lay_out(chunks, cache)
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         if self.config.embedding_scale != 1:
@@ -95,8 +85,9 @@ cdef class Model(Decoder):
             x = self.fusion(np.concatenate([x, beside], axis=1))
         self._reserve(len(x))
         self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
-        self._layers(rows_of_step(<float *>address(x), len(x), len(spans), sum(pieces), <const span *><size_t>address(spans),
-                                  <const int32_t *>address(positions), <const int32_t *>address(pages)), cache)
+        self._layers(rows_of_step(<float *>address(x), len(x), len(chunks), spans[len(chunks), 3],
+                                  <const span *><size_t>address(spans), <const int32_t *>address(positions),
+                                  <const int32_t *>address(pages)), cache)
         return x
 
     cdef long _pieces(self, long tokens) except -1:
@@ -104,16 +95,40 @@ cdef class Model(Decoder):
         cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
         return (rows + PIECE_ROWS - 1) // PIECE_ROWS * self.shape.num_kv_heads
 
-    cdef _check(self, chunks, ids, PagedCache cache):
-        """What the kernels take on trust: they read and write where these numbers say."""
-        if len(ids) == 0 or ids.min() < 0 or ids.max() >= self.vocab_size:
-            raise IndexError(f"token ids must be at least one and lie in 0..{self.vocab_size - 1}")
+    cdef _lay_out(self, chunks, PagedCache cache):
+        """Ids, positions and pages of the step's rows, and a span for each chunk and one behind the last.
+
+        All is checked here: kernels read and write where these numbers say.
+        """
+        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), row = 0, page = 0, piece = 0, start, i, one
+        cdef long size = cache.num_pages, held
+        if num_rows == 0:
+            raise IndexError("a step takes in at least one token")
         if cache.num_kv_heads != self.shape.num_kv_heads or cache.head_dim != self.shape.head_dim:
             raise ValueError("the cache was made for another model")
-        for chunk in chunks:
-            stop = chunk.start + len(chunk.token_ids)
-            if not 0 <= chunk.start <= stop <= min(self.num_positions, len(chunk.pages) * PACK):
-                raise IndexError(f"positions {chunk.start} to {stop - 1} lie outside the context or the chunk's pages")
-            held = chunk.pages[chunk.start // PACK :]  # what lies before may have been given back
-            if NO_PAGE in held or not all([NO_PAGE <= page < cache.num_pages for page in chunk.pages]):
-                raise IndexError(f"pages must lie in 0..{cache.num_pages - 1}, not {chunk.pages}")
+        ids, positions = np.empty(num_rows, np.int64), np.empty(num_rows, np.int32)
+        pages = np.empty(sum([len(chunk.pages) for chunk in chunks]), np.int32)
+        spans = np.empty((len(chunks) + 1, 4), np.dtype("l"))
+        cdef int64_t[::1] all_ids = ids
+        cdef int32_t[::1] all_positions = positions, all_pages = pages
+        cdef long[:, ::1] all_spans = spans
+        for i, chunk in enumerate(chunks):
+            start, held = chunk.start, len(chunk.pages)
+            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2], all_spans[i, 3] = row, len(chunk.token_ids), page, piece
+            piece += self._pieces(len(chunk.token_ids))
+            if not 0 <= start <= start + len(chunk.token_ids) <= min(self.num_positions, held * PACK):
+                raise IndexError(f"positions {start} to {start + len(chunk.token_ids) - 1} lie outside the context "
+                                 "or the chunk's pages")
+            for one in chunk.token_ids:
+                if not 0 <= one < self.vocab_size:
+                    raise IndexError(f"token ids must lie in 0..{self.vocab_size - 1}, not {one}")
+                all_ids[row], all_positions[row] = one, start
+                row, start = row + 1, start + 1
+            held = page + <long>chunk.start // PACK  # pages before that may have been given back: nothing looks there
+            for one in chunk.pages:
+                if not (0 <= one < size or (one == NO_PAGE and page < held)):
+                    raise IndexError(f"pages must lie in 0..{size - 1}, not {chunk.pages}")
+                all_pages[page] = max(one, 0)
+                page += 1
+        all_spans[len(chunks), 3] = piece
+        return ids, positions, pages, spans

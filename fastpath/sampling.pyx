@@ -3,13 +3,12 @@
 The rules that keep or draw by weight are in selection.pyx; this is the way from logits to weights, and round them.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from fastpath.dispatch cimport address, table
-from libc.math cimport isfinite
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.numerics import LN2, log2
 from fastpath.rng import random_bits
@@ -23,8 +22,7 @@ cdef enum:
     MAX_TOP = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
+class Sampled(NamedTuple):
     """A chosen token; log-probabilities of the raw logits where the request asked for them, best first."""
 
     token_id: int
@@ -40,9 +38,11 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     logits = np.ascontiguousarray(logits, np.float32)
     if not _is_finite(logits):
         raise NumericsError(f"a logit for position {position} is not a finite number")
-    adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
-    if not _is_finite(adjusted):
-        raise NumericsError(f"a penalized logit for position {position} is not a finite number")
+    adjusted = logits
+    if _adjusts(sampling):
+        adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+        if not _is_finite(adjusted):
+            raise NumericsError(f"a penalized logit for position {position} is not a finite number")
     if sampling.temperature == 0:
         token_id = greedy(adjusted, excluded)
     else:
@@ -61,11 +61,13 @@ def score(logits, token_id: int, num_top: int) -> Sampled:
 
 
 cdef bint _is_finite(const float[::1] logits) noexcept:
+    """An exponent of all ones is infinite or no number; no early end, so that several are looked at together."""
+    cdef const uint32_t *bits = <const uint32_t *>&logits[0]
+    cdef uint32_t is_any = 0
     cdef Py_ssize_t i
     for i in range(logits.shape[0]):
-        if not isfinite(logits[i]):
-            return False
-    return True
+        is_any |= (bits[i] & 0x7F800000) == 0x7F800000
+    return not is_any
 
 
 def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
@@ -84,6 +86,12 @@ def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
             at -= 1
         best[at] = i
     return [best[i] for i in range(found)]
+
+
+cdef bint _adjusts(sampling) except -1:
+    """Whether a request changes logits at all."""
+    return (bool(sampling.logit_bias) or sampling.repetition_penalty != 1 or sampling.frequency_penalty != 0
+            or sampling.presence_penalty != 0)
 
 
 def adjust(logits, sampling, *, prompt_ids, output_ids, last_rule: str = "penalties"):

@@ -12,6 +12,12 @@ from reference.sequence import Chunk
 UNBOUNDED = 1 << 40  # tokens
 
 
+cdef long _num_uncomputed(sequence) except -1:
+    """What `Sequence.num_uncomputed` says, asked for several times a step."""
+    cdef list said = sequence.output_ids
+    return len(<tuple>sequence.request.prompt_ids) + len(said) - <long>sequence.num_computed
+
+
 cdef class Scheduler:
     """The waiting and the running, and the pages that they hold in `cache`; `prefix_cache` may be None.
 
@@ -23,6 +29,7 @@ cdef class Scheduler:
     cdef readonly list running
     cdef readonly long max_num_sequences, token_budget, sinks
     cdef bint is_prefill_turn
+    cdef long num_preempted
 
     def __init__(self, cache, prefix_cache=None, *, long max_num_sequences, long token_budget,
                  prefill_mode: str = "hybrid", window=None, long sinks=0):
@@ -75,11 +82,12 @@ cdef class Scheduler:
     cdef list _fill(self, bint decodes, bint prefills):
         """A step's work, of one kind or of both."""
         cdef long budget = self.token_budget, spare = budget - len(self.running)  # guesses take what nobody else needs
+        cdef long preempted = self.num_preempted
         cdef dict plan = {}
-        decoding = [sequence for sequence in self.running if decodes and sequence.num_uncomputed == 1]
-        prefilling = [sequence for sequence in self.running if prefills and sequence.num_uncomputed > 1]
+        decoding = [sequence for sequence in self.running if decodes and _num_uncomputed(sequence) == 1]
+        prefilling = [sequence for sequence in self.running if prefills and _num_uncomputed(sequence) > 1]
         for sequence in decoding + prefilling:
-            if budget and sequence in self.running:  # an earlier one may have taken its pages
+            if budget and (self.num_preempted == preempted or sequence in self.running):  # it may have lost its pages
                 spare -= self._trim_drafts(sequence, spare)
                 budget -= self._plan(sequence, budget, plan)
         while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
@@ -88,23 +96,23 @@ cdef class Scheduler:
             sequence = self.waiting.popleft()
             self.running.append(sequence)
             budget -= self._plan(sequence, budget, plan)
+        if self.num_preempted == preempted:
+            return list(plan.values())
         return [work for sequence, work in plan.items() if sequence in self.running]
 
     cdef long _plan(self, sequence, long budget, dict plan) except -1:
         """Make room for up to `budget` tokens of one sequence; returns how many it is."""
         cdef long start = sequence.num_computed
-        cdef long stop = start + min(budget, <long>sequence.num_uncomputed)
-        cdef tuple drafts = tuple(sequence.draft_ids)
+        cdef long stop = start + min(budget, _num_uncomputed(sequence)), num_logits = 1
+        cdef tuple drafts = tuple(sequence.draft_ids), ids
         self._let_go(sequence, start)
         if not self._reserve(sequence, start, stop + len(drafts)):
             return 0
-        chunk = Chunk(
-            token_ids=sequence.tokens(start, stop) + drafts,
-            start=start,
-            pages=tuple(sequence.pages),
-            num_logits=sequence.num_logits(start, stop) + len(drafts),
-        )
-        plan[sequence] = sequence, chunk
+        if sequence.output_ids and _num_uncomputed(sequence) == 1:  # it decodes
+            ids = (sequence.output_ids[len(sequence.output_ids) - 1], *drafts)
+        else:
+            ids, num_logits = sequence.tokens(start, stop) + drafts, sequence.num_logits(start, stop)
+        plan[sequence] = sequence, Chunk(ids, start, tuple(sequence.pages), num_logits + len(drafts))
         return stop - start + len(drafts)
 
     cdef _let_go(self, sequence, long start):
@@ -128,7 +136,7 @@ cdef class Scheduler:
 
     cdef long _trim_drafts(self, sequence, long spare) except -1:
         """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
-        del sequence.draft_ids[max(0, spare) if sequence.num_uncomputed == 1 else 0 :]
+        del sequence.draft_ids[max(0, spare) if _num_uncomputed(sequence) == 1 else 0 :]
         return len(sequence.draft_ids)
 
     cdef bint _reserve(self, sequence, long start, long stop) except -1:
@@ -162,6 +170,7 @@ cdef class Scheduler:
         if victim in self.running:
             self.running.remove(victim)
             self.waiting.appendleft(victim)
+            self.num_preempted += 1
         return victim is not sequence
 
     cdef bint _admit(self, sequence) except -1:

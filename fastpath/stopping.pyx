@@ -4,13 +4,12 @@ Checked in this order after every token: end-of-sequence ids, stop strings, the 
 strings are searched in bytes across token borders. While the tail could still become one, just that tail is held.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reference.request import FinishReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What one token changes: bytes released by it, and the reason if the answer ends here.
 
     `stop_reason` is the stop string or token id that ended it.

@@ -32,7 +32,7 @@ class Guesses:
 
         With pooling the rows are states. Nobody can take another's: what a sequence leaves is gone with it.
         """
-        self._sides = side_chunks(work, cache, token_budget)
+        self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
         groups = [(main, *self._sides.get(sequence, ())) for sequence, main in work]
         rows = iter(self._rows(model, cache, work, [chunk for group in groups for chunk in group]))
         return [[next(rows) for _ in range(sum(chunk.num_logits for chunk in group))] for group in groups]

@@ -4,7 +4,7 @@ Each rule is a function of its own; `sampling_rules.RULES` names them in order, 
 one, which is how `--explain` shows what each did.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from reference.sampling_rules import RULES
 ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
+class Sampled(NamedTuple):
     """A chosen token; log-probabilities of the raw logits where the request asked for them, best first."""
 
     token_id: int

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
 from reference.request import Request
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One sequence's share of a forward pass: consecutive tokens, and the pages that hold its keys and values.
 
     `num_logits` is for how many of the last tokens logits are wanted; `pages` reach over position start + tokens - 1.
@@ -24,6 +24,8 @@ class Chunk:
 def wanted_rows(chunks: list[Chunk]) -> np.ndarray:
     """Which rows of a pass over these chunks are to have logits: the last ones of each."""
     ends = np.cumsum([len(chunk.token_ids) for chunk in chunks])
+    if all(chunk.num_logits == 1 for chunk in chunks):
+        return ends - 1
     return np.concatenate([np.arange(end - chunk.num_logits, end) for end, chunk in zip(ends, chunks, strict=True)])
 
 

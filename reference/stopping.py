@@ -1,17 +1,16 @@
 """Mirrored. When an answer ends, and which bytes of it may be shown already (docs/semantics.md, "Stopping").
 
 Checked in this order after every token: end-of-sequence ids, stop strings, a complete grammar, the count of tokens,
-the context. Stop
-strings are searched in bytes across token borders. While the tail could still become one, just that tail is held.
+the context. Stop strings are searched in bytes across token borders. While the tail could still become one, just that
+tail is held.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reference.request import FinishReason, StoppingParams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What one token changes: bytes released by it, and the reason if the answer ends here.
 
     `stop_reason` is the stop string or token id that ended it.
