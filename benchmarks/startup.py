@@ -7,7 +7,6 @@ token of a short prompt is there; one that only imports the engine stands beside
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -15,13 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.checkpoint import write_checkpoint
 from benchmarks.machine import describe_machine
 from benchmarks.models import SHAPES, config_of, num_bytes
-from demo import MODEL
 
 FORMATS = {"bf16": None, "w8a8": "w8a8", "w4a8": "w4a8"}
 PROMPT, CACHE_TOKENS = 16, 1024
@@ -40,42 +38,6 @@ if directory:
         engine.step()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
-
-
-def write_checkpoint(directory: Path, shape: str) -> None:
-    """A Llama of that shape with random weights in bfloat16, and the demo's words."""
-    config, random = config_of(shape), np.random.default_rng(0)
-    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
-    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    shapes = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
-    for layer in range(config.num_layers):
-        parts = {
-            "input_layernorm": (hidden,), "post_attention_layernorm": (hidden,), "self_attn.q_proj": (queries, hidden),
-            "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
-            "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }  # fmt: skip
-        shapes |= {f"model.layers.{layer}.{name}.weight": size for name, size in parts.items()}
-    header, end = {}, 0
-    for name, size in shapes.items():
-        begin, end = end, end + 2 * int(np.prod(size))
-        header[name] = {"dtype": "BF16", "shape": size, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    with (directory / "model.safetensors").open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, size in shapes.items():
-            values = random.standard_normal(size, np.float32) * np.float32(size[-1] ** -0.5) + ("norm" in name)
-            file.write((values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).data)
-    settings = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocab, "hidden_size": hidden,
-        "intermediate_size": inner, "num_hidden_layers": config.num_layers, "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads, "head_dim": config.head_dim, "rms_norm_eps": 1e-5,
-        "max_position_embeddings": config.context_size, "rope_theta": 500000.0, "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16", "eos_token_id": 2,
-    }  # fmt: skip
-    (directory / "config.json").write_text(json.dumps(settings))
-    for name in ("tokenizer.model", "tokenizer_config.json"):
-        shutil.copy(MODEL / name, directory)
 
 
 def start(*arguments) -> dict:

@@ -20,13 +20,13 @@ COMMANDS = {
 
 
 class Server:
-    """One running server, by its name in `COMMANDS`."""
+    """One running server, by its name in `COMMANDS` or by its own command."""
 
-    def __init__(self, name: str, directory: Path, cores: set[int], **variables: str):
+    def __init__(self, name: str, directory: Path, cores: set[int], command: tuple[str, ...] = (), **variables: str):
         self.name, self.port = name, _free_port()
         self.log_path = directory / f"{name.replace(' ', '-')}.log"
         self.process = subprocess.Popen(
-            [sys.executable, *COMMANDS[name], "--port", str(self.port)],
+            [sys.executable, *(command or COMMANDS[name]), "--port", str(self.port)],
             env=os.environ | {"TMPDIR": str(directory)} | variables,
             stdout=self.log_path.open("wb"),
             stderr=subprocess.STDOUT,
@@ -76,10 +76,10 @@ class Server:
 
 
 @contextmanager
-def started(name: str, cores: set[int], engine_cores: set[int], **variables: str):
+def started(name: str, cores: set[int], engine_cores: set[int], command: tuple[str, ...] = (), **variables: str):
     """A server that is ready, ended with the block."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        server = Server(name, Path(directory), cores, **variables)
+        server = Server(name, Path(directory), cores, command, **variables)
         try:
             server.wait_ready().pin_engine(engine_cores)
             yield server
