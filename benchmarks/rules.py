@@ -1,0 +1,114 @@
+"""`python -m benchmarks.rules`: what the numerics contract costs, kernel by kernel, on one thread.
+
+The kernels are compiled twice: as the fast path is, and with everything allowed that the contract forbids (fused
+products and sums, sums in any order, approximate divisions: -ffast-math for this very processor). Both run in turn. What
+a compiler cannot find by itself is probed in registers: bfloat16's own dot products. Writes results/rules.json.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+from fastpath import dispatch, probe
+
+HERE = Path(__file__).parent
+KERNELS = HERE.parent / "fastpath" / "kernels"
+COMMON = ["-O3", "-std=gnu11", "-Wno-psabi", "-I", str(KERNELS)]
+WAYS = {"with": ["-ffp-contract=off", "-fno-fast-math"], "without": ["-ffast-math", "-ffp-contract=fast", "-mfma"]}
+RULES = {
+    "float32": "N0, N3", "bfloat16": "N0, N3", "float16": "N0, N3", "w8a8": "N0, N4", "w4a8": "N0, N4",
+    "quantize": "N4", "rms_norm": "N2, N5", "silu": "N7", "gelu": "N7", "rotate": "N6", "attention": "N8",
+    "sampling": "N10",
+}  # fmt: skip
+BFLOAT16_DOTS = """
+#include <immintrin.h>
+#include <stdio.h>
+#include <time.h>
+int main(void) {
+    volatile int one = 1;
+    __m512 sums[8];
+    __m512bh a = (__m512bh)_mm512_set1_epi16(one), b = (__m512bh)_mm512_set1_epi16(one);
+    for (int i = 0; i < 8; i++) sums[i] = _mm512_set1_ps(one);
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (long round = 0; round < 20000000; round++)
+        for (int i = 0; i < 8; i++) sums[i] = _mm512_dpbf16_ps(sums[i], a, b);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    for (int i = 1; i < 8; i++) sums[0] += sums[i];
+    double seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) * 1e-9;
+    printf("%g %g\\n", 20000000 * 8.0 * 64 / seconds, (double)sums[0][0]);
+}
+"""
+
+
+def compiled(sources: list[Path], flags: list[str], to: Path) -> Path:
+    """A program; SystemExit with what the compiler says if it cannot be made."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise SystemExit("this needs a C compiler: cc or gcc")
+    done = subprocess.run([compiler, *COMMON, *flags, *map(str, sources), "-o", str(to), "-lm"], capture_output=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.decode())
+    return to
+
+
+def times(program: Path) -> dict[str, float]:
+    """Microseconds of every kernel."""
+    lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {name: float(took) for name, took in map(str.split, lines)}
+
+
+def bfloat16_dots(place: Path) -> float | None:
+    """Operations a second of the processor's own bfloat16 dot products; None where it has none."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "avx512_bf16" not in cpuinfo.read_text():
+        return None
+    source = place / "dots.c"
+    source.write_text(BFLOAT16_DOTS)
+    program = compiled([source], ["-mavx512bf16", "-mavx512f"], place / "dots")
+    return float(subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=7, help="of each program, in turn (default: 7)")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "rules.json")
+    settings, console = parser.parse_args(), Console()
+    found = {way: {name: [] for name in RULES} for way in WAYS}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        place = Path(folder)
+        sources = [HERE / "rules.c", *(path for path in KERNELS.glob("*.c") if path.name != "team.c")]
+        programs = {way: compiled(sources, flags, place / way) for way, flags in WAYS.items()}
+        for _ in range(settings.runs):
+            for way, program in programs.items():
+                for name, took in times(program).items():
+                    found[way][name].append(took)
+        dots = bfloat16_dots(place)
+    table = Table("kernel", "rules", "with them", "without", "they cost", title="one thread, data in the second cache")
+    rows = []
+    for name, rules in RULES.items():
+        took = {way: statistics.median(found[way][name]) for way in WAYS}
+        rows.append({"kernel": name, "rules": rules} | {f"{way}_us": value for way, value in took.items()})
+        shown = [f"{value:.1f} us" for value in took.values()]
+        table.add_row(name, rules, *shown, f"{took['with'] / took['without'] - 1:+.0%}")
+    console.print(table)
+    floats = probe.peak_operations(True)
+    if dots:
+        console.print(f"bfloat16: the contract's products and sums {floats / 1e9:.0f} GFLOP/s at most, on as many threads "
+                      f"as compute; the processor's own dot products {dots / 1e9:.0f} on one")  # fmt: skip
+    result = {"machine": describe_machine("numpy"), "level": dispatch.level(), "runs": settings.runs, "kernels": rows,
+              "float_peak": floats, "bfloat16_dots_on_one_thread": dots}  # fmt: skip
+    settings.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
