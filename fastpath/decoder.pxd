@@ -11,8 +11,7 @@ cdef class Decoder(Phases):
     cdef void _take_step(self, team *members) noexcept nogil
     cdef void _attend(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil
-    cdef void _turn(self, team *members, const layer_weights *layer) noexcept nogil
-    cdef void _store(self, team *members, long index) noexcept nogil
+    cdef void _turn(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _look_back(self, team *members, const heads *shape, long index) noexcept nogil
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil

@@ -34,6 +34,7 @@ cdef class Decoder(Phases):
 
     cdef void _take_step(self, team *members) noexcept nogil:
         cdef long index
+        self._norm(members, self.weights.layers[0].attention_norm)
         for index in range(self.num_layers):
             self._attend(members, &self.weights.layers[index], index)
             self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
@@ -47,13 +48,11 @@ cdef class Decoder(Phases):
         cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
         shape.window, shape.sinks = layer.window, layer.sinks
-        self._norm(members, layer.attention_norm)
         self.show(index, b"attention norm", self.normed, rows, self.hidden)
         self._project(members, layer, index)
-        self._turn(members, layer)
+        self._turn(members, layer, index)
         self.show(index, b"turned query", self.queries, rows, query_width)
         self.show(index, b"turned key", self.keys, rows, self.key_width)
-        self._store(members, index)
         for i in range(self.step.num_spans):
             one = &self.step.spans[i]
             self.show_cached(index, self.step.pages + one.page, self.step.positions[one.row] + one.tokens, self.cache)
@@ -62,7 +61,7 @@ cdef class Decoder(Phases):
         self._round(members, self.attended, rows, query_width)
         self._multiply(members, &output, 1)
         self.show(index, b"output", self.projected, rows, self.hidden)
-        self._add(members, layer.attention_out_norm)
+        self._add(members, layer.attention_out_norm, layer.mlp_norm, False)
 
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Queries, keys and values of the normed rows."""
@@ -71,29 +70,21 @@ cdef class Decoder(Phases):
         products[0] = product(&layer.query, self.normed, &self.rounded.c, rows, self.queries)
         products[1] = product(&layer.key, self.normed, &self.rounded.c, rows, self.keys)
         products[2] = product(&layer.value, self.normed, &self.rounded.c, rows, self.values)
-        self._round(members, self.normed, rows, self.hidden)
         self._multiply(members, products, 3)
         self.show(index, b"query", self.queries, rows, self.shape.num_heads * self.shape.head_dim)
         self.show(index, b"key", self.keys, rows, self.key_width)
         self.show(index, b"value", self.values, rows, self.key_width)
 
-    cdef void _turn(self, team *members, const layer_weights *layer) noexcept nogil:
-        """Queries and keys normed where the family does that (N5), and turned by their positions (N6)."""
+    cdef void _turn(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Queries and keys normed where the family does that (N5) and turned (N6); keys and values into the cache."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, start, stop, row
+        cdef const span *one = self.step.spans
         while take_rows(members, self.step.rows, &start, &stop):
             self._norm_heads(self.queries + start * query_width, layer.query_norm, stop - start, query_width)
             self._norm_heads(self.keys + start * self.key_width, layer.key_norm, stop - start, self.key_width)
             for row in range(start, stop):
                 self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
                 self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
-        finish_phase(members)
-
-    cdef void _store(self, team *members, long index) noexcept nogil:
-        """Keys and values into the cache."""
-        cdef long start, stop, row
-        cdef const span *one = self.step.spans
-        while take_rows(members, self.step.rows, &start, &stop):
-            for row in range(start, stop):
                 while row >= one.row + one.tokens:
                     one += 1
                 self.cache.store(index, self.step.pages + one.page, self.step.positions[row],
@@ -132,8 +123,8 @@ cdef class Decoder(Phases):
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """x plus the dense part, or the mixture of experts, of the normed input."""
         cdef long rows = self.step.rows
+        cdef bint is_last = index + 1 == self.num_layers
         cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
-        self._norm(members, layer.mlp_norm)
         self.show(index, b"mlp norm", self.normed, rows, self.hidden)
         if layer.num_experts:
             self._multiply(members, &router, 1)
@@ -143,7 +134,7 @@ cdef class Decoder(Phases):
         else:
             self._gate(members, layer.parts, self.normed, rows, self.projected)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(members, layer.mlp_out_norm)
+        self._add(members, layer.mlp_out_norm, NULL if is_last else self.weights.layers[index + 1].attention_norm, is_last)
 
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
         """From router scores: each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
@@ -157,6 +148,7 @@ cdef class Decoder(Phases):
         for expert in range(layer.num_experts):
             count = self._gather(members, layer.num_experts, expert)
             if count:
+                self._round(members, self.gathered, count, self.hidden)
                 self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output)
                 self._scatter(members, layer.num_experts, expert)
 

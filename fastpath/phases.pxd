@@ -45,7 +45,9 @@ cdef class Phases(Watched):
     cdef bint is_quantized
     cdef _reserve(self, long rows)
     cdef void _norm(self, team *members, const float *weight) noexcept nogil
+    cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil
+    cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
-    cdef void _add(self, team *members, const float *norm) noexcept nogil
+    cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil

@@ -72,33 +72,42 @@ cdef class Phases(Watched):
         self.capacity = rows
 
     cdef void _norm(self, team *members, const float *weight) noexcept nogil:
-        """`normed` is the normed rows (N5), or the rows as they are where the family has no norm here."""
-        cdef long start, stop, at
+        """The step's rows normed."""
+        cdef long start, stop
         while take_rows(members, self.step.rows, &start, &stop):
-            at = start * self.hidden
-            if weight == NULL:
-                memcpy(self.normed + at, self.step.x + at, (stop - start) * self.hidden * sizeof(float))
-            else:
-                table().rms_norm(self.step.x + at, weight, self.epsilon, stop - start, self.hidden, self.normed + at)
+            self._norm_rows(weight, start, stop)
         finish_phase(members)
+
+    cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil:
+        """`normed` is the normed rows (N5), or the rows as they are where the family has no norm here; and rounded."""
+        cdef long at = start * self.hidden
+        if weight == NULL:
+            memcpy(self.normed + at, self.step.x + at, (stop - start) * self.hidden * sizeof(float))
+        else:
+            table().rms_norm(self.step.x + at, weight, self.epsilon, stop - start, self.hidden, self.normed + at)
+        self._round_rows(self.normed, self.hidden, start, stop)
 
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
         """The integers of x, for quantised weights (N4)."""
         cdef long start, stop
-        cdef quantized part
         if not self.is_quantized:
             return
         while take_rows(members, rows, &start, &stop):
+            self._round_rows(x, width, start, stop)
+        finish_phase(members)
+
+    cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil:
+        cdef quantized part
+        if self.is_quantized:
             part = rows_of(&self.rounded.c, start, (width + GROUP - 1) // GROUP)
             table().quantize(x + start * width, stop - start, width, &part)
-        finish_phase(members)
 
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil:
         share_products(members, products, count)
         finish_phase(members)
 
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
-        """down(activation(gate(x)) * up(x))."""
+        """down(activation(gate(x)) * up(x)) of rows that are rounded already, where weights are quantised."""
         cdef long inner = part.gate.outputs, groups = (inner + GROUP - 1) // GROUP, piece, row, column, count
         cdef long pieces = (inner + GATED_AT_ONCE - 1) // GATED_AT_ONCE
         cdef product down = product(&part.down, self.gated, &self.rounded.c, rows, y)
@@ -106,7 +115,6 @@ cdef class Phases(Watched):
         cdef quantized rounded
         products[0] = product(&part.gate, x, &self.rounded.c, rows, self.gated)
         products[1] = product(&part.up, x, &self.rounded.c, rows, self.upped)
-        self._round(members, x, rows, self.hidden)
         self._multiply(members, products, 2)
         piece = claim(members)
         while piece < rows * pieces:
@@ -120,8 +128,8 @@ cdef class Phases(Watched):
         finish_phase(members)
         self._multiply(members, &down, 1)
 
-    cdef void _add(self, team *members, const float *norm) noexcept nogil:
-        """x plus what a half of the layer has made, normed and scaled as the family does it."""
+    cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil:
+        """x plus what a half of the layer has made, normed and scaled as the family does it; and normed for the next."""
         cdef long start, stop, at
         while take_rows(members, self.step.rows, &start, &stop):
             at = start * self.hidden
@@ -129,4 +137,6 @@ cdef class Phases(Watched):
                 table().rms_norm(self.projected + at, norm, self.epsilon, stop - start, self.hidden,
                                  self.projected + at)
             table().add(self.step.x + at, self.projected + at, (stop - start) * self.hidden, self.residual_scale)
+            if not is_last:
+                self._norm_rows(next_norm, start, stop)
         finish_phase(members)
