@@ -1,12 +1,13 @@
-"""`python -m benchmarks.cpu`: our fast path and llama.cpp on the CPU, the model alone, the same shape and threads.
+"""`python -m benchmarks.cpu`: our fast path, llama.cpp and PyTorch on the CPU, the model alone, as many threads.
 
-The two take turns. Weights are random (models.py). Beside every pair of runs the read bandwidth is probed, since
+They take turns. Weights are random (models.py). Beside every pair of runs the read bandwidth is probed, since
 it moves; the integer and float peaks are measured once. llama.cpp runs in a process of its own, under any Python that
-has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. Writes
-results/cpu.json and, with a peer, cpu.svg.
+has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. PyTorch takes
+one prompt in bfloat16 where it is installed. Writes results/cpu.json and, with a peer, cpu.svg.
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
 import statistics
@@ -24,10 +25,10 @@ from benchmarks.models import SHAPES, config_of, num_bytes, num_weights, random_
 from fastpath import backend, dispatch, probe, threads
 from reference.sequence import Chunk
 
-PEER = Path(__file__).with_name("cpu_peer.py")
+PEER, TORCH = (str(Path(__file__).with_name("cpu_peer.py")),), ("-m", "benchmarks.cpu_torch")
 FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}
 PROMPT, BATCHES, STEPS = 16, (1, 4, 16), 8
-PASS_TOKENS = 512  # of a prompt at most
+PASS_TOKENS = TORCH_TOKENS = 512  # of a prompt at most; the prompt that PyTorch takes
 PROMPTS = ((0, 512), (0, 2016), (2000, 2016))  # tokens that are known, and all
 
 
@@ -70,14 +71,14 @@ class Ours:
 
 
 class Peer:
-    """llama.cpp in its own process."""
+    """llama.cpp, or PyTorch, in its own process."""
 
-    def __init__(self, python: str, shape: str, name: str):
-        command = [python, str(PEER), json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
+    def __init__(self, python: str, script: tuple[str, ...], shape: str, name: str):
+        command = [python, *script, json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         word, _, self.build = self.process.stdout.readline().strip().partition(": ")
         if word != "ready":
-            raise RuntimeError(f"llama.cpp did not start: {' '.join(command[:2])}")
+            raise RuntimeError(f"this did not start: {' '.join([python, *script])}")
 
     def _ask(self, *words) -> float:
         print(*words, file=self.process.stdin, flush=True)
@@ -104,6 +105,11 @@ def has_peer(python: str) -> bool:
     return subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode == 0
 
 
+def has_torch() -> bool:
+    """Whether this Python has PyTorch and transformers."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+
+
 def spread(values: list[float]) -> dict:
     """Median, lowest and highest."""
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
@@ -125,7 +131,7 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
     """All measurements of one shape and format."""
     contenders = {"ours": Ours(shape, name)}
     if peer_python:
-        contenders["llama.cpp"] = Peer(peer_python, shape, name)
+        contenders["llama.cpp"] = Peer(peer_python, PEER, shape, name)
     config = config_of(shape)
     bytes_read, operations = num_bytes(config, None if name == "bf16" else name), 2 * num_weights(config)
     common, found = {"shape": shape, "format": name}, []
@@ -134,9 +140,12 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
         share = rates["ours"]["median"] / batch * bytes_read / rates["read_bandwidth"]["median"]
         found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
     for known, tokens in [one for one in PROMPTS if one[1] <= config.context_size]:
-        rates = measure(contenders, "prompt", (known, tokens), tokens - known, runs)
+        others = {"torch": Peer(sys.executable, TORCH, shape, name)} if has_torch() and tokens == TORCH_TOKENS else {}
+        rates = measure(contenders | others, "prompt", (known, tokens), tokens - known, runs)
+        for one in others.values():
+            one.close()
         work = f"prompt of {tokens}" + (f", {known} known" if known else "")
-        first = {who: (tokens - known) / rates[who]["median"] for who in contenders}
+        first = {who: (tokens - known) / rates[who]["median"] for who in contenders | others}
         found.append(common | {"work": work, **rates, "seconds_to_first_token": first})
     for one in found:  # the head serves one row of a prompt: these are a little too many operations for a prompt
         one["operations_a_second"] = one["ours"]["median"] * operations
@@ -150,7 +159,8 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
 def show(console: Console, result: dict) -> None:
     """Print the table."""
     title = f"tokens/s, {result['threads']} thread(s), {result['level']}, medians of {result['runs']} (lowest-highest)"
-    table = Table("shape", "format", "work", "ours", "llama.cpp", "ratio", "of bandwidth", "GOP/s", title=title)
+    columns = "shape", "format", "work", "ours", "llama.cpp", "ratio", "torch bf16", "of bandwidth", "GOP/s"
+    table = Table(*columns, title=title)
     for row in result["measurements"]:
         ours, peer = row["ours"], row.get("llama.cpp")
         table.add_row(
@@ -159,6 +169,7 @@ def show(console: Console, result: dict) -> None:
                 for one in (ours, peer)
             ),
             f"{ours['median'] / peer['median']:.2f}" if peer else "-",
+            f"{row['torch']['median']:.1f}" if "torch" in row else "-",
             f"{row['share_of_bandwidth']:.0%}" if "share_of_bandwidth" in row else "-",
             f"{row['operations_a_second'] / 1e9:.0f}",
         )  # fmt: skip

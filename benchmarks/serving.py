@@ -63,8 +63,7 @@ def measure(settings: argparse.Namespace, console: Console) -> list[dict]:
         directory.mkdir()
         write_checkpoint(directory, settings.shape)
         options = ["--model-lib", str(lib)] + (["--quantization", settings.format] if settings.format != "bf16" else [])
-        command = ("-m", "server", "--backend", "fastpath", "--mode", "server", "--model", str(directory),
-                   *options)
+        command = ("-m", "server", "--backend", "fastpath", "--mode", "server", "--model", str(directory), *options)
         with started("verbatim", cores, cores, command) as server:
             body = json.loads(request(1).partition(b"\r\n\r\n")[2]) | {"stream": False}
             prompt = count_prompt(server, body)

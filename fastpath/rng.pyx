@@ -12,8 +12,11 @@ cdef enum:
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
     """Four random 32-bit words from a counter of four words and a key of two."""
-    cdef uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3]
-    cdef uint32_t k0 = key[0], k1 = key[1]
+    return _philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])
+
+
+cdef (uint32_t, uint32_t, uint32_t, uint32_t) _philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
+                                                      uint32_t k1) noexcept:
     cdef uint64_t product_0, product_1
     cdef int i
     for i in range(ROUNDS):
@@ -26,5 +29,6 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 def random_bits(seed: int, position: int, choice: int) -> int:
     """64 random bits for the token at `position` of `choice`; a negative seed counts modulo 2^64."""
-    words = philox((position, choice, 0, 0), (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
-    return words[0] | words[1] << 32
+    cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF
+    words = _philox(position, choice, 0, 0, <uint32_t>key, <uint32_t>(key >> 32))
+    return <uint64_t>words[0] | <uint64_t>words[1] << 32

@@ -148,9 +148,25 @@ def _weights(logits, float factor):
     """floor(2^40 * exp2((logit - largest) * factor)); minus infinity weighs 0."""
     logits = np.asarray(logits, np.float32, order="C")
     weights = np.empty(len(logits), np.uint64)
-    cdef float peak = logits.max()
+    cdef float peak = _peak(logits)
     table().weigh(<const float *>address(logits), len(logits), peak, factor, <uint64_t *>address(weights))
     return weights
+
+
+cdef float _peak(const float[::1] logits) noexcept:
+    """The largest; sixteen at a time, which a compiler takes side by side."""
+    cdef float[16] best
+    cdef Py_ssize_t i, j, count = logits.shape[0]
+    for j in range(16):
+        best[j] = logits[0]
+    for i in range(0, count - 15, 16):
+        for j in range(16):
+            best[j] = logits[i + j] if logits[i + j] > best[j] else best[j]
+    for i in range(count - count % 16, count):
+        best[0] = logits[i] if logits[i] > best[0] else best[0]
+    for j in range(1, 16):
+        best[0] = best[j] if best[j] > best[0] else best[0]
+    return best[0]
 
 
 def temperature_factor(temperature: float):

@@ -1,5 +1,7 @@
 """Weights in memory of their own: copies that are equal and begin at a cache line; what a file brought in is let go."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,18 +12,20 @@ MIB = 1 << 20
 
 def held_of_files():
     """Bytes of mapped files in this process's memory."""
-    try:
-        lines = open("/proc/self/status").read().splitlines()
-    except FileNotFoundError:
+    status = Path("/proc/self/status")
+    if not status.exists():
         pytest.skip("only Linux tells")
+    lines = status.read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
 
 
 def test_copies_are_equal_and_aligned_and_do_not_touch(monkeypatch):
     monkeypatch.setattr(memory, "CHUNK_BYTES", 4096)  # several chunks, and an array that is larger than one
     random, pages = np.random.default_rng(3), memory.HugePages()
-    originals = [random.integers(0, 255, size).astype(dtype).T
-                 for size, dtype in [((3, 5), "u1"), ((0, 4), "<f4"), ((7, 9), "<u2"), ((50, 64), "<f4"), ((1,), "u1")]]
+    originals = [
+        random.integers(0, 255, size).astype(dtype).T
+        for size, dtype in [((3, 5), "u1"), ((0, 4), "<f4"), ((7, 9), "<u2"), ((50, 64), "<f4"), ((1,), "u1")]
+    ]
     copies = [pages.copy(original) for original in originals]
     for original, copy in zip(originals, copies, strict=True):
         assert copy.dtype == original.dtype and copy.shape == original.shape
