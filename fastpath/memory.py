@@ -7,7 +7,9 @@ import mmap
 
 import numpy as np
 
-CHUNK_BYTES = 64 << 20
+from reference.weights import release
+
+CHUNK_BYTES, PART_BYTES = 64 << 20, 16 << 20
 LINE_BYTES = 64  # of a processor's cache
 
 
@@ -19,24 +21,25 @@ class HugePages:
 
     def copy(self, array: np.ndarray) -> np.ndarray:
         """A contiguous copy that begins at a cache line."""
-        size = -(-array.nbytes // LINE_BYTES) * LINE_BYTES
-        if size > len(self._room):
-            self._room = _anonymous(max(size, CHUNK_BYTES))
-        memory, self._room = self._room[: array.nbytes], self._room[size:]
-        copy = memory.view(array.dtype).reshape(array.shape)
+        copy = self._empty(array)
         copy[...] = array
         return copy
 
+    def move(self, array: np.ndarray) -> np.ndarray:
+        """The same of an array in a mapped file, of which little is held at a time (reference/weights.py)."""
+        copy = self._empty(array)
+        rows = max(1, len(array) * PART_BYTES // max(1, array.nbytes))
+        for at in range(0, len(array), rows):
+            copy[at : at + rows] = array[at : at + rows]
+            release(array[at : at + rows])
+        return copy
 
-def release(array: np.ndarray) -> None:
-    """Let go of the memory that holds what was read of an array in a mapped file; the file's cache stays."""
-    owner = array
-    while owner is not None and not isinstance(owner, mmap.mmap):
-        owner = owner.obj if isinstance(owner, memoryview) else owner.base
-    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
-        begin = array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-        start = begin // mmap.PAGESIZE * mmap.PAGESIZE
-        owner.madvise(mmap.MADV_DONTNEED, start, begin + array.nbytes - start)
+    def _empty(self, like: np.ndarray) -> np.ndarray:
+        size = -(-like.nbytes // LINE_BYTES) * LINE_BYTES
+        if size > len(self._room):
+            self._room = _anonymous(max(size, CHUNK_BYTES))
+        memory, self._room = self._room[: like.nbytes], self._room[size:]
+        return memory.view(like.dtype).reshape(like.shape)
 
 
 def _anonymous(size: int) -> np.ndarray:

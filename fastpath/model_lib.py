@@ -16,13 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from fastpath.memory import HugePages, release
+from fastpath.memory import HugePages
 from fastpath.packed import STRIP_SIZE, arrange
 from reference.checkpoint import Matrix
 from reference.errors import ModelError
 from reference.families import load_config
 from reference.quantization import choose_format
-from reference.weights import map_file
+from reference.weights import map_file, release
 
 LAYOUT = 2  # counts the ways in which packed.pyx has laid a matrix out
 STAMP = "stamp"
@@ -82,12 +82,7 @@ class ModelLib:
             self._arrays = map_file(self.path)
 
     def _take(self, name: str, memory: HugePages) -> np.ndarray | None:
-        if name not in self._arrays:
-            return None
-        mapped = self._arrays[name].bits
-        copy = memory.copy(mapped)
-        release(mapped)
-        return copy
+        return memory.move(self._arrays[name].bits) if name in self._arrays else None
 
     def _read(self) -> dict | None:
         if not self.path.exists():
@@ -138,6 +133,7 @@ def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None
         for matrix, quantization in matrices:
             scales = []
             add(matrix.weight.name, _arranged(matrix, quantization, scales))
+            release(matrix.weight.bits)
             if scales:
                 add(matrix.weight.name + ".scales", scales)
         add(STAMP, [np.frombuffer(stamp, np.uint8)])

@@ -11,6 +11,7 @@ from libc.stdint cimport int8_t, int32_t, uint16_t
 
 from fastpath.memory import HugePages
 from reference.quantization import to_stored
+from reference.weights import release
 
 STRIP_SIZE = STRIP  # outputs side by side
 KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
@@ -61,6 +62,7 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     else:
         weights, scales = arrange(source, quantization)
         weights, scales = memory.copy(weights), None if scales is None else memory.copy(scales)
+        release(source.weight.bits)
     kind = quantization or source.weight.dtype
     return wrap(weights, scales, bias, source.weight.shape[0], source.num_inputs, kind)
 

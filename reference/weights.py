@@ -7,6 +7,7 @@ header length, a JSON header of dtype, shape and byte range for each tensor, the
 
 import json
 import math
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from reference.errors import ModelError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
+CHECKED_AT_ONCE = 1 << 20  # numbers: what looking at them takes beside them stays small
 FLOATS = ("F32", "F16", "BF16")
 STORED_AS = {
     "F32": np.dtype("<f4"),
@@ -52,9 +54,12 @@ class Tensor:
 
     def is_finite(self) -> bool:
         """Whether no element is NaN or infinite: an exponent of all ones is either."""
-        if self.dtype == "BF16":
-            return not ((self.bits & 0x7F80) == 0x7F80).any()
-        return bool(np.isfinite(self.bits).all())  # integers are
+        numbers = self.bits.reshape(-1)
+        for part in (numbers[at : at + CHECKED_AT_ONCE] for at in range(0, numbers.size, CHECKED_AT_ONCE)):
+            is_wild = (part & 0x7F80) == 0x7F80 if self.dtype == "BF16" else ~np.isfinite(part)  # integers never are
+            if is_wild.any():
+                return False
+        return True
 
 
 class Weights:
@@ -84,7 +89,22 @@ class Weights:
             raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
         if not (self._is_checked or tensor.is_finite()):
             raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
+        release(tensor.bits)
         return tensor
+
+
+def release(array: np.ndarray) -> None:
+    """Let go of the memory that holds what was read of an array in a mapped file: it comes again when it is read again.
+
+    Nothing is done with other arrays, nor where the system has no such advice.
+    """
+    owner = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+        begin = array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+        start = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        owner.madvise(mmap.MADV_DONTNEED, start, begin + array.nbytes - start)
 
 
 def load_weights(directory: str | Path, *, is_checked: bool = False) -> Weights:

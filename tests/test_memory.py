@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastpath import memory
+from reference.weights import release
 
 MIB = 1 << 20
 
@@ -33,6 +34,18 @@ def test_copies_are_equal_and_aligned_and_do_not_touch(monkeypatch):
         assert not any(np.shares_memory(copy, other) for other in copies if other is not copy)
 
 
+def test_what_is_moved_is_equal_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "PART_BYTES", 8192)
+    expected = np.arange(MIB, dtype=np.uint32).reshape(1024, 4, 256)
+    expected.tofile(tmp_path / "numbers")
+    mapped = np.frombuffer(np.memmap(tmp_path / "numbers", np.uint8, "r"), np.uint32).reshape(expected.shape)
+    before = held_of_files()
+    moved = memory.HugePages().move(mapped)
+    assert held_of_files() - before < MIB
+    assert (moved == expected).all() and moved.ctypes.data % 64 == 0
+    assert memory.HugePages().move(mapped[:0]).shape == (0, 4, 256)
+
+
 def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
     expected = np.arange(8 * MIB, dtype=np.uint32)
     expected.tofile(tmp_path / "numbers")
@@ -40,12 +53,12 @@ def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
     before = held_of_files()
     assert (mapped == expected[1:]).all()
     assert held_of_files() - before > 30 * MIB
-    memory.release(mapped[: 4 * MIB])
+    release(mapped[: 4 * MIB])
     assert 12 * MIB < held_of_files() - before < 20 * MIB
     assert (mapped == expected[1:]).all()
 
 
-def test_memory_that_is_no_file_stays():
-    numbers = np.arange(1000)
-    memory.release(numbers)
+@pytest.mark.parametrize("numbers", [np.arange(1000), np.frombuffer(np.arange(1000).tobytes(), np.int64)[:]])
+def test_memory_that_is_no_file_stays(numbers):
+    release(numbers)
     assert (numbers == np.arange(1000)).all()
