@@ -5,7 +5,10 @@ from libc.stdint cimport int32_t
 cdef class PagedCache:
     cdef readonly object keys, values
     cdef readonly long num_pages
+    cdef readonly long num_idle
+    cdef readonly dict let_go
     cdef list _users, _free
+    cdef dict _kept
     cdef float *_keys
     cdef float *_values
     cdef long _layer_keys, _layer_values, num_kv_heads, head_dim, padded

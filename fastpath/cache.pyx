@@ -38,7 +38,7 @@ cdef class PagedCache:
         self._keys, self._values = <float *>address(self.keys), <float *>address(self.values)
         self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK
         self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK
-        self._users = [0] * num_pages
+        self._users, self._kept, self.let_go, self.num_idle = [0] * num_pages, {}, {}, 0
         self._free = list(range(num_pages - 1, -1, -1))
 
     @property
@@ -55,6 +55,8 @@ cdef class PagedCache:
     def share(self, pages) -> list[int]:
         """Count one more user of each page, for a sequence that begins like another."""
         for page in _held(pages):
+            if self._users[page] == 1 and page in self._kept:
+                self.num_idle -= 1
             self._users[page] += 1
         return list(pages)
 
@@ -64,6 +66,24 @@ cdef class PagedCache:
             self._users[page] -= 1
             if self._users[page] == 0:
                 self._free.append(page)
+            elif self._users[page] == 1 and page in self._kept:
+                self.num_idle += 1
+                self.let_go[page] = self._kept[page]
+
+    def keep(self, page, owner) -> None:
+        """A prefix cache is one of the page's users and could do without it; `owner` is what it calls the page.
+
+        While nobody else uses such a page it counts in `num_idle`; it has come into `let_go` when the last one left it.
+        """
+        self._kept[page] = owner
+        self.num_idle += self._users[page] == 1
+
+    def unkeep(self, page) -> None:
+        """It is needed there, or there no more."""
+        if page in self._kept:
+            self.num_idle -= self._users[page] == 1
+            del self._kept[page]
+            self.let_go.pop(page, None)
 
     def is_shared(self, page) -> bool:
         """Whether writing to the page would be seen by another sequence."""
@@ -104,6 +124,7 @@ cdef class PagedCache:
         for pages in holdings:
             for page in _held(pages):
                 users[page] += 1
+        assert self.num_idle == sum([users[page] == 1 for page in self._kept]), "idle pages are miscounted"
         assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
         unused = [page for page, count in enumerate(users) if count == 0]
         assert sorted(self._free) == unused, "the free list is wrong"

@@ -1,8 +1,10 @@
 """Mirrored. What has been computed before: a radix tree of pages, so that requests that begin alike share it.
 
 Each node is one page with its up to 16 token ids. A match ends inside the first page that differs, so it is exact to
-the token. Eviction and counting walk the tree; they run when pages are short, or when somebody asks.
+the token. Leaves wait for eviction in a heap, the least recently used first, so that a full cache costs no walk a page.
 """
+
+from heapq import heappop, heappush
 
 from fastpath.cache import NO_PAGE, PAGE_SIZE
 
@@ -16,6 +18,7 @@ cdef class Node:
     cdef readonly dict children
     cdef public long used
     cdef public bint is_pinned
+    cdef bint waits  # in the heap, perhaps with an older `used`
 
     def __cinit__(self, tuple token_ids=(), page=None, Node parent=None):
         self.token_ids, self.page, self.parent, self.children = token_ids, page, parent, {}
@@ -26,10 +29,11 @@ cdef class PrefixCache:
 
     cdef readonly object cache
     cdef dict _roots
-    cdef long _clock
+    cdef list _heap
+    cdef long _clock, _count
 
     def __init__(self, cache):
-        self.cache, self._roots, self._clock = cache, {}, 0
+        self.cache, self._roots, self._heap, self._clock, self._count = cache, {}, [], 0, 0
 
     def match(self, token_ids, str salt="") -> tuple[list[int], int]:
         """The longest known beginning: its pages, each with one more user, and how many tokens it is."""
@@ -61,8 +65,11 @@ cdef class PrefixCache:
                     break
                 child = Node(part, self.cache.share([pages[index]])[0], node)
                 node.children[part] = child
+                self.cache.keep(child.page, child)
             child.used = self._clock
-            child.is_pinned |= is_pinned
+            if is_pinned:
+                child.is_pinned = True
+                self.cache.unkeep(child.page)
             node = child
 
     def evict(self) -> bool:
@@ -71,25 +78,61 @@ cdef class PrefixCache:
         Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
         and pages in use stay with their users.
         """
-        cdef Node node, oldest = None
-        for node in self._nodes():
-            if self._is_idle(node) and (oldest is None or _rank(node) < _rank(oldest)):
-                oldest = node
+        cdef Node node, oldest = self._oldest_leaf()
         if oldest is None:
-            return False
+            if self.num_idle == 0:
+                return False
+            for node in self._nodes():
+                if self._is_idle(node) and (oldest is None or node.used < oldest.used):
+                    oldest = node
         del oldest.parent.children[oldest.token_ids]
-        self.cache.release([node.page for node in _below([oldest])])
+        self._forget(_below([oldest]))
+        self._await_eviction(oldest.parent)
         return True
+
+    cdef Node _oldest_leaf(self):
+        """The least recently used leaf that is idle, taken out of the heap."""
+        cdef Node node
+        cdef long used
+        for node in self.cache.let_go.values():
+            self._await_eviction(node)
+        self.cache.let_go.clear()
+        while self._heap:
+            used, _, node = heappop(self._heap)
+            node.waits = False
+            if node.used == used and self._is_leaf(node):
+                return node
+            self._await_eviction(node)
+        return None
+
+    cdef _await_eviction(self, Node node):
+        if not node.waits and self._is_leaf(node):
+            self._count += 1
+            node.waits = True
+            heappush(self._heap, (node.used, self._count, node))
+
+    cdef bint _is_leaf(self, Node node):
+        """Whether it could be evicted, and nothing hangs on it."""
+        return node.page is not None and not node.children and self._is_idle(node)
+
+    cdef _forget(self, list nodes):
+        cdef Node node
+        cdef list pages = [node.page for node in nodes]
+        for node in nodes:
+            self.cache.unkeep(node.page)
+            node.page = None
+        self.cache.release(pages)
 
     def clear(self) -> None:
         """Forget everything, pinned or not; pages in use stay with their users."""
-        self.cache.release(self.pages())
+        self._forget(self._nodes())
         self._roots.clear()
+        self._heap.clear()
 
     @property
     def num_idle(self) -> int:
         """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
-        return sum([self._is_idle(node) for node in self._nodes()])
+        return self.cache.num_idle
 
     def pages(self) -> list[int]:
         """Every page that the tree holds, for the books."""
@@ -105,6 +148,10 @@ cdef class PrefixCache:
             assert is_held or not node.is_pinned, "a pin hangs on a loose page"
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
+        assert self.num_idle == sum([self._is_idle(node) for node in self._nodes()]), "idle pages are miscounted"
+        awaited = {id(node) for _, _, node in self._heap} | {id(node) for node in self.cache.let_go.values()}
+        leaves = [node for node in self._nodes() if self._is_leaf(node)]
+        assert all([id(node) in awaited for node in leaves]), "a leaf would never be evicted"
 
     cdef bint _is_idle(self, Node node):
         return not node.is_pinned and not self.cache.is_shared(node.page)
@@ -120,10 +167,6 @@ cdef list _below(nodes):
     for node in found:  # which grows
         found.extend((<Node>node).children.values())
     return found
-
-
-cdef tuple _rank(Node node):
-    return bool(node.children), node.used
 
 
 cdef Node _closest(Node node, tuple part, long *agreeing):
