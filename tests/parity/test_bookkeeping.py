@@ -46,6 +46,38 @@ def life(parts, seed):
     return history
 
 
+def remembered_life(parts, seed):
+    """What a prefix cache knows, finds and forgets while sequences come, share their beginnings, and go."""
+    random = np.random.default_rng(seed)
+    num_pages = int(random.integers(4, 24))
+    cache = parts.PagedCache(CONFIG, num_pages)
+    tree, alive, history = parts.PrefixCache(cache), [], []
+    for _ in range(80):
+        action = random.random()
+        if action < 0.5:
+            ids = tuple(map(int, random.integers(0, 2, random.integers(1, 60)) * random.integers(0, 2)))
+            salt = str(random.integers(0, 2))
+            pages, count = tree.match(ids, salt)
+            if count % 16:  # that page reaches further than what is known, and would be written to
+                cache.release([pages.pop()])
+            while len(pages) < -(-len(ids) // 16) and (cache.num_free or tree.evict()):
+                pages.append(cache.allocate())
+            if len(pages) * 16 >= len(ids):
+                tree.insert(ids, pages, salt, is_pinned=bool(random.random() < 0.05))
+            alive.append(pages)
+            history.append((count, len(pages)))
+        elif action < 0.9 and alive:
+            cache.release(alive.pop(random.integers(0, len(alive))))
+        elif action < 0.98:
+            history.append(tree.evict())
+        else:
+            tree.clear()
+        tree.check()
+        cache.check([*alive, tree.pages()])
+        history.append((cache.num_free, tree.num_idle, len(tree.pages())))
+    return history
+
+
 def fork(sequence, scheduler, cache, random):
     """Now and then a further choice, as the engine makes it when a prompt has been computed."""
     if sequence.output_ids or random.random() < 0.7:
@@ -60,6 +92,13 @@ def fork(sequence, scheduler, cache, random):
 @given(st.integers(0, 2**32))
 def test_schedulers_live_the_same_life(seed):
     expected, found = (life(parts, seed) for parts in BOTH)
+    assert found == expected
+
+
+@settings(deadline=None, max_examples=300, print_blob=True)
+@given(st.integers(0, 2**32))
+def test_prefix_caches_remember_and_forget_the_same(seed):
+    expected, found = (remembered_life(parts, seed) for parts in BOTH)
     assert found == expected
 
 
