@@ -24,6 +24,9 @@ SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You a
           "You are a helpful, honest assistant. Use the tools when you need them.", "Today is Friday."]
 
 
+DRILLS = 0.5  # of training: choosing among tools that only look something up, whose names begin alike or with a prefix
+
+
 @dataclass
 class Conversation:
     """An OpenAI-style conversation; `skill` names what its last answer is about."""
@@ -80,10 +83,18 @@ def exchange(words, skill, box):
     return call(words, box, skill == "tool answer")
 
 
+def listed(words, short):
+    """The tools that a conversation in training has, often none."""
+    random = words.random
+    if random.random() < DRILLS:
+        return tools.toolbox(words, random.choice([3, 4, 6, 8]), (tools.glance, tools.glance, tools.lookup))
+    return tools.toolbox(words, random.choice([1, 2, 4, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
+
+
 def training(words, short=False):
     """A conversation of several exchanges, or of one if `short`; with tools in more than half."""
     random = words.random
-    box = tools.toolbox(words, random.choice([1, 2, 4, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
+    box = listed(words, short)
     opening, messages, fresh = [] if short else system(words), [], []
     for _ in range(1 if short else random.choice([2, 3, 4, 5] if box else [1, 2, 3, 5, 8, 12])):
         if box:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-DECIDING = 4.0
+DECIDING = 8.0
 TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 
 
@@ -45,11 +45,11 @@ def encode(processor, text):
 
 
 def said_weights(processor, ids):
-    """The weights of what the assistant says: its first token and the names it calls decide the rest, so weigh more."""
-    weights, deciding = [], True
-    for token in map(processor.id_to_piece, ids):
-        weights.append(DECIDING if deciding and '"' not in token else 1.0)
-        deciding = token.startswith('{"name":') or (deciding and len(weights) > 1 and '"' not in token)
+    """The weights of what the assistant says: its first token, and those that a tool's name begins with, decide the rest."""
+    weights = [DECIDING, *[1.0] * (len(ids) - 1)][: len(ids)]
+    for at, token in enumerate(ids):
+        if processor.id_to_piece(token).startswith('{"name":'):
+            weights[at + 1 : at + 4] = [DECIDING] * len(weights[at + 1 : at + 4])
     return weights
 
 

@@ -90,6 +90,19 @@ def lookup(words, noun=None):
     return Tool(define(words, name, description, [main, *extra], [main.name]), ask, ("know", noun))
 
 
+def glance(words, noun=None):
+    """A tool without parameters, which tells one thing: all there is to it is which of them is meant."""
+    noun = noun or words.noun()
+    description = words.random.choice(["Get the {}.", "Returns the {}.", "Current {}.", "Find the {}.", "The {}"])
+    name = camel(words, words.random.choice(LOOKUP_NAMES).format(noun))
+
+    def ask():
+        sentence = words.random.choice(LOOKUPS).replace(" {place}", "")
+        return sentence.format(noun=noun, Noun=noun.capitalize()), [{}]
+
+    return Tool(define(words, name, description.format(noun), [], []), ask, ("know", noun))
+
+
 def action(words, noun=None):
     """A tool that does something with a thing: a verb, a noun and one to three typed parameters."""
     verb, noun = words.verb(), noun or words.noun()
@@ -111,12 +124,12 @@ def action(words, noun=None):
     return Tool(define(words, name, description, kept, required), ask, (verb, noun))
 
 
-def toolbox(words, count):
+def toolbox(words, count, kinds=(lookup, action)):
     """`count` tools of different names and wishes; some share a noun, so that the verb has to decide."""
     made = []
     while len(made) < count:
         noun = None if not made or words.random.random() < 0.85 else made[0].wish[1]
-        tool = words.random.choice([lookup, action])(words, noun)
+        tool = words.random.choice(kinds)(words, noun)
         if tool.name not in [other.name for other in made] and tool.wish not in [other.wish for other in made]:
             made.append(tool)
     return made
