@@ -88,7 +88,9 @@ def listed(words, short):
     random = words.random
     if random.random() < DRILLS:
         return tools.toolbox(words, random.choice([3, 4, 6, 8]), (tools.glance, tools.glance, tools.lookup))
-    return tools.toolbox(words, random.choice([1, 2, 4, 4, 6, 8][: 3 if short else 6])) if random.random() < 0.75 else []
+    if random.random() < 0.25:
+        return []
+    return tools.toolbox(words, random.choice([1, 2, 4, 4, 6, 8][: 3 if short else 6]))
 
 
 def training(words, short=False):

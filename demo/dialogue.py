@@ -45,7 +45,7 @@ def encode(processor, text):
 
 
 def said_weights(processor, ids):
-    """The weights of what the assistant says: its first token, and those that a tool's name begins with, decide the rest."""
+    """Weights of what the assistant says: its first token, and those a tool's name begins with, decide the rest."""
     weights = [DECIDING, *[1.0] * (len(ids) - 1)][: len(ids)]
     for at, token in enumerate(ids):
         if processor.id_to_piece(token).startswith('{"name":'):

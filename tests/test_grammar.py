@@ -13,10 +13,11 @@ from small_models import write_byte_tokenizer, write_chat_model
 
 from demo import MODEL
 from reference.dialects import DIALECTS, CallStart, TextDelta
+from reference.dialects.rules import argument_rules
 from reference.errors import RequestError, UnsupportedError
 from reference.families import load_config
 from reference.grammar import GrammarCompiler
-from reference.grammar_text import MAX_GRAMMAR_BYTES, Grammar, GrammarKind, json_object, json_schema
+from reference.grammar_text import MAX_GRAMMAR_BYTES, PREAMBLE, Grammar, GrammarKind, json_object, json_schema
 from reference.limits import EngineLimits
 from reference.request import FinishReason, Request, SamplingParams, StoppingParams
 from reference.tokenizer import load_tokenizer
@@ -432,3 +433,30 @@ def test_neighbours_do_not_notice_a_grammar_good_or_bad(engine):
     jsonschema.validate(json.loads("".join(output.text for output in among["bound", 0])), PERSON)
     said = [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in among["free", 0]]
     assert said == [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in alone]
+
+
+def allows(schema, arguments):
+    """Whether the rule of a tool with these parameters lets a model write these arguments."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    (rule,) = argument_rules([tool])
+    matcher = LLMatcher(LLTokenizer("byte"), PREAMBLE + "start: arguments_0\n" + rule)
+    tokens = list(json.dumps(arguments).encode())
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "expected"),
+    [
+        ({}, {"a": 1}, True),
+        ({}, {"a": 1, "b": 2}, False),
+        ({"additionalProperties": True}, {"a": 1, "b": 2}, True),
+        ({"patternProperties": {"^b": {}}}, {"a": 1, "b": 2}, True),
+        ({"required": ["b"]}, {"a": 1, "b": 2}, True),
+        ({"required": ["a"]}, {}, False),
+    ],
+)
+def test_a_tool_takes_no_parameter_that_nobody_has_named(more, arguments, expected):
+    assert allows({"type": "object", "properties": {"a": {"type": "integer"}}} | more, arguments) == expected
+    assert allows({"type": "object"}, arguments)

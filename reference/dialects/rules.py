@@ -12,6 +12,9 @@ from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
 
 # The schema of a function that names no parameters: as in OpenAI's API it takes none.
 NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
+# What may say of further properties than those of `properties`, and of their names.
+OPEN_ENDED = frozenset(("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames", "$ref",
+                        "minProperties", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas"))  # fmt: skip
 MarkIds = Mapping[str, int]  # the control tokens among a dialect's marks
 
 
@@ -65,7 +68,11 @@ def call_rules(tools: list[dict], call: Callable[[str, str], str], name: str = "
 def argument_rules(tools: list[dict]) -> Iterable[str]:
     """`arguments_0` and so on: JSON objects of the tools' schemas."""
     for part, tool in enumerate(tools):
-        yield f"arguments_{part}: {json_rule({'type': 'object'} | tool['function'].get('parameters', NO_PARAMETERS))}"
+        schema = tool["function"].get("parameters", NO_PARAMETERS)
+        named, required = schema.get("properties"), schema.get("required", [])
+        if isinstance(named, dict) and OPEN_ENDED.isdisjoint(schema) and all(one in named for one in required):
+            schema = schema | {"additionalProperties": False}  # no parameter that nobody has named
+        yield f"arguments_{part}: {json_rule({'type': 'object'} | schema)}"
 
 
 def any_name(tools: list[dict]) -> str:
