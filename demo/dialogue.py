@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-DECIDING = 8.0
+DECIDING = 8.0  # the weight in the loss of what decides all that follows
 TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 
 

@@ -96,12 +96,13 @@ class Weights:
 def release(array: np.ndarray) -> None:
     """Let go of the memory that holds what was read of an array in a mapped file: it comes again when it is read again.
 
-    Nothing is done with other arrays, nor where the system has no such advice.
+    Nothing is done with other arrays, whose numbers would be lost, nor where the system has no such advice.
     """
-    owner = array
+    owner, is_file = array, False
     while owner is not None and not isinstance(owner, mmap.mmap):
+        is_file |= isinstance(owner, np.memmap) and owner.mode == "r"
         owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
-    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+    if owner is not None and is_file and hasattr(mmap, "MADV_DONTNEED"):
         begin = array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
         start = begin // mmap.PAGESIZE * mmap.PAGESIZE
         owner.madvise(mmap.MADV_DONTNEED, start, begin + array.nbytes - start)

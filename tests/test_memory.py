@@ -58,7 +58,14 @@ def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
     assert (mapped == expected[1:]).all()
 
 
-@pytest.mark.parametrize("numbers", [np.arange(1000), np.frombuffer(np.arange(1000).tobytes(), np.int64)[:]])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        np.arange(1000),
+        np.frombuffer(np.arange(1000).tobytes(), np.int64)[:],
+        memory.HugePages().copy(np.arange(1000)),
+    ],
+)
 def test_memory_that_is_no_file_stays(numbers):
     release(numbers)
     assert (numbers == np.arange(1000)).all()
