@@ -1,23 +1,29 @@
 """Mirrored. Bytes to text, never half a character: bytes wait until they complete a UTF-8 sequence.
 
-Python's incremental decoder is in C already and has the very rule that reference/detokenizer.py states.
+CPython's decoder that stops before an incomplete sequence has the very rule that reference/detokenizer.py states.
 """
 
-from codecs import getincrementaldecoder
+cdef extern from "Python.h":
+    str PyUnicode_DecodeUTF8Stateful(const char *data, Py_ssize_t size, const char *errors, Py_ssize_t *consumed)
 
 
 cdef class Detokenizer:
     """The text side of one choice."""
 
-    cdef object _decode
+    cdef bytes waiting
 
     def __init__(self):
-        self._decode = getincrementaldecoder("utf-8")(errors="replace").decode
+        self.waiting = b""
 
-    def push(self, bytes released) -> str:
+    cpdef str push(self, bytes released):
         """The text that these bytes complete."""
-        return self._decode(released)
+        cdef bytes data = self.waiting + released if self.waiting else released
+        cdef Py_ssize_t consumed = 0
+        text = PyUnicode_DecodeUTF8Stateful(data, len(data), b"replace", &consumed)
+        self.waiting = data[consumed:]
+        return text
 
     def finish(self) -> str:
         """The rest: U+FFFD if a character was left incomplete, else nothing."""
-        return self._decode(b"", final=True)
+        rest, self.waiting = self.waiting, b""
+        return rest.decode(errors="replace")

@@ -27,7 +27,7 @@ cdef (uint32_t, uint32_t, uint32_t, uint32_t) _philox(uint32_t c0, uint32_t c1, 
     return c0, c1, c2, c3
 
 
-def random_bits(seed: int, position: int, choice: int) -> int:
+cpdef uint64_t random_bits(seed, position, choice) except? 0:
     """64 random bits for the token at `position` of `choice`; a negative seed counts modulo 2^64."""
     cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF
     words = _philox(position, choice, 0, 0, <uint32_t>key, <uint32_t>(key >> 32))

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpath.dispatch cimport address, table
+from fastpath.dispatch cimport table
+from fastpath.rng cimport random_bits
+from fastpath.selection cimport cut_min_p, cut_top_k, cut_top_p, draw as first_past, total_weight
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.numerics import LN2, log2
-from fastpath.rng import random_bits
-from fastpath.selection import cut_min_p, cut_top_k, cut_top_p, draw, total_weight
+from fastpath.selection import draw  # noqa: F401: a mirrored name
 from reference.errors import NumericsError
 from reference.sampling_rules import RULES
 
@@ -20,6 +21,7 @@ ONE = 40  # weights are fixed-point numbers with this many binary places: the li
 
 cdef enum:
     MAX_TOP = 64
+    STRETCH = 256
 
 
 class Sampled(NamedTuple):
@@ -30,24 +32,31 @@ class Sampled(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
-def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: int, excluded=()) -> Sampled:
+def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: int, excluded=()):
     """The token at `position`: the largest logit at temperature 0, else a draw by integer weights.
 
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
     """
-    logits = np.ascontiguousarray(logits, np.float32)
-    if not _is_finite(logits):
+    cdef const float[::1] row = logits
+    if not _is_finite(row):
         raise NumericsError(f"a logit for position {position} is not a finite number")
-    adjusted = logits
     if _adjusts(sampling):
-        adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
-        if not _is_finite(adjusted):
+        row = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+        if not _is_finite(row):
             raise NumericsError(f"a penalized logit for position {position} is not a finite number")
-    if sampling.temperature == 0:
-        token_id = greedy(adjusted, excluded)
+    if len(excluded):
+        row = _without(np.asarray(row), excluded)
+    cdef Py_ssize_t token_id
+    cdef double temperature = sampling.temperature
+    if temperature == 0:
+        token_id = _first_largest(row)
     else:
-        token_id = draw(weigh(adjusted, sampling, excluded), random_bits(sampling.seed, position, choice))
-    return Sampled(token_id=token_id) if sampling.logprobs is None else score(logits, token_id, sampling.logprobs)
+        weights = _weights(row, temperature_factor(temperature))
+        _cut(weights, sampling)
+        token_id = first_past(weights, random_bits(sampling.seed, position, choice))
+    if sampling.logprobs is None:
+        return tuple.__new__(Sampled, (token_id, None, ()))
+    return score(logits, token_id, sampling.logprobs)
 
 
 def score(logits, token_id: int, num_top: int) -> Sampled:
@@ -90,8 +99,9 @@ def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
 
 cdef bint _adjusts(sampling) except -1:
     """Whether a request changes logits at all."""
-    return (bool(sampling.logit_bias) or sampling.repetition_penalty != 1 or sampling.frequency_penalty != 0
-            or sampling.presence_penalty != 0)
+    cdef double repetition = sampling.repetition_penalty
+    cdef double frequency = sampling.frequency_penalty, presence = sampling.presence_penalty
+    return repetition != 1 or frequency != 0 or presence != 0 or bool(sampling.logit_bias)
 
 
 def adjust(logits, sampling, *, prompt_ids, output_ids, last_rule: str = "penalties"):
@@ -118,7 +128,22 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
 
 def greedy(adjusted, excluded=()) -> int:
     """Step 2 at temperature 0: the largest logit, ties to the lowest id."""
-    return int(np.argmax(_without(adjusted, excluded)))
+    return _first_largest(np.ascontiguousarray(_without(adjusted, excluded), np.float32))
+
+
+cdef Py_ssize_t _first_largest(const float[::1] logits) noexcept:
+    cdef float peak = _peak(logits)
+    cdef Py_ssize_t start = 0, i
+    cdef bint is_here = False
+    while True:  # a stretch at a time, which a compiler takes side by side
+        for i in range(start, min(start + STRETCH, logits.shape[0])):
+            is_here |= logits[i] == peak
+        if is_here:
+            break
+        start += STRETCH
+    while logits[start] != peak:
+        start += 1
+    return start
 
 
 def _without(adjusted, excluded):
@@ -133,23 +158,26 @@ def _without(adjusted, excluded):
 def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
     """Steps 2 and 3: integer weights, uint64 (vocab,), after every rule up to `last_rule`; a dropped token weighs 0."""
     rules = RULES[: RULES.index(last_rule) + 1]
-    allowed = _without(adjusted, excluded if "mask" in rules else ())
+    allowed = np.ascontiguousarray(_without(adjusted, excluded if "mask" in rules else ()), np.float32)
     weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
-    if "top_k" in rules and sampling.top_k is not None:
+    _cut(weights, sampling, "top_k" in rules, "top_p" in rules, "min_p" in rules)
+    return np.asarray(weights)
+
+
+cdef _cut(uint64_t[::1] weights, sampling, bint by_top_k=True, bint by_top_p=True, bint by_min_p=True):
+    """The rules of step 3, those that are asked for."""
+    if by_top_k and sampling.top_k is not None:
         cut_top_k(weights, sampling.top_k)
-    if "top_p" in rules and sampling.top_p < 1:
+    if by_top_p and sampling.top_p < 1:
         cut_top_p(weights, fixed_point(sampling.top_p))
-    if "min_p" in rules and sampling.min_p > 0:
+    if by_min_p and sampling.min_p > 0:
         cut_min_p(weights, fixed_point(sampling.min_p))
-    return weights
 
 
-def _weights(logits, float factor):
+cdef uint64_t[::1] _weights(const float[::1] logits, float factor):
     """floor(2^40 * exp2((logit - largest) * factor)); minus infinity weighs 0."""
-    logits = np.asarray(logits, np.float32, order="C")
-    weights = np.empty(len(logits), np.uint64)
-    cdef float peak = _peak(logits)
-    table().weigh(<const float *>address(logits), len(logits), peak, factor, <uint64_t *>address(weights))
+    cdef uint64_t[::1] weights = np.empty(logits.shape[0], np.uint64)
+    table().weigh(&logits[0], logits.shape[0], _peak(logits), factor, &weights[0])
     return weights
 
 
@@ -169,9 +197,9 @@ cdef float _peak(const float[::1] logits) noexcept:
     return best[0]
 
 
-def temperature_factor(temperature: float):
+cpdef float temperature_factor(double temperature) noexcept:
     """log2(e) / temperature as float32, held at 2^100 so that it stays finite; 1 stands in at temperature 0."""
-    return np.float32(min(1.4426950408889634 / (temperature or 1.0), 2.0**100))
+    return <float>min(1.4426950408889634 / (temperature if temperature else 1.0), 2.0**100)
 
 
 def fixed_point(probability: float) -> int:
@@ -202,6 +230,6 @@ def keep_min_p(weights, min_p: int):
 
 def log_softmax(logits):
     """Natural log-probabilities of the raw logits: distances to the largest, less the log of an integer total."""
-    total = total_weight(_weights(logits, temperature_factor(1.0)))
+    total = total_weight(_weights(np.ascontiguousarray(logits, np.float32), temperature_factor(1.0)))
     log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
     return logits - logits.max() - log_total * LN2

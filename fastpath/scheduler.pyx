@@ -112,7 +112,8 @@ cdef class Scheduler:
             ids = (sequence.output_ids[len(sequence.output_ids) - 1], *drafts)
         else:
             ids, num_logits = sequence.tokens(start, stop) + drafts, sequence.num_logits(start, stop)
-        plan[sequence] = sequence, Chunk(ids, start, tuple(sequence.pages), num_logits + len(drafts))
+        chunk = tuple.__new__(Chunk, (ids, start, tuple(sequence.pages), num_logits + len(drafts)))
+        plan[sequence] = sequence, chunk
         return stop - start + len(drafts)
 
     cdef _let_go(self, sequence, long start):

@@ -82,14 +82,14 @@ cdef void _cut(uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties) noex
                 num_ties -= 1
 
 
-def cut_top_k(uint64_t[::1] weights, top_k: int) -> None:
+cpdef cut_top_k(uint64_t[::1] weights, top_k):
     """Keep the k heaviest tokens, ties to the lower id."""
     cdef uint64_t num_ties, lightest
     lightest = _lightest_kept(weights, min(top_k, weights.shape[0]), True, &num_ties)
     _cut(weights, lightest, num_ties)
 
 
-def cut_top_p(uint64_t[::1] weights, uint64_t top_p) -> None:
+cpdef cut_top_p(uint64_t[::1] weights, uint64_t top_p):
     """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
     cdef uint64_t missing, lightest
     cdef uint64_t needed = max(product_high(top_p, total_weight(weights), 32), <uint64_t>1)
@@ -106,12 +106,16 @@ cpdef uint64_t total_weight(const uint64_t[::1] weights) noexcept:
     return total
 
 
-def cut_min_p(weights, uint64_t min_p) -> None:
+cpdef cut_min_p(uint64_t[::1] weights, uint64_t min_p):
     """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
-    _cut(weights, product_high(min_p, weights.max(), 32), UINT64_MAX)
+    cdef uint64_t heaviest = 0
+    cdef Py_ssize_t i
+    for i in range(weights.shape[0]):
+        heaviest = max(heaviest, weights[i])
+    _cut(weights, product_high(min_p, heaviest, 32), UINT64_MAX)
 
 
-def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
+cpdef Py_ssize_t draw(const uint64_t[::1] weights, uint64_t bits) noexcept:
     """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
     cdef uint64_t threshold = product_high(bits, total_weight(weights), 64), running = 0
     cdef Py_ssize_t i

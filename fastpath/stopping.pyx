@@ -58,7 +58,8 @@ cdef class Stopper:
             return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.STOP)
         if self.num_tokens >= self.max_tokens:
             return Decision(released=self._release(len(self.held)), finish_reason=FinishReason.LENGTH)
-        return Decision(released=self._release(len(self.held) - self._num_undecided()))
+        released = self._release(len(self.held) - self._num_undecided())
+        return tuple.__new__(Decision, (released, None, None))
 
     cdef _find_stop_string(self, Py_ssize_t num_searched):
         """The match that ends earliest, and of those the longest: where it ends, where it starts, and its string.

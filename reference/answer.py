@@ -52,11 +52,7 @@ class Answer:
         if decision.finish_reason is not None:
             text += self.detokenizer.finish()
         return self._output(
-            text=text,
-            token_ids=(sampled.token_id,),
-            logprobs=self._release(decision),
-            finish_reason=decision.finish_reason,
-            stop_reason=decision.stop_reason,
+            text, (sampled.token_id,), decision.finish_reason, decision.stop_reason, None, self._release(decision)
         )
 
     def score(self, scored) -> Output:
@@ -68,18 +64,15 @@ class Answer:
         """The end without another token: nothing was to be said, an error, a deadline."""
         return self._output(finish_reason=reason, error=message)
 
-    def _output(self, **fields) -> Output:
-        sequence = self.sequence
-        return Output(
-            request_id=sequence.request.request_id,
-            choice=sequence.choice,
-            num_prompt_tokens=len(sequence.request.prompt_ids),
-            num_cached_tokens=sequence.num_cached,
-            num_completion_tokens=len(sequence.output_ids),
-            num_drafted_tokens=sequence.num_drafted,
-            num_accepted_tokens=sequence.num_accepted,
-            **fields,
-        )
+    def _output(
+        self, text="", token_ids=(), finish_reason=None, stop_reason=None, error=None, logprobs=(), prompt_logprobs=()
+    ) -> Output:
+        one, request = self.sequence, self.sequence.request
+        return Output(  # by place: one is made for every token, and names cost as much again
+            request.request_id, one.choice, text, token_ids, len(request.prompt_ids), one.num_cached,
+            len(one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
+            prompt_logprobs,
+        )  # fmt: skip
 
     def _release(self, decision) -> tuple[TokenLogprob, ...]:
         """Log-probabilities of tokens of which something is shown now; at a cut the rest is dropped with its text."""

@@ -4,6 +4,7 @@ The half of the loop that speculation adds, written once for every engine; witho
 """
 
 from collections.abc import Callable, Iterable
+from itertools import chain, islice
 
 from reference.request import Output, joined
 from reference.sequence import Chunk, Sequence, wanted_rows
@@ -33,9 +34,12 @@ class Guesses:
         With pooling the rows are states. Nobody can take another's: what a sequence leaves is gone with it.
         """
         self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
-        groups = [(main, *self._sides.get(sequence, ())) for sequence, main in work]
-        rows = iter(self._rows(model, cache, work, [chunk for group in groups for chunk in group]))
-        return [[next(rows) for _ in range(sum(chunk.num_logits for chunk in group))] for group in groups]
+        groups = [(main, *self._sides.get(sequence, ())) if self._sides else (main,) for sequence, main in work]
+        chunks = list(chain.from_iterable(groups))
+        rows = iter(self._rows(model, cache, work, chunks))
+        if len(chunks) == len(work):
+            return [list(islice(rows, chunk.num_logits)) for chunk in chunks]
+        return [[row for chunk in group for row in islice(rows, chunk.num_logits)] for group in groups]
 
     def _rows(self, model, cache, work, chunks):
         """The rows of all chunks, one after the other."""
