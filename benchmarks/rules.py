@@ -2,7 +2,8 @@
 
 The kernels are compiled twice: as the fast path is, and with everything allowed that the contract forbids (fused
 products and sums, sums in any order, approximate divisions: -ffast-math). Both run in turn. What a compiler cannot
-find by itself is probed in registers: bfloat16's own dot products. Writes results/rules.json.
+find by itself is probed in registers (units.c): bfloat16's own dot products, bytes without scales. Writes
+results/rules.json.
 """
 
 import argparse
@@ -28,25 +29,6 @@ RULES = {
     "quantize": "N4", "rms_norm": "N2, N5", "silu": "N7", "gelu": "N7", "rotate": "N6", "attention": "N8",
     "sampling": "N10",
 }  # fmt: skip
-BFLOAT16_DOTS = """
-#include <immintrin.h>
-#include <stdio.h>
-#include <time.h>
-int main(void) {
-    volatile int one = 1;
-    __m512 sums[8];
-    __m512bh a = (__m512bh)_mm512_set1_epi16(one), b = (__m512bh)_mm512_set1_epi16(one);
-    for (int i = 0; i < 8; i++) sums[i] = _mm512_set1_ps(one);
-    struct timespec begin, end;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (long round = 0; round < 20000000; round++)
-        for (int i = 0; i < 8; i++) sums[i] = _mm512_dpbf16_ps(sums[i], a, b);
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    for (int i = 1; i < 8; i++) sums[0] += sums[i];
-    double seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) * 1e-9;
-    printf("%g %g\\n", 20000000 * 8.0 * 64 / seconds, (double)sums[0][0]);
-}
-"""
 
 
 def compiled(sources: list[Path], flags: list[str], to: Path) -> Path:
@@ -61,20 +43,14 @@ def compiled(sources: list[Path], flags: list[str], to: Path) -> Path:
 
 
 def times(program: Path) -> dict[str, float]:
-    """Microseconds of every kernel."""
+    """What a program prints: microseconds of every kernel."""
     lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
     return {name: float(took) for name, took in map(str.split, lines)}
 
 
-def bfloat16_dots(place: Path) -> float | None:
-    """Operations a second of the processor's own bfloat16 dot products; None where it has none."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists() or "avx512_bf16" not in cpuinfo.read_text():
-        return None
-    source = place / "dots.c"
-    source.write_text(BFLOAT16_DOTS)
-    program = compiled([source], ["-mavx512bf16", "-mavx512f"], place / "dots")
-    return float(subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()[0])
+def units(place: Path) -> dict[str, float]:
+    """Operations a second in registers, of the units that this processor has (units.c)."""
+    return times(compiled([HERE / "units.c"], ["-march=native", "-ffp-contract=off"], place / "units"))
 
 
 def main() -> None:
@@ -92,7 +68,7 @@ def main() -> None:
             for way, program in programs.items():
                 for name, took in times(program).items():
                     found[way][name].append(took)
-        dots = bfloat16_dots(place)
+        peaks = units(place)
     table = Table("kernel", "rules", "with them", "without", "they cost", title="one thread, data in the second cache")
     rows = []
     for name, rules in RULES.items():
@@ -103,11 +79,14 @@ def main() -> None:
     console.print(table)
     threads.use(1)
     floats = probe.peak_operations(True)
-    if dots:
+    if "bfloat16" in peaks:
         console.print(f"bfloat16 in registers: the contract's products and sums {floats / 1e9:.0f} GFLOP/s, "
-                      f"the processor's own dot products {dots / 1e9:.0f}")  # fmt: skip
+                      f"the processor's own dot products {peaks['bfloat16'] / 1e9:.0f}")  # fmt: skip
+    if "bytes" in peaks:
+        console.print(f"int8 in registers: dot products {peaks['bytes'] / 1e9:.0f} GOP/s, "
+                      f"with a scale for each group of 32 (N4) {peaks['bytes_scaled'] / 1e9:.0f}")  # fmt: skip
     result = {"machine": describe_machine("numpy"), "level": dispatch.level(), "runs": settings.runs, "kernels": rows,
-              "float_peak": floats, "bfloat16_dots_on_one_thread": dots}  # fmt: skip
+              "float_peak": floats, "units_of_one_thread": peaks}  # fmt: skip
     settings.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

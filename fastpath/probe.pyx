@@ -41,12 +41,13 @@ cdef void _compute(team *members, void *argument) noexcept nogil:
     finish_phase(members)
 
 
-def read_bandwidth(long num_bytes=1 << 29, long times=3) -> float:
-    """The best of some passes over fresh memory, in bytes a second."""
+def read_bandwidth(long num_bytes=1 << 28, long times=16) -> float:
+    """Some passes over memory, after one that does not count, in bytes a second."""
     cdef probe one
     memory = np.ones(num_bytes // 8, np.uint64)
     one.memory, one.bytes_each, one.pieces = <const char *><size_t>address(memory), 1 << 20, num_bytes >> 20
-    return max([_rate(<size_t>&one, True, one.pieces * one.bytes_each) for _ in range(times)])
+    rates = [_rate(<size_t>&one, True, one.pieces * one.bytes_each) for _ in range(times + 1)]
+    return times / sum([1 / rate for rate in rates[1:]])
 
 
 def peak_operations(bint is_float=False, long times=3) -> float:

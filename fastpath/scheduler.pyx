@@ -84,31 +84,35 @@ cdef class Scheduler:
         cdef long budget = self.token_budget, spare = budget - len(self.running)  # guesses take what nobody else needs
         cdef long preempted = self.num_preempted
         cdef dict plan = {}
-        decoding = [sequence for sequence in self.running if decodes and _num_uncomputed(sequence) == 1]
-        prefilling = [sequence for sequence in self.running if prefills and _num_uncomputed(sequence) > 1]
-        for sequence in decoding + prefilling:
+        cdef list decoding = [], prefilling = []
+        cdef long uncomputed
+        for sequence in self.running:
+            uncomputed = _num_uncomputed(sequence)
+            if decodes if uncomputed == 1 else prefills and uncomputed > 1:
+                (decoding if uncomputed == 1 else prefilling).append((sequence, uncomputed))
+        for sequence, uncomputed in decoding + prefilling:
             if budget and (self.num_preempted == preempted or sequence in self.running):  # it may have lost its pages
-                spare -= self._trim_drafts(sequence, spare)
-                budget -= self._plan(sequence, budget, plan)
+                spare -= self._trim_drafts(sequence, spare if uncomputed == 1 else 0)
+                budget -= self._plan(sequence, uncomputed, budget, plan)
         while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
             if not self._admit(self.waiting[0]):
                 break
             sequence = self.waiting.popleft()
             self.running.append(sequence)
-            budget -= self._plan(sequence, budget, plan)
+            budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
         if self.num_preempted == preempted:
             return list(plan.values())
         return [work for sequence, work in plan.items() if sequence in self.running]
 
-    cdef long _plan(self, sequence, long budget, dict plan) except -1:
-        """Make room for up to `budget` tokens of one sequence; returns how many it is."""
-        cdef long start = sequence.num_computed
-        cdef long stop = start + min(budget, _num_uncomputed(sequence)), num_logits = 1
+    cdef long _plan(self, sequence, long uncomputed, long budget, dict plan) except -1:
+        """Make room for up to `budget` of a sequence's uncomputed tokens; returns how many it is."""
+        cdef long start = sequence.num_computed, num_logits = 1
+        cdef long stop = start + min(budget, uncomputed)
         cdef tuple drafts = tuple(sequence.draft_ids), ids
         self._let_go(sequence, start)
         if not self._reserve(sequence, start, stop + len(drafts)):
             return 0
-        if sequence.output_ids and _num_uncomputed(sequence) == 1:  # it decodes
+        if sequence.output_ids and uncomputed == 1:  # it decodes
             ids = (sequence.output_ids[len(sequence.output_ids) - 1], *drafts)
         else:
             ids, num_logits = sequence.tokens(start, stop) + drafts, sequence.num_logits(start, stop)
@@ -136,9 +140,11 @@ cdef class Scheduler:
         return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.token_budget) + 1)
 
     cdef long _trim_drafts(self, sequence, long spare) except -1:
-        """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
-        del sequence.draft_ids[max(0, spare) if _num_uncomputed(sequence) == 1 else 0 :]
-        return len(sequence.draft_ids)
+        """Cut guesses to what fits; how many are left."""
+        cdef list drafts = sequence.draft_ids
+        if drafts:
+            del drafts[max(0, spare):]
+        return len(drafts)
 
     cdef bint _reserve(self, sequence, long start, long stop) except -1:
         """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""

@@ -127,8 +127,8 @@ class Engine:
                 if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
                     size = self.parts.page_size
                     self.scheduler.remember(sequence, sequence.num_computed // size * size)
-                choices = self._branch(sequence) if sequence.num_forks else [sequence]
-                outputs += [self._extend(choice, rows[num_scores]) for choice in choices]
+                for choice in self._branch(sequence) if sequence.num_forks else (sequence,):
+                    outputs.append(self._extend(choice, rows[num_scores]))
         return outputs
 
     def _expire(self, now: float) -> list[Output]:
