@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, stolen_seconds
 from benchmarks.models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
 from fastpath import backend, dispatch, probe, threads
 from reference.sequence import Chunk
@@ -40,10 +40,12 @@ class Ours:
         config = config_of(shape)
         self.model = backend.PARTS.Model(config, random_checkpoint(config), quantization=quantization)
         self.cache = backend.PARTS.PagedCache(config, max(max(BATCHES) * 4, PROMPTS[-1][1] // 16))
+        self.held = 0  # tokens of a prompt that the cache has
 
     def decode(self, batch: int, steps: int) -> float:
         """Seconds for some steps of a batch, behind short prompts."""
         self._step([self._chunk(i, 0, PROMPT) for i in range(batch)])
+        self.held = 0
         start = time.perf_counter()
         for step in range(steps):
             self._step([self._chunk(i, PROMPT + step, 1) for i in range(batch)])
@@ -51,9 +53,11 @@ class Ours:
 
     def prompt(self, known: int, tokens: int) -> float:
         """Seconds until the first token of a prompt, of which so many are known already."""
-        self._take(0, known)
+        if self.held < known:
+            self._take(0, known)
         start = time.perf_counter()
         self._take(known, tokens)
+        self.held = tokens
         return time.perf_counter() - start
 
     def _take(self, start, stop):
@@ -217,10 +221,12 @@ def main() -> None:
         "runs": arguments.runs, "integer_peak": probe.peak_operations(), "float_peak": probe.peak_operations(True),
         "read_bandwidth": max(probe.read_bandwidth() for _ in range(5)), "measurements": [],
     }  # fmt: skip
+    before = stolen_seconds()
     arguments.output.parent.mkdir(exist_ok=True)
     for shape in arguments.shapes:
         for name in arguments.formats:
             result["measurements"] += compare(shape, name, peer, arguments.runs)
+            result["stolen_seconds"] = stolen_seconds() - before
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
             console.print(f"{shape} {name} done")
     show(console, result)

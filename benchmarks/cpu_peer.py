@@ -86,6 +86,7 @@ class Peer:
         options.n_threads = options.n_threads_batch = threads
         self.context = llama.llama_init_from_model(self.model, options)
         self.batch = llama.llama_batch_init(MOST, 0, 1)
+        self.held = 0  # tokens of a prompt that sequence 0 has
 
     def step(self, rows):
         """Decode (sequence, position, wants logits) rows."""
@@ -101,6 +102,7 @@ class Peer:
     def clear(self):
         """Forget all sequences."""
         self.llama.llama_memory_clear(self.llama.llama_get_memory(self.context), True)
+        self.held = 0
 
     def decode(self, batch, steps):
         """Seconds for some steps of a batch, behind short prompts."""
@@ -114,10 +116,14 @@ class Peer:
 
     def prompt(self, known, tokens):
         """Seconds until the first token of a prompt, of which so many are known already."""
-        self.clear()
-        self._take(0, known)
+        if self.held < known or not known:
+            self.clear()
+            self._take(0, known)
+        else:
+            self.llama.llama_memory_seq_rm(self.llama.llama_get_memory(self.context), 0, known, -1)
         start = time.perf_counter()
         self._take(known, tokens)
+        self.held = tokens
         return time.perf_counter() - start
 
     def _take(self, start, stop):
