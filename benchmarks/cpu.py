@@ -115,19 +115,20 @@ def has_torch() -> bool:
 
 
 def spread(values: list[float]) -> dict:
-    """Median, lowest and highest."""
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+    """Median, lowest, highest, and all."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "rounds": values}
 
 
 def measure(contenders: dict, work: str, arguments: tuple, tokens: int, runs: int) -> dict:
-    """Tokens a second of each contender in turn, after one run that does not count, and the bandwidth between."""
+    """Tokens a second of each contender in turn, after a run that does not count, and the bandwidth just after ours."""
     rates, bandwidths = {who: [] for who in contenders}, []
     for run in range(runs + 1):
         for who, contender in contenders.items():
             rate = tokens / getattr(contender, work)(*arguments)
             if run:
                 rates[who].append(rate)
-        bandwidths.append(probe.read_bandwidth())
+            if run and who == "ours":
+                bandwidths.append(probe.read_bandwidth())
     return {who: spread(found) for who, found in rates.items()} | {"read_bandwidth": spread(bandwidths)}
 
 
@@ -141,7 +142,8 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
     common, found = {"shape": shape, "format": name}, []
     for batch in BATCHES:
         rates = measure(contenders, "decode", (batch, STEPS), batch * STEPS, runs)
-        share = rates["ours"]["median"] / batch * bytes_read / rates["read_bandwidth"]["median"]
+        pairs = zip(rates["ours"]["rounds"], rates["read_bandwidth"]["rounds"], strict=True)
+        share = statistics.median(rate / batch * bytes_read / bandwidth for rate, bandwidth in pairs)
         found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
     for known, tokens in [one for one in PROMPTS if one[1] <= config.context_size]:
         others = {"torch": Peer(sys.executable, TORCH, shape, name)} if has_torch() and tokens == TORCH_TOKENS else {}

@@ -104,17 +104,19 @@ def main():
     parser.add_argument("--backend", choices=["reference", "fastpath"], default="fastpath")
     parser.add_argument("--draft", action="store_true", help="measure the draft model instead")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="questions per skill (default: 100)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the questions (default: {SEED})")
     parser.add_argument("--errors", action="store_true", help="show the wrong answers too")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     asker = Asker(options.backend, DRAFT if options.draft else MODEL)
-    right, wrong = measure(asker.answer, options.limit)
+    right, wrong = measure(asker.answer, options.limit, options.seed)
     console = Console(highlight=False, markup=False)
     for skill, wanted, given in wrong if options.errors else []:
         console.print(f"{skill}\n  wanted {wanted!r}\n  given  {given!r}")
     console.print(table(right, options.limit))
     if options.write:
         command = f"python -m demo.evaluate --backend {options.backend} --limit {options.limit}"
+        command += f" --seed {options.seed}" if options.seed != SEED else ""
         write(markdown(right, options.limit, command))
 
 
