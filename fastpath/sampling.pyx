@@ -21,7 +21,6 @@ ONE = 40  # weights are fixed-point numbers with this many binary places: the li
 
 cdef enum:
     MAX_TOP = 64
-    STRETCH = 256
 
 
 class Sampled(NamedTuple):
@@ -38,19 +37,20 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
     """
     cdef const float[::1] row = logits
+    adjusted = logits
     if not _is_finite(row):
         raise NumericsError(f"a logit for position {position} is not a finite number")
     if _adjusts(sampling):
-        row = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
+        row = adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
         if not _is_finite(row):
             raise NumericsError(f"a penalized logit for position {position} is not a finite number")
-    if len(excluded):
-        row = _without(np.asarray(row), excluded)
     cdef Py_ssize_t token_id
     cdef double temperature = sampling.temperature
     if temperature == 0:
-        token_id = _first_largest(row)
+        token_id = greedy(adjusted, excluded)
     else:
+        if len(excluded):
+            row = _without(adjusted, excluded)
         weights = _weights(row, temperature_factor(temperature))
         _cut(weights, sampling)
         token_id = first_past(weights, random_bits(sampling.seed, position, choice))
@@ -128,22 +128,7 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
 
 def greedy(adjusted, excluded=()) -> int:
     """Step 2 at temperature 0: the largest logit, ties to the lowest id."""
-    return _first_largest(np.ascontiguousarray(_without(adjusted, excluded), np.float32))
-
-
-cdef Py_ssize_t _first_largest(const float[::1] logits) noexcept:
-    cdef float peak = _peak(logits)
-    cdef Py_ssize_t start = 0, i
-    cdef bint is_here = False
-    while True:  # a stretch at a time, which a compiler takes side by side
-        for i in range(start, min(start + STRETCH, logits.shape[0])):
-            is_here |= logits[i] == peak
-        if is_here:
-            break
-        start += STRETCH
-    while logits[start] != peak:
-        start += 1
-    return start
+    return int(np.argmax(_without(adjusted, excluded)))
 
 
 def _without(adjusted, excluded):
