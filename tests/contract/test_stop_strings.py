@@ -166,6 +166,6 @@ def test_answers_are_what_the_words_say(backend, tmp_path_factory):
     assert len(ends) >= 600
     for reason in (FinishReason.STOP, FinishReason.LENGTH, None):
         assert sum(one.finish_reason is reason for one in ends) > 20
-    assert sum(isinstance(one.stop_reason, str) for one in ends) > 100
-    assert sum(any(one.held) for one in ends) > 100
+    assert sum(isinstance(one.stop_reason, str) for one in ends) > 40
+    assert sum(any(one.held) for one in ends) > 40
     assert sum("\ufffd" in one.shown[-1] for one in ends if one.shown) > 20
