@@ -36,8 +36,8 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
 
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
     """
-    cdef const float[::1] row = np.ascontiguousarray(logits, np.float32)
-    adjusted = logits
+    adjusted = logits = np.ascontiguousarray(logits, np.float32)  # once: a row may have to come from a GPU
+    cdef const float[::1] row = logits
     if not _is_finite(row):
         raise NumericsError(f"a logit for position {position} is not a finite number")
     if _adjusts(sampling):
