@@ -153,8 +153,10 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
         work = f"prompt of {tokens}" + (f", {known} known" if known else "")
         first = {who: (tokens - known) / rates[who]["median"] for who in contenders | others}
         found.append(common | {"work": work, **rates, "seconds_to_first_token": first})
-    for one in found:  # the head serves one row of a prompt: these are a little too many operations for a prompt
-        one["operations_a_second"] = one["ours"]["median"] * operations
+    head = 2 * config.vocab_size * config.hidden_size  # it serves the last row of a prompt only, and is left out there
+    for one in found:
+        each = operations - head if one["work"].startswith("prompt") else operations
+        one["operations_a_second"] = one["ours"]["median"] * each
     if peer_python:
         for one in found:
             one["llama.cpp build"] = contenders["llama.cpp"].build

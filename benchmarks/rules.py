@@ -43,9 +43,9 @@ def compiled(sources: list[Path], flags: list[str], to: Path) -> Path:
 
 
 def times(program: Path) -> dict[str, float]:
-    """What a program prints: microseconds of every kernel."""
+    """The lines that a program prints, a name and a number each."""
     lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
-    return {name: float(took) for name, took in map(str.split, lines)}
+    return {name: float(number) for name, number in map(str.split, lines)}
 
 
 def units(place: Path) -> dict[str, float]:
