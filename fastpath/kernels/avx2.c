@@ -10,12 +10,9 @@
 #define NAME "avx2"
 #define LEVEL_AVX2
 #define WIDTH 8
-#define WIDE_ROWS 1
-#define WIDE_VECTORS 4
 #define FLOAT_ROWS 5
 #define FLOAT_VECTORS 2
-#define INTEGER_ROWS 4
-#define INTEGER_VECTORS 2
+#define INTEGER_ROWS 3
 #include "table.h"
 #ifdef __clang__
 #pragma clang attribute pop

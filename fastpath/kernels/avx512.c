@@ -10,12 +10,9 @@
 #define NAME "avx512"
 #define LEVEL_AVX512
 #define WIDTH 16
-#define WIDE_ROWS 3
-#define WIDE_VECTORS 4
 #define FLOAT_ROWS 6
 #define FLOAT_VECTORS 4
-#define INTEGER_ROWS 6
-#define INTEGER_VECTORS 2
+#define INTEGER_ROWS 4
 #include "table.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -75,6 +75,8 @@ struct kernels {
     double (*probe_floats)(long rounds, float *memory);
 };
 
+extern long first_cache_bytes; /* of this processor's first cache for data, 0 if unknown; `available_kernels` looks */
+
 extern const struct kernels plain_kernels, avx2_kernels, avx512_kernels;
 
 /* The tables that were compiled and that this processor can run, best first; ends with NULL. */

@@ -1,9 +1,15 @@
 /* Which levels this processor can run, best first. Compiled for the baseline, so that asking is always safe. */
 #include <stddef.h>
+#include <unistd.h>
 
 #include "kernels.h"
 
+long first_cache_bytes;
+
 const struct kernels *const *available_kernels(void) {
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    first_cache_bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
 #ifdef __x86_64__
     static const struct kernels *const all[] = {&avx512_kernels, &avx2_kernels, &plain_kernels, NULL};
     __builtin_cpu_init();

@@ -2,10 +2,7 @@
 #define TABLE plain_kernels
 #define NAME "plain"
 #define WIDTH 4
-#define WIDE_ROWS 1
-#define WIDE_VECTORS 4
 #define FLOAT_ROWS 2
 #define FLOAT_VECTORS 4
 #define INTEGER_ROWS 2
-#define INTEGER_VECTORS 4
 #include "table.h"

@@ -3,12 +3,20 @@
  * linear            y[m,n] = sum over k of x[m,k] w[n,k]: in order inside blocks of 256, then block after block (N3)
  * linear_quantized  y[m,n] = sum over groups g of float(dot of 32 int8) * (s_x[m,g] * s_w[n,g]), summed alike (N4)
  *
- * A tile is some rows by some vectors of outputs; its block sums stay in registers and go to y once a block. Rows come in panels
- * that fit the second cache, beside which weights are read from memory once. How many rows and outputs a tile has
- * changes which numbers are at hand and no sum; the level sets WIDE_ROWS, WIDE_VECTORS (for so few rows of integers),
- * FLOAT_ROWS, FLOAT_VECTORS, INTEGER_ROWS and INTEGER_VECTORS, as many as its registers hold.
+ * A tile is some rows by some vectors of outputs; its block sums stay in registers, or close by, and go to y once a block. Rows
+ * come in panels that fit the second cache, beside which weights are read from memory once. How many rows and outputs a
+ * tile has changes which numbers are at hand and no sum; the level sets FLOAT_ROWS, FLOAT_VECTORS and INTEGER_ROWS, as
+ * many as its registers hold. (Integers take a few sums more: each is wanted once a group only.)
  */
-enum { PANEL_BYTES = 384 * 1024, FLOATS_AHEAD = 8192 };
+enum { PANEL_BYTES = 384 * 1024, INTEGER_VECTORS = 4, BLOCK_GROUPS = BLOCK / GROUP };
+
+/* Bytes ahead that weights are asked for where the first cache is large enough to take them, and else into the second. (Zen 5
+ * with 48 KB reads 1.3 to 1.7 times as fast by it; Zen 4 with 32 KB was slower than without: docs/log.md.) */
+enum { AHEAD = 8192, LARGE_FIRST_CACHE = 48 * 1024 };
+
+enum { FEW_TILES = 4, SHORT_STRETCH = 16 * 1024, LONG_STRETCH = 64 * 1024 }; /* bytes of a strip's integers, whole blocks */
+
+INLINE int takes_ahead(void) { return first_cache_bytes >= LARGE_FIRST_CACHE; }
 
 /* Compilers keep names in registers, and arrays only sometimes: a tile of at most 8 rows by 4 vectors has its sums
  * named by row and vector. `rows` and `vectors` are constants where these stand, so what is not there costs nothing. */
@@ -43,12 +51,14 @@ INLINE void float_tile(const struct matrix *w, const float *x, float *y, long fi
     const long size = kind == FLOAT32 ? 4 : 2, in_turn = kind == BFLOAT16 ? 2 : 1; /* inputs of an output side by side */
     const long depth = (w->inputs + in_turn - 1) / in_turn * in_turn;
     const char *weights = (const char *)w->weights + (first / STRIP * STRIP * depth + first % STRIP * in_turn) * size;
+    const int near = takes_ahead();
     EACH_ROW(NAME_SUMS)
     for (long k = start; k < stop; k += in_turn) {
         const char *at = weights + k * STRIP * size;
-        if (rows > 1) /* while they are multiplied; one row waits for memory only, and memory looks ahead by itself */
-            for (long byte = 0; byte < vectors * WIDTH * size * in_turn; byte += 64)
-                __builtin_prefetch(at + FLOATS_AHEAD + byte, 0, 2);
+        for (long byte = 0; byte < vectors * WIDTH * size * in_turn; byte += 64) {
+            if (near) __builtin_prefetch(at + AHEAD + byte, 0, 3);
+            else if (rows > 1) __builtin_prefetch(at + AHEAD + byte, 0, 2); /* for one, memory looks ahead by itself */
+        }
 #define COLUMN(turn, v) \
         vec column##v = {0}; \
         if (v < vectors) column##v = widen(at + v * WIDTH * size * in_turn, kind, turn);
@@ -113,64 +123,76 @@ INLINE int32_t four_bytes(const int8_t *address) {
     return bytes;
 }
 
-/* Which fours of bytes (one bit each) of the group so far ahead a tile asks memory for. */
-struct fetch { long groups; unsigned fours; };
+/* What a tile asks memory for while it computes a group: so many cache lines from `next` on, into the second cache; or,
+ * where that is nothing, its own weights AHEAD, into the first. */
+struct fetch { const char *next; long lines; };
 
-/* N4: groups start to stop - 1 of the outputs from `first` on, for some rows of x. */
-INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
-                         struct fetch fetch, const int kind, const int rows, const int vectors) {
-    const long groups = (w->inputs + GROUP - 1) / GROUP;
-    const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
-    EACH_ROW(NAME_SUMS)
-    for (long g = start; g < stop; g++) {
-        const long group = first / STRIP * groups + g; /* among those of all strips */
-        const uint8_t *integers_at = (const uint8_t *)w->weights + (group * quads * STRIP + first % STRIP) * 4;
-        const uint16_t *scales = w->scales + group * STRIP + first % STRIP;
-#define NAME_DOTS(r) \
-        ivec from##r = {0}, dots##r##0, dots##r##1, dots##r##2, dots##r##3; \
-        if (r < rows) from##r = first_dot(x->corrections[r * groups + g], kind); \
-        dots##r##0 = dots##r##1 = dots##r##2 = dots##r##3 = from##r;
-#define WEIGHTS(r, v) \
-        ivec weights##v = {0}, high##v = {0}; \
-        if (v < vectors) weights##v = load_integers(integers_at + (quad * STRIP + v * WIDTH) * 4); \
-        if (kind == W4A8) high##v = weights##v >> 4 & 0x0F0F0F0F, weights##v &= 0x0F0F0F0F;
-#define ADD_LOW(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, weights##v, factors, kind);
-#define ADD_HIGH(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, high##v, factors, kind);
-#define ADD_DOTS(r) \
-        if (r < rows) { \
-            int32_t factors = four_bytes(integers + r * groups * GROUP); \
-            EACH_VECTOR(ADD_LOW, r) \
-            if (kind == W4A8) { \
-                factors = four_bytes(integers + r * groups * GROUP + GROUP / 2); \
-                EACH_VECTOR(ADD_HIGH, r) \
-            } \
-        }
-#define SCALE(r, v) \
-        vec scale##v = {0}; \
-        if (v < vectors) scale##v = widen(scales + v * WIDTH, FLOAT16, 0);
-#define ADD_SCALED(r, v) \
-        if (v < vectors) sum##r##v += __builtin_convertvector(dots##r##v, vec) * (factor * scale##v);
-#define ADD_GROUP(r) \
-        if (r < rows) { \
-            vec factor = splat(x->scales[r * groups + g]); \
-            EACH_VECTOR(ADD_SCALED, r) \
-        }
-        EACH_ROW(NAME_DOTS)
-        UNROLL for (int quad = 0; quad < quads; quad++) {
-            const int8_t *integers = x->integers + g * GROUP + quad * 4;
-            EACH_VECTOR(WEIGHTS, )
-            if (fetch.fours >> quad & 1) /* a strip's groups lie one behind the other, and so do strips */
-                for (int byte = 0; byte < vectors * WIDTH * 4; byte += 64)
-                    __builtin_prefetch(integers_at + (fetch.groups * quads + quad) * STRIP * 4 + byte, 0, 2);
-            EACH_ROW(ADD_DOTS)
-        }
-        EACH_VECTOR(SCALE, )
-        EACH_ROW(ADD_GROUP)
+INLINE void ask(struct fetch *fetch, const uint8_t *own, const int quads, const int bytes) {
+    if (fetch->next == NULL) {
+        UNROLL for (int quad = 0; quad < quads; quad++)
+            for (int byte = 0; byte < bytes; byte += 64)
+                __builtin_prefetch(own + AHEAD + quad * STRIP * 4 + byte, 0, 3);
+    } else {
+        for (long line = 0; line < fetch->lines; line++) __builtin_prefetch(fetch->next + line * 64, 0, 2);
+        fetch->next += fetch->lines * 64;
     }
-    EACH_ROW(ADD_ROW)
 }
 
-INLINE int vectors_of(long rows) { return rows <= WIDE_ROWS ? WIDE_VECTORS : INTEGER_VECTORS; }
+/* N4: groups start to stop - 1, whole blocks or up to the last, of the outputs from `first` on, for some rows of x. */
+INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
+                         struct fetch fetch, const int kind, const int rows, const int vectors) {
+    const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
+    const long groups = (w->inputs + GROUP - 1) / GROUP, group = first / STRIP * groups + start; /* among all strips' */
+    const uint8_t *weights = (const uint8_t *)w->weights + (group * quads * STRIP + first % STRIP) * 4;
+    const uint16_t *scales = w->scales + group * STRIP + first % STRIP;
+    const int8_t *integers = x->integers + start * GROUP;
+    const float *factors = x->scales + start;
+    const int32_t *corrections = x->corrections + start;
+    for (long end; start < stop; start = end) {
+        EACH_ROW(NAME_SUMS)
+        for (end = start; end < smaller(start / BLOCK_GROUPS * BLOCK_GROUPS + BLOCK_GROUPS, stop); end++) {
+#define NAME_DOTS(r) \
+            ivec from##r = {0}, dots##r##0, dots##r##1, dots##r##2, dots##r##3; \
+            if (r < rows) from##r = first_dot(corrections[r * groups], kind); \
+            dots##r##0 = dots##r##1 = dots##r##2 = dots##r##3 = from##r;
+#define WEIGHTS(r, v) \
+            ivec weights##v = {0}, high##v = {0}; \
+            if (v < vectors) weights##v = load_integers(weights + (quad * STRIP + v * WIDTH) * 4); \
+            if (kind == W4A8) high##v = weights##v >> 4 & 0x0F0F0F0F, weights##v &= 0x0F0F0F0F;
+#define ADD_LOW(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, weights##v, bytes, kind);
+#define ADD_HIGH(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, high##v, bytes, kind);
+#define ADD_DOTS(r) \
+            if (r < rows) { \
+                int32_t bytes = four_bytes(integers + r * groups * GROUP + quad * 4); \
+                EACH_VECTOR(ADD_LOW, r) \
+                if (kind == W4A8) { \
+                    bytes = four_bytes(integers + r * groups * GROUP + quad * 4 + GROUP / 2); \
+                    EACH_VECTOR(ADD_HIGH, r) \
+                } \
+            }
+#define SCALE(r, v) \
+            vec scale##v = {0}; \
+            if (v < vectors) scale##v = widen(scales + v * WIDTH, FLOAT16, 0);
+#define ADD_SCALED(r, v) \
+            if (v < vectors) sum##r##v += __builtin_convertvector(dots##r##v, vec) * (factor * scale##v);
+#define ADD_GROUP(r) \
+            if (r < rows) { \
+                vec factor = splat(factors[r * groups]); \
+                EACH_VECTOR(ADD_SCALED, r) \
+            }
+            EACH_ROW(NAME_DOTS)
+            UNROLL for (int quad = 0; quad < quads; quad++) {
+                EACH_VECTOR(WEIGHTS, )
+                EACH_ROW(ADD_DOTS)
+            }
+            EACH_VECTOR(SCALE, )
+            EACH_ROW(ADD_GROUP)
+            ask(&fetch, weights, quads, vectors * WIDTH * 4);
+            weights += quads * STRIP * 4, scales += STRIP, integers += GROUP, factors++, corrections++;
+        }
+        EACH_ROW(ADD_ROW)
+    }
+}
 
 /* One function for each count of rows, which a compiler can keep in registers and does not take all day over. */
 #define EACH_COUNT(DO, ...) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) \
@@ -184,8 +206,7 @@ INLINE int vectors_of(long rows) { return rows <= WIDE_ROWS ? WIDE_VECTORS : INT
 #define INTEGER_TILE(count, kind) \
     static NOINLINE void tile_##kind##_##count(const struct matrix *w, const void *x, float *y, long first, \
                                                long start, long stop, struct fetch fetch) { \
-        if (count <= INTEGER_ROWS) \
-            integer_tile(w, x, y, first, start, stop, fetch, kind, count, vectors_of(count)); \
+        if (count <= INTEGER_ROWS) integer_tile(w, x, y, first, start, stop, fetch, kind, count, INTEGER_VECTORS); \
     }
 EACH_COUNT(FLOAT_TILE, FLOAT32)
 EACH_COUNT(FLOAT_TILE, BFLOAT16)
@@ -213,13 +234,20 @@ INLINE long panel_of(long row_bytes, long most) {
     return most * (count ? count : 1);
 }
 
-/* A few rows wait for memory only: the next group of integers is asked for. More are computed while memory brings the
- * next block, of which each tile asks for its share. (All at once stops the tile.) */
-INLINE struct fetch fetch_of(long tile, long num_tiles, long rows) {
-    if (rows <= WIDE_ROWS) return (struct fetch){1, 0xFF};
-    struct fetch fetch = {BLOCK / GROUP, 0};
-    for (long four = tile; four < 8; four += num_tiles) fetch.fours |= 1u << four;
-    return fetch;
+/* What tiles of some rows over a stretch of groups ask for. A single one waits for memory only, and asks for its own
+ * weights; of several, each asks for its share of the next stretch, which memory brings while they compute. (All at once
+ * stops a tile.) `lines` are a group's, `next` is where the stretch ends. */
+INLINE struct fetch fetch_of(const char *next, long groups, long lines, long tile, long num_tiles) {
+    if (num_tiles == 1 && takes_ahead()) return (struct fetch){NULL, 0};
+    if (num_tiles == 1) return (struct fetch){next - (groups - 1) * lines * 64, lines};
+    long each = (lines + num_tiles - 1) / num_tiles;
+    return (struct fetch){next + tile * each * groups * 64, tile * each < lines ? each : 0};
+}
+
+/* Where some rows' first sums will go, which else a tile has to wait for. */
+INLINE void ask_for_sums(const struct matrix *w, float *y, long rows, long first) {
+    for (long row = 0; row < rows; row++)
+        for (long lane = 0; lane < STRIP; lane += PACK) __builtin_prefetch(y + row * w->outputs + first + lane, 1, 3);
 }
 
 /* A strip's block of weights stays in the first cache for all rows of the panel. */
@@ -232,23 +260,31 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
                     count = share_of(end - row, FLOAT_ROWS);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += FLOAT_VECTORS * WIDTH)
                         tiles[w->kind][count - 1](w, x + row * w->inputs, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK, w->inputs), (struct fetch){0, 0});
+                                                  smaller(start + BLOCK, w->inputs), (struct fetch){NULL, 0});
                 }
 }
 
+/* A stretch of a strip's weights stays in the second cache for all rows of the panel, or in the first for a few. */
 static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
-    enum { BLOCK_GROUPS = BLOCK / GROUP };
-    long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count;
-    for (long top = 0; top < rows; top += panel)
+    long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count, end, stop;
+    long bytes = STRIP * GROUP / (w->kind == W4A8 ? 2 : 1); /* of a group */
+    for (long top = 0; top < rows; top = end) {
+        end = smaller(top + panel, rows);
+        long num_tiles = (end - top + INTEGER_ROWS - 1) / INTEGER_ROWS;
+        long stretch = (num_tiles > 1 && num_tiles <= FEW_TILES ? SHORT_STRETCH : LONG_STRETCH) / bytes;
         for (long strip = from; strip < to; strip++)
-            for (long start = 0; start < groups; start += BLOCK_GROUPS)
-                for (long row = top, end = smaller(top + panel, rows), tile = 0; row < end; row += count, tile++) {
+            for (long start = 0; start < groups; start = stop) {
+                stop = smaller(start + stretch, groups);
+                const char *next = (const char *)w->weights + (strip * groups + stop) * bytes;
+                for (long row = top, tile = 0; row < end; row += count, tile++) {
                     count = share_of(end - row, INTEGER_ROWS);
-                    struct fetch fetch = fetch_of(tile, (end - top + INTEGER_ROWS - 1) / INTEGER_ROWS, end - top);
-                    int step = vectors_of(count) * WIDTH;
                     struct quantized part = rows_of(x, row, groups);
-                    for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += step)
-                        tiles[w->kind][count - 1](w, &part, y + row * w->outputs, first, start,
-                                                  smaller(start + BLOCK_GROUPS, groups), fetch);
+                    struct fetch fetch = fetch_of(next, stop - start, bytes / 64, tile, num_tiles);
+                    long others = smaller(count, end - row - count);
+                    if (start == 0) ask_for_sums(w, y + (row + count) * w->outputs, others, strip * STRIP);
+                    for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += INTEGER_VECTORS * WIDTH)
+                        tiles[w->kind][count - 1](w, &part, y + row * w->outputs, first, start, stop, fetch);
                 }
+            }
+    }
 }
