@@ -71,12 +71,12 @@ class Decoder:
         self._norm_heads(layer.norms["query_norm"], at["mixed"], rows, config.num_heads)
         self._norm_heads(layer.norms["key_norm"], at["mixed"] + 4 * queries, rows, config.num_kv_heads)
         stored = cache.addresses(index)
-        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows)
+        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, kind=cache.kind)
         turned = {"turned query": cuts["query"], "turned key": cuts["key"]}
         self.show_parts(index, turned, at["mixed"], rows, width)
         ops.attend(
             at["mixed"], *stored, places, at["attended"], self.heads, rows=rows, window=layer.window,
-            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks,
+            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, kind=cache.kind,
         )  # fmt: skip
         self.show(index, "attention", at["attended"], rows, queries)
         self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output")

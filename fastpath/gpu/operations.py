@@ -114,33 +114,40 @@ class Operations:
         self._launch(name, grid, threads, shared, types, *operands, *shape, *after)
 
     def rotate_and_store(
-        self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int
-    ) -> None:
-        """Turn queries and keys in place (N6), then store keys and values; `table` is cosines, sines, how many."""
+        self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int,
+        kind: str = "f32",
+    ) -> None:  # fmt: skip
+        """Turn queries and keys in place (N6), then store keys and values as that `kind`.
+
+        `table` is cosines, sines, how many.
+        """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, table[2])
         addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
-        self._launch("rotate_and_store", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
+        self._launch(f"rotate_and_store_{kind}", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
 
     def copy_page(
         self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int
     ) -> None:
-        """A page's `size` floats in every layer to another page."""
+        """A page's `size` words of 32 bits in every layer to another page."""
         numbers = (source, target, pages * size, size)
         self._launch("copy_page", (layers,), ROW_THREADS, 0, "PPiiQi", keys, values, *numbers)
 
     def attend(
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
-        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0,
+        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, kind: str = "f32",
     ) -> None:  # fmt: skip
-        """Attention (N8); blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim)."""
+        """Attention over pages of that `kind` (N8).
+
+        Blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim).
+        """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
         addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
         grid, types = (rows, _ceil(shape.heads, THREADS // WARP)), "PPPPPPPiiiiiifff"
         values = (*addresses, *numbers, shape.scale, shape.cap, shape.scaled_cap)
         if not parts:
-            self._launch("attend_rows", grid, THREADS, 0, types, *values)
+            self._launch(f"attend_rows_{kind}", grid, THREADS, 0, types, *values)
             return
-        self._launch("attend_blocks", (*grid, key_blocks), THREADS, 0, types, *values)
+        self._launch(f"attend_blocks_{kind}", (*grid, key_blocks), THREADS, 0, types, *values)
         self._launch("merge_blocks", grid, THREADS, 0, "PPiii", parts, out, shape.heads, shape.head_dim, key_blocks)
 
     def gate(self, activation: str, both: int, y: int, *, rows: int, inner: int) -> None:
