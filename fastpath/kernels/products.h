@@ -234,14 +234,16 @@ INLINE long panel_of(long row_bytes, long most) {
     return most * (count ? count : 1);
 }
 
-/* What tiles of some rows over a stretch of groups ask for. A single one waits for memory only, and asks for its own
- * weights; of several, each asks for its share of the next stretch, which memory brings while they compute. (All at once
- * stops a tile.) `lines` are a group's, `next` is where the stretch ends. */
-INLINE struct fetch fetch_of(const char *next, long groups, long lines, long tile, long num_tiles) {
-    if (num_tiles == 1 && takes_ahead()) return (struct fetch){NULL, 0};
-    if (num_tiles == 1) return (struct fetch){next - (groups - 1) * lines * 64, lines};
-    long each = (lines + num_tiles - 1) / num_tiles;
-    return (struct fetch){next + tile * each * groups * 64, tile * each < lines ? each : 0};
+/* What a single tile, which waits for memory only, asks for: its own weights, ahead or just the next group's. */
+INLINE struct fetch fetch_alone(const char *next, long lines, long groups) {
+    return takes_ahead() ? (struct fetch){NULL, 0} : (struct fetch){next - (groups - 1) * lines * 64, lines};
+}
+
+/* What one of several tiles over a stretch of groups asks for: its share of the next stretch, `lines` of memory from `next`
+ * on, which come while they compute. (All at once stops a tile.) */
+INLINE struct fetch fetch_of(const char *next, long lines, long groups, long tile, long num_tiles) {
+    long each = (lines + num_tiles * groups - 1) / (num_tiles * groups), from = tile * groups * each;
+    return (struct fetch){next + from * 64, from < lines ? each : 0};
 }
 
 /* Where some rows' first sums will go, which else a tile has to wait for. */
@@ -276,10 +278,12 @@ static void linear_quantized(const struct matrix *w, const struct quantized *x, 
             for (long start = 0; start < groups; start = stop) {
                 stop = smaller(start + stretch, groups);
                 const char *next = (const char *)w->weights + (strip * groups + stop) * bytes;
+                long then = smaller(stretch, stop < groups ? groups - stop : groups); /* groups of the next stretch */
                 for (long row = top, tile = 0; row < end; row += count, tile++) {
                     count = share_of(end - row, INTEGER_ROWS);
                     struct quantized part = rows_of(x, row, groups);
-                    struct fetch fetch = fetch_of(next, stop - start, bytes / 64, tile, num_tiles);
+                    struct fetch fetch = fetch_of(next, then * bytes / 64, stop - start, tile, num_tiles);
+                    if (num_tiles == 1) fetch = fetch_alone(next, bytes / 64, stop - start);
                     long others = smaller(count, end - row - count);
                     if (start == 0) ask_for_sums(w, y + (row + count) * w->outputs, others, strip * STRIP);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += INTEGER_VECTORS * WIDTH)
