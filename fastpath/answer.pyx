@@ -7,7 +7,8 @@ but the largest logit or a draw is asked for, the rows of a step are gone throug
 import numpy as np
 
 from fastpath.detokenizer cimport Detokenizer
-from fastpath.sampling cimport adjusts, choose, drawing, drawing_of, is_finite
+from fastpath.dispatch cimport table
+from fastpath.sampling cimport adjusts, choose, drawing, drawing_of
 from fastpath.stopping cimport Stopper
 from libc.stdint cimport uint64_t
 
@@ -68,11 +69,11 @@ cdef class Answer:
         """Whether nothing but the raw logits says what is drawn next."""
         return self._is_plain and self.stopper.num_tokens >= self.stopper.min_tokens
 
-    cdef _extend_plainly(self, const float[::1] row, uint64_t[::1] weights):
+    cdef _extend_plainly(self, const float[::1] row, float peak, uint64_t[::1] weights):
         """The same where nothing changes the logits and no log-probability is asked for."""
         cdef list said = self.sequence.output_ids
         cdef long position = len(self._prompt_ids) + len(said)
-        token_id = choose(row, &self._how, position, self.sequence.choice, weights)
+        token_id = choose(row, peak, &self._how, position, self.sequence.choice, weights)
         said.append(token_id)
         return self._take_in(token_id, None)
 
@@ -155,17 +156,21 @@ def extend_decoding(list work, dict answers, logits):
     cdef list outputs = []
     cdef Answer answer
     cdef Py_ssize_t i
+    cdef float peak
+    cdef int is_finite
     for i, (sequence, chunk) in enumerate(work):
         if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
             break
         sequence.num_computed += len(chunk.token_ids)
         answer = answers[sequence]
-        if rows is None or not answer._is_plain_now() or not is_finite(rows[i]):
-            outputs.append(answer.extend(logits[i]))
-            continue
-        if weights is None and answer._how.factor:
-            weights = np.empty(rows.shape[1], np.uint64)
-        outputs.append(answer._extend_plainly(rows[i], weights))
+        if rows is not None and answer._is_plain_now():
+            peak = table().peak(&rows[i, 0], rows.shape[1], &is_finite)
+            if weights is None and answer._how.factor:
+                weights = np.empty(rows.shape[1], np.uint64)
+            if is_finite:
+                outputs.append(answer._extend_plainly(rows[i], peak, weights))
+                continue
+        outputs.append(answer.extend(logits[i]))
     return outputs
 
 

@@ -11,7 +11,7 @@ from fastpath.dispatch cimport table
 from fastpath.rng cimport bits_at
 from fastpath.selection cimport cut_min_p, cut_top_k, cut_top_p, draw as first_past, total_weight
 from libc.limits cimport LONG_MAX
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from fastpath.numerics import LN2, log2
 from fastpath.selection import draw  # noqa: F401: a mirrored name
@@ -41,16 +41,21 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     """
     adjusted = logits = np.ascontiguousarray(logits, np.float32)  # once: a row may have to come from a GPU
     cdef const float[::1] row = logits
-    if not is_finite(row):
+    cdef int is_finite
+    cdef float peak = table().peak(&row[0], row.shape[0], &is_finite)
+    if not is_finite:
         raise NumericsError(f"a logit for position {position} is not a finite number")
     if adjusts(sampling):
         row = adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
-        if not is_finite(row):
+        peak = table().peak(&row[0], row.shape[0], &is_finite)
+        if not is_finite:
             raise NumericsError(f"a penalized logit for position {position} is not a finite number")
     if len(excluded):
         row = _without(adjusted, excluded)
+        peak = table().peak(&row[0], row.shape[0], &is_finite)
     cdef drawing how = drawing_of(sampling)
-    token_id = choose(row, &how, position, choice, None if how.factor == 0 else np.empty(len(row), np.uint64))
+    weights = None if how.factor == 0 else np.empty(len(row), np.uint64)
+    token_id = choose(row, peak, &how, position, choice, weights)
     if sampling.logprobs is None:
         return tuple.__new__(Sampled, (token_id, None, ()))
     return score(logits, token_id, sampling.logprobs)
@@ -67,11 +72,11 @@ cdef drawing drawing_of(sampling) except *:
     return how
 
 
-cdef Py_ssize_t choose(const float[::1] row, const drawing *how, uint64_t position, long choice, uint64_t[::1] weights):
-    """Steps 2 to 4 for adjusted logits without those excluded; `weights` (vocab,) is room for a draw."""
-    cdef float peak = _peak(row)
+cdef Py_ssize_t choose(const float[::1] row, float peak, const drawing *how, uint64_t position, long choice,
+                       uint64_t[::1] weights):
+    """Steps 2 to 4 for adjusted logits, of which `peak` is the largest; `weights` (vocab,) is room for a draw."""
     if how.factor == 0:
-        return _first(row, peak)
+        return table().find(&row[0], row.shape[0], peak)
     table().weigh(&row[0], row.shape[0], peak, how.factor, &weights[0])
     _cut(weights, how)
     return first_past(weights, bits_at(how.seed, position, choice))
@@ -80,21 +85,14 @@ cdef Py_ssize_t choose(const float[::1] row, const drawing *how, uint64_t positi
 def score(logits, token_id: int, num_top: int) -> Sampled:
     """A token with its log-probability and those of the `num_top` most probable ones."""
     logits = np.ascontiguousarray(logits, np.float32)
-    if not is_finite(logits):
+    cdef const float[::1] row = logits
+    cdef int is_finite
+    table().peak(&row[0], row.shape[0], &is_finite)
+    if not is_finite:
         raise NumericsError("a logit of the prompt is not a finite number")
     logprobs = log_softmax(logits)
     pairs = tuple([(i, float(logprobs[i])) for i in _largest(logits, num_top)])
     return Sampled(token_id=token_id, logprob=float(logprobs[token_id]), top=pairs)
-
-
-cdef bint is_finite(const float[::1] logits) noexcept:
-    """An exponent of all ones is infinite or no number; no early end, so that several are looked at together."""
-    cdef const uint32_t *bits = <const uint32_t *>&logits[0]
-    cdef uint32_t is_any = 0
-    cdef Py_ssize_t i
-    for i in range(logits.shape[0]):
-        is_any |= (bits[i] & 0x7F800000) == 0x7F800000
-    return not is_any
 
 
 def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
@@ -147,23 +145,7 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
 def greedy(adjusted, excluded=()) -> int:
     """Step 2 at temperature 0: the largest logit, ties to the lowest id."""
     cdef const float[::1] row = np.ascontiguousarray(_without(adjusted, excluded), np.float32)
-    return _first(row, _peak(row))
-
-
-cdef Py_ssize_t _first(const float[::1] row, float value) noexcept:
-    """Where a value stands first; sixteen are looked at together."""
-    cdef Py_ssize_t i = 0, j
-    cdef bint is_there
-    while i + 16 <= row.shape[0]:
-        is_there = False
-        for j in range(16):
-            is_there |= row[i + j] == value
-        if is_there:
-            break
-        i += 16
-    while i < row.shape[0] - 1 and row[i] != value:
-        i += 1
-    return i
+    return table().find(&row[0], row.shape[0], _peak(row))
 
 
 def _without(adjusted, excluded):
@@ -206,19 +188,9 @@ cdef uint64_t[::1] _weights(const float[::1] logits, float factor):
 
 
 cdef float _peak(const float[::1] logits) noexcept:
-    """The largest; sixteen at a time, which a compiler takes side by side."""
-    cdef float[16] best
-    cdef Py_ssize_t i, j, count = logits.shape[0]
-    for j in range(16):
-        best[j] = logits[0]
-    for i in range(0, count - 15, 16):
-        for j in range(16):
-            best[j] = logits[i + j] if logits[i + j] > best[j] else best[j]
-    for i in range(count - count % 16, count):
-        best[0] = logits[i] if logits[i] > best[0] else best[0]
-    for j in range(1, 16):
-        best[0] = best[j] if best[j] > best[0] else best[0]
-    return best[0]
+    """The largest."""
+    cdef int is_finite
+    return table().peak(&logits[0], logits.shape[0], &is_finite)
 
 
 cpdef float temperature_factor(double temperature) noexcept:
