@@ -13,6 +13,7 @@ cdef class PagedCache:
     cdef float *_values
     cdef long _layer_keys, _layer_values, num_kv_heads, head_dim, padded
 
+    cpdef bint is_shared(self, long page)
     cdef float *layer_keys(self, long layer) noexcept nogil
     cdef float *layer_values(self, long layer) noexcept nogil
     cdef void store(self, long layer, const int32_t *pages, long position, const float *key,

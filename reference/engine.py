@@ -211,7 +211,7 @@ class Engine:
                 num_computed=sequence.num_computed,
                 num_scored=sequence.num_scored,
                 deadline=sequence.deadline,
-                pages=self.cache.share(sequence.pages),
+                pages=tuple(self.cache.share(sequence.pages)),
             )
             self._answers[fork] = self._answer(fork)
             forks.append(fork)

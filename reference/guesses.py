@@ -83,7 +83,7 @@ class Guesses:
         num_drafted = len(drafts) + sum(side.num_logits for side in sides)
         outputs = [extend(sequence, logits[0], drafts)]
         for side in sides:
-            behind, pages = [next(rows) for _ in range(side.num_logits)], list(side.pages)
+            behind, pages = [next(rows) for _ in range(side.num_logits)], side.pages
             if not outputs[0].finish_reason and side.token_ids[1] == sequence.output_ids[-1]:
                 drafts, logits = side.token_ids[1:], [logits[0], *behind]
                 pages, sequence.pages = sequence.pages, pages

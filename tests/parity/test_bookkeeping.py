@@ -82,8 +82,8 @@ def fork(sequence, scheduler, cache, random):
     """Now and then a further choice, as the engine makes it when a prompt has been computed."""
     if sequence.output_ids or random.random() < 0.7:
         return []
-    same = {"request": sequence.request, "num_computed": sequence.num_computed, "pages": cache.share(sequence.pages)}
-    forks = [Sequence(choice=1, output_ids=[9], **same)]
+    same = {"request": sequence.request, "num_computed": sequence.num_computed}
+    forks = [Sequence(choice=1, output_ids=[9], pages=tuple(cache.share(sequence.pages)), **same)]
     scheduler.add_forks(forks)
     return forks
 

@@ -302,7 +302,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def branch(self, sequence):
         forks = [
             Sequence(request=sequence.request, choice=choice, num_computed=sequence.num_computed,
-                     pages=self.cache.share(sequence.pages))
+                     pages=tuple(self.cache.share(sequence.pages)))
             for choice in range(1, sequence.num_forks + 1)
         ]  # fmt: skip
         sequence.num_forks = 0
