@@ -72,6 +72,8 @@ struct kernels {
     float (*peak)(const float *logits, long n, int *is_finite);
     /* N10; the lowest id, n if there is none */ long (*find)(const float *logits, long n, float value);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
+    /* N10 */ uint64_t (*total)(const uint64_t *weights, long n);
+    /* N10; n if nothing weighs anything */ long (*draw)(const uint64_t *weights, long n, uint64_t bits);
     /* for benchmarks: see probe.h */
     uint64_t (*probe_read)(const void *memory, long bytes);
     double (*probe_integers)(long rounds, float *memory);
