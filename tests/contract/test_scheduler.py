@@ -26,7 +26,7 @@ def step(scheduler):
     plan = []
     for one, chunk in work:
         assert chunk.token_ids == one.tokens(chunk.start, chunk.start + len(chunk.token_ids))
-        assert list(chunk.pages) == one.pages
+        assert chunk.pages == one.pages
         assert len(chunk.pages) * 16 >= chunk.start + len(chunk.token_ids)
         one.num_computed += len(chunk.token_ids)
         if chunk.num_logits:
