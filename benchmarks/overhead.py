@@ -33,7 +33,7 @@ DRAWS = {
     "greedy": {"temperature": 0},
     "temperature 1": {"temperature": 1},
     "top_p 0.9": {"temperature": 1, "top_p": 0.9},
-    "log-probabilities": {"temperature": 1, "logprobs": 0},
+    "logprobs": {"temperature": 1, "logprobs": 0},
 }
 AIMS = {1: 50, 64: 300}  # microseconds
 
@@ -125,19 +125,21 @@ def measure(rounds: int, steps: int) -> list[dict]:
 
 def shown(times: list[float]) -> str:
     """The median, and the lowest and highest."""
-    return f"{statistics.median(times):.1f} ({min(times):.1f}-{max(times):.1f})"
+    digits = 0 if min(times) >= 30 else 1
+    return f"{statistics.median(times):.{digits}f} ({min(times):.{digits}f}-{max(times):.{digits}f})"
 
 
 def show(console: Console, found: list[dict]) -> None:
     """Print the table."""
-    table = Table("", *DRAWS, title="microseconds beside the model's pass; medians of the rounds (lowest-highest)")
+    title = "microseconds beside the model's pass, by model and batch; medians of the rounds (lowest-highest)"
+    table = Table("", *DRAWS, title=title)
     lines: dict[str, list[str]] = {}
     for row in found:
         if "model" in row:
-            name = f"{row['model']}, batch {row['batch']}"
-            name += f" (aim: below {AIMS[row['batch']]})" if row["batch"] in AIMS else ""
+            aim = f", aim {AIMS[row['batch']]}" if row["batch"] in AIMS else ""
+            name = f"{row['model']}, {row['batch']}{aim}"
         else:
-            name = f"one token of {row['vocabulary']:,}"
+            name = f"a token of {row['vocabulary']:,}"
         lines.setdefault(name, []).append(shown(row.get("step_us") or row["token_us"]))
     for name, cells in lines.items():
         table.add_row(name, *cells)

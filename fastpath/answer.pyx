@@ -27,11 +27,11 @@ cdef class Answer:
     cdef readonly object sequence, tokenizer, sample, guide, pool, sampled, excluded
     cdef readonly Stopper stopper
     cdef readonly Detokenizer detokenizer
-    cdef object _request, _sampling, _token_bytes
+    cdef object _request_id, _sampling, _token_bytes
     cdef tuple _prompt_ids
     cdef dict _visible
     cdef list _pending  # log-probabilities with the place of their token's first byte
-    cdef long _num_bytes, _num_released
+    cdef long _num_prompt, _choice, _num_bytes, _num_released
     cdef bint _drops_space, _is_plain
     cdef drawing _how
 
@@ -41,7 +41,8 @@ cdef class Answer:
         self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
         self.sampled, self.excluded = None, ()
         self.pool = Pool(request.pooling) if request.pooling else None
-        self._request, self._sampling, self._prompt_ids = request, request.sampling, request.prompt_ids
+        self._request_id, self._sampling, self._prompt_ids = request.request_id, request.sampling, request.prompt_ids
+        self._num_prompt, self._choice = len(request.prompt_ids), sequence.choice
         self._token_bytes, self._visible = tokenizer.token_bytes, _visible_bytes(tokenizer, request.visible_ids)
         self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, request.prompt_ids))
         self._pending, self._num_bytes, self._num_released = [], 0, 0
@@ -56,7 +57,7 @@ cdef class Answer:
             self.excluded = self._excluded_ids()
             sampled = self.sample(
                 logits, self._sampling, prompt_ids=self._prompt_ids, output_ids=said,
-                position=len(self._prompt_ids) + len(said), choice=self.sequence.choice, excluded=self.excluded,
+                position=self._num_prompt + len(said), choice=self._choice, excluded=self.excluded,
             )
             said.append(sampled.token_id)
             output = self.push(sampled)
@@ -72,8 +73,7 @@ cdef class Answer:
     cdef _extend_plainly(self, const float[::1] row, float peak, uint64_t[::1] weights):
         """The same where nothing changes the logits and no log-probability is asked for."""
         cdef list said = self.sequence.output_ids
-        cdef long position = len(self._prompt_ids) + len(said)
-        token_id = choose(row, peak, &self._how, position, self.sequence.choice, weights)
+        token_id = choose(row, peak, &self._how, self._num_prompt + len(said), self._choice, weights)
         said.append(token_id)
         return self._take_in(token_id, None)
 
@@ -120,7 +120,7 @@ cdef class Answer:
     cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
         one = self.sequence
         return tuple.__new__(Output, (
-            self._request.request_id, one.choice, text, token_ids, len(self._prompt_ids), one.num_cached,
+            self._request_id, self._choice, text, token_ids, self._num_prompt, one.num_cached,
             len(<list>one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
             scores, (),
         ))

@@ -271,7 +271,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert chunk.start == sequence.num_computed
         assert everything == (sequence.tokens(0, stop - len(drafts)) + drafts)
         assert chunk.num_logits == (stop >= len(sequence)) + len(drafts)
-        assert list(chunk.pages) == sequence.pages
+        assert chunk.pages == sequence.pages
         assert not any(map(self.cache.is_shared, chunk.pages[chunk.start // SIZE :])), "others would see it"
         assert read(self.cache, chunk.pages, chunk.start) == expected[: chunk.start]
         write(self.cache, chunk.pages, chunk.start, expected[chunk.start :])
