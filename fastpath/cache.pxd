@@ -15,6 +15,7 @@ cdef class PagedCache:
     cdef char *_values
     cdef long num_kv_heads, head_dim, padded, _size, _layer_keys, _layer_values
 
+    cpdef bint is_shared(self, long page)
     cdef char *layer_keys(self, long layer) noexcept nogil
     cdef char *layer_values(self, long layer) noexcept nogil
     cdef void store(self, long layer, const int32_t *pages, long position, const float *key,

@@ -91,9 +91,9 @@ cdef class PagedCache:
             del self._kept[page]
             self.let_go.pop(page, None)
 
-    def is_shared(self, page) -> bool:
+    cpdef bint is_shared(self, long page):
         """Whether writing to the page would be seen by another sequence."""
-        return self._users[page] > 1
+        return <long>self._users[page] > 1
 
     def copy(self, page) -> int:
         """A page of one's own with the same content: one free page less, one user less of the old one."""

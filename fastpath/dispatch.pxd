@@ -52,7 +52,11 @@ cdef extern from "kernels.h" nogil:
         void (*add)(float *, const float *, long, float) noexcept nogil
         void (*attend)(const heads *, const float *, const void *, const void *, const int32_t *, const int32_t *,
                        long, long, long, float *) noexcept nogil
+        float (*peak)(const float *, long, int *) noexcept nogil
+        long (*find)(const float *, long, float) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil
+        uint64_t (*total)(const uint64_t *, long) noexcept nogil
+        long (*draw)(const uint64_t *, long, uint64_t) noexcept nogil
         uint64_t (*probe_read)(const void *, long) noexcept nogil
         double (*probe_integers)(long, float *) noexcept nogil
         double (*probe_floats)(long, float *) noexcept nogil

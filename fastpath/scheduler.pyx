@@ -6,6 +6,9 @@ cache leaves off; in `chunked` mode prefill and decodes take turns instead. Shor
 
 from collections import deque
 
+from fastpath.cache cimport PagedCache
+from fastpath.dispatch cimport PACK
+
 from fastpath.cache import NO_PAGE, PAGE_SIZE, pages_for
 from reference.sequence import Chunk
 
@@ -25,13 +28,14 @@ cdef class Scheduler:
     back once they lie behind the model's `window` (None: it sees everything), but for those of its first `sinks`.
     """
 
-    cdef readonly object cache, prefix_cache, waiting, prefill_mode, window
+    cdef readonly PagedCache cache
+    cdef readonly object prefix_cache, waiting, prefill_mode, window
     cdef readonly list running
     cdef readonly long max_num_sequences, token_budget, sinks
     cdef bint is_prefill_turn
     cdef long num_preempted
 
-    def __init__(self, cache, prefix_cache=None, *, long max_num_sequences, long token_budget,
+    def __init__(self, PagedCache cache, prefix_cache=None, *, long max_num_sequences, long token_budget,
                  prefill_mode: str = "hybrid", window=None, long sinks=0):
         self.cache, self.prefix_cache = cache, prefix_cache
         self.prefill_mode, self.window, self.sinks = prefill_mode, window, sinks
@@ -83,15 +87,15 @@ cdef class Scheduler:
         """A step's work, of one kind or of both."""
         cdef long budget = self.token_budget, spare = budget - len(self.running)  # guesses take what nobody else needs
         cdef long preempted = self.num_preempted
-        cdef dict plan = {}
-        cdef list decoding = [], prefilling = []
-        cdef long uncomputed
+        cdef list plan = [], decoding = [], prefilling = []
+        cdef long uncomputed, i
         for sequence in self.running:
             uncomputed = _num_uncomputed(sequence)
             if decodes if uncomputed == 1 else prefills and uncomputed > 1:
-                (decoding if uncomputed == 1 else prefilling).append((sequence, uncomputed))
-        for sequence, uncomputed in decoding + prefilling:
+                (decoding if uncomputed == 1 else prefilling).append(sequence)
+        for i, sequence in enumerate(decoding + prefilling):
             if budget and (self.num_preempted == preempted or sequence in self.running):  # it may have lost its pages
+                uncomputed = 1 if i < len(decoding) else _num_uncomputed(sequence)
                 spare -= self._trim_drafts(sequence, spare if uncomputed == 1 else 0)
                 budget -= self._plan(sequence, uncomputed, budget, plan)
         while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
@@ -101,37 +105,40 @@ cdef class Scheduler:
             self.running.append(sequence)
             budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
         if self.num_preempted == preempted:
-            return list(plan.values())
-        return [work for sequence, work in plan.items() if sequence in self.running]
+            return plan
+        latest = {sequence: (sequence, chunk) for sequence, chunk in plan}  # one may have gone and come back
+        return [work for sequence, work in latest.items() if sequence in self.running]
 
-    cdef long _plan(self, sequence, long uncomputed, long budget, dict plan) except -1:
+    cdef long _plan(self, sequence, long uncomputed, long budget, list plan) except -1:
         """Make room for up to `budget` of a sequence's uncomputed tokens; returns how many it is."""
-        cdef long start = sequence.num_computed, num_logits = 1
+        cdef list drafts = sequence.draft_ids, said = sequence.output_ids
+        cdef long start = sequence.num_computed, num_logits = 1, num_drafts = len(drafts)
         cdef long stop = start + min(budget, uncomputed)
-        cdef tuple drafts = tuple(sequence.draft_ids), ids
-        self._let_go(sequence, start)
-        if not self._reserve(sequence, start, stop + len(drafts)):
+        cdef tuple ids
+        if self.window is not None:
+            self._let_go(sequence, start)
+        if not self._reserve(sequence, start, stop + num_drafts):
             return 0
-        if sequence.output_ids and uncomputed == 1:  # it decodes
-            ids = (sequence.output_ids[len(sequence.output_ids) - 1], *drafts)
+        if said and uncomputed == 1:  # it decodes
+            ids = (said[len(said) - 1], *drafts) if drafts else (said[len(said) - 1],)
         else:
-            ids, num_logits = sequence.tokens(start, stop) + drafts, sequence.num_logits(start, stop)
-        chunk = tuple.__new__(Chunk, (ids, start, tuple(sequence.pages), num_logits + len(drafts)))
-        plan[sequence] = sequence, chunk
-        return stop - start + len(drafts)
+            ids, num_logits = (*sequence.tokens(start, stop), *drafts), sequence.num_logits(start, stop)
+        plan.append((sequence, tuple.__new__(Chunk, (ids, start, sequence.pages, num_logits + num_drafts))))
+        return stop - start + num_drafts
 
     cdef _let_go(self, sequence, long start):
         """Give back the pages that no token from `start` on sees; what the prefix cache knows of them stays there."""
-        if self.window is None:
+        cdef long index = max(0, start - <long>self.window + 1) // <long>PACK - 1, first = pages_for(self.sinks)
+        cdef tuple held = sequence.pages
+        if index < first or held[index] == NO_PAGE:
             return
-        cdef long index = max(0, start - <long>self.window + 1) // <long>PAGE_SIZE - 1, first = pages_for(self.sinks)
-        cdef list pages = sequence.pages
-        if index >= first and pages[index] != NO_PAGE:
-            self.remember(sequence, start // <long>PAGE_SIZE * <long>PAGE_SIZE)
+        self.remember(sequence, start // <long>PACK * <long>PACK)
+        cdef list pages = list(held)
         while index >= first and pages[index] != NO_PAGE:
             self.cache.release([pages[index]])
             pages[index] = NO_PAGE
             index -= 1
+        sequence.pages = tuple(pages)
 
     def _most_pages(self, num_tokens) -> int:
         """How many pages a sequence of so many tokens takes at once."""
@@ -148,15 +155,16 @@ cdef class Scheduler:
 
     cdef bint _reserve(self, sequence, long start, long stop) except -1:
         """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
-        cdef long first = start // <long>PAGE_SIZE
-        while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
+        cdef long first = start // <long>PACK, needed = (stop + <long>PACK - 1) // <long>PACK
+        cdef tuple pages = sequence.pages
+        while len(pages) > first and self.cache.is_shared(pages[first]):
             if self.cache.num_free:
-                sequence.pages[first] = self.cache.copy(sequence.pages[first])
+                pages = sequence.pages = (*pages[:first], self.cache.copy(pages[first]), *pages[first + 1 :])
             elif not self._make_room(sequence):
                 return False
-        while len(sequence.pages) < pages_for(stop):
+        while len(pages) < needed:
             if self.cache.num_free:
-                sequence.pages.append(self.cache.allocate())
+                pages = sequence.pages = (*pages, self.cache.allocate())
             elif not self._make_room(sequence):
                 return False
         return True
@@ -197,13 +205,14 @@ cdef class Scheduler:
     cdef _begin(self, sequence):
         """Take over what is known of a sequence's tokens, except those from the first whose logits are wanted."""
         known = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
-        sequence.pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        sequence.pages = tuple(pages)
         if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
             sequence.num_cached = sequence.num_computed
 
     cdef _drop_pages(self, sequence):
         self.cache.release(sequence.pages)
-        sequence.pages, sequence.num_computed, sequence.draft_ids = [], 0, []
+        sequence.pages, sequence.num_computed, sequence.draft_ids = (), 0, []
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""

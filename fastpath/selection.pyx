@@ -6,6 +6,7 @@ the last one kept, which a radix search over the digits of the few heaviest find
 
 import numpy as np
 
+from fastpath.dispatch cimport table
 from libc.stdint cimport UINT64_MAX, uint64_t
 
 cdef extern from *:
@@ -18,8 +19,8 @@ cdef extern from *:
     uint64_t product_high(uint64_t a, uint64_t b, int shift) noexcept nogil  # (a * b) >> shift, in 128 bits
 
 cdef enum:
-    DIGIT_BITS = 11
-    NUM_DIGITS = 4  # 44 bits hold every weight up to 2^40
+    DIGIT_BITS = 8
+    NUM_DIGITS = 6  # 48 bits hold every weight up to 2^40
     NUM_VALUES = 1 << DIGIT_BITS
 
 
@@ -98,12 +99,8 @@ cpdef cut_top_p(uint64_t[::1] weights, uint64_t top_p):
 
 
 cpdef uint64_t total_weight(const uint64_t[::1] weights) noexcept:
-    """The sum; 2^40 times 2^20 tokens still fits."""
-    cdef uint64_t total = 0
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
-        total += weights[i]
-    return total
+    """The sum."""
+    return table().total(&weights[0], weights.shape[0])
 
 
 cpdef cut_min_p(uint64_t[::1] weights, uint64_t min_p):
@@ -117,10 +114,4 @@ cpdef cut_min_p(uint64_t[::1] weights, uint64_t min_p):
 
 cpdef Py_ssize_t draw(const uint64_t[::1] weights, uint64_t bits) noexcept:
     """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
-    cdef uint64_t threshold = product_high(bits, total_weight(weights), 64), running = 0
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
-        running += weights[i]
-        if running > threshold:
-            return i
-    return weights.shape[0]
+    return table().draw(&weights[0], weights.shape[0], bits)

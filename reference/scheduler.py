@@ -104,7 +104,7 @@ class Scheduler:
             Chunk(
                 token_ids=sequence.tokens(start, stop) + drafts,
                 start=start,
-                pages=tuple(sequence.pages),
+                pages=sequence.pages,
                 num_logits=sequence.num_logits(start, stop) + len(drafts),
             ),
         )
@@ -120,7 +120,7 @@ class Scheduler:
             self.remember(sequence, start // PAGE_SIZE * PAGE_SIZE)
         while index >= first and sequence.pages[index] != NO_PAGE:
             self.cache.release([sequence.pages[index]])
-            sequence.pages[index] = NO_PAGE
+            sequence.pages = _with(sequence.pages, index, NO_PAGE)
             index -= 1
 
     def _most_pages(self, num_tokens: int) -> int:
@@ -139,12 +139,12 @@ class Scheduler:
         first = start // PAGE_SIZE
         while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
             if self.cache.num_free:
-                sequence.pages[first] = self.cache.copy(sequence.pages[first])
+                sequence.pages = _with(sequence.pages, first, self.cache.copy(sequence.pages[first]))
             elif not self._make_room(sequence):
                 return False
         while len(sequence.pages) < pages_for(stop):
             if self.cache.num_free:
-                sequence.pages.append(self.cache.allocate())
+                sequence.pages = (*sequence.pages, self.cache.allocate())
             elif not self._make_room(sequence):
                 return False
         return True
@@ -184,13 +184,14 @@ class Scheduler:
     def _begin(self, sequence: Sequence) -> None:
         """Take over what is known of a sequence's tokens, except those from the first whose logits are wanted."""
         known = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
-        sequence.pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        sequence.pages = tuple(pages)
         if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
             sequence.num_cached = sequence.num_computed
 
     def _drop_pages(self, sequence: Sequence) -> None:
         self.cache.release(sequence.pages)
-        sequence.pages, sequence.num_computed, sequence.draft_ids = [], 0, []
+        sequence.pages, sequence.num_computed, sequence.draft_ids = (), 0, []
 
     def check(self) -> None:
         """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""
@@ -204,3 +205,8 @@ class Scheduler:
             self.prefix_cache.check()
             holdings.append(self.prefix_cache.pages())
         self.cache.check(holdings)
+
+
+def _with(pages: tuple[int, ...], index: int, page: int) -> tuple[int, ...]:
+    """The pages with another one in a place; a step's chunk keeps those that it was given."""
+    return (*pages[:index], page, *pages[index + 1 :])

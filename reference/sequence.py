@@ -41,7 +41,7 @@ class Sequence:
     request: Request
     choice: int = 0
     output_ids: list[int] = field(default_factory=list)
-    pages: list[int] = field(default_factory=list)
+    pages: tuple[int, ...] = ()
     num_computed: int = 0
     num_cached: int = 0
     num_forks: int = 0

@@ -168,3 +168,50 @@ static void weigh(const float *logits, long n, float peak, float factor, uint64_
         weights[i] = (uint64_t)(int64_t)(exp2_of(exponent > 0.0f ? 0.0f : exponent) * 0x1p40f);
     }
 }
+
+/* N10: the sum; 2^40 times 2^20 tokens still fits. */
+static uint64_t total(const uint64_t *weights, long n) {
+    uint64_t sum = 0;
+    for (long i = 0; i < n; i++) sum += weights[i];
+    return sum;
+}
+
+/* N10: the first whose running sum exceeds bits / 2^64 of the total; blocks are passed over by their sums. */
+static long draw(const uint64_t *weights, long n, uint64_t bits) {
+    uint64_t threshold = (uint64_t)((unsigned __int128)bits * total(weights, n) >> 64), running = 0;
+    long i = 0;
+    for (; i + 64 <= n; i += 64) {
+        uint64_t block = total(weights + i, 64);
+        if (running + block > threshold) break;
+        running += block;
+    }
+    for (; i < n; i++) {
+        running += weights[i];
+        if (running > threshold) break;
+    }
+    return i;
+}
+
+/* N10: the largest; bits of floats are ordered as integers, once those of negative ones are turned round. */
+static float peak(const float *logits, long n, int *is_finite) {
+    int32_t highest = INT32_MIN, widest = 0;
+    for (long i = 0; i < n; i++) {
+        int32_t bits = (int32_t)bits_of(logits[i]), magnitude = bits & 0x7FFFFFFF;
+        int32_t place = bits < 0 ? ~magnitude : magnitude;
+        highest = place > highest ? place : highest;
+        widest = magnitude > widest ? magnitude : widest;
+    }
+    *is_finite = widest < 0x7F800000;
+    return float_of(highest < 0 ? (uint32_t)~highest | 0x80000000 : (uint32_t)highest);
+}
+
+/* N10: where a value stands first. */
+static long find(const float *logits, long n, float value) {
+    long i = 0;
+    for (int is_there = 0; i + 64 <= n; i += 64) {
+        for (long j = 0; j < 64; j++) is_there |= logits[i + j] == value;
+        if (is_there) break;
+    }
+    while (i < n && logits[i] != value) i++;
+    return i;
+}

@@ -73,7 +73,12 @@ struct kernels {
     /* N8; of one sequence and key-value head, rows `from` to `to` - 1: its query heads token by token */
     void (*attend)(const struct heads *shape, const float *queries, const void *keys, const void *values,
                    const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out);
+    /* N10; and whether all are finite, for without that it means nothing but where some are minus infinity */
+    float (*peak)(const float *logits, long n, int *is_finite);
+    /* N10; the lowest id, n if there is none */ long (*find)(const float *logits, long n, float value);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
+    /* N10 */ uint64_t (*total)(const uint64_t *weights, long n);
+    /* N10; n if nothing weighs anything */ long (*draw)(const uint64_t *weights, long n, uint64_t bits);
     /* for benchmarks: see probe.h */
     uint64_t (*probe_read)(const void *memory, long bytes);
     double (*probe_integers)(long rounds, float *memory);

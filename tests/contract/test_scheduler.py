@@ -26,7 +26,7 @@ def step(scheduler):
     plan = []
     for one, chunk in work:
         assert chunk.token_ids == one.tokens(chunk.start, chunk.start + len(chunk.token_ids))
-        assert list(chunk.pages) == one.pages
+        assert chunk.pages == one.pages
         assert len(chunk.pages) * 16 >= chunk.start + len(chunk.token_ids)
         one.num_computed += len(chunk.token_ids)
         if chunk.num_logits:
@@ -96,7 +96,7 @@ def test_the_latest_gives_its_pages_back_and_starts_again_with_what_it_said(part
     assert step(scheduler) == [("a", 30, 1, 1), ("b", 2, 28, 1)]
     assert step(scheduler) == [("a", 31, 1, 1), ("b", 30, 1, 1)]
     assert step(scheduler) == [("a", 32, 1, 1)], "its third page is one of the other's"
-    assert (second.num_computed, second.pages, len(second.output_ids)) == (0, [], 2)
+    assert (second.num_computed, second.pages, len(second.output_ids)) == (0, (), 2)
     scheduler.remove(first)
     assert step(scheduler) == [("b", 0, 32, 1)]
 
@@ -106,7 +106,7 @@ def test_forks_share_pages_until_one_writes(part):
     first = sequence("a", 20)
     scheduler.add(first)
     step(scheduler)
-    fork = sequence("a", 20, choice=1, num_computed=20, pages=scheduler.cache.share(first.pages), output_ids=[9])
+    fork = sequence("a", 20, choice=1, num_computed=20, pages=tuple(scheduler.cache.share(first.pages)), output_ids=[9])
     scheduler.add_forks([fork])
     keys = np.ones((1, 1, 2), np.float32)
     scheduler.cache.write(0, first.pages, 19, keys, keys)
@@ -123,7 +123,8 @@ def test_forks_without_room_wait_at_the_front(part):
     scheduler.add(first)
     scheduler.add(sequence("b", 4))
     scheduler.schedule()
-    forks = [sequence("a", 4, choice=i, num_computed=4, pages=scheduler.cache.share(first.pages)) for i in (1, 2)]
+    pages = [tuple(scheduler.cache.share(first.pages)) for _ in range(2)]
+    forks = [sequence("a", 4, choice=i, num_computed=4, pages=pages[i - 1]) for i in (1, 2)]
     scheduler.add_forks(forks)
     assert list(scheduler.waiting)[:2] == forks
     scheduler.check()

@@ -8,7 +8,6 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reference.answer import Answer
 from reference.request import FinishReason, Request, StoppingParams
 from reference.sequence import Sequence
 from reference.tokenizer import BYTE_OF_CHARACTER, load_tokenizer
@@ -126,7 +125,7 @@ def check(backend, tokenizer, ids, stopping, room):
     parts, num_prompt = backend.PARTS, 4
     stopper = parts.Stopper(stopping, eos_ids=(EOS,), num_prompt=num_prompt, context_size=num_prompt + room)
     request = Request(request_id="a", prompt_ids=(0,) * num_prompt, stopping=stopping)
-    answer = Answer(Sequence(request=request), tokenizer, stopper, parts.Detokenizer())
+    answer = parts.Answer(Sequence(request=request), tokenizer, parts.sample, stopper, parts.Detokenizer())
     expected = Expected(ids, stopping, room)
     text, entries, output = "", [], None
     for number, token_id in enumerate(ids[: len(expected.shown)]):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import Letters
 
 import reference.backend
-from reference.request import Request, StoppingParams
+from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Sequence
 
 pytest.importorskip("fastpath.model", reason="the fast path is not built")
@@ -82,8 +83,8 @@ def fork(sequence, scheduler, cache, random):
     """Now and then a further choice, as the engine makes it when a prompt has been computed."""
     if sequence.output_ids or random.random() < 0.7:
         return []
-    same = {"request": sequence.request, "num_computed": sequence.num_computed, "pages": cache.share(sequence.pages)}
-    forks = [Sequence(choice=1, output_ids=[9], **same)]
+    same = {"request": sequence.request, "num_computed": sequence.num_computed}
+    forks = [Sequence(choice=1, output_ids=[9], pages=tuple(cache.share(sequence.pages)), **same)]
     scheduler.add_forks(forks)
     return forks
 
@@ -132,3 +133,42 @@ def test_detokenizers_say_the_same_at_every_step(pieces):
     ours, theirs = (parts.Detokenizer() for parts in BOTH)
     assert [ours.push(piece) for piece in pieces] == [theirs.push(piece) for piece in pieces]
     assert ours.finish() == theirs.finish()
+
+
+class Pieces(Letters):
+    """Words with spaces before them, half characters, and a control token; the first word has a space too many."""
+
+    control_ids = {"<call>": 0}  # noqa: RUF012
+    strips_first_space = True
+
+    def token_bytes(self, token_id):
+        return (b"", b" a", b" b", b"\xc3", b"\xa9", b"ab ", b" ", b"\xf0\x9f")[token_id]
+
+
+@settings(deadline=None, max_examples=300, print_blob=True)
+@given(
+    seed=st.integers(0, 2**32),
+    prompt=st.sampled_from([(0,), (0, 3)]),
+    strings=st.lists(st.text("ab é", min_size=1, max_size=4), max_size=3),
+    visible_ids=st.sampled_from([(), (0,)]),
+    sampling=st.sampled_from([{"temperature": 0}, {"logprobs": 2}, {"top_p": 0.9, "frequency_penalty": 1.0}]),
+)
+def test_answers_are_written_alike(seed, prompt, strings, visible_ids, sampling):
+    stopping = StoppingParams(strings=tuple(strings), max_tokens=20)
+    request = Request(
+        request_id="a", prompt_ids=prompt, sampling=SamplingParams(seed=seed, **sampling), stopping=stopping,
+        visible_ids=visible_ids,
+    )  # fmt: skip
+    answers = []
+    for parts in BOTH:
+        stopper = parts.Stopper(stopping, eos_ids=(), num_prompt=len(prompt), context_size=99)
+        answers.append(parts.Answer(Sequence(request=request), Pieces(), parts.sample, stopper, parts.Detokenizer()))
+    assert answers[0].end("timeout", "too long") == answers[1].end("timeout", "too long")
+    for logits in np.random.default_rng(seed).normal(0, 2, (25, 8)).astype(np.float32):
+        outputs = [one.extend(logits) for one in answers]
+        assert outputs[0] == outputs[1]
+        assert answers[0].sampled == answers[1].sampled
+        if outputs[0].finish_reason:
+            break
+    scored = [[parts.score(logits, token_id, 3) for token_id in range(8)] for parts in BOTH]
+    assert answers[0].score(scored[0]) == answers[1].score(scored[1])

@@ -247,7 +247,15 @@ def test_sampling(seed, length, spread):
 
 
 @PARITY
-@given(SEEDS, st.integers(1, 60), st.integers(0, 40), st.integers(0, 2**32), st.integers(0, 2**64 - 1))
+@given(st.lists(st.sampled_from([-np.inf, -3e38, -1.5, -1e-45, -0.0, 0.0, 1e-45, 2.0, 3e38]), min_size=1, max_size=5),
+       SEEDS, st.integers(1, 300))  # fmt: skip
+def test_the_largest_of_few_values(values, seed, length):
+    logits = np.random.default_rng(seed).choice(np.array(values, np.float32), length)
+    assert sampling.greedy(logits) == reference.sampling.greedy(logits)
+
+
+@PARITY
+@given(SEEDS, st.integers(1, 200), st.integers(0, 40), st.integers(0, 2**32), st.integers(0, 2**64 - 1))
 def test_rules_on_any_weights(seed, length, bits, fraction, random_bits):
     weights = np.random.default_rng(seed).integers(0, 2**bits + 1, length).astype(np.uint64)
     for name, bound in (("keep_top_k", 1 + seed % 70), ("keep_top_p", fraction), ("keep_min_p", fraction)):

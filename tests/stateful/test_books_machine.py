@@ -271,7 +271,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert chunk.start == sequence.num_computed
         assert everything == (sequence.tokens(0, stop - len(drafts)) + drafts)
         assert chunk.num_logits == (stop >= len(sequence)) + len(drafts)
-        assert list(chunk.pages) == sequence.pages
+        assert chunk.pages == sequence.pages
         assert not any(map(self.cache.is_shared, chunk.pages[chunk.start // SIZE :])), "others would see it"
         assert read(self.cache, chunk.pages, chunk.start) == expected[: chunk.start]
         write(self.cache, chunk.pages, chunk.start, expected[chunk.start :])
@@ -302,7 +302,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def branch(self, sequence):
         forks = [
             Sequence(request=sequence.request, choice=choice, num_computed=sequence.num_computed,
-                     pages=self.cache.share(sequence.pages))
+                     pages=tuple(self.cache.share(sequence.pages)))
             for choice in range(1, sequence.num_forks + 1)
         ]  # fmt: skip
         sequence.num_forks = 0

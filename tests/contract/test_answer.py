@@ -1,0 +1,96 @@
+"""From logits to text, one token at a time or one for each sequence that simply goes on: the same words either way."""
+
+import numpy as np
+import pytest
+from small_models import Letters
+
+from reference.request import FinishReason, Request, SamplingParams, StoppingParams
+from reference.sequence import Chunk, Sequence
+
+VOCAB, EOS, PROMPT = 40, 3, (5, 6)
+KINDS = (
+    {"temperature": 0},
+    {"temperature": 1},
+    {"temperature": 0.7, "top_p": 0.8, "min_p": 0.01},
+    {"temperature": 1, "top_k": 3, "logprobs": 2},
+    {"temperature": 0, "repetition_penalty": 1.3, "logit_bias": {9: 2.5}},
+    {"temperature": 2, "presence_penalty": 0.5},
+)
+
+
+def new_answers(backend, count, **stopping):
+    """Sequences that have said one token, with their answers; every kind of sampling in turn."""
+    parts, answers = backend.PARTS, {}
+    stopping = StoppingParams(**{"max_tokens": 8, "strings": ("abc", "x")} | stopping)
+    for number in range(count):
+        sampling = SamplingParams(seed=number, **KINDS[number % len(KINDS)])
+        request = Request(request_id=str(number), prompt_ids=PROMPT, sampling=sampling, stopping=stopping)
+        sequence = Sequence(request=request, num_computed=len(PROMPT))
+        stopper = parts.Stopper(stopping, eos_ids=(EOS,), num_prompt=len(PROMPT), context_size=100)
+        answers[sequence] = parts.Answer(sequence, Letters(), parts.sample, stopper, parts.Detokenizer())
+        answers[sequence].extend(logits_of(number, 1)[0])
+    return answers
+
+
+def logits_of(seed, rows):
+    return np.random.default_rng(seed).normal(0, 3, (rows, VOCAB)).astype(np.float32)
+
+
+def work_of(answers):
+    """A step in which each sequence takes in the token that it said last."""
+    return [(one, Chunk(token_ids=tuple(one.output_ids[-1:]), start=one.num_computed, pages=())) for one in answers]
+
+
+@pytest.mark.parametrize("min_tokens", [0, 4])
+def test_together_is_as_one_by_one(backend, min_tokens):
+    together, alone = (new_answers(backend, 12, min_tokens=min_tokens) for _ in range(2))
+    for step in range(7):
+        logits = logits_of(100 + step, len(together))
+        outputs = backend.PARTS.extend_decoding(work_of(together), together, logits)
+        assert outputs == [answer.extend(row) for answer, row in zip(alone.values(), logits, strict=True)]
+        ended = [output.finish_reason is not None for output in outputs]
+        assert [one.num_computed for one in together] == [len(PROMPT) + 1 + step] * len(together)
+        together, alone = ({one: answers[one] for one, is_over in zip(answers, ended, strict=True) if not is_over}
+                           for answers in (together, alone))  # fmt: skip
+    assert [one.output_ids for one in together] == [one.output_ids for one in alone]
+
+
+def test_rows_may_come_as_a_list_or_in_another_order_in_memory(backend):
+    logits, found = logits_of(1, 6), []
+    for rows in (logits, list(logits), np.asfortranarray(logits)):
+        answers = new_answers(backend, 6)
+        found.append(backend.PARTS.extend_decoding(work_of(answers), answers, rows))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 6
+
+
+@pytest.mark.parametrize("other", ["prompt", "guesses", "scores"])
+def test_it_stops_where_a_sequence_does_not_simply_go_on(backend, other):
+    answers = new_answers(backend, 4)
+    work, third = work_of(answers), list(answers)[2]
+    if other == "prompt":
+        third.output_ids.clear()
+    elif other == "guesses":
+        third.draft_ids = [1]
+    else:
+        work[2] = third, work[2][1]._replace(num_logits=2)
+    assert len(backend.PARTS.extend_decoding(work, answers, logits_of(1, 5))) == 2
+    assert [one.num_computed for one in answers] == [3, 3, 2, 2]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, VOCAB - 1])
+def test_only_the_answer_whose_logits_are_not_finite_ends(backend, bad, place):
+    answers, logits = new_answers(backend, 3), logits_of(1, 3)
+    logits[1, place] = bad
+    outputs = backend.PARTS.extend_decoding(work_of(answers), answers, logits)
+    assert [output.finish_reason for output in outputs] == [None, FinishReason.ERROR, None]
+    assert outputs[1].error == "a logit for position 3 is not a finite number"
+    assert (outputs[1].token_ids, outputs[1].num_completion_tokens) == ((), 1)
+
+
+def test_what_was_drawn_can_be_seen(backend):
+    (sequence, answer), *_ = new_answers(backend, 1, min_tokens=5).items()
+    assert (answer.sampled.token_id, answer.excluded) == (sequence.output_ids[0], (EOS,))
+    answer.extend(np.full(VOCAB, np.nan, np.float32))
+    assert answer.sampled is None
