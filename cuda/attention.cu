@@ -86,10 +86,13 @@ DEVICE void merge(block_result *past, const block_result *block) {
     for (int f = 0; f < FEATURES; f++) past->total[f] = add(mul(past->total[f], keep), mul(block->total[f], take));
 }
 
-DEVICE void write_result(const block_result *result, float *out, int head_dim) {
-    for (int f = 0; f < FEATURES; f++) {
+// o / l of head number `at` of all rows; with `q`, where head_dim is a multiple of 32, also rounded to int8 (N4).
+DEVICE void write_result(const block_result *result, float *out, int8_t *q, float *scales, int head_dim, size_t at) {
+    for (int f = 0; f < FEATURES && f * WARP < head_dim; f++) {
         const int d = f * WARP + threadIdx.x % WARP;
-        if (d < head_dim) out[d] = divide(result->total[f], result->weight);
+        const float value = d < head_dim ? divide(result->total[f], result->weight) : 0.0f;
+        if (d < head_dim) out[at * head_dim + d] = value;
+        if (q) quantize_group(value, q, scales, at * (head_dim / GROUP) + f);
     }
 }
 
@@ -102,7 +105,7 @@ DEVICE void load_query(heads_shape shape, const float *x, int row, int head, flo
 
 KERNEL __launch_bounds__(128)
     attend_rows(const float *x, const float *keys, const float *values, const int *positions, const int *first_page,
-                const int *pages, float *out, SHAPE_ARGUMENTS) {
+                const int *pages, float *out, SHAPE_ARGUMENTS, int8_t *q, float *scales) {
     __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
     const heads_shape shape = SHAPE_VALUES;
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
@@ -115,7 +118,7 @@ KERNEL __launch_bounds__(128)
                      head / (heads / kv_heads), first, &one);
         merge(&all, &one);
     }
-    write_result(&all, out + ((size_t)row * heads + head) * head_dim, head_dim);
+    write_result(&all, out, q, scales, head_dim, (size_t)row * heads + head);
 }
 EXPORT_KERNEL(attend_rows)
 
@@ -143,7 +146,8 @@ KERNEL __launch_bounds__(128)
 }
 EXPORT_KERNEL(attend_blocks)
 
-KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks) {
+KERNEL __launch_bounds__(128)
+    merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks, int8_t *q, float *scales) {
     const int head = blockIdx.y * WARPS + threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
     if (head >= heads) return;
     const size_t at = (size_t)row * heads + head;
@@ -156,6 +160,6 @@ KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, int h
             if (f * WARP + lane < head_dim) one.total[f] = part[2 + f * WARP + lane];
         merge(&all, &one);
     }
-    write_result(&all, out + at * head_dim, head_dim);
+    write_result(&all, out, q, scales, head_dim, at);
 }
 EXPORT_KERNEL(merge_blocks)

@@ -8,9 +8,8 @@
 #include "cuda_emu.h"
 #else
 #define EXPORT_KERNEL(name)
-#define DYNAMIC_SHARED(T, name)                                     \
-    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
-    T *name = (T *)dynamic_shared
+extern __shared__ __align__(16) unsigned char dynamic_shared[];
+#define DYNAMIC_SHARED(T, name) T *name = (T *)dynamic_shared
 typedef unsigned char uint8_t;
 typedef signed char int8_t;
 typedef unsigned short uint16_t;
@@ -29,6 +28,7 @@ DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float sub(float a, float b) { return __fsub_rn(a, b); }
 DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 
+struct alignas(16) quad { uint32_t at[4]; };
 struct half_bits { uint16_t bits; };
 struct bfloat_bits { uint16_t bits; };
 
@@ -114,3 +114,48 @@ DEVICE float finish(epilogue after, float y, int n, size_t at) {
 
 // A product over rows of an expert takes only those that chose it: with no gates, every row.
 DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }
+
+// 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread that
+// asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.
+template <int BYTES>
+DEVICE void copy_async(void *to, const void *from, bool is_there) {
+#ifdef CUDA_EMU
+    emu::copy_async(to, from, BYTES, is_there ? BYTES : 0);
+#else
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    const int wanted = is_there ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(wanted)
+                     : "memory");
+#endif
+}
+
+DEVICE void commit_copies() {  // what was asked for since the last time is a group
+#ifdef CUDA_EMU
+    emu::commit_copies();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int NUM_LEFT>
+DEVICE void wait_for_copies() {  // until at most so many groups are under way
+#ifdef CUDA_EMU
+    emu::wait_for_copies(NUM_LEFT);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(NUM_LEFT) : "memory");
+#endif
+}
+
+// N4: a warp's 32 values, one a lane, as a group of int8 and its scale: a = max |x|; a < 2^-100: q = 0, s = 0; else
+// s = a / 127, q = rint(x * (127 / a)).
+DEVICE void quantize_group(float value, int8_t *q, float *scales, size_t group) {
+    const int lane = threadIdx.x % WARP;
+    const float largest = largest_of_warp(fabsf(value));
+    const bool is_zero = largest < 7.888609052210118e-31f;  // 2^-100
+    const float factor = is_zero ? 0.0f : divide(127.0f, largest);
+    q[group * GROUP + lane] = (int8_t)(int)rintf(mul(value, factor));
+    if (lane == 0) scales[group] = is_zero ? 0.0f : divide(largest, 127.0f);
+}

@@ -8,73 +8,92 @@
 // in the low and q[i+16] + 8 in the high half of byte i. s_w float16 (ceil(N/32), groups, 32). y float32 (rows, N).
 // integers_rows: as linear_rows. integers_tile: grid (ceil(N/32), ceil(rows/64)), 4 warps of 16 rows by 32 outputs.
 // Ladder: 1. these two, operands straight from the caches. No version has been measured on a device yet.
-#include "common.cuh"
+#include "rows.cuh"
 
-struct alignas(16) quad { uint32_t at[4]; };
-
-// Four nibbles 0..15 in the low halves of four bytes, less 8 each, as four int8; no borrow leaves a byte.
-DEVICE uint32_t less_eight(uint32_t nibbles) { return ((nibbles | 0x80808080u) - 0x08080808u) ^ 0x80808080u; }
-
+// Four nibbles q + 8 in the low or the high halves of four bytes, as four int8 of 16 q: a half in a byte's upper place is
+// 16 (q + 8), and 128 less is the same with that bit turned. So a dot of them is 16 d, exactly.
+DEVICE uint32_t sixteen_times_low(uint32_t both) { return (both << 4 & 0xF0F0F0F0u) ^ 0x80808080u; }
+DEVICE uint32_t sixteen_times_high(uint32_t both) { return (both & 0xF0F0F0F0u) ^ 0x80808080u; }
 template <int BITS>
-DEVICE void load_group(const uint8_t *w, size_t group, int lane, uint32_t words[8]) {
-    if (BITS == 8) {
-        const quad *from = (const quad *)w + group * 2 * WARP + lane;
-        const quad low = from[0], high = from[WARP];
-        for (int i = 0; i < 4; i++) words[i] = low.at[i], words[4 + i] = high.at[i];
-    } else {
-        const quad both = ((const quad *)w)[group * WARP + lane];
-        for (int i = 0; i < 4; i++) {
-            words[i] = less_eight(both.at[i] & 0x0F0F0F0Fu);
-            words[4 + i] = less_eight(both.at[i] >> 4 & 0x0F0F0F0Fu);
-        }
-    }
-}
+DEVICE float dot_of(int sum) { return (float)(BITS == 4 ? sum >> 4 : sum); }
 
 enum { GROUPS_A_BLOCK = BLOCK / GROUP };
 
+// A stage of a warp: so many groups of its tile with their scales, and those of M rows.
 template <int BITS, int M>
-DEVICE void integer_rows(const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y,
-                         int rows, int N, int groups, epilogue after, const float *gates, int stride) {
-    DYNAMIC_SHARED(float, totals);  // (blocks of K, M, 32)
+struct integer_stage {
+    enum { GROUPS = STAGE_BYTES / (WARP * GROUP * BITS / 8), QUADS = BITS / 4, A_BLOCK = GROUPS_A_BLOCK / GROUPS };
+    quad weights[GROUPS][QUADS][WARP];
+    quad x[M][GROUPS][2];
+    half_bits w_scales[WARP][GROUPS];
+    float x_scales[M][GROUPS];
+};
+
+template <int BITS>
+DEVICE void unpack(const quad *from, uint32_t words[8]) {
+    for (int i = 0; i < 4; i++)
+        if (BITS == 8) words[i] = from[0].at[i], words[4 + i] = from[WARP].at[i];
+        else words[i] = sixteen_times_low(from->at[i]), words[4 + i] = sixteen_times_high(from->at[i]);
+}
+
+template <int BITS, int M>
+DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y,
+                         int groups, product p) {
+    typedef integer_stage<BITS, M> stage;
+    constexpr int STAGES = ring<M>::STAGES;
+    DYNAMIC_SHARED(stage, stages);  // (warps, STAGES), then totals (blocks of K, M, 32)
+    float *totals = (float *)(stages + blockDim.x / WARP * STAGES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
-    const int first = blockIdx.y * M, num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
-    bool has_any = false;
-    for (int m = 0; m < M; m++) has_any |= first + m < rows && is_wanted(gates, stride, first + m);
-    if (!has_any) return;
-    for (int block = warp; block < num_blocks; block += num_warps) {
-        float sum[M];
-        for (int m = 0; m < M; m++) sum[m] = 0.0f;
-        const int end = (block + 1) * GROUPS_A_BLOCK < groups ? (block + 1) * GROUPS_A_BLOCK : groups;
-#pragma unroll 2
-        for (int g = block * GROUPS_A_BLOCK; g < end; g++) {
-            const size_t group = (size_t)blockIdx.x * groups + g;
+    const int first = blockIdx.y * M;
+    stages += warp * STAGES;
+    w += tile_of(p, first) * groups * stage::QUADS * WARP + lane;
+    w_scales += (tile_of(p, first) * p.num_blocks * WARP + lane) * GROUPS_A_BLOCK;
+    float sum[M];
+    const auto block_of = [&](int s) { return warp + s / stage::A_BLOCK * num_warps; };
+    const auto fetch = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int inside = s % stage::A_BLOCK * stage::GROUPS, begin = block_of(s) * GROUPS_A_BLOCK + inside;
+        for (int g = 0; g < stage::GROUPS; g++)
+            for (int v = 0; v < stage::QUADS; v++)
+                copy_async<16>(&to->weights[g][v][lane], w + ((size_t)(begin + g) * stage::QUADS + v) * WARP,
+                               begin + g < groups);
+        copy_async<stage::GROUPS * 2>(to->w_scales[lane], w_scales + (size_t)block_of(s) * WARP * GROUPS_A_BLOCK + inside,
+                                      true);
+        for (int m = 0; m < M; m++) {
+            const size_t at = (size_t)operand_of(p, first + m) * groups + begin;
+            const bool is_row = first + m < p.rows;
+            if (lane < stage::GROUPS * 2)
+                copy_async<16>(to->x[m][0] + lane, (const quad *)(q + at * GROUP) + lane,
+                               is_row && begin + lane / 2 < groups);
+            if (lane < stage::GROUPS)
+                copy_async<4>(to->x_scales[m] + lane, x_scales + at + lane, is_row && begin + lane < groups);
+        }
+    };
+    const auto use = [&](int s) {
+        const stage *from = stages + s % STAGES;
+        if (s % stage::A_BLOCK == 0)
+            for (int m = 0; m < M; m++) sum[m] = 0.0f;
+#pragma unroll
+        for (int g = 0; g < stage::GROUPS; g++) {  // past the last group: zeros, by zeros
             uint32_t words[8];
-            load_group<BITS>(w, group, lane, words);
-            const float w_scale = widen(w_scales[group * WARP + lane]);
+            unpack<BITS>(from->weights[g][0] + lane, words);
+            const float w_scale = widen(from->w_scales[lane][g]);
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                const size_t at = (size_t)(first + m < rows ? first + m : first) * groups + g;
-                const quad *x = (const quad *)(q + at * GROUP);
-                const quad low = x[0], high = x[1];
+                const quad low = from->x[m][g][0], high = from->x[m][g][1];
                 int dot = 0;
                 for (int i = 0; i < 4; i++) {
                     dot = __dp4a((int)words[i], (int)low.at[i], dot);
                     dot = __dp4a((int)words[4 + i], (int)high.at[i], dot);
                 }
-                sum[m] = add(sum[m], mul((float)dot, mul(x_scales[at], w_scale)));
+                sum[m] = add(sum[m], mul(dot_of<BITS>(dot), mul(from->x_scales[m][g], w_scale)));
             }
         }
-        for (int m = 0; m < M; m++) totals[(block * M + m) * WARP + lane] = sum[m];
-    }
-    __syncthreads();
-    const int n = blockIdx.x * WARP + lane;
-    for (int m = warp; m < M && first + m < rows; m += num_warps) {
-        if (n >= N || !is_wanted(gates, stride, first + m)) continue;
-        float total = 0.0f;
-        for (int block = 0; block < num_blocks; block++) total = add(total, totals[(block * M + m) * WARP + lane]);
-        const size_t at = (size_t)(first + m) * N + n;
-        y[at] = finish(after, total, n, at);
-    }
+        if (s % stage::A_BLOCK == stage::A_BLOCK - 1)
+            for (int m = 0; m < M; m++) totals[(block_of(s) * M + m) * WARP + lane] = sum[m];
+    };
+    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch, use);
+    add_blocks<M>(p, totals, y, first);
 }
 
 // d (16, 8) = a (16, 32) b (8, 32)ᵀ on the int8 tensor core, in its layout of fragments: lane 4 r + t holds of `a` the
@@ -105,6 +124,7 @@ template <int BITS>
 DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y,
                          int rows, int N, int groups, epilogue after, const float *gates, int stride) {
     const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
+    const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
     const int first = (blockIdx.y * (blockDim.x / WARP) + threadIdx.x / WARP) * WARP_ROWS;
     if (first >= rows) return;
     const int low = first + r < rows ? first + r : rows - 1, high = first + r + 8 < rows ? first + r + 8 : rows - 1;
@@ -114,6 +134,8 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *
         const uint32_t *x_low = (const uint32_t *)(q + at_low * GROUP), *x_high = (const uint32_t *)(q + at_high * GROUP);
         const uint32_t a[4] = {x_low[t], x_high[t], x_low[4 + t], x_high[4 + t]};
         const size_t group = (size_t)blockIdx.x * groups + g;
+        const half_bits *scales = w_scales + ((size_t)blockIdx.x * num_blocks + g / GROUPS_A_BLOCK) * WARP * GROUPS_A_BLOCK +
+                                  g % GROUPS_A_BLOCK;
 #pragma unroll
         for (int e = 0; e < EIGHTS; e++) {
             uint32_t b[2];
@@ -122,14 +144,14 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *
                 b[0] = from[0], b[1] = from[WARP * 4];
             } else {
                 const uint32_t both = ((const uint32_t *)(w + group * WARP * 16))[(e * 8 + r) * 4 + t];
-                b[0] = less_eight(both & 0x0F0F0F0Fu), b[1] = less_eight(both >> 4 & 0x0F0F0F0Fu);
+                b[0] = sixteen_times_low(both), b[1] = sixteen_times_high(both);
             }
             int d[4];
             multiply_fragments(d, a, b);
             for (int i = 0; i < 4; i++) {
                 const float x_scale = x_scales[i < 2 ? at_low : at_high];
-                const float w_scale = widen(w_scales[group * WARP + e * 8 + t * 2 + i % 2]);
-                sum[e][i] = add(sum[e][i], mul((float)d[i], mul(x_scale, w_scale)));
+                const float w_scale = widen(scales[(e * 8 + t * 2 + i % 2) * GROUPS_A_BLOCK]);
+                sum[e][i] = add(sum[e][i], mul(dot_of<BITS>(d[i]), mul(x_scale, w_scale)));
             }
         }
         if ((g + 1) % GROUPS_A_BLOCK && g + 1 < groups) continue;
@@ -145,19 +167,24 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *
         }
 }
 
-#define INTEGER_ARGUMENTS                                                                                          \
-    const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y, int rows,       \
-        int N, int groups, const float *bias, const float *residual, float scale, const float *gates, int stride
-#define INTEGER_VALUES q, x_scales, w, w_scales, y, rows, N, groups, epilogue{bias, residual, scale}, gates, stride
-#define INTEGERS_ROWS(NAME, BITS, M)                                                  \
-    KERNEL NAME(INTEGER_ARGUMENTS) { integer_rows<BITS, M>(INTEGER_VALUES); }         \
+#define OPERANDS                                                                                                     \
+    const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y, int rows, int N,  \
+        int groups, const float *bias, const float *residual, float scale
+#define INTEGERS_ROWS(NAME, BITS, M)                                                                                 \
+    KERNEL __launch_bounds__(128) NAME(OPERANDS, const int *chosen, int share) {                                     \
+        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                                       \
+        integer_rows<BITS, M>(q, x_scales, (const quad *)w, w_scales, y, groups,                                     \
+                              {rows, N, num_blocks, {bias, residual, scale}, chosen, share});                        \
+    }                                                                                                                \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(KIND, BITS)                                                                                  \
-    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                               \
-    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                               \
-    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                               \
-    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                               \
-    KERNEL __launch_bounds__(128) linear_tile_##KIND(INTEGER_ARGUMENTS) { integer_tile<BITS>(INTEGER_VALUES); } \
+#define INTEGERS(KIND, BITS)                                                                                         \
+    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                                      \
+    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                                      \
+    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                      \
+    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                      \
+    KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                     \
+        integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride);    \
+    }                                                                                                                \
     EXPORT_KERNEL(linear_tile_##KIND)
 INTEGERS(w8a8, 8)
 INTEGERS(w4a8, 4)

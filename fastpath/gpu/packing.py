@@ -12,7 +12,7 @@ from reference.quantization import to_stored
 from reference.weights import Tensor
 
 WARP = 32
-EIGHT = 8  # inputs that a thread reads at once
+EIGHT = 8  # inputs that a thread reads at once, and groups of integers in a block of K
 KINDS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
@@ -58,10 +58,13 @@ def pack_integers(tensors, bias=None) -> Packed:
     stored = _tiles(np.concatenate([to_stored(tensor) for tensor in tensors]).view(np.uint8))
     outputs = sum(len(tensor.scales) for tensor in tensors)
     halves = stored.reshape(*stored.shape[:3], -1, 16).transpose(0, 2, 3, 1, 4)  # (tiles, groups, halves, 32, 16)
-    scales = _tiles(np.concatenate([tensor.scales for tensor in tensors])).transpose(0, 2, 1)  # (tiles, groups, 32)
+    scales = _tiles(np.concatenate([tensor.scales for tensor in tensors]))  # (tiles, 32, groups)
+    blocks = np.zeros((*scales.shape[:2], _padded(scales.shape[2], EIGHT)), scales.dtype)
+    blocks[..., : scales.shape[2]] = scales
+    blocks = blocks.reshape(*scales.shape[:2], -1, EIGHT).transpose(0, 2, 1, 3)  # (tiles, blocks of K, 32, 8)
     return Packed(
         kind=kind, outputs=outputs, inputs=inputs, weights=np.ascontiguousarray(halves),
-        scales=np.ascontiguousarray(scales), bias=bias,
+        scales=np.ascontiguousarray(blocks), bias=bias,
     )  # fmt: skip
 
 
