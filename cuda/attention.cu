@@ -5,7 +5,8 @@
 // from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with a
 // visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
 // x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values
-// (kv_heads, 16, head_dim); out (rows, heads, head_dim). 4 warps a CUDA block: heads that share keys find them in its cache.
+// (kv_heads, 16, head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim).
+// 4 warps a CUDA block: heads that share keys find them in its cache.
 // attend_rows, for prompts: grid (rows, ceil(heads/4)), a warp goes through its blocks in order.
 // attend_blocks, for decoding: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
 // Both have the same bits. Ladder: 1. these. No version has been measured on a device yet.
@@ -37,7 +38,8 @@ DEVICE bool sees_block(heads_shape shape, int position, int first) {
     return !shape.window || first < shape.sinks || first + KEY_BLOCK > position + 1 - shape.window;
 }
 
-DEVICE void attend_block(heads_shape shape, const float *query, float *weights, const float *keys, const float *values,
+template <class T>
+DEVICE void attend_block(heads_shape shape, const float *query, float *weights, const T *keys, const T *values,
                          const int *pages, int position, int kv_head, int first, block_result *result) {
     const int lane = threadIdx.x % WARP;
     const size_t size = (size_t)shape.head_dim * PAGE;
@@ -48,8 +50,8 @@ DEVICE void attend_block(heads_shape shape, const float *query, float *weights, 
         is_seen[i] = sees(shape, position, place);
         score[i] = 0.0f;
         if (!is_seen[i]) continue;  // its page may not even be there
-        const float *key = keys + ((size_t)pages[place / PAGE] * shape.kv_heads + kv_head) * size + place % PAGE;
-        for (int d = 0; d < shape.head_dim; d++) score[i] = add(score[i], mul(query[d], key[d * PAGE]));
+        const T *key = keys + ((size_t)pages[place / PAGE] * shape.kv_heads + kv_head) * size + place % PAGE;
+        for (int d = 0; d < shape.head_dim; d++) score[i] = add(score[i], mul(query[d], widen(key[d * PAGE])));
         if (shape.cap != 0.0f) score[i] = softcap_of(score[i], shape.cap, shape.scaled_cap);
     }
     const float none = -__int_as_float(0x7f800000);
@@ -66,11 +68,11 @@ DEVICE void attend_block(heads_shape shape, const float *query, float *weights, 
     for (int j = 0; j < KEY_BLOCK; j++) {
         if (!(seen[j / WARP] >> (j % WARP) & 1)) continue;
         const size_t page = pages[(first + j) / PAGE];
-        const float *value = values + (page * shape.kv_heads + kv_head) * size + (size_t)((first + j) % PAGE) * shape.head_dim;
+        const T *value = values + (page * shape.kv_heads + kv_head) * size + (size_t)((first + j) % PAGE) * shape.head_dim;
 #pragma unroll
         for (int f = 0; f < FEATURES; f++)
             if (f * WARP + lane < shape.head_dim)
-                result->total[f] = add(result->total[f], mul(weights[j], value[f * WARP + lane]));
+                result->total[f] = add(result->total[f], mul(weights[j], widen(value[f * WARP + lane])));
     }
 }
 
@@ -103,34 +105,31 @@ DEVICE void load_query(heads_shape shape, const float *x, int row, int head, flo
     __syncwarp();
 }
 
-KERNEL __launch_bounds__(128)
-    attend_rows(const float *x, const float *keys, const float *values, const int *positions, const int *first_page,
-                const int *pages, float *out, SHAPE_ARGUMENTS, int8_t *q, float *scales) {
+template <class T>
+DEVICE void attend_in_order(const float *x, const T *keys, const T *values, const int *positions, const int *first_page,
+                            const int *pages, float *out, heads_shape shape) {
     __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
-    const heads_shape shape = SHAPE_VALUES;
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
-    if (head >= heads) return;
+    if (head >= shape.heads) return;
     load_query(shape, x, row, head, queries[warp]);
     block_result all = {}, one;
     for (int first = 0; first <= positions[row]; first += KEY_BLOCK) {
         if (!sees_block(shape, positions[row], first)) continue;
         attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
-                     head / (heads / kv_heads), first, &one);
+                     head / (shape.heads / shape.kv_heads), first, &one);
         merge(&all, &one);
     }
-    write_result(&all, out, q, scales, head_dim, (size_t)row * heads + head);
+    write_result(&all, out, nullptr, nullptr, shape.head_dim, (size_t)row * shape.heads + head);
 }
-EXPORT_KERNEL(attend_rows)
 
 // parts: (rows, heads, key blocks, 2 + head_dim): peak, weight, total of each.
-KERNEL __launch_bounds__(128)
-    attend_blocks(const float *x, const float *keys, const float *values, const int *positions, const int *first_page,
-                  const int *pages, float *parts, SHAPE_ARGUMENTS) {
+template <class T>
+DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, const int *positions,
+                               const int *first_page, const int *pages, float *parts, heads_shape shape) {
     __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
-    const heads_shape shape = SHAPE_VALUES;
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x, lane = threadIdx.x % WARP;
-    if (head >= heads) return;
-    float *part = parts + (((size_t)row * heads + head) * gridDim.z + blockIdx.z) * (2 + head_dim);
+    if (head >= shape.heads) return;
+    float *part = parts + (((size_t)row * shape.heads + head) * gridDim.z + blockIdx.z) * (2 + shape.head_dim);
     const int first = blockIdx.z * KEY_BLOCK;
     if (!sees_block(shape, positions[row], first)) {
         if (lane == 0) part[1] = 0.0f;
@@ -139,12 +138,24 @@ KERNEL __launch_bounds__(128)
     load_query(shape, x, row, head, queries[warp]);
     block_result one;
     attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
-                 head / (heads / kv_heads), first, &one);
+                 head / (shape.heads / shape.kv_heads), first, &one);
     if (lane == 0) part[0] = one.peak, part[1] = one.weight;
     for (int f = 0; f < FEATURES; f++)
-        if (f * WARP + lane < head_dim) part[2 + f * WARP + lane] = one.total[f];
+        if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = one.total[f];
 }
-EXPORT_KERNEL(attend_blocks)
+
+#define ATTEND(NAME, HOW, T)                                                                                      \
+    KERNEL __launch_bounds__(128) NAME(const float *x, const T *keys, const T *values, const int *positions,      \
+                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {    \
+        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                                 \
+    }                                                                                                             \
+    EXPORT_KERNEL(NAME)
+ATTEND(attend_rows_f32, attend_in_order, float)
+ATTEND(attend_rows_f16, attend_in_order, half_bits)
+ATTEND(attend_rows_bf16, attend_in_order, bfloat_bits)
+ATTEND(attend_blocks_f32, attend_in_parallel, float)
+ATTEND(attend_blocks_f16, attend_in_parallel, half_bits)
+ATTEND(attend_blocks_bf16, attend_in_parallel, bfloat_bits)
 
 KERNEL __launch_bounds__(128)
     merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks, int8_t *q, float *scales) {

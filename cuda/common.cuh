@@ -44,6 +44,20 @@ DEVICE float widen(half_bits x) {
 #endif
 }
 
+// N1: rounded to nearest-even. What rounds past the largest number is an infinity; subnormals are kept, NaN stays NaN.
+DEVICE void narrow(float x, float *y) { *y = x; }
+DEVICE void narrow(float x, bfloat_bits *y) {
+    const uint32_t bits = __float_as_uint(x), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    y->bits = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+}
+DEVICE void narrow(float x, half_bits *y) {
+#ifdef CUDA_EMU
+    y->bits = emu::float_to_half(x);
+#else
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y->bits) : "f"(x));
+#endif
+}
+
 // N2, the fold: lane j adds lane j + 16, then 8, 4, 2, 1. Every lane gets the sum.
 DEVICE float fold_lanes(float x) {
     for (int half = 16; half; half >>= 1) x = add(x, __shfl_down_sync(EVERY_LANE, x, half));

@@ -2,13 +2,14 @@
 //
 // (a, b) of a head's two halves becomes (a c - b s, b c + a s); features beyond them stay. A row of `x` holds queries,
 // keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page
-// pages[first_page[row] + p / 16], place p % 16. A page: keys (kv_heads, head_dim, 16), values (kv_heads, 16, head_dim).
+// pages[first_page[row] + p / 16], place p % 16, rounded to what the pages hold (N1). A page: keys (kv_heads, head_dim, 16), values (kv_heads, 16, head_dim).
 // One block a row, one thread a feature or a pair of them. No sum: two rounded products and one rounded difference.
 // Ladder: 1. this. No version has been measured on a device yet.
 #include "common.cuh"
 
-KERNEL rotate_and_store(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,
-                        const float *sines, float *keys, float *values, int heads, int kv_heads, int head_dim, int half) {
+template <class T>
+DEVICE void turn_and_store(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,
+                           const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {
     const int row = blockIdx.x, position = positions[row], place = position % PAGE;
     const size_t page = pages[first_page[row] + position / PAGE];
     const int turning = (heads + kv_heads) * head_dim;
@@ -25,14 +26,24 @@ KERNEL rotate_and_store(float *x, const int *positions, const int *first_page, c
     for (int i = threadIdx.x; i < kv_heads * head_dim; i += blockDim.x) {
         const int d = i % head_dim;
         const size_t head = page * kv_heads + i / head_dim;
-        keys[(head * head_dim + d) * PAGE + place] = x[heads * head_dim + i];
-        values[(head * PAGE + place) * head_dim + d] = x[turning + i];
+        narrow(x[heads * head_dim + i], &keys[(head * head_dim + d) * PAGE + place]);
+        narrow(x[turning + i], &values[(head * PAGE + place) * head_dim + d]);
     }
 }
-EXPORT_KERNEL(rotate_and_store)
 
-// One page's keys and values in every layer to another page: copy-on-write. Grid (layers,).
-KERNEL copy_page(float *keys, float *values, int from, int to, size_t layer_size, int page_size) {
+#define ROTATE_AND_STORE(NAME, T)                                                                                    \
+    KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,       \
+                const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {           \
+        turn_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim,  \
+                          half);                                                                                     \
+    }                                                                                                                \
+    EXPORT_KERNEL(NAME)
+ROTATE_AND_STORE(rotate_and_store_f32, float)
+ROTATE_AND_STORE(rotate_and_store_f16, half_bits)
+ROTATE_AND_STORE(rotate_and_store_bf16, bfloat_bits)
+
+// One page's keys and values in every layer to another page, in words of 32 bits: copy-on-write. Grid (layers,).
+KERNEL copy_page(uint32_t *keys, uint32_t *values, int from, int to, size_t layer_size, int page_size) {
     const size_t layer = blockIdx.x * layer_size;
     for (int i = threadIdx.x; i < page_size; i += blockDim.x) {
         keys[layer + (size_t)to * page_size + i] = keys[layer + (size_t)from * page_size + i];

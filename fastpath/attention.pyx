@@ -13,8 +13,11 @@ from math import sqrt
 from types import SimpleNamespace
 
 from fastpath.cache import pages_for
+from fastpath.numerics import kind_of, widen
+from reference.limits import KV_CACHE_DTYPES
 
 KEY_BLOCK = 64
+NAMES = {stored: name for name, stored in KV_CACHE_DTYPES.items()}
 LOG2E = 1.4426950408889634
 
 
@@ -27,8 +30,9 @@ def query_scale(long head_dim, scale=None, cap=None) -> float:
 def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0):
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
-    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
-    position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/attention.py. Returns (tokens, heads, head_dim).
+    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
+    (tokens,) with every position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/attention.py.
+    Returns (tokens, heads, head_dim).
     """
     cdef heads shape
     cdef long kv_head
@@ -36,11 +40,11 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
     shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
-    shape.cap, shape.cap_factor = cap or 0, (cap or 0) * LOG2E
+    shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kind_of(keys)
     config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
     pages = np.arange(pages_for(num_keys), dtype=np.int32)
-    cdef PagedCache cache = PagedCache(config, len(pages))
-    cache.write(0, pages, 0, keys, values)
+    cdef PagedCache cache = PagedCache(config, len(pages), NAMES[keys.dtype])
+    cache.write(0, pages, 0, widen(keys), widen(values))
     positions = np.asarray(positions, np.int32, order="C")
     out = np.empty(queries.shape, np.float32)
     for kv_head in range(shape.num_kv_heads):

@@ -1,13 +1,17 @@
 """Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
 
 A page holds 16 keys side by side, (kv_heads, head_dim, 16), so that keys lie in vector lanes (N8), and 16 values one
-after the other, (kv_heads, 16, head_dim rounded up to 16).
+after the other, (kv_heads, 16, head_dim rounded up to 16). Stored narrower than float32, they are rounded as they are
+written (N1); kernels/attention.h widens them block by block.
 """
 
 import numpy as np
 
-from fastpath.dispatch cimport PACK, address
+from fastpath.dispatch cimport PACK, address, table
 from libc.stdint cimport int32_t
+
+from fastpath.numerics import kind_of, narrow, widen
+from reference.limits import KV_CACHE_DTYPES
 
 PAGE_SIZE = PACK
 NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
@@ -18,26 +22,28 @@ def pages_for(long num_tokens) -> int:
     return (num_tokens + PACK - 1) // PACK
 
 
-def _zeros(*shape):
-    """float32 zeros that begin at a cache line; the memory is not touched before it is used."""
+def _zeros(dtype, *shape):
+    """Zeros that begin at a cache line; the memory is not touched before it is used."""
     size = int(np.prod(shape))
-    memory = np.zeros(size + 16, np.float32)
-    start = -memory.ctypes.data % 64 // 4
+    memory = np.zeros(size + 64 // dtype.itemsize, dtype)
+    start = -memory.ctypes.data % 64 // dtype.itemsize
     return memory[start : start + size].reshape(shape)
 
 
 cdef class PagedCache:
     """The pages of all layers, and who uses them."""
 
-    def __init__(self, config, long num_pages):
+    def __init__(self, config, long num_pages, str dtype="float32"):
+        stored = KV_CACHE_DTYPES[dtype]
         self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
         self.padded = (self.head_dim + PACK - 1) // PACK * PACK
-        self.num_pages = num_pages
-        self.keys = _zeros(config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
-        self.values = _zeros(config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
-        self._keys, self._values = <float *>address(self.keys), <float *>address(self.values)
-        self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK
-        self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK
+        self.num_pages, self.dtype = num_pages, dtype
+        self.keys = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
+        self.values = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
+        self.kind, self._size = kind_of(self.keys), stored.itemsize
+        self._keys, self._values = <char *>address(self.keys), <char *>address(self.values)
+        self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK * self._size
+        self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK * self._size
         self._users, self._kept, self.let_go, self.num_idle = [0] * num_pages, {}, {}, 0
         self._free = list(range(num_pages - 1, -1, -1))
 
@@ -108,15 +114,15 @@ cdef class PagedCache:
         return own
 
     def write(self, long layer, pages, long start, keys, values) -> None:
-        """Store keys and values (tokens, kv_heads, head_dim) at positions start, start + 1, ..."""
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
         page, row = _place(pages, np.arange(start, start + len(keys)))
-        self.keys[layer, page, :, :, row] = keys
-        self.values[layer, page, :, row, : self.head_dim] = values
+        self.keys[layer, page, :, :, row] = narrow(keys, self.dtype)
+        self.values[layer, page, :, row, : self.head_dim] = narrow(values, self.dtype)
 
     def read(self, long layer, pages, long num_tokens):
-        """Keys and values at positions 0 to num_tokens - 1, each (num_tokens, kv_heads, head_dim)."""
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
         page, row = _place(pages, np.arange(num_tokens))
-        return self.keys[layer, page, :, :, row], self.values[layer, page, :, row, : self.head_dim]
+        return widen(self.keys[layer, page, :, :, row]), widen(self.values[layer, page, :, row, : self.head_dim])
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
@@ -129,24 +135,23 @@ cdef class PagedCache:
         unused = [page for page, count in enumerate(users) if count == 0]
         assert sorted(self._free) == unused, "the free list is wrong"
 
-    cdef float *layer_keys(self, long layer) noexcept nogil:
+    cdef char *layer_keys(self, long layer) noexcept nogil:
         return self._keys + layer * self._layer_keys
 
-    cdef float *layer_values(self, long layer) noexcept nogil:
+    cdef char *layer_values(self, long layer) noexcept nogil:
         return self._values + layer * self._layer_values
 
     cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
                     const float *value) noexcept nogil:
         """`write` for one token, by pointer."""
-        cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head, d
-        cdef float *keys
-        cdef float *values
+        cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head
+        cdef char *keys = self.layer_keys(layer) + (page * self.head_dim * PACK + row) * self._size
+        cdef char *values = self.layer_values(layer) + (page * PACK + row) * self.padded * self._size
         for head in range(self.num_kv_heads):
-            keys = self.layer_keys(layer) + (page + head) * self.head_dim * PACK + row
-            values = self.layer_values(layer) + (page + head) * self.padded * PACK + row * self.padded
-            for d in range(self.head_dim):
-                keys[d * PACK] = key[head * self.head_dim + d]
-                values[d] = value[head * self.head_dim + d]
+            table().narrow(key + head * self.head_dim, self.head_dim, self.kind, keys, PACK)
+            table().narrow(value + head * self.head_dim, self.head_dim, self.kind, values, 1)
+            keys += self.head_dim * PACK * self._size
+            values += self.padded * PACK * self._size
 
 
 def _held(pages):

@@ -47,7 +47,7 @@ cdef class Decoder(Phases):
         cdef const span *one
         cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
-        shape.window, shape.sinks = layer.window, layer.sinks
+        shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kind
         self.show(index, b"attention norm", self.normed, rows, self.hidden)
         self._project(members, layer, index)
         self._turn(members, layer, index)

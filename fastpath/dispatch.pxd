@@ -32,9 +32,12 @@ cdef extern from "kernels.h" nogil:
     struct heads:
         long num_heads, num_kv_heads, head_dim, window, sinks
         float scale, cap, cap_factor
+        int stored
 
     struct kernels:
         const char *name
+        void (*narrow)(const float *, long, int, void *, long) noexcept nogil
+        void (*widen)(const void *, long, int, float *) noexcept nogil
         float (*lane_sum)(const float *, long) noexcept nogil
         void (*linear)(const matrix *, const float *, long, long, long, float *) noexcept nogil
         void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
@@ -47,7 +50,7 @@ cdef extern from "kernels.h" nogil:
         void (*softcap)(float *, long, float, float) noexcept nogil
         void (*gate)(float *, const float *, long, int) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
-        void (*attend)(const heads *, const float *, const float *, const float *, const int32_t *, const int32_t *,
+        void (*attend)(const heads *, const float *, const void *, const void *, const int32_t *, const int32_t *,
                        long, long, long, float *) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil
         uint64_t (*probe_read)(const void *, long) noexcept nogil

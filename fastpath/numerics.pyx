@@ -1,20 +1,42 @@
-"""Mirrored. The arithmetic of the contract over the C kernels, for arrays (N2 to N7).
+"""Mirrored. The arithmetic of the contract over the C kernels, for arrays (N1 to N7).
 
 The model calls the same kernels by pointer. What each function means is said in reference/numerics.py.
 """
 
 import numpy as np
 
-from fastpath.dispatch cimport GELU_TANH, SILU, address, quantized, table
+from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, SILU, address, quantized, table
 from fastpath.packed cimport Activations, PackedMatrix, multiply
 
 from fastpath.packed import pack_floats, pack_integers
+from reference.limits import KV_CACHE_DTYPES
 
 LN2 = np.float32(0.6931471805599453)
 
 
 def _float32(x):
     return np.asarray(x, np.float32, order="C")
+
+
+cpdef int kind_of(stored) except -1:
+    """How the kernels call what an array holds."""
+    return {np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.uint16): BFLOAT16}[stored.dtype]
+
+
+def narrow(x, str dtype):
+    """x float32 as it is stored, rounded to nearest-even: float32, float16, or bfloat16's bits as uint16 (N1)."""
+    x = _float32(x)
+    stored = np.empty(x.shape, KV_CACHE_DTYPES[dtype])
+    table().narrow(<const float *>address(x), x.size, kind_of(stored), <void *>address(stored), 1)
+    return stored
+
+
+def widen(stored):
+    """What `narrow` stored as float32, exactly (N1)."""
+    stored = np.asarray(stored, order="C")
+    y = np.empty(stored.shape, np.float32)
+    table().widen(<const void *>address(stored), y.size, kind_of(stored), <float *>address(y))
+    return y
 
 
 def lane_sum(x):

@@ -8,7 +8,7 @@ https://arxiv.org/abs/2205.14135; rounding it up to a whole number is what makes
 
 import numpy as np
 
-from reference.numerics import exp2, lane_sum, tanh
+from reference.numerics import exp2, lane_sum, tanh, widen
 
 KEY_BLOCK = 64
 LOG2E = 1.4426950408889634
@@ -20,12 +20,13 @@ def attention(
 ) -> np.ndarray:  # fmt: skip
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
-    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim), positions (tokens,) with every
-    position below num_keys. Heads share key-value heads in equal runs. `scale` is 1 / sqrt(head_dim) unless given,
-    `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees, itself included; the first
-    `sinks` keys are seen from everywhere. Returns (tokens, heads, head_dim).
+    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
+    (tokens,) with every position below num_keys. Heads share key-value heads in equal runs. `scale` is
+    1 / sqrt(head_dim) unless given, `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees,
+    itself included; the first `sinks` keys are seen from everywhere. Returns (tokens, heads, head_dim).
     """
     _, num_heads, head_dim = queries.shape
+    keys, values = widen(keys), widen(values)
     queries = queries * query_scale(head_dim, scale, cap)
     shared_by = num_heads // keys.shape[1]
     state = None

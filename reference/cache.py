@@ -1,12 +1,15 @@
 """Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
 
 A sequence holds a list of page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
-share is copied before one of them writes to it (copy-on-write). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
+share is copied before one of them writes to it (copy-on-write). Stored narrower than float32, keys and values are
+rounded as they are written and widened as they are read (N1). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
 """
 
 import numpy as np
 
 from reference.config import ModelConfig
+from reference.limits import KV_CACHE_DTYPES
+from reference.numerics import narrow, widen
 
 PAGE_SIZE = 16
 NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
@@ -18,13 +21,13 @@ def pages_for(num_tokens: int) -> int:
 
 
 class PagedCache:
-    """The pages of all layers, and who uses them. Storage is float32 (layers, pages, 16, kv_heads, head_dim)."""
+    """The pages of all layers, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim)."""
 
-    def __init__(self, config: ModelConfig, num_pages: int):
+    def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32"):
         shape = (config.num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
-        self.keys = np.zeros(shape, np.float32)
-        self.values = np.zeros(shape, np.float32)
-        self.num_pages = num_pages
+        self.keys = np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.values = np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.num_pages, self.dtype = num_pages, dtype
         self._users = [0] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))
 
@@ -75,15 +78,15 @@ class PagedCache:
         return own
 
     def write(self, layer: int, pages, start: int, keys: np.ndarray, values: np.ndarray) -> None:
-        """Store keys and values (tokens, kv_heads, head_dim) at positions start, start + 1, ..."""
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
         page, row = _place(pages, np.arange(start, start + len(keys)))
-        self.keys[layer, page, row] = keys
-        self.values[layer, page, row] = values
+        self.keys[layer, page, row] = narrow(keys, self.dtype)
+        self.values[layer, page, row] = narrow(values, self.dtype)
 
     def read(self, layer: int, pages, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values at positions 0 to num_tokens - 1, each (num_tokens, kv_heads, head_dim)."""
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
         page, row = _place(pages, np.arange(num_tokens))
-        return self.keys[layer, page, row], self.values[layer, page, row]
+        return widen(self.keys[layer, page, row]), widen(self.values[layer, page, row])
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""

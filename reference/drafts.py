@@ -39,7 +39,7 @@ def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages:
         if limits.draft_length > len(draft):
             raise ModelError(f"draft_length must be at most {len(draft)}, the medusa heads, not {limits.draft_length}")
         return parts.MedusaSpeculator(model, draft)
-    cache = parts.PagedCache(draft.config, num_pages)
+    cache = parts.PagedCache(draft.config, num_pages, limits.kv_cache_dtype)
     if mode == "eagle":
         return parts.EagleSpeculator(model, draft, cache)
     _check_same(mode, draft.config, model.config, "vocab_size")

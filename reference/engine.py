@@ -60,7 +60,7 @@ class Engine:
         self.observe: Callable[[Observation], None] | None = None
         self.work: list[tuple[Sequence, Chunk]] = []
         num_pages = limits.num_pages(config, parts.page_size)
-        self.cache = parts.PagedCache(config, num_pages)
+        self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,

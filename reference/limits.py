@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from reference.config import LayerConfig, ModelConfig
 from reference.errors import ModelError
 from reference.request import require, require_integer
@@ -10,6 +12,8 @@ PREFIX_CACHE_MODES = ("disable", "radix")
 PREFILL_MODES = ("hybrid", "chunked")
 DRAFT_MODES = ("small_draft", "medusa", "eagle")  # those that need a directory with weights of their own
 SPECULATIVE_MODES = ("disable", "ngram", *DRAFT_MODES)
+# How keys and values are stored (N1), and what NumPy holds them in: of bfloat16, which it lacks, the 16 bits.
+KV_CACHE_DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(np.uint16)}
 MAX_DRAFT_LENGTH = 16
 MAX_TREE_WIDTH = 8
 MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer
@@ -22,6 +26,7 @@ class EngineLimits:
     `token_budget` is tokens a step. `draft_length` is how many tokens to guess ahead, 0 for what suits the batch;
     `tree_width` how many first guesses to go on from, which only a draft model does. `context_size`, `window` and
     `sinks` stand in for the model's own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used.
+    `kv_cache_dtype` is what keys and values are rounded to when they are stored (N1), those of a draft model too.
     """
 
     max_num_sequences: int = 16
@@ -37,6 +42,7 @@ class EngineLimits:
     window: int | None = None
     sinks: int | None = None
     gpu_memory_utilization: float = 0.9
+    kv_cache_dtype: str = "float32"
 
     def __post_init__(self):
         """Refuse limits under which nothing could run."""
@@ -44,6 +50,8 @@ class EngineLimits:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization", self.gpu_memory_utilization,
                 "above 0 and at most 1")  # fmt: skip
+        require(self.kv_cache_dtype in KV_CACHE_DTYPES, "kv_cache_dtype", self.kv_cache_dtype,
+                f"one of {', '.join(KV_CACHE_DTYPES)}")  # fmt: skip
         require(self.prefill_mode in PREFILL_MODES, "prefill_mode", self.prefill_mode,
                 f"one of {', '.join(PREFILL_MODES)}")  # fmt: skip
         require(self.prefix_cache_mode in PREFIX_CACHE_MODES, "prefix_cache_mode", self.prefix_cache_mode,

@@ -28,6 +28,26 @@ LOG2_COEFFICIENTS = tuple(map(np.float32, (
 SQRT_HALF_BITS = 0x3F3504F3  # the float32 next above sqrt(1/2)
 
 
+def narrow(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x float32 as it is stored, rounded to nearest-even (N1): float32, float16, or the 16 bits of bfloat16 as uint16.
+
+    What rounds past the largest number is an infinity. NaN stays NaN; which one is of no account.
+    """
+    if dtype == "bfloat16":
+        bits = x.view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(x), np.uint32(0x7FC0), rounded).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        return x.astype(dtype, copy=False)
+
+
+def widen(stored: np.ndarray) -> np.ndarray:
+    """What `narrow` stored as float32, exactly (N1)."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32, copy=False)
+
+
 def lane_sum(x: np.ndarray) -> np.ndarray:
     """Sum over the last axis (N2): lane j adds x[j], x[j+32], ... in order, then lanes fold 16, 8, 4, 2, 1."""
     *outer, size = x.shape

@@ -4,22 +4,27 @@ import numpy as np
 
 from fastpath.cache import PAGE_SIZE, PagedCache
 from fastpath.gpu.operations import Operations
+from fastpath.numerics import widen
+from reference.limits import KV_CACHE_DTYPES
+
+KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # how kernels' names end
 
 
-def page_bytes(config) -> int:
-    """What one page takes in all layers: keys and values in float32."""
-    return 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim * PAGE_SIZE
+def page_bytes(config, dtype: str) -> int:
+    """What one page takes in all layers: keys and values as they are stored."""
+    return 2 * KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * config.head_dim * PAGE_SIZE
 
 
 class DevicePagedCache(PagedCache):
     """Pages on a device: keys (layers, pages, kv_heads, head_dim, 16), values (..., kv_heads, 16, head_dim)."""
 
-    def __init__(self, device, config, num_pages: int):
-        super().__init__(_WithoutLayers(config), num_pages)
+    def __init__(self, device, config, num_pages: int, dtype: str = "float32"):
+        super().__init__(_WithoutLayers(config), num_pages, dtype)
         self.device, self.num_layers, self.operations = device, config.num_layers, Operations(device.launch)
         self.shape = config.num_kv_heads, config.head_dim
-        self.page_size = config.num_kv_heads * config.head_dim * PAGE_SIZE  # floats
-        self.layer_bytes = 4 * num_pages * self.page_size
+        self.kind, self.stored = KINDS[dtype], KV_CACHE_DTYPES[dtype]
+        self.page_words = config.num_kv_heads * config.head_dim * PAGE_SIZE * self.stored.itemsize // 4
+        self.layer_bytes = 4 * num_pages * self.page_words
         purpose = f"the cache of {num_pages} pages"
         self._keys, self._values = (device.allocate(self.num_layers * self.layer_bytes, purpose) for _ in range(2))
         for memory in (self._keys, self._values):
@@ -34,20 +39,20 @@ class DevicePagedCache(PagedCache):
         own = self.allocate()
         self.operations.copy_page(
             int(self._keys), int(self._values), source=page, target=own, layers=self.num_layers,
-            pages=self.num_pages, size=self.page_size,
+            pages=self.num_pages, size=self.page_words,
         )  # fmt: skip
         self.release([page])
         return own
 
     def read(self, layer: int, pages, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values at positions 0 to num_tokens - 1, each (num_tokens, kv_heads, head_dim)."""
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
         kv_heads, head_dim = self.shape
         keys, values = self.addresses(layer)
         places = np.arange(num_tokens)
         page, row = np.maximum(pages, 0)[places // PAGE_SIZE], places % PAGE_SIZE
-        keys = self.device.read(keys, (self.num_pages, kv_heads, head_dim, PAGE_SIZE))
-        values = self.device.read(values, (self.num_pages, kv_heads, PAGE_SIZE, head_dim))
-        return keys[page, :, :, row], values[page, :, row]
+        keys = self.device.read(keys, (self.num_pages, kv_heads, head_dim, PAGE_SIZE), self.stored)
+        values = self.device.read(values, (self.num_pages, kv_heads, PAGE_SIZE, head_dim), self.stored)
+        return widen(keys[page, :, :, row]), widen(values[page, :, row])
 
     def write(self, layer: int, pages, start: int, keys, values) -> None:
         """Refused: the model's own kernels store keys and values."""

@@ -8,9 +8,12 @@ import numpy as np
 
 from fastpath.gpu.building import architecture, build_kernels
 from fastpath.gpu.driver import Graph, is_driver_there
+from fastpath.gpu.operations import SHARED_BYTES
 from reference.errors import BackendError
 
 INSTALL = "`pip install 'verbatim[cuda]'` installs PyCUDA, which needs NVIDIA's driver and a C++ compiler"
+
+FREE_SHARED_BYTES = 48 << 10  # shared memory beyond it has to be asked for
 
 
 def import_pycuda():
@@ -92,6 +95,9 @@ class Device:
         """Put a kernel on the stream."""
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name).prepare(types)
+        if shared > FREE_SHARED_BYTES:
+            attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._functions[name].set_attribute(attribute, SHARED_BYTES)
         grid = (*grid, *[1] * (3 - len(grid)))
         self._functions[name].prepared_async_call(grid, (threads, 1, 1), self.stream, *values, shared_size=shared)
 

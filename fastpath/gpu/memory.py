@@ -50,7 +50,8 @@ class Plan:
         needs = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in parts.items())
         return (
             f"the model does not fit into {self.share:.0%} of the GPU's {self.free / 2**20:.1f} MiB of free memory: "
-            f"{needs}; raise gpu_memory_utilization, lower the tokens in the cache or a step, or quantise to w4a8"
+            f"{needs}; raise gpu_memory_utilization, lower the tokens in the cache or a step, store keys and values in "
+            "16 bits, or quantise to w4a8"
         )
 
 
@@ -62,15 +63,17 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
     weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
     return Plan(
         weights=sum(weights), scratch=scratch + SAMPLING_BYTES * config.vocab_size,
-        page=page_bytes(config) + _draft_page_bytes(config, directories, limits), free=free, share=share,
+        page=page_bytes(config, limits.kv_cache_dtype) + _draft_page_bytes(config, directories, limits),
+        free=free, share=share,
     )  # fmt: skip
 
 
 def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) -> int:
     """A page more for each page: those of a draft model, or of an eagle head's one layer."""
     if limits.speculative_mode == "small_draft":
-        return page_bytes(load_config(directories[1]))
-    return page_bytes(config) // config.num_layers if limits.speculative_mode == "eagle" else 0
+        return page_bytes(load_config(directories[1]), limits.kv_cache_dtype)
+    is_eagle = limits.speculative_mode == "eagle"
+    return page_bytes(config, limits.kv_cache_dtype) // config.num_layers if is_eagle else 0
 
 
 def weights_bytes(directory, quantization: str | None) -> int:

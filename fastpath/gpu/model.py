@@ -9,6 +9,7 @@ import numpy as np
 from fastpath.gpu.batch import Shape, check, describe, fill
 from fastpath.gpu.decoder import PARTS_BYTES, Decoder
 from fastpath.gpu.logits import Logits
+from fastpath.gpu.operations import NOWHERE
 
 MOST_GRAPHS = 64  # the oldest goes
 
@@ -90,7 +91,7 @@ class Model(Decoder):
 
     def _replay(self, shape: Shape, at, cache, numbers, peaks) -> None:
         """The graph of a pass of this shape over this cache, made when it is first needed."""
-        key = shape, cache.addresses(0), cache.num_pages
+        key = shape, cache.addresses(0), cache.num_pages, cache.kind
         if key not in self._graphs:
             if len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.pop(next(iter(self._graphs))).close()
@@ -108,8 +109,9 @@ class Model(Decoder):
         if not shape.num_wanted:  # a piece from the middle of a prompt
             return
         wanted = shape.wanted(at["numbers"])
-        self.norm(self.weights.norm, at["x"], at["normed"], shape.num_wanted, None, "norm", wanted=wanted)
-        self._score(at, shape.num_wanted)
+        rounded, rows = self.rounding(self.weights.head, at), shape.num_wanted
+        self.norm(self.weights.norm, at["x"], at["normed"], rows, None, "norm", wanted=wanted, rounded=rounded)
+        self._score(at, rows, rounded)
         sizes = {"rows": shape.num_wanted, "vocab": self.config.vocab_size}
         self.operations.find_peaks(at["logits"], at["peaks"], **sizes)
         self.device.fetch(peaks, at["peaks"])
@@ -132,10 +134,10 @@ class Model(Decoder):
         parts = at["parts"] if shape.key_blocks and self._parts_bytes(shape) else 0
         self.run_layers(at, shape, cache, shape.places(at["numbers"]), parts)
 
-    def _score(self, at, rows: int) -> None:
+    def _score(self, at, rows: int, rounded=NOWHERE) -> None:
         """Logits of the normed rows."""
         config = self.config
-        self.multiply(self.weights.head, at["normed"], at["logits"], at, rows)
+        self.multiply(self.weights.head, at["normed"], at["logits"], at, rows, rounded=rounded)
         if config.logits_divisor != 1 or config.final_softcap:
             self.operations.finish_logits(
                 at["logits"], divisor=config.logits_divisor, cap=config.final_softcap or 0.0,

@@ -5,7 +5,7 @@ address. On a GPU that is device.py; the tests launch the same operations on the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WARP, THREADS, ROW_THREADS = 32, 128, 256
 KEY_BLOCK, BLOCK, MAX_HEAD_DIM = 64, 256, 256
@@ -34,6 +34,17 @@ class Matrix:
     def num_groups(self) -> int:
         """Groups of 32 inputs."""
         return -(-self.inputs // WARP)
+
+    def part(self, number: int) -> "Matrix":
+        """One matrix of a stack of such matrices."""
+        tiles, groups = _ceil(self.outputs, WARP), self.num_groups
+        inputs = groups * WARP if self.scales else _ceil(self.inputs, 8) * 8
+        sizes = {
+            "weights": int(tiles * WARP * inputs * WEIGHT_BYTES[self.kind]), "bias": 4 * self.outputs,
+            "scales": tiles * WARP * 16 * _ceil(self.inputs, BLOCK),
+        }  # fmt: skip
+        own = {name: getattr(self, name) + number * size for name, size in sizes.items() if getattr(self, name)}
+        return replace(self, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +94,8 @@ class Operations:
         """Norm `heads` items of `size` in each row (N5); without a weight, copy them."""
         width, threads = heads * size, min(MOST_THREADS, WARP * _ceil(size, WARP))
         self._launch(
-            "rms_norm", (rows * heads,), threads, 4 * (size + 1), "PPPPPPiiiif", x, wanted, weight, y, *rounded, heads, size,
-            from_stride or width, to_stride or width, epsilon,
+            "rms_norm", (rows * heads,), threads, 4 * (size + 1), "PPPPPPiiiif", x, wanted, weight, y, *rounded, heads,
+            size, from_stride or width, to_stride or width, epsilon,
         )  # fmt: skip
 
     def add_scaled(self, x: int, y: int, *, scale: float, count: int) -> None:
@@ -121,33 +132,40 @@ class Operations:
         self._launch(name, grid, threads, shared, types, *operands, *shape, *after, *last)
 
     def rotate_and_store(
-        self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int
-    ) -> None:
-        """Turn queries and keys in place (N6), then store keys and values; `table` is cosines, sines, how many."""
+        self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int,
+        kind: str = "f32",
+    ) -> None:  # fmt: skip
+        """Turn queries and keys in place (N6), then store keys and values as that `kind`.
+
+        `table` is cosines, sines, how many.
+        """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, table[2])
         addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
-        self._launch("rotate_and_store", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
+        self._launch(f"rotate_and_store_{kind}", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
 
     def copy_page(
         self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int
     ) -> None:
-        """A page's `size` floats in every layer to another page."""
+        """A page's `size` words of 32 bits in every layer to another page."""
         numbers = (source, target, pages * size, size)
         self._launch("copy_page", (layers,), ROW_THREADS, 0, "PPiiQi", keys, values, *numbers)
 
     def attend(
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
-        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, rounded=NOWHERE,
+        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, kind: str = "f32", rounded=NOWHERE,
     ) -> None:  # fmt: skip
-        """Attention (N8); blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim)."""
+        """Attention over pages of that `kind` (N8).
+
+        Blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim); only then `rounded`.
+        """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
         addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
         grid, types = (rows, _ceil(shape.heads, THREADS // WARP)), "PPPPPPPiiiiiifff"
         values = (*addresses, *numbers, shape.scale, shape.cap, shape.scaled_cap)
         if not parts:
-            self._launch("attend_rows", grid, THREADS, 0, types + "PP", *values, *rounded)
+            self._launch(f"attend_rows_{kind}", grid, THREADS, 0, types, *values)
             return
-        self._launch("attend_blocks", (*grid, key_blocks), THREADS, 0, types, *values)
+        self._launch(f"attend_blocks_{kind}", (*grid, key_blocks), THREADS, 0, types, *values)
         numbers = (shape.heads, shape.head_dim, key_blocks)
         self._launch("merge_blocks", grid, THREADS, 0, "PPiiiPP", parts, out, *numbers, *rounded)
 
@@ -201,7 +219,7 @@ class Operations:
 
 
 def few_rows(rows: int, inputs: int, kind: str) -> tuple[int, int, int]:
-    """For how many rows a CUDA block reads its weights once, 1, 2, 4 or 8; with how many warps and bytes of shared memory."""
+    """For how many rows a CUDA block reads weights once, 1, 2, 4 or 8; its warps and bytes of shared memory."""
     most, warps = 1, min(WARPS_A_PRODUCT, _ceil(inputs, BLOCK))
     while most < min(rows, MOST_ROWS) and shared_bytes(2 * most, warps, inputs, kind) <= SHARED_BYTES:
         most *= 2

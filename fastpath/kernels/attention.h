@@ -3,9 +3,10 @@
  * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
  * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
  * position; then the merge. A row takes no value that it does not see, past its own position or between the sinks and
- * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read.
+ * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read. Up to
+ * SHARED_ROWS rows go through the blocks together, so that what is stored narrower is widened once for all of them.
  */
-enum { QUERY_ROWS = 4, SCORE_VECTORS = 2 };
+enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, SHARED_ROWS = 16 };
 
 struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
@@ -129,27 +130,66 @@ INLINE void attend_block(const struct heads *shape, struct block *block, struct 
     for (int r = 0; r < count; r++) rows[r].has_past |= rows[r].to > rows[r].from;
 }
 
-/* Some rows of one key-value head, over all blocks that they see. */
-static void attend_rows(const struct heads *shape, long kv_head, const float *keys, const float *values,
-                        const int32_t *pages, struct row *rows, int count) {
-    long head_dim = shape->head_dim, padded = (head_dim + PACK - 1) / PACK * PACK, begin = rows[0].begin, end = 0, sinks = 0;
+/* Rows that go through the blocks side by side, and what they see together. */
+struct tile {
+    struct row *rows;
+    int count;
+    long begin, end, sinks;
+};
+
+INLINE struct tile tile_of(struct row *rows, int count) {
+    struct tile tile = {.rows = rows, .count = count, .begin = rows[0].begin};
     for (int r = 0; r < count; r++) {
-        begin = smaller(begin, rows[r].begin), end = rows[r].end > end ? rows[r].end : end;
-        sinks = rows[r].sinks > sinks ? rows[r].sinks : sinks;
+        tile.begin = smaller(tile.begin, rows[r].begin);
+        tile.end = rows[r].end > tile.end ? rows[r].end : tile.end;
+        tile.sinks = rows[r].sinks > tile.sinks ? rows[r].sinks : tile.sinks;
     }
-    for (long first = sinks ? 0 : begin / KEY_BLOCK * KEY_BLOCK; first < end; first += KEY_BLOCK) {
-        if (first >= sinks && first + KEY_BLOCK <= begin) continue;
-        struct block block = {.count = smaller(KEY_BLOCK, end - first)};
-        for (long p = 0; p * PACK < block.count; p++) {
-            long page = pages[first / PACK + p] * shape->num_kv_heads + kv_head;
-            block.keys[p] = keys + page * head_dim * PACK;
-            block.values[p] = values + page * padded * PACK;
-        }
-        switch (count) { /* a copy for each count, so that sums stay in registers */
-            case 1: attend_block(shape, &block, rows, first, padded, 1); break;
-            case 2: attend_block(shape, &block, rows, first, padded, 2); break;
-            case 3: attend_block(shape, &block, rows, first, padded, 3); break;
-            default: attend_block(shape, &block, rows, first, padded, QUERY_ROWS);
+    return tile;
+}
+
+INLINE int sees_block(const struct tile *tile, long first) {
+    return first < tile->end && (first < tile->sinks || first + KEY_BLOCK > tile->begin);
+}
+
+/* Numbers of a page as float32: where they lie, or widened into `room` (N1). */
+INLINE const float *as_floats(const void *stored, long at, long count, int kind, float *room) {
+    if (kind == FLOAT32) return (const float *)stored + at;
+    widen_all((const uint16_t *)stored + at, count, kind, room);
+    return room;
+}
+
+/* The pages of the block that begins at `first`, those before `end`. */
+static void open_block(const struct heads *shape, long kv_head, const void *keys, const void *values,
+                       const int32_t *pages, long first, long end, float *room, struct block *block) {
+    long of_keys = shape->head_dim * PACK, of_values = (shape->head_dim + PACK - 1) / PACK * PACK * PACK;
+    for (long p = 0; p < KEY_BLOCK / PACK && first + p * PACK < end; p++, room += of_keys + of_values) {
+        long page = pages[first / PACK + p] * shape->num_kv_heads + kv_head;
+        block->keys[p] = as_floats(keys, page * of_keys, of_keys, shape->stored, room);
+        block->values[p] = as_floats(values, page * of_values, of_values, shape->stored, room + of_keys);
+    }
+}
+
+/* Some rows of one key-value head, over all blocks that they see: a block is opened once for all of them. */
+static void attend_rows(const struct heads *shape, long kv_head, const void *keys, const void *values,
+                        const int32_t *pages, struct row *rows, int count) {
+    long padded = (shape->head_dim + PACK - 1) / PACK * PACK;
+    long numbers = shape->stored == FLOAT32 ? 1 : KEY_BLOCK * (shape->head_dim + padded);
+    float room[numbers] __attribute__((aligned(64)));
+    struct tile all = tile_of(rows, count), tiles[SHARED_ROWS / QUERY_ROWS];
+    for (int r = 0; r < count; r += QUERY_ROWS) tiles[r / QUERY_ROWS] = tile_of(rows + r, (int)smaller(QUERY_ROWS, count - r));
+    for (long first = all.sinks ? 0 : all.begin / KEY_BLOCK * KEY_BLOCK; first < all.end; first += KEY_BLOCK) {
+        struct block block = {.count = 0};
+        if (!sees_block(&all, first)) continue;
+        open_block(shape, kv_head, keys, values, pages, first, all.end, room, &block);
+        for (const struct tile *tile = tiles; tile < tiles + (count + QUERY_ROWS - 1) / QUERY_ROWS; tile++) {
+            if (!sees_block(tile, first)) continue;
+            block.count = smaller(KEY_BLOCK, tile->end - first);
+            switch (tile->count) { /* a copy for each count, so that sums stay in registers */
+                case 1: attend_block(shape, &block, tile->rows, first, padded, 1); break;
+                case 2: attend_block(shape, &block, tile->rows, first, padded, 2); break;
+                case 3: attend_block(shape, &block, tile->rows, first, padded, 3); break;
+                default: attend_block(shape, &block, tile->rows, first, padded, QUERY_ROWS);
+            }
         }
     }
 }
@@ -160,16 +200,16 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
 
 /* N8: rows from `from` to `to` - 1 of one key-value head, of which each token of one sequence has as many as query
  * heads share it; queries and out are (tokens, heads, head_dim). */
-static void attend(const struct heads *shape, const float *queries, const float *keys, const float *values,
+static void attend(const struct heads *shape, const float *queries, const void *keys, const void *values,
                    const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out) {
     long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
     long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
-    float totals[QUERY_ROWS * padded], scaled[QUERY_ROWS * head_dim];
-    struct row rows[QUERY_ROWS];
-    for (long start = from; start < to; start += QUERY_ROWS) {
-        int count = (int)smaller(QUERY_ROWS, to - start);
-        long at[QUERY_ROWS];
+    float totals[SHARED_ROWS * padded], scaled[SHARED_ROWS * head_dim];
+    struct row rows[SHARED_ROWS];
+    for (long start = from; start < to; start += SHARED_ROWS) {
+        int count = (int)smaller(SHARED_ROWS, to - start);
+        long at[SHARED_ROWS];
         for (int r = 0; r < count; r++) {
             long token = (start + r) / shared_by, head = kv_head * shared_by + (start + r) % shared_by;
             at[r] = token * width + head * head_dim;

@@ -10,6 +10,7 @@
  *   both      scales   [outputs / 64][groups][64]         the 16 bits of a float16
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
+ * as float32, float16 or bfloat16, whose 16 bits here lie one by one.
  */
 #ifndef VERBATIM_KERNELS_H
 #define VERBATIM_KERNELS_H
@@ -35,10 +36,11 @@ struct quantized {
 };
 
 /* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores; a token sees the last `window`
- * keys (0: all) and the first `sinks`. */
+ * keys (0: all) and the first `sinks`; `stored` is how keys and values are: FLOAT32, BFLOAT16 or FLOAT16. */
 struct heads {
     long num_heads, num_kv_heads, head_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
+    int stored;
 };
 
 /* A quantized from some row on. */
@@ -51,6 +53,9 @@ enum activation { SILU, GELU_TANH };
 
 struct kernels {
     const char *name;
+    /* N1; n numbers rounded to what is stored, `step` places apart */
+    void (*narrow)(const float *x, long n, int kind, void *stored, long step);
+    /* N1 */ void (*widen)(const void *stored, long n, int kind, float *y);
     /* N2 */ float (*lane_sum)(const float *x, long n);
     /* N3; of the matrix's strips those from `from` to `to` - 1; other columns of y stay as they are */
     void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
@@ -66,7 +71,7 @@ struct kernels {
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
     /* N8; of one sequence and key-value head, rows `from` to `to` - 1: its query heads token by token */
-    void (*attend)(const struct heads *shape, const float *queries, const float *keys, const float *values,
+    void (*attend)(const struct heads *shape, const float *queries, const void *keys, const void *values,
                    const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
     /* for benchmarks: see probe.h */

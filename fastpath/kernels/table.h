@@ -1,12 +1,15 @@
 /* One level's table: included last, after the level has said how wide its vectors are. */
 #include "vector.h"
 #include "elementwise.h"
+#include "narrow.h"
 #include "products.h"
 #include "attention.h"
 #include "probe.h"
 
 const struct kernels TABLE = {
     .name = NAME,
+    .narrow = narrow_all,
+    .widen = widen_all,
     .lane_sum = lane_sum,
     .linear = linear,
     .quantize = quantize,

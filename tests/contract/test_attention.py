@@ -41,6 +41,17 @@ def test_a_token_does_not_depend_on_its_chunk(part):
             np.testing.assert_array_equal(piece.view(np.uint32), whole[start:stop].view(np.uint32))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_is_stored_narrower_is_what_it_widens_to(part, dtype):
+    attention, numerics = part("attention").attention, part("numerics")
+    queries, keys, values = draw(20, 6, 2, 24, 150)
+    stored = [numerics.narrow(x, dtype) for x in (keys, values)]
+    found = attention(queries, *stored, np.arange(130, 150))
+    expected = attention(queries, *map(numerics.widen, stored), np.arange(130, 150))
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+    assert (found != attention(queries, keys, values, np.arange(130, 150))).any()
+
+
 def test_the_future_is_out_of_sight(part):
     attention = part("attention").attention
     queries, keys, values = draw(3, 2, 1, 16, 100)

@@ -34,6 +34,26 @@ def test_what_is_written_is_read(cache):
     assert not cache.read(0, pages, 40)[0].any(), "layers are apart"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrower_pages_hold_what_was_rounded_once_in_half_the_room(part, cache, dtype):
+    narrower, numerics = part("cache").PagedCache(CONFIG, 8, dtype), part("numerics")
+    assert (cache.dtype, narrower.dtype) == ("float32", dtype)
+    assert 2 * narrower.keys.nbytes == cache.keys.nbytes
+    assert 2 * narrower.values.nbytes == cache.values.nbytes
+    keys, values = random(40)
+    keys[3, 1, 2], values[30, 0, 0] = 1e-7, 1e30
+    pages = [narrower.allocate() for _ in range(3)]
+    narrower.write(1, pages, 0, keys[:25], values[:25])
+    narrower.write(1, pages, 25, keys[25:], values[25:])
+    own = narrower.fork(pages, 30, 40)
+    narrower.write(1, own, 30, keys[30:], values[30:])
+    for held in (pages, own):
+        for found, written in zip(narrower.read(1, held, 40), (keys, values), strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, numerics.widen(numerics.narrow(written, dtype)))
+            assert (found != written).any()
+
+
 def test_a_page_is_free_when_its_last_user_leaves(cache):
     pages = [cache.allocate(), cache.allocate()]
     assert len(set(pages)) == 2

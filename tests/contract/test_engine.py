@@ -1,10 +1,11 @@
 """The loop, on every engine: what an answer is made of, and what it must not depend on."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
-from small_models import write_chat_model
+from small_models import random_tensors, write_chat_model, write_safetensors
 
 from reference.cache import pages_for
 from reference.errors import ContextLengthError, QueueFullError, RequestError
@@ -255,6 +256,40 @@ def test_logits_that_are_not_finite_end_one_request_only(new_engine):
     assert outputs["wild", 0][-1].finish_reason is FinishReason.ERROR
     assert "position 1 is not a finite number" in outputs["wild", 0][-1].error
     assert words(outputs["calm", 0]) == words(calm["calm", 0])
+
+
+@pytest.fixture(scope="module")
+def reaching(tmp_path_factory):
+    """A model whose values of token 400, and of no other, lie far beyond what float16 holds."""
+    directory = write_chat_model(tmp_path_factory.mktemp("reaching"), eos_token_id=None)
+    tensors = random_tensors(json.loads((directory / "config.json").read_text()), seed=0, scale=0.3)
+    embedding = tensors["model.embed_tokens.weight"]
+    embedding[:, 0] = np.arange(len(embedding)) == 400
+    tensors["model.layers.0.self_attn.v_proj.weight"][0, 0] = 1e7
+    write_safetensors(directory / "model.safetensors", tensors, "F32")
+    return directory
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_what_float16_cannot_hold_ends_one_request_only(backend, reaching, dtype):
+    engine = backend.load_engine(reaching, limits=EngineLimits(kv_cache_dtype=dtype))
+    near, far = (request(name, prompt, sampling={"logit_bias": {400: -100}}) for name, prompt in
+                 [("near", PROMPT), ("far", (*PROMPT, 400))])  # fmt: skip
+    alone = run(engine, near)["near", 0]
+    with np.errstate(all="ignore"):
+        outputs = run(engine, far, near)
+    assert words(outputs["near", 0]) == words(alone)
+    assert alone[-1].finish_reason is FinishReason.LENGTH
+    if dtype == "float16":
+        assert outputs["far", 0][-1].finish_reason is FinishReason.ERROR
+        assert "is not a finite number" in outputs["far", 0][-1].error
+    else:
+        assert outputs["far", 0][-1].finish_reason is FinishReason.LENGTH
+
+
+def test_an_unknown_way_to_store_keys_is_refused():
+    with pytest.raises(RequestError, match="kv_cache_dtype must be one of float32, float16, bfloat16, not 'fp8'"):
+        EngineLimits(kv_cache_dtype="fp8")
 
 
 def spoil(logits, chunks):

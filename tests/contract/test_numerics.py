@@ -1,4 +1,7 @@
-"""The arithmetic: sums in their stated order, exact narrow weights, exponentials within their bounds (N2 to N7)."""
+"""The arithmetic: sums in their stated order, exact narrow weights, exponentials within their bounds (N1 to N7)."""
+
+import struct
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,6 +22,64 @@ def same(a, b):
 def ulps(value, exact):
     """How many units in the last place of float32 a value is off."""
     return np.abs((value.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(F)).astype(np.float64))
+
+
+def nearest_even(x, candidates):
+    """Of numbers in ascending order the one nearest to x; of two as near, the one at an even place."""
+    distances = [abs(Fraction(float(one)) - Fraction(float(x))) for one in candidates]
+    least = min(distances)
+    return min((i for i, distance in enumerate(distances) if distance == least), key=lambda i: i % 2)
+
+
+def test_float16_is_rounded_to_nearest_even_once(part):
+    random = np.random.default_rng(1)
+    x = (random.standard_normal(2000) * np.exp2(random.integers(-30, 15, 2000))).astype(F)
+    halves = np.arange(0x7BFF, dtype=np.uint16).view(np.float16).astype(np.float64)
+    between = F((halves[1:] + halves[:-1]) / 2)  # as near to the one as to the other, subnormals too
+    x = np.concatenate([x, between, -between, np.nextafter(between, F(0)), np.nextafter(between, F(1e9))])
+    found = part("numerics").narrow(x, "float16")
+    assert found.dtype == np.float16
+    assert found.tobytes() == b"".join(struct.pack("<e", value) for value in x.tolist())
+
+
+def test_bfloat16_is_rounded_to_nearest_even_once(part):
+    random = np.random.default_rng(2)
+    bits = random.integers(0, 0x7F7F0000, 300).astype(np.uint32)
+    bits[100:200] = bits[100:200] & 0xFFFF0000 | 0x8000  # as near to the one as to the other
+    bits[200:250] >>= 10  # subnormal
+    found = part("numerics").narrow(bits.view(F), "bfloat16")
+    assert found.dtype == np.uint16
+    for one, stored in zip(bits.tolist(), found.tolist(), strict=True):
+        first = one >> 17 << 1  # an even place
+        candidates = (np.arange(first, first + 4).astype(np.uint32) << 16).view(F)
+        assert stored == first + nearest_even(np.uint32(one).view(F), candidates)
+    np.testing.assert_array_equal(part("numerics").narrow(-bits.view(F), "bfloat16"), found | 0x8000)
+
+
+def test_past_the_largest_number_lies_infinity_and_nan_stays(part):
+    numerics, inf, nan = part("numerics"), float("inf"), float("nan")
+    x = np.array([65504, 65519.996, 65520, -1e30, inf, -inf, 1e-8, -1e-8, -0.0, nan], F)
+    found = numerics.widen(numerics.narrow(x, "float16"))
+    np.testing.assert_array_equal(found, np.array([65504, 65504, inf, -inf, inf, -inf, 0, 0, 0, nan], F))
+    assert list(np.signbit(found[6:9])) == [False, True, True]
+    largest, worst = np.array([0x7F7FFFFF, 0xFF7F8000, 0x7F7F7FFF], np.uint32), np.uint32(0xFFFFFFFF)
+    x = np.concatenate([largest.view(F), np.array([inf, -inf, nan, 1e-45], F), np.array([worst]).view(F)])
+    found = numerics.widen(numerics.narrow(x, "bfloat16"))
+    expected = np.array([inf, -inf, np.array([0x7F7F0000], np.uint32).view(F)[0], inf, -inf, nan, 0, nan], F)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_whatever_is_stored_is_widened_exactly(part, dtype):
+    numerics, bits = part("numerics"), np.arange(2**16, dtype=np.uint16)
+    stored = bits.view(np.float16) if dtype == "float16" else bits
+    found = numerics.widen(stored)
+    expected = stored.astype(F) if dtype == "float16" else (bits.astype(np.uint32) << 16).view(F)
+    is_number = ~np.isnan(expected)
+    same(found[is_number], expected[is_number])
+    np.testing.assert_array_equal(np.isnan(found), ~is_number)
+    again = numerics.narrow(found, dtype)
+    np.testing.assert_array_equal(again[is_number].view(np.uint16), bits[is_number])
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 96, 100, 1000])

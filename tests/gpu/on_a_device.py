@@ -79,7 +79,7 @@ def device():
 def pair(device, tmp_path):
     """A function that makes a random model on both sides."""
 
-    def make(family, dtype="BF16", quantization=None, **changes):
+    def make(family, dtype="BF16", quantization=None, kv_cache_dtype="float32", **changes):
         name, options = FAMILIES[family]
         raw = SMALL | options | changes | {"architectures": [name]}
         (tmp_path / "config.json").write_text(json.dumps(raw))
@@ -87,7 +87,7 @@ def pair(device, tmp_path):
         checkpoint = open_checkpoint(config, RandomWeights(dtype))
         parts = fastpath.gpu.backend.make_parts(device)
         models = [one.Model(config, checkpoint, quantization=quantization) for one in (LAW, parts)]
-        return models, [one.PagedCache(config, 24) for one in (LAW, parts)]
+        return models, [one.PagedCache(config, 24, kv_cache_dtype) for one in (LAW, parts)]
 
     return make
 
@@ -129,6 +129,18 @@ def test_every_family(pair, family, quantization):
         for found, expected in zip(cache.read(layer, range(5), 70), law_cache.read(layer, range(5), 70), strict=True):
             used = np.array(expected)  # pages are given out in the same order on both sides
             same(np.ascontiguousarray(found), used)
+
+
+@pytest.mark.parametrize("kv_cache_dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["llama", "mistral, sinks", "gemma2"])
+def test_narrower_pages(pair, family, kv_cache_dtype):
+    (law, model), (law_cache, cache) = pair(family, kv_cache_dtype=kv_cache_dtype)
+    same(passes(model, cache), passes(law, law_cache))
+    assert model.num_replays == 5
+    wide = DevicePagedCache(model.device, model.config, 24)
+    assert wide.layer_bytes == 2 * cache.layer_bytes
+    for found, expected in zip(cache.read(1, range(5), 70), law_cache.read(1, range(5), 70), strict=True):
+        same(np.ascontiguousarray(found), np.array(expected))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
@@ -299,6 +311,16 @@ def test_a_grammar_and_a_pooled_prompt():
     assert said[0][("0", 0)][1] in ("yes, of course", "no")
 
 
+def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
+    said = []
+    limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", draft_length=2)
+    for backend, device in ((reference.backend, "cpu"), (fastpath.backend, "cuda")):
+        engine = backend.load_engine(MODEL, device=device, limits=limits, draft_directory=DRAFTS["small_draft"])
+        assert engine.cache.dtype == engine.guesses.speculator.cache.dtype == "bfloat16"
+        said.append(answers(engine, requests(engine)[:2]))
+    assert said[0] == said[1]
+
+
 def test_the_model_command_writes_the_same_logits(tmp_path):
     found = []
     for package, device in (("reference", "cpu"), ("fastpath", "cuda:0")):
@@ -327,6 +349,8 @@ def test_the_memory_plan_says_what_each_part_needs(device):
     plan = make_plan(config, [MODEL], None, limits, free=free)
     assert plan.limit(limits, config).max_total_tokens == 4096
     assert make_plan(config, [MODEL], "w8a8", limits, free=free).weights < plan.weights
+    narrower = replace(limits, kv_cache_dtype="float16")
+    assert 2 * make_plan(config, [MODEL], None, narrower, free=free).page == plan.page
     small = replace(plan, free=int((plan.weights + plan.scratch + 10 * plan.page) / plan.share) + 100)
     assert small.limit(EngineLimits(), config).max_total_tokens == 160, "as many as fit, where nobody says how many"
     with pytest.raises(BackendError, match=r"weights .* MiB, scratch .* MiB, cache of 4096 tokens .* MiB; raise gpu"):

@@ -9,11 +9,20 @@ from small_models import stored_bits
 import reference.attention
 import reference.experts
 import reference.numerics
+from fastpath.gpu.cache import KINDS
 from fastpath.gpu.operations import (
-    MAX_HEAD_DIM, SHARED_BYTES, WEIGHT_BYTES, Heads, Matrix, Operations, Places, few_rows,
-)  # fmt: skip
+    MAX_HEAD_DIM,
+    SHARED_BYTES,
+    WEIGHT_BYTES,
+    Heads,
+    Matrix,
+    Operations,
+    Places,
+    few_rows,
+)
 from fastpath.gpu.packing import pack_floats, pack_integers
 from reference.config import Experts
+from reference.limits import KV_CACHE_DTYPES
 from reference.quantization import FORMATS, quantize
 from reference.weights import Tensor
 
@@ -125,7 +134,8 @@ def test_quantize(gpu, inputs, spread):
     same(scales, expected[1])
 
 
-SHAPES = [(1, 5, 7), (1, 40, 2090), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9, 70, 264), (70, 31, 520)]  # rows, outputs, inputs
+# rows, outputs, inputs
+SHAPES = [(1, 5, 7), (1, 40, 2090), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9, 70, 264), (70, 31, 520)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -294,10 +304,11 @@ def test_add_expert(gpu):
 
 
 def paged(gpu, keys, values, pages, num_pages):
-    """Keys and values (tokens, kv_heads, head_dim) in pages, and nothing finite where no token is."""
+    """Stored keys and values (tokens, kv_heads, head_dim) in pages, and nothing finite where no token is."""
     tokens, kv_heads, head_dim = keys.shape
-    page_keys = np.full((num_pages, kv_heads, head_dim, 16), np.nan, np.float32)
-    page_values = np.full((num_pages, kv_heads, 16, head_dim), np.nan, np.float32)
+    nothing = 0x7FFF if keys.dtype == np.uint16 else np.nan
+    page_keys = np.full((num_pages, kv_heads, head_dim, 16), nothing, keys.dtype)
+    page_values = np.full((num_pages, kv_heads, 16, head_dim), nothing, keys.dtype)
     for p in range(tokens):
         page_keys[pages[p // 16], :, :, p % 16], page_values[pages[p // 16], :, p % 16] = keys[p], values[p]
     return gpu.put(page_keys), gpu.put(page_values)
@@ -313,11 +324,12 @@ ATTENTION = [  # head_dim, heads, kv_heads, tokens before, tokens of the chunk, 
 ]
 
 
+@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
 @pytest.mark.parametrize("in_parallel", [False, True])
 @pytest.mark.parametrize(("head_dim", "heads", "kv_heads", "before", "tokens", "options"), ATTENTION)
-def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel):
+def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel, dtype):
     total = before + tokens
-    keys, values = numbers(1, total, kv_heads, head_dim), numbers(2, total, kv_heads, head_dim)
+    keys, values = (reference.numerics.narrow(numbers(i, total, kv_heads, head_dim), dtype) for i in (1, 2))
     rows = np.zeros((tokens, heads + 2 * kv_heads, head_dim), np.float32)
     rows[:, :heads] = numbers(3, tokens, heads, head_dim)
     num_pages = -(-total // 16)
@@ -340,24 +352,25 @@ def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_p
         seen |= {"parts": gpu.room(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
     cached = paged(gpu, keys, values, pages, num_pages + 3)
     integers, check = rounded(gpu, tokens, heads * head_dim)
-    seen |= {"rounded": integers} if head_dim % 32 == 0 else {}
-    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, **seen)
+    seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
+    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, kind=KINDS[dtype], **seen)
     expected = reference.attention.attention(rows[:, :heads], keys, values, positions, **options)
     same(found, expected)
     if "rounded" in seen:
         check(expected.reshape(tokens, -1))
 
 
+@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
 @pytest.mark.parametrize("half", [0, 4, 8])
-def test_rotate_and_store(gpu, half):
-    heads, kv_heads, head_dim, rows = 3, 2, 16, 4
-    x, tables = numbers(1, rows, heads + 2 * kv_heads, head_dim), numbers(2, 2, 40, max(half, 1), spread=0)
+def test_rotate_and_store(gpu, half, dtype):
+    heads, kv_heads, head_dim, rows, stored = 3, 2, 16, 4, KV_CACHE_DTYPES[dtype]
+    x, tables = numbers(1, rows, heads + 2 * kv_heads, head_dim, spread=20), numbers(2, 2, 40, max(half, 1), spread=0)
     positions, pages = np.array([15, 16, 17, 3]), np.array([5, 2, 0, 4], np.int32)
     first_page = np.array([0, 0, 0, 2], np.int32)  # the last row is of another sequence
     found, address = gpu.room(*x.shape)
     found[...] = x
-    keys, k = gpu.room(6, kv_heads, head_dim, 16)
-    values, v = gpu.room(6, kv_heads, 16, head_dim)
+    keys, k = gpu.room(6, kv_heads, head_dim, 16, dtype=stored)
+    values, v = gpu.room(6, kv_heads, 16, head_dim, dtype=stored)
     expected_keys, expected_values = keys.copy(), values.copy()
     places = Places(
         positions=gpu.put(positions.astype(np.int32)), first_page=gpu.put(first_page), pages=gpu.put(pages)
@@ -365,7 +378,7 @@ def test_rotate_and_store(gpu, half):
     shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
     cosines, sines = tables
     table = (gpu.put(cosines), gpu.put(sines), half)
-    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows)
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, kind=KINDS[dtype])
     expected = x.copy()
     turning = heads + kv_heads
     if half:
@@ -373,8 +386,8 @@ def test_rotate_and_store(gpu, half):
         expected[:, :turning] = turned
     for row, position in enumerate(positions):
         page, place = pages[first_page[row] + position // 16], position % 16
-        expected_keys[page, :, :, place] = expected[row, heads:turning]
-        expected_values[page, :, place] = expected[row, turning:]
+        expected_keys[page, :, :, place] = reference.numerics.narrow(expected[row, heads:turning], dtype)
+        expected_values[page, :, place] = reference.numerics.narrow(expected[row, turning:], dtype)
     same(found, expected)
     same(keys, expected_keys)
     same(values, expected_values)

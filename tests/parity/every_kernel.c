@@ -52,11 +52,23 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     free(rounded.integers), free(rounded.scales), free(rounded.corrections);
 }
 
-static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window) {
-    struct heads shape = {.num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1};
+/* Numbers as the cache stores them, and widened again. */
+static void *stored(const struct kernels *table, long count, int kind) {
+    float *values = floats(count), *again = malloc(count * sizeof(float));
+    long bytes = count * (kind == FLOAT32 ? 4 : 2);
+    void *narrow = malloc(bytes);
+    table->narrow(values, count, kind, narrow, 1), count_in(narrow, bytes);
+    table->widen(narrow, count, kind, again), count_in(again, count * sizeof(float));
+    free(values), free(again);
+    return narrow;
+}
+
+static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window, int kind) {
+    struct heads shape = {
+        .num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1, .stored = kind};
     long pages = (num_keys + PACK - 1) / PACK, padded = (head_dim + PACK - 1) / PACK * PACK;
     float *queries = floats(tokens * 6 * head_dim), *out = malloc(tokens * 6 * head_dim * sizeof(float));
-    float *keys = floats(pages * 2 * head_dim * PACK), *values = floats(pages * 2 * padded * PACK);
+    void *keys = stored(table, pages * 2 * head_dim * PACK, kind), *values = stored(table, pages * 2 * padded * PACK, kind);
     int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
     for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
@@ -119,10 +131,11 @@ int main(void) {
         for (int i = 0; i < 6; i++)
             for (int kind = FLOAT32; kind <= W4A8; kind++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], kind);
         for (long tokens = 1; tokens < 8; tokens += 3)
-            for (long head_dim = 2; head_dim < 70; head_dim += 31) {
-                attention(*table, tokens, 150, head_dim, 0);
-                attention(*table, tokens, 70, head_dim, 20);
-            }
+            for (long head_dim = 2; head_dim < 70; head_dim += 31)
+                for (int kind = FLOAT32; kind <= FLOAT16; kind++) {
+                    attention(*table, tokens, 150, head_dim, 0, kind);
+                    attention(*table, tokens, 70, head_dim, 20, kind);
+                }
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);
     }

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import SMALL, Letters, random_tensors, stored_bits, write_model
+from small_models import SMALL, Letters, random_tensors, stored_bits, write_chat_model, write_model
 
 import reference.backend
 from reference.checkpoint import open_checkpoint
 from reference.engine import Engine
 from reference.families import load_config
-from reference.limits import EngineLimits
+from reference.limits import KV_CACHE_DTYPES, EngineLimits
 from reference.quantization import FORMATS
 from reference.request import POOLINGS, Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
@@ -45,6 +45,7 @@ MODELS = st.fixed_dictionaries({
     "rope_scaling": st.sampled_from([None, LLAMA3]),
     "dtype": st.sampled_from(["F32", "F16", "BF16"]),
     "quantization": st.sampled_from([None, *FORMATS]),
+    "kv_cache_dtype": st.sampled_from(list(KV_CACHE_DTYPES)),
     "seed": st.integers(0, 2**32 - 1),
 })  # fmt: skip
 CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
@@ -59,7 +60,7 @@ def build(drawn, directory):
     """The configuration and checkpoint of a drawn model, through a config.json as models come with."""
     drawn = dict(drawn)
     heads, kv_heads = drawn.pop("heads")
-    dtype, seed, _ = (drawn.pop(name) for name in ("dtype", "seed", "quantization"))
+    dtype, seed, *_ = (drawn.pop(name) for name in ("dtype", "seed", "quantization", "kv_cache_dtype"))
     raw = SMALL | drawn | {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "eos_token_id": None}
     (directory / "config.json").write_text(json.dumps(raw))
     tensors = random_tensors(raw, seed=seed, scale=0.4)
@@ -86,7 +87,11 @@ def requests(drawn):
 
 def answers(parts, config, model, wanted, **limits):
     """What an engine says to some requests: everything in its outputs, joined."""
-    engine = Engine(parts, config, model, Letters(), limits=EngineLimits(**limits))
+    return answers_of(Engine(parts, config, model, Letters(), limits=EngineLimits(**limits)), wanted)
+
+
+def answers_of(engine, wanted):
+    """The same of an engine that is there."""
     for request in wanted:
         engine.add(request)
     said = {request.request_id: ([], [], []) for request in wanted}
@@ -105,13 +110,13 @@ def answers(parts, config, model, wanted, **limits):
 @given(drawn=MODELS)
 def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path_factory):
     config, checkpoint = build(drawn, tmp_path_factory.mktemp("model"))
-    everyone = requests(drawn)
+    everyone, stored = requests(drawn), {"kv_cache_dtype": drawn["kv_cache_dtype"]}
     alone = everyone[:6]
     law = reference.backend.PARTS
     model = law.Model(config, checkpoint, quantization=drawn["quantization"])
     expected = {}
     for request in alone:
-        expected |= answers(law, config, model, [request])
+        expected |= answers(law, config, model, [request], **stored)
     assert len(expected["mean"][0]) == len(expected["last"][0]) == config.hidden_size
     fast = fastpath.backend.PARTS
     model, chosen = fast.Model(config, checkpoint, quantization=drawn["quantization"]), dispatch.level()
@@ -119,11 +124,40 @@ def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path
         for level in dispatch.available():
             dispatch.use(level)
             for limits in CUTS:
-                assert answers(fast, config, model, alone, **limits) == expected, (level, limits)
-            among = answers(fast, config, model, everyone, max_num_sequences=16)
+                assert answers(fast, config, model, alone, **limits, **stored) == expected, (level, limits)
+            among = answers(fast, config, model, everyone, max_num_sequences=16, **stored)
             assert {name: among[name] for name in expected} == expected, (level, "among strangers")
     finally:
         dispatch.use(chosen)
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    return write_chat_model(tmp_path_factory.mktemp("small"), eos_token_id=None)
+
+
+@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
+def test_narrower_pages_are_the_law_s_also_shared_and_given_back(level, dtype, small_model):
+    """A beginning from the prefix cache, which was rounded already, and a sequence that lost its pages on the way."""
+    prompts = {name: tuple(range(300, 340 + count)) for count, name in enumerate("abc")}
+    stopping = StoppingParams(max_tokens=12)
+    wanted = [
+        Request(request_id=name, prompt_ids=ids, sampling=SamplingParams(seed=1, logprobs=2), stopping=stopping)
+        for name, ids in prompts.items()
+    ]
+
+    def say(backend, batches, **limits):
+        limits = EngineLimits(kv_cache_dtype=dtype, **limits)
+        engine, said = backend.load_engine(small_model, limits=limits), {}
+        for batch in batches:
+            said |= answers_of(engine, batch)
+        return said
+
+    apart = [[one] for one in wanted]
+    expected = say(reference.backend, apart, prefix_cache_mode="disable")
+    assert say(reference.backend, apart) == expected, "behind a beginning that is known"
+    assert say(fastpath.backend, apart) == expected, "behind a beginning that is known"
+    assert say(fastpath.backend, [wanted], max_total_tokens=96, token_budget=16) == expected, "after a preemption"
 
 
 @cache

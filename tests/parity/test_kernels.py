@@ -13,6 +13,7 @@ import reference.attention
 import reference.numerics
 import reference.rng
 import reference.sampling
+from reference.limits import KV_CACHE_DTYPES
 from reference.quantization import FORMATS, quantize
 from reference.request import SamplingParams
 from reference.weights import Tensor
@@ -26,6 +27,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 ROWS = st.integers(1, 11)
 SIZES = st.one_of(st.integers(1, 80), st.integers(200, 600))
 SPREADS = st.sampled_from([0, 1, 8, 30])
+STORED = st.sampled_from(list(KV_CACHE_DTYPES))
 SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
 
 
@@ -40,7 +42,7 @@ def numbers(seed, *shape, spread=1):
 def same(found, expected):
     found, expected = np.asarray(found), np.asarray(expected)
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    bits = {4: np.uint32, 8: np.uint64, 1: np.uint8}[found.dtype.itemsize]
+    bits = {4: np.uint32, 8: np.uint64, 2: np.uint16, 1: np.uint8}[found.dtype.itemsize]
     np.testing.assert_array_equal(found.view(bits), expected.view(bits))
 
 
@@ -50,6 +52,22 @@ def both(name, *arguments):
     with poisoned():
         found = getattr(numerics, name)(*arguments)
     same(found, expected)
+
+
+@PARITY
+@given(SEEDS, ROWS, SIZES, SPREADS, STORED)
+def test_narrow_and_widen(seed, rows, length, spread, dtype):
+    x = numbers(seed, rows, length, spread=spread)
+    both("narrow", x, dtype)
+    both("widen", reference.numerics.narrow(x, dtype))
+
+
+@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
+def test_narrow_on_a_sweep_of_all_floats(dtype):
+    x = np.arange(0, 2**32, 4_099, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    is_nan = np.isnan(x)
+    both("narrow", x[~is_nan], dtype)
+    assert np.isnan(numerics.widen(numerics.narrow(x[is_nan], dtype))).all()
 
 
 @PARITY
@@ -146,19 +164,18 @@ def test_exponentials_on_a_sweep_of_all_floats():
 @given(
     SEEDS, st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.sampled_from([2, 8, 10, 16, 24, 64, 80, 128]),
     st.integers(1, 200), SPREADS, st.sampled_from([None, 0.1, 1.0]), st.sampled_from([None, 0.7, 50.0]),
-    st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)),
+    st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)), STORED,
 )  # fmt: skip
-def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks):
-    keys, values = (numbers(seed + i, num_keys, kv_heads, head_dim, spread=min(spread, 8)) for i in range(2))
+def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks, dtype):
+    shape = (num_keys, kv_heads, head_dim)
+    stored = [reference.numerics.narrow(numbers(seed + i, *shape, spread=min(spread, 8)), dtype) for i in range(2)]
     queries = numbers(seed + 2, tokens, kv_heads * shared_by, head_dim, spread=min(spread, 8))
     positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
     positions = np.sort(positions) if seed % 2 else positions
     with poisoned():
-        found = fast_attention.attention(
-            queries, keys, values, positions, scale=scale, cap=cap, window=window, sinks=sinks
-        )
+        found = fast_attention.attention(queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks)
     expected = reference.attention.attention(
-        queries, keys, values, positions, scale=scale, cap=cap, window=window, sinks=sinks
+        queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks
     )
     same(found, expected)
 
