@@ -13,6 +13,7 @@ from reference.parts import Parts
 
 try:
     from fastpath import (
+        answer,
         cache,
         detokenizer,
         eagle,
@@ -37,6 +38,8 @@ PARTS = Parts(
     Scheduler=scheduler.Scheduler,
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,
+    Answer=answer.Answer,
+    extend_decoding=answer.extend_decoding,
     sample=sampling.sample,
     score=sampling.score,
     adjust=sampling.adjust,

@@ -10,8 +10,6 @@ cdef extern from "Python.h":
 cdef class Detokenizer:
     """The text side of one choice."""
 
-    cdef bytes waiting
-
     def __init__(self):
         self.waiting = b""
 
@@ -23,7 +21,7 @@ cdef class Detokenizer:
         self.waiting = data[consumed:]
         return text
 
-    def finish(self) -> str:
+    cpdef str finish(self):
         """The rest: U+FFFD if a character was left incomplete, else nothing."""
         rest, self.waiting = self.waiting, b""
         return rest.decode(errors="replace")

@@ -29,6 +29,10 @@ cdef (uint32_t, uint32_t, uint32_t, uint32_t) _philox(uint32_t c0, uint32_t c1, 
 
 cpdef uint64_t random_bits(seed, position, choice) except? 0:
     """64 random bits for the token at `position` of `choice`; a negative seed counts modulo 2^64."""
-    cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF
+    return bits_at(seed & 0xFFFFFFFFFFFFFFFF, position, choice)
+
+
+cdef uint64_t bits_at(uint64_t key, uint32_t position, uint32_t choice) noexcept:
+    """The same by numbers."""
     words = _philox(position, choice, 0, 0, <uint32_t>key, <uint32_t>(key >> 32))
     return <uint64_t>words[0] | <uint64_t>words[1] << 32

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpath.dispatch cimport table
-from fastpath.rng cimport random_bits
+from fastpath.rng cimport bits_at
 from fastpath.selection cimport cut_min_p, cut_top_k, cut_top_p, draw as first_past, total_weight
+from libc.limits cimport LONG_MAX
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.numerics import LN2, log2
@@ -21,6 +22,8 @@ ONE = 40  # weights are fixed-point numbers with this many binary places: the li
 
 cdef enum:
     MAX_TOP = 64
+
+cdef uint64_t CERTAIN = <uint64_t>1 << 32  # the probability 1 as fixed_point writes it
 
 
 class Sampled(NamedTuple):
@@ -38,38 +41,53 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     """
     adjusted = logits = np.ascontiguousarray(logits, np.float32)  # once: a row may have to come from a GPU
     cdef const float[::1] row = logits
-    if not _is_finite(row):
+    if not is_finite(row):
         raise NumericsError(f"a logit for position {position} is not a finite number")
-    if _adjusts(sampling):
+    if adjusts(sampling):
         row = adjusted = adjust(logits, sampling, prompt_ids=prompt_ids, output_ids=output_ids)
-        if not _is_finite(row):
+        if not is_finite(row):
             raise NumericsError(f"a penalized logit for position {position} is not a finite number")
-    cdef Py_ssize_t token_id
-    cdef double temperature = sampling.temperature
-    if temperature == 0:
-        token_id = greedy(adjusted, excluded)
-    else:
-        if len(excluded):
-            row = _without(adjusted, excluded)
-        weights = _weights(row, temperature_factor(temperature))
-        _cut(weights, sampling)
-        token_id = first_past(weights, random_bits(sampling.seed, position, choice))
+    if len(excluded):
+        row = _without(adjusted, excluded)
+    cdef drawing how = drawing_of(sampling)
+    token_id = choose(row, &how, position, choice, None if how.factor == 0 else np.empty(len(row), np.uint64))
     if sampling.logprobs is None:
         return tuple.__new__(Sampled, (token_id, None, ()))
     return score(logits, token_id, sampling.logprobs)
 
 
+cdef drawing drawing_of(sampling) except *:
+    """A request's settings as numbers, which change nothing where it asks for nothing."""
+    cdef drawing how
+    cdef double temperature = sampling.temperature
+    how.factor = temperature_factor(temperature) if temperature else 0
+    how.seed = sampling.seed & 0xFFFFFFFFFFFFFFFF
+    how.top_k = min(sampling.top_k or 0, LONG_MAX)
+    how.top_p, how.min_p = fixed_point(sampling.top_p), fixed_point(sampling.min_p)
+    return how
+
+
+cdef Py_ssize_t choose(const float[::1] row, const drawing *how, uint64_t position, long choice, uint64_t[::1] weights):
+    """Steps 2 to 4 for adjusted logits without those excluded; `weights` (vocab,) is room for a draw."""
+    cdef float peak = _peak(row)
+    if how.factor == 0:
+        return _first(row, peak)
+    table().weigh(&row[0], row.shape[0], peak, how.factor, &weights[0])
+    _cut(weights, how)
+    return first_past(weights, bits_at(how.seed, position, choice))
+
+
 def score(logits, token_id: int, num_top: int) -> Sampled:
     """A token with its log-probability and those of the `num_top` most probable ones."""
     logits = np.ascontiguousarray(logits, np.float32)
-    if not _is_finite(logits):
+    if not is_finite(logits):
         raise NumericsError("a logit of the prompt is not a finite number")
     logprobs = log_softmax(logits)
     pairs = tuple([(i, float(logprobs[i])) for i in _largest(logits, num_top)])
     return Sampled(token_id=token_id, logprob=float(logprobs[token_id]), top=pairs)
 
 
-cdef bint _is_finite(const float[::1] logits) noexcept:
+cdef bint is_finite(const float[::1] logits) noexcept:
     """An exponent of all ones is infinite or no number; no early end, so that several are looked at together."""
     cdef const uint32_t *bits = <const uint32_t *>&logits[0]
     cdef uint32_t is_any = 0
@@ -97,7 +115,7 @@ def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
     return [best[i] for i in range(found)]
 
 
-cdef bint _adjusts(sampling) except -1:
+cdef bint adjusts(sampling) except -1:
     """Whether a request changes logits at all."""
     cdef double repetition = sampling.repetition_penalty
     cdef double frequency = sampling.frequency_penalty, presence = sampling.presence_penalty
@@ -128,7 +146,24 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
 
 def greedy(adjusted, excluded=()) -> int:
     """Step 2 at temperature 0: the largest logit, ties to the lowest id."""
-    return int(np.argmax(_without(adjusted, excluded)))
+    cdef const float[::1] row = np.ascontiguousarray(_without(adjusted, excluded), np.float32)
+    return _first(row, _peak(row))
+
+
+cdef Py_ssize_t _first(const float[::1] row, float value) noexcept:
+    """Where a value stands first; sixteen are looked at together."""
+    cdef Py_ssize_t i = 0, j
+    cdef bint is_there
+    while i + 16 <= row.shape[0]:
+        is_there = False
+        for j in range(16):
+            is_there |= row[i + j] == value
+        if is_there:
+            break
+        i += 16
+    while i < row.shape[0] - 1 and row[i] != value:
+        i += 1
+    return i
 
 
 def _without(adjusted, excluded):
@@ -145,18 +180,22 @@ def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
     rules = RULES[: RULES.index(last_rule) + 1]
     allowed = np.ascontiguousarray(_without(adjusted, excluded if "mask" in rules else ()), np.float32)
     weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
-    _cut(weights, sampling, "top_k" in rules, "top_p" in rules, "min_p" in rules)
+    cdef drawing how = drawing_of(sampling)
+    how.top_k = how.top_k if "top_k" in rules else 0
+    how.top_p = how.top_p if "top_p" in rules else CERTAIN
+    how.min_p = how.min_p if "min_p" in rules else 0
+    _cut(weights, &how)
     return np.asarray(weights)
 
 
-cdef _cut(uint64_t[::1] weights, sampling, bint by_top_k=True, bint by_top_p=True, bint by_min_p=True):
+cdef _cut(uint64_t[::1] weights, const drawing *how):
     """The rules of step 3, those that are asked for."""
-    if by_top_k and sampling.top_k is not None:
-        cut_top_k(weights, sampling.top_k)
-    if by_top_p and sampling.top_p < 1:
-        cut_top_p(weights, fixed_point(sampling.top_p))
-    if by_min_p and sampling.min_p > 0:
-        cut_min_p(weights, fixed_point(sampling.min_p))
+    if how.top_k:
+        cut_top_k(weights, how.top_k)
+    if how.top_p < CERTAIN:
+        cut_top_p(weights, how.top_p)
+    if how.min_p:
+        cut_min_p(weights, how.min_p)
 
 
 cdef uint64_t[::1] _weights(const float[::1] logits, float factor):

@@ -23,24 +23,19 @@ class Decision(NamedTuple):
 cdef class Stopper:
     """The stopping state of one choice: the bytes that are held back, and nothing else."""
 
-    cdef readonly object stopping, stop_ids
-    cdef readonly tuple strings
-    cdef readonly long max_tokens, num_tokens
-    cdef readonly bytes held
-
     def __init__(self, stopping, *, eos_ids, long num_prompt, long context_size):
         self.stopping = stopping
         self.stop_ids = frozenset(stopping.token_ids) | (frozenset() if stopping.ignore_eos else frozenset(eos_ids))
         self.strings = tuple([(string.encode(), string) for string in stopping.strings])
         self.max_tokens = min(stopping.max_tokens or context_size, context_size - num_prompt)
-        self.num_tokens = 0
+        self.min_tokens, self.num_tokens = stopping.min_tokens, 0
         self.held = b""
 
-    def excluded_ids(self) -> tuple[int, ...]:
+    cpdef tuple excluded_ids(self):
         """Ids that must not be drawn next: those that would end the answer before `min_tokens`."""
-        return tuple(sorted(self.stop_ids)) if self.num_tokens < self.stopping.min_tokens else ()
+        return tuple(sorted(self.stop_ids)) if self.num_tokens < self.min_tokens else ()
 
-    def push(self, token_id: int, bytes token, *, bint is_complete=False) -> Decision:
+    cpdef push(self, token_id, bytes token, bint is_complete=False):
         """Take in a sampled token and its bytes, and whether a grammar is complete with it; decide."""
         self.num_tokens += 1
         if token_id in self.stop_ids:
@@ -48,7 +43,7 @@ cdef class Stopper:
             return Decision(released=released, finish_reason=FinishReason.STOP, stop_reason=token_id)
         num_searched = len(self.held)
         self.held += token
-        found = self._find_stop_string(num_searched) if self.num_tokens >= self.stopping.min_tokens else None
+        found = self._find_stop_string(num_searched) if self.num_tokens >= self.min_tokens else None
         if found is not None:
             end, start, string = found
             shown = self.held[: end if self.stopping.include_stop_string else start]

@@ -1,9 +1,10 @@
-"""One choice's way from sampled tokens to text: what may be shown, with which log-probabilities, and when it ends."""
+"""Mirrored. One choice's way from logits to text: what is drawn, what of it may be shown, and when it ends."""
 
 from collections import deque
 
 import numpy as np
 
+from reference.errors import NumericsError, RequestError
 from reference.pooling import Pool
 from reference.request import Candidate, FinishReason, Output, TokenLogprob
 from reference.sequence import Sequence
@@ -11,11 +12,15 @@ from reference.tokenizer import Tokenizer
 
 
 class Answer:
-    """The text side of a sequence, put together from the engine's own stopper and detokenizer."""
+    """What is said after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
 
-    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, stopper, detokenizer, guide=None):
-        self.sequence, self.tokenizer = sequence, tokenizer
+    `sampled` is the latest token as it was drawn, None if none could be; `excluded` are the ids that it could not be.
+    """
+
+    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, sample, stopper, detokenizer, guide=None):
+        self.sequence, self.tokenizer, self.sample = sequence, tokenizer, sample
         self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
+        self.sampled, self.excluded = None, ()
         self.pool = Pool(sequence.request.pooling) if sequence.request.pooling else None
         self._visible = _visible_bytes(tokenizer, sequence.request.visible_ids)
         # Some vocabularies put a space before a text's first word; an answer to an empty prompt is such a text.
@@ -25,7 +30,24 @@ class Answer:
         self._num_bytes = 0
         self._num_released = 0
 
-    def excluded_ids(self):
+    def extend(self, logits) -> Output:
+        """Draw the next token from its logits (vocab,) and take it in; if the answer cannot go on, an error ends it."""
+        sequence, request = self.sequence, self.sequence.request
+        self.sampled = None
+        try:
+            self.excluded = self._excluded_ids()
+            sampled = self.sample(
+                logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids,
+                position=len(sequence), choice=sequence.choice, excluded=self.excluded,
+            )  # fmt: skip
+            sequence.output_ids.append(sampled.token_id)
+            output = self.push(sampled)
+        except (NumericsError, RequestError) as error:  # no other choice is touched
+            return self.end(FinishReason.ERROR, str(error))
+        self.sampled = sampled
+        return output
+
+    def _excluded_ids(self):
         """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
         if self.guide is None:
             return self.stopper.excluded_ids()
@@ -91,6 +113,20 @@ class Answer:
     def _bytes(self, token_id: int) -> bytes:
         token = self._visible.get(token_id) or self.tokenizer.token_bytes(token_id)
         return token[1:] if self._drops_space and token.startswith(b" ") else token
+
+
+def extend_decoding(work, answers, logits) -> list[Output]:
+    """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
+
+    Each has one row of `logits`, in the same order; the outputs come so, too.
+    """
+    outputs = []
+    for (sequence, chunk), row in zip(work, logits, strict=False):
+        if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
+            break
+        sequence.num_computed += len(chunk.token_ids)
+        outputs.append(answers[sequence].extend(row))
+    return outputs
 
 
 def _visible_bytes(tokenizer: Tokenizer, visible_ids: tuple[int, ...]) -> dict[int, bytes]:

@@ -1,6 +1,7 @@
 """Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
 
 from reference import (
+    answer,
     cache,
     detokenizer,
     eagle,
@@ -28,6 +29,8 @@ PARTS = Parts(
     Scheduler=scheduler.Scheduler,
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,
+    Answer=answer.Answer,
+    extend_decoding=answer.extend_decoding,
     sample=sampling.sample,
     score=sampling.score,
     adjust=sampling.adjust,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from reference.answer import Answer
 from reference.config import ModelConfig
 from reference.drafts import make_speculator
 from reference.errors import NumericsError, QueueFullError, RequestError
@@ -70,7 +69,7 @@ class Engine:
         speculator = make_speculator(parts, limits, model, draft_model, num_pages)
         self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
         self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
-        self._answers: dict[Sequence, Answer] = {}
+        self._answers: dict[Sequence, object] = {}
         self._num_steps = 0
 
     def add(self, request: Request, *, now: float = 0.0) -> None:
@@ -105,30 +104,39 @@ class Engine:
         if not work:
             return outputs
         self._num_steps += 1
-        passed = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
-        for (sequence, chunk), rows in zip(work, passed, strict=True):
-            drafts, sequence.draft_ids = sequence.draft_ids, []
-            sequence.num_computed += len(chunk.token_ids) - len(drafts)
-            is_complete = sequence.num_uncomputed == 0
-            if sequence.request.pooling:
-                outputs += self._pool(sequence, rows)
-                continue
-            num_scores = chunk.num_logits - len(drafts) - is_complete
-            try:
-                outputs += [self._score(sequence, rows[:num_scores])] if num_scores else []
-            except NumericsError as error:
-                outputs += self._end(sequence, FinishReason.ERROR, str(error))
-                continue
-            if drafts:
-                outputs.append(self.guesses.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend))
-            elif is_complete and sequence.request.stopping.max_tokens == 0:
-                outputs += self._end(sequence, FinishReason.LENGTH)
-            elif is_complete:
-                if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
-                    size = self.parts.page_size
-                    self.scheduler.remember(sequence, sequence.num_computed // size * size)
-                for choice in self._branch(sequence) if sequence.num_forks else (sequence,):
-                    outputs.append(self._extend(choice, rows[num_scores]))
+        rows = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
+        said = [] if self.observe else self.parts.extend_decoding(work, self._answers, rows)
+        for (sequence, _), output in zip(work, said, strict=False):
+            if output.finish_reason is not None:
+                self._remove(sequence)
+        outputs += said
+        others = work[len(said) :]
+        for (sequence, chunk), passed in zip(others, self.guesses.share(others, rows, first=len(said)), strict=True):
+            outputs += self._take_in(sequence, chunk, passed)
+        return outputs
+
+    def _take_in(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
+        """What a sequence's rows of a pass come to: guesses proven, scores of its prompt, a token, or nothing yet."""
+        drafts, sequence.draft_ids = sequence.draft_ids, []
+        sequence.num_computed += len(chunk.token_ids) - len(drafts)
+        is_complete = sequence.num_uncomputed == 0
+        if sequence.request.pooling:
+            return self._pool(sequence, rows)
+        num_scores = chunk.num_logits - len(drafts) - is_complete
+        try:
+            outputs = [self._score(sequence, rows[:num_scores])] if num_scores else []
+        except NumericsError as error:
+            return self._end(sequence, FinishReason.ERROR, str(error))
+        if drafts:
+            return [*outputs, self.guesses.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend)]
+        if is_complete and sequence.request.stopping.max_tokens == 0:
+            return [*outputs, *self._end(sequence, FinishReason.LENGTH)]
+        if is_complete:
+            if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
+                size = self.parts.page_size
+                self.scheduler.remember(sequence, sequence.num_computed // size * size)
+            choices = self._branch(sequence) if sequence.num_forks else (sequence,)
+            outputs += [self._extend(choice, rows[num_scores]) for choice in choices]
         return outputs
 
     def _expire(self, now: float) -> list[Output]:
@@ -213,27 +221,13 @@ class Engine:
         return [sequence, *forks]
 
     def _extend(self, sequence: Sequence, logits, guesses=()) -> Output:
-        """Sample one token and let the answer take it in; an ended sequence leaves at once."""
-        answer, request = self._answers[sequence], sequence.request
-        try:
-            excluded = answer.excluded_ids()
-            sampled = self.parts.sample(
-                logits,
-                request.sampling,
-                prompt_ids=request.prompt_ids,
-                output_ids=sequence.output_ids,
-                position=len(sequence),
-                choice=sequence.choice,
-                excluded=excluded,
-            )
-            sequence.output_ids.append(sampled.token_id)
-            output = answer.push(sampled)
-        except (NumericsError, RequestError) as error:  # this choice cannot go on; no other is touched
-            self._remove(sequence)
-            return answer.end(FinishReason.ERROR, str(error))
-        if self.observe:
+        """Let the answer draw one token and take it in; an ended sequence leaves at once."""
+        answer = self._answers[sequence]
+        output = answer.extend(logits)
+        if self.observe and answer.sampled:
             held = answer.stopper.held
-            self.observe(Observation(sequence, logits, sampled, excluded, output, held, tuple(guesses)))
+            seen = Observation(sequence, logits, answer.sampled, answer.excluded, output, held, tuple(guesses))
+            self.observe(seen)
         if output.finish_reason is not None:
             self._remove(sequence)
         return output
@@ -243,7 +237,7 @@ class Engine:
         self.guesses.forget(sequence)
         del self._answers[sequence]
 
-    def _answer(self, sequence: Sequence) -> Answer:
+    def _answer(self, sequence: Sequence):
         stopper = self.parts.Stopper(
             sequence.request.stopping,
             eos_ids=self.config.eos_ids,
@@ -252,7 +246,8 @@ class Engine:
         )
         grammar = sequence.request.grammar
         guide = self._compiler().compile(grammar) if grammar else None
-        return Answer(sequence, self.tokenizer, stopper, self.parts.Detokenizer(), guide)
+        parts = self.parts
+        return parts.Answer(sequence, self.tokenizer, parts.sample, stopper, parts.Detokenizer(), guide)
 
     def _compiler(self) -> GrammarCompiler:
         if self._grammars is None:

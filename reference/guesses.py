@@ -3,8 +3,7 @@
 The half of the loop that speculation adds, written once for every engine; without a speculator it does nothing.
 """
 
-from collections.abc import Callable, Iterable
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator
 
 from reference.request import Output, joined
 from reference.sequence import Chunk, Sequence, wanted_rows
@@ -28,18 +27,25 @@ class Guesses:
         rooms = ((one, max_tokens(one) - len(one.output_ids) - 1) for one in decoding)
         self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
 
-    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int) -> list[list]:
-        """For each sequence of this work its rows of a pass: the logits of its chunk, then those of its side lines.
-
-        With pooling the rows are states. Nobody can take another's: what a sequence leaves is gone with it.
-        """
+    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
+        """The rows of a pass over this work and all side lines: logits, with pooling states. `share` says whose."""
         self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
-        groups = [(main, *self._sides.get(sequence, ())) if self._sides else (main,) for sequence, main in work]
-        chunks = list(chain.from_iterable(groups))
-        rows = iter(self._rows(model, cache, work, chunks))
-        if len(chunks) == len(work):
-            return [list(islice(rows, chunk.num_logits)) for chunk in chunks]
-        return [[row for chunk in group for row in islice(rows, chunk.num_logits)] for group in groups]
+        if not self._sides:
+            return self._rows(model, cache, work, [main for _, main in work])
+        return self._rows(model, cache, work, [chunk for one in work for chunk in self._chunks(*one)])
+
+    def share(self, work: list[tuple[Sequence, Chunk]], rows, *, first: int = 0) -> Iterator[list]:
+        """For each sequence its rows: those of its chunk, then those of its side lines; `first` rows are others'.
+
+        Nobody can take another's: what a sequence leaves is gone with it.
+        """
+        for sequence, main in work:
+            count = sum(chunk.num_logits for chunk in self._chunks(sequence, main))
+            yield [rows[first + i] for i in range(count)]
+            first += count
+
+    def _chunks(self, sequence: Sequence, main: Chunk) -> tuple[Chunk, ...]:
+        return (main, *self._sides.get(sequence, ()))
 
     def _rows(self, model, cache, work, chunks):
         """The rows of all chunks, one after the other."""
@@ -58,7 +64,7 @@ class Guesses:
         rows = iter(states)
         found, unscored = [], []
         for sequence, main in work:
-            for chunk in (main, *self._sides.get(sequence, ())):
+            for chunk in self._chunks(sequence, main):
                 mine = [next(rows) for _ in range(chunk.num_logits)]
                 unscored += [] if sequence in pooled else range(len(found), len(found) + len(mine))
                 found += mine

@@ -15,6 +15,8 @@ class Parts:
     Scheduler: type
     Stopper: type
     Detokenizer: type
+    Answer: type
+    extend_decoding: Callable
     sample: Callable
     score: Callable
     adjust: Callable

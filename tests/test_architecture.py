@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 OURS = {"reference", "fastpath", "server", "conformance", "demo", "benchmarks", "cuda", "tests"}
 MIRRORED = {
     "rng", "numerics", "attention", "experts", "cache", "prefix_cache", "model", "sampling", "stopping", "detokenizer",
-    "scheduler", "speculation", "medusa", "eagle", "backend", "logits", "perplexity",
+    "answer", "scheduler", "speculation", "medusa", "eagle", "backend", "logits", "perplexity",
 }  # fmt: skip
 MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
 MAY_IMPORT = {

@@ -6,7 +6,7 @@ loop is given has the same bits, so an answer does not say where it was computed
 
 from functools import partial
 
-from fastpath import detokenizer, eagle, medusa, prefix_cache, scheduler, speculation, stopping
+from fastpath import answer, detokenizer, eagle, medusa, prefix_cache, scheduler, speculation, stopping
 from fastpath import sampling as on_host
 from fastpath.gpu import sampling
 from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
@@ -31,6 +31,8 @@ def make_parts(device: Device) -> Parts:
         Scheduler=scheduler.Scheduler,
         Stopper=stopping.Stopper,
         Detokenizer=detokenizer.Detokenizer,
+        Answer=answer.Answer,
+        extend_decoding=answer.extend_decoding,
         sample=sampling.sample,
         score=sampling.score,
         adjust=on_host.adjust,

@@ -1,0 +1,182 @@
+"""Mirrored. One choice's way from logits to text: what is drawn, what of it may be shown, and when it ends.
+
+The same steps as in reference/answer.py. One is taken for every token, so records are made by place, and where nothing
+but the largest logit or a draw is asked for, the rows of a step are gone through without an object for each.
+"""
+
+import numpy as np
+
+from fastpath.detokenizer cimport Detokenizer
+from fastpath.sampling cimport adjusts, choose, drawing, drawing_of, is_finite
+from fastpath.stopping cimport Stopper
+from libc.stdint cimport uint64_t
+
+from fastpath.sampling import sample as sample_here
+from reference.errors import NumericsError, RequestError
+from reference.pooling import Pool
+from reference.request import Candidate, FinishReason, Output, TokenLogprob
+
+
+cdef class Answer:
+    """What is said after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
+
+    `sampled` is the latest token as it was drawn, None if none could be; `excluded` are the ids that it could not be.
+    """
+
+    cdef readonly object sequence, tokenizer, sample, guide, pool, sampled, excluded
+    cdef readonly Stopper stopper
+    cdef readonly Detokenizer detokenizer
+    cdef object _request, _sampling, _token_bytes
+    cdef tuple _prompt_ids
+    cdef dict _visible
+    cdef list _pending  # log-probabilities with the place of their token's first byte
+    cdef long _num_bytes, _num_released
+    cdef bint _drops_space, _is_plain
+    cdef drawing _how
+
+    def __init__(self, sequence, tokenizer, sample, Stopper stopper, Detokenizer detokenizer, guide=None):
+        request = sequence.request
+        self.sequence, self.tokenizer, self.sample = sequence, tokenizer, sample
+        self.stopper, self.detokenizer, self.guide = stopper, detokenizer, guide
+        self.sampled, self.excluded = None, ()
+        self.pool = Pool(request.pooling) if request.pooling else None
+        self._request, self._sampling, self._prompt_ids = request, request.sampling, request.prompt_ids
+        self._token_bytes, self._visible = tokenizer.token_bytes, _visible_bytes(tokenizer, request.visible_ids)
+        self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, request.prompt_ids))
+        self._pending, self._num_bytes, self._num_released = [], 0, 0
+        self._how, is_raw = drawing_of(request.sampling), not adjusts(request.sampling)
+        self._is_plain = is_raw and guide is None and request.sampling.logprobs is None and sample is sample_here
+
+    def extend(self, logits):
+        """Draw the next token from its logits (vocab,) and take it in; if the answer cannot go on, an error ends it."""
+        cdef list said = self.sequence.output_ids
+        self.sampled = None
+        try:
+            self.excluded = self._excluded_ids()
+            sampled = self.sample(
+                logits, self._sampling, prompt_ids=self._prompt_ids, output_ids=said,
+                position=len(self._prompt_ids) + len(said), choice=self.sequence.choice, excluded=self.excluded,
+            )
+            said.append(sampled.token_id)
+            output = self.push(sampled)
+        except (NumericsError, RequestError) as error:  # no other choice is touched
+            return self.end(FinishReason.ERROR, str(error))
+        self.sampled = sampled
+        return output
+
+    cdef bint _is_plain_now(self) noexcept:
+        """Whether nothing but the raw logits says what is drawn next."""
+        return self._is_plain and self.stopper.num_tokens >= self.stopper.min_tokens
+
+    cdef _extend_plainly(self, const float[::1] row, uint64_t[::1] weights):
+        """The same where nothing changes the logits and no log-probability is asked for."""
+        cdef list said = self.sequence.output_ids
+        cdef long position = len(self._prompt_ids) + len(said)
+        token_id = choose(row, &self._how, position, self.sequence.choice, weights)
+        said.append(token_id)
+        return self._take_in(token_id, None)
+
+    cdef _excluded_ids(self):
+        """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
+        if self.guide is None:
+            return self.stopper.excluded_ids()
+        forbidden = self.guide.excluded_ids()
+        both = np.union1d(forbidden, np.asarray(self.stopper.excluded_ids(), np.int64))
+        return both if len(both) < self.guide.vocab_size else forbidden
+
+    cpdef push(self, sampled):
+        """Take in a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
+        return self._take_in(sampled.token_id, None if sampled.logprob is None else sampled)
+
+    cdef _take_in(self, token_id, scored):
+        """`scored` is the token with its log-probability, if that is asked for."""
+        cdef bytes token = self._bytes(token_id)
+        cdef bint is_complete = (
+            self.guide is not None and token_id not in self.stopper.stop_ids and self.guide.push(token_id)
+        )
+        released, finish_reason, stop_reason = self.stopper.push(token_id, token, is_complete)
+        if stop_reason is None or stop_reason != token_id:
+            if scored is not None:
+                self._pending.append((self._num_bytes, self._logprob(scored, token)))
+            self._num_bytes += len(token)
+        if token:
+            self._drops_space = False
+        cdef str text = self.detokenizer.push(released)
+        if finish_reason is not None:
+            text += self.detokenizer.finish()
+        shown = self._release(len(<bytes>released), finish_reason is not None)
+        return self._output(text, (token_id,), finish_reason, stop_reason, None, shown, ())
+
+    def score(self, scored):
+        """Log-probabilities of the next tokens of the prompt."""
+        entries = tuple([self._logprob(one, self._bytes(one.token_id)) for one in scored])
+        return self._output("", (), None, None, None, (), entries)
+
+    def end(self, reason, message=None):
+        """The end without another token: nothing was to be said, an error, a deadline."""
+        return self._output("", (), reason, None, message, (), ())
+
+    cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
+        one = self.sequence
+        return tuple.__new__(Output, (
+            self._request.request_id, one.choice, text, token_ids, len(self._prompt_ids), one.num_cached,
+            len(<list>one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
+            scores, (),
+        ))
+
+    cdef tuple _release(self, long count, bint is_end):
+        """Log-probabilities of tokens of which something is shown now; at a cut the rest is dropped with its text."""
+        self._num_released += count
+        if not self._pending:
+            return ()
+        cdef bint is_whole = is_end and self._num_released == self._num_bytes
+        cdef list released = []
+        while self._pending and (self._pending[0][0] < self._num_released or is_whole):
+            released.append(self._pending.pop(0)[1])
+        return tuple(released)
+
+    cdef _logprob(self, sampled, bytes token):
+        chosen = Candidate(token_id=sampled.token_id, token=token, logprob=sampled.logprob)
+        top = [Candidate(token_id=i, token=self._bytes(i), logprob=logprob) for i, logprob in sampled.top]
+        return TokenLogprob(chosen=chosen, top=tuple(top))
+
+    cdef bytes _bytes(self, token_id):
+        cdef bytes token = (self._visible.get(token_id) if self._visible else None) or self._token_bytes(token_id)
+        return token[1:] if self._drops_space and token.startswith(b" ") else token
+
+
+def extend_decoding(list work, dict answers, logits):
+    """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
+
+    Each has one row of `logits`, in the same order; the outputs come so, too.
+    """
+    cdef const float[:, ::1] rows = _on_host(logits)
+    cdef uint64_t[::1] weights = None
+    cdef list outputs = []
+    cdef Answer answer
+    cdef Py_ssize_t i
+    for i, (sequence, chunk) in enumerate(work):
+        if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
+            break
+        sequence.num_computed += len(chunk.token_ids)
+        answer = answers[sequence]
+        if rows is None or not answer._is_plain_now() or not is_finite(rows[i]):
+            outputs.append(answer.extend(logits[i]))
+            continue
+        if weights is None and answer._how.factor:
+            weights = np.empty(rows.shape[1], np.uint64)
+        outputs.append(answer._extend_plainly(rows[i], weights))
+    return outputs
+
+
+cdef _on_host(logits):
+    """Rows that can be looked at as they are, or None."""
+    is_here = isinstance(logits, np.ndarray) and logits.dtype == np.float32 and logits.flags.c_contiguous
+    return logits if is_here and logits.ndim == 2 else None
+
+
+cdef dict _visible_bytes(tokenizer, tuple visible_ids):
+    """The names of control tokens that a request wants to see."""
+    if not visible_ids:
+        return {}
+    return {i: name.encode() for name, i in tokenizer.control_ids.items() if i in visible_ids}
