@@ -21,6 +21,7 @@ DEVICE void gate_rows(const float *both, float *y, int8_t *q, float *scales, int
 
 #define GATE(NAME, ACTIVATION)                                                                           \
     KERNEL NAME(const float *both, float *y, int8_t *q, float *scales, int inner, int count) {           \
+        in_turn();                                                                                       \
         gate_rows<ACTIVATION>(both, y, q, scales, inner, count);                                         \
     }                                                                                                    \
     EXPORT_KERNEL(NAME)
@@ -29,6 +30,7 @@ GATE(gate_gelu_tanh, gelu_tanh_of)
 
 // x + silu(y), one thread a feature: a block of a medusa head; reference/medusa.py.
 KERNEL add_silu(float *x, const float *y, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) x[i] = add(x[i], silu_of(y[i]));
 }
@@ -36,6 +38,7 @@ EXPORT_KERNEL(add_silu)
 
 // Logits on their way out (N9a): divided by the model's constant, then capped where there is a cap.
 KERNEL finish_logits(float *logits, float divisor, float cap, size_t count) {
+    in_turn();
     const size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
     if (i >= count) return;
     const float x = divide(logits[i], divisor);

@@ -23,10 +23,17 @@ typedef unsigned long long uint64_t;
 
 enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32, MAX_HEAD_DIM = 256 };
 
+#ifdef FUSED  // for benchmarks/gpu.py alone: what a compiler makes of the same kernels where it may fuse and approximate
+DEVICE float mul(float a, float b) { return a * b; }
+DEVICE float add(float a, float b) { return a + b; }
+DEVICE float sub(float a, float b) { return a - b; }
+DEVICE float divide(float a, float b) { return __fdividef(a, b); }
+#else
 DEVICE float mul(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float sub(float a, float b) { return __fsub_rn(a, b); }
 DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
+#endif
 
 struct alignas(16) quad { uint32_t at[4]; };
 struct half_bits { uint16_t bits; };
@@ -128,6 +135,25 @@ DEVICE float finish(epilogue after, float y, int n, size_t at) {
 
 // A product over rows of an expert takes only those that chose it: with no gates, every row.
 DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }
+
+// Kernels of a graph that follow each other overlap (programmatic dependent launch, chips from 9.0 on): the next one's blocks
+// may start as soon as all of this one's have called `start_next`, and wait in `await_previous` until what this one wrote is
+// there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`, and every thread of
+// every kernel calls it: then what came before the previous kernel is there as well. Weights may be asked for earlier.
+DEVICE void start_next() {
+#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DEVICE void await_previous() {
+#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+DEVICE void in_turn() {  // for kernels that have nothing to do ahead
+    start_next();
+    await_previous();
+}
 
 // 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread that
 // asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.

@@ -13,6 +13,7 @@ DEVICE void embed_row(const int *ids, const T *table, float *x, int hidden, floa
 
 #define EMBED(NAME, T)                                                                      \
     KERNEL NAME(const int *ids, const T *table, float *x, int hidden, float scale) {        \
+        in_turn();                                                                          \
         embed_row<T>(ids, table, x, hidden, scale);                                         \
     }                                                                                       \
     EXPORT_KERNEL(NAME)
@@ -22,6 +23,7 @@ EMBED(embed_bf16, bfloat_bits)
 
 // Rows of two arrays side by side: y[r] = a[r] then b[r], what an eagle head's fusion takes. One block a row.
 KERNEL join_rows(const float *a, const float *b, float *y, int hidden) {
+    in_turn();
     const size_t row = blockIdx.x;
     for (int i = threadIdx.x; i < 2 * hidden; i += blockDim.x)
         y[row * 2 * hidden + i] = i < hidden ? a[row * hidden + i] : b[row * hidden + i - hidden];

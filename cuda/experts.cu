@@ -13,6 +13,7 @@
 
 KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, int experts, int per_token,
                      int is_normalized) {
+    in_turn();
     const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
     scores += (size_t)row * experts;
@@ -45,6 +46,7 @@ EXPORT_KERNEL(weigh_experts)
 // total[r] = the chosen experts' rows y (rows, per_token, hidden) times their gates, from +0. One thread a feature.
 KERNEL add_chosen(float *total, const float *y, const float *gates, const int *chosen, int experts, int per_token,
                   int hidden, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const size_t row = i / hidden;
@@ -59,6 +61,7 @@ KERNEL add_chosen(float *total, const float *y, const float *gates, const int *c
 EXPORT_KERNEL(add_chosen)
 
 KERNEL add_expert(float *total, const float *y, const float *gates, int stride, int hidden, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const float gate = gates[(size_t)(i / hidden) * stride];

@@ -23,6 +23,7 @@ struct float_stage {
 template <class T, int M>
 DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, product p) {
     typedef float_stage<T, M> stage;
+    begin(p);
     constexpr int STAGES = ring<M>::STAGES, VECTORS = sizeof(eight<T>) / 16;
     DYNAMIC_SHARED(stage, stages);  // (warps, STAGES), then totals (blocks of K, M, 32)
     float *totals = (float *)(stages + blockDim.x / WARP * STAGES);
@@ -32,13 +33,18 @@ DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, pr
     w += tile_of(p, first) * eights * WARP + lane;
     float sum[M];
     const auto block_of = [&](int s) { return warp + s / stage::A_BLOCK * num_warps; };
-    const auto fetch = [&](int s) {
+    const auto begin_of = [&](int s) { return block_of(s) * BLOCK + s % stage::A_BLOCK * stage::INPUTS; };
+    const auto fetch_weights = [&](int s) {
         stage *to = stages + s % STAGES;
-        const int begin = block_of(s) * BLOCK + s % stage::A_BLOCK * stage::INPUTS;
+        const int begin = begin_of(s);
         for (int e = 0; e < stage::EIGHTS; e++)
             for (int v = 0; v < VECTORS; v++)
                 copy_async<16>((quad *)&to->weights[e][lane] + v, (const quad *)(w + (size_t)(begin / 8 + e) * WARP) + v,
                                begin / 8 + e < eights);
+    };
+    const auto fetch_rows = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int begin = begin_of(s);
         for (int m = 0; m < M; m++) {
             const float *from = x + (size_t)operand_of(p, first + m) * K + begin;
             for (int i = lane; i < stage::INPUTS; i += WARP)
@@ -62,7 +68,7 @@ DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, pr
         if (s % stage::A_BLOCK == stage::A_BLOCK - 1)
             for (int m = 0; m < M; m++) totals[(block_of(s) * M + m) * WARP + lane] = sum[m];
     };
-    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch, use);
+    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch_weights, fetch_rows, use);
     add_blocks<M>(p, totals, y, first);
 }
 
@@ -122,7 +128,7 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
 #define FLOAT_OPERANDS(T) const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, \
                     const float *residual, float scale
 #define LINEAR_ROWS(NAME, T, M)                                                                                        \
-    KERNEL __launch_bounds__(128) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                                    \
+    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                                    \
         multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share});   \
     }                                                                                                                  \
     EXPORT_KERNEL(NAME)
@@ -132,6 +138,7 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                    \
     LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                    \
     KERNEL __launch_bounds__(256) linear_tile_##KIND(FLOAT_OPERANDS(T), const float *gates, int stride) {           \
+        in_turn();                                                                                            \
         multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                        \
     }                                                                                                         \
     EXPORT_KERNEL(linear_tile_##KIND)

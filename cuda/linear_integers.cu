@@ -40,6 +40,7 @@ template <int BITS, int M>
 DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y,
                          int groups, product p) {
     typedef integer_stage<BITS, M> stage;
+    begin(p);
     constexpr int STAGES = ring<M>::STAGES;
     DYNAMIC_SHARED(stage, stages);  // (warps, STAGES), then totals (blocks of K, M, 32)
     float *totals = (float *)(stages + blockDim.x / WARP * STAGES);
@@ -50,15 +51,20 @@ DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, 
     w_scales += (tile_of(p, first) * p.num_blocks * WARP + lane) * GROUPS_A_BLOCK;
     float sum[M];
     const auto block_of = [&](int s) { return warp + s / stage::A_BLOCK * num_warps; };
-    const auto fetch = [&](int s) {
+    const auto inside_of = [&](int s) { return s % stage::A_BLOCK * stage::GROUPS; };
+    const auto fetch_weights = [&](int s) {
         stage *to = stages + s % STAGES;
-        const int inside = s % stage::A_BLOCK * stage::GROUPS, begin = block_of(s) * GROUPS_A_BLOCK + inside;
+        const int inside = inside_of(s), begin = block_of(s) * GROUPS_A_BLOCK + inside;
         for (int g = 0; g < stage::GROUPS; g++)
             for (int v = 0; v < stage::QUADS; v++)
                 copy_async<16>(&to->weights[g][v][lane], w + ((size_t)(begin + g) * stage::QUADS + v) * WARP,
                                begin + g < groups);
         copy_async<stage::GROUPS * 2>(to->w_scales[lane], w_scales + (size_t)block_of(s) * WARP * GROUPS_A_BLOCK + inside,
                                       true);
+    };
+    const auto fetch_rows = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int begin = block_of(s) * GROUPS_A_BLOCK + inside_of(s);
         for (int m = 0; m < M; m++) {
             const size_t at = (size_t)operand_of(p, first + m) * groups + begin;
             const bool is_row = first + m < p.rows;
@@ -92,7 +98,7 @@ DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, 
         if (s % stage::A_BLOCK == stage::A_BLOCK - 1)
             for (int m = 0; m < M; m++) totals[(block_of(s) * M + m) * WARP + lane] = sum[m];
     };
-    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch, use);
+    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch_weights, fetch_rows, use);
     add_blocks<M>(p, totals, y, first);
 }
 
@@ -171,7 +177,7 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *
     const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y, int rows, int N,  \
         int groups, const float *bias, const float *residual, float scale
 #define INTEGERS_ROWS(NAME, BITS, M)                                                                                 \
-    KERNEL __launch_bounds__(128) NAME(OPERANDS, const int *chosen, int share) {                                     \
+    KERNEL __launch_bounds__(128, 2) NAME(OPERANDS, const int *chosen, int share) {                                     \
         const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                                       \
         integer_rows<BITS, M>(q, x_scales, (const quad *)w, w_scales, y, groups,                                     \
                               {rows, N, num_blocks, {bias, residual, scale}, chosen, share});                        \
@@ -183,6 +189,7 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *
     INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                      \
     INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                      \
     KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                     \
+        in_turn();                                                                                                   \
         integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride);    \
     }                                                                                                                \
     EXPORT_KERNEL(linear_tile_##KIND)

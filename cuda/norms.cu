@@ -13,6 +13,7 @@
 
 KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y, int8_t *q, float *scales, int heads,
                 int size, int from_stride, int to_stride, float epsilon) {
+    in_turn();
     DYNAMIC_SHARED(float, squares);
     const int item = blockIdx.x, row = item / heads, head = item % heads, lane = threadIdx.x;
     x += (size_t)(wanted ? wanted[row] : row) * from_stride + (size_t)head * size;
@@ -45,6 +46,7 @@ EXPORT_KERNEL(rms_norm)
 
 // x + scale * y, one thread a feature: what a half of a layer adds, where its output has been normed.
 KERNEL add_scaled(float *x, const float *y, float scale, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) x[i] = add(x[i], mul(y[i], scale));
 }

@@ -7,6 +7,7 @@
 #include "common.cuh"
 
 KERNEL quantize_rows(const float *x, int8_t *q, float *scales, int inputs, int groups, int count) {
+    in_turn();
     const int item = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (item >= count) return;
     const int row = item / groups, at = item % groups * GROUP + threadIdx.x % WARP;

@@ -34,6 +34,7 @@ DEVICE void turn_and_store(float *x, const int *positions, const int *first_page
 #define ROTATE_AND_STORE(NAME, T)                                                                                    \
     KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,       \
                 const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {           \
+        in_turn();                                                                                                   \
         turn_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim,  \
                           half);                                                                                     \
     }                                                                                                                \
@@ -44,6 +45,7 @@ ROTATE_AND_STORE(rotate_and_store_bf16, bfloat_bits)
 
 // One page's keys and values in every layer to another page, in words of 32 bits: copy-on-write. Grid (layers,).
 KERNEL copy_page(uint32_t *keys, uint32_t *values, int from, int to, size_t layer_size, int page_size) {
+    in_turn();
     const size_t layer = blockIdx.x * layer_size;
     for (int i = threadIdx.x; i < page_size; i += blockDim.x) {
         keys[layer + (size_t)to * page_size + i] = keys[layer + (size_t)from * page_size + i];

@@ -19,17 +19,26 @@ struct product {
     int share;
 };
 
+// What every product begins with: weights can be asked for at once, unless the previous kernel says which.
+DEVICE void begin(product p) {
+    start_next();
+    if (p.chosen) await_previous();
+}
+
 // The tile of 32 outputs in the stack, and the row of x that belongs to a row of y.
 DEVICE size_t tile_of(product p, int row) {
     return blockIdx.x + (p.chosen ? (size_t)p.chosen[row] * gridDim.x : 0);
 }
 DEVICE int operand_of(product p, int row) { return p.chosen ? row / p.share : row; }
 
-// Numbers 0 .. count - 1 of a warp's stages: fetch(s) asks for one, use(s) has it. Slot s % STAGES is its place.
-template <int STAGES, class Fetch, class Use>
-DEVICE void stream(int count, Fetch fetch, Use use) {
+// Numbers 0 .. count - 1 of a warp's stages: what is fetched of number s lies in slot s % STAGES when `use` is called with it.
+// The first weights are on their way before the previous kernel has ended.
+template <int STAGES, class Weights, class Rows, class Use>
+DEVICE void stream(int count, Weights fetch_weights, Rows fetch_rows, Use use) {
+    for (int s = 0; s < STAGES && s < count; s++) fetch_weights(s);
+    await_previous();
     for (int s = 0; s < STAGES; s++) {
-        if (s < count) fetch(s);
+        if (s < count) fetch_rows(s);
         commit_copies();
     }
     for (int s = 0; s < count; s++) {
@@ -37,7 +46,7 @@ DEVICE void stream(int count, Fetch fetch, Use use) {
         __syncwarp();  // other lanes fetched parts of it
         use(s);
         __syncwarp();  // nobody needs the slot any more
-        if (s + STAGES < count) fetch(s + STAGES);
+        if (s + STAGES < count) fetch_weights(s + STAGES), fetch_rows(s + STAGES);
         commit_copies();
     }
 }

@@ -2,12 +2,13 @@
 // reference/sampling.py and rng.py.
 //
 // `find_peaks`: the largest logit of each row, ties to the lowest id, and whether all are finite. One block a row.
-// `sample_row`: one row through steps 1 to 4, one block. Logits edited by bias and penalties, excluded ones at -inf; the
-// largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at a time the weight at which the
-// tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw. Threads own runs of ids side by side,
-// so that "the first in id order" is a scan over threads and then a walk. Only the token and a flag leave the device.
-// `score_row`: its log-probability and those of the best few, from the raw logits.
-// Ladder: 1. one block a row. No version has been measured on a device yet. Next: several blocks a row, rows together.
+// `sample_rows`: steps 1 to 4 for all rows that are drawn, one block a row. Logits edited by bias and penalties, excluded ones
+// at -inf; the largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at a time the weight at
+// which the tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw. Threads own runs of ids side
+// by side, so that "the first in id order" is a scan over threads and then a walk. Only tokens and flags leave the device.
+// `score_rows`: log-probabilities of tokens and of the best few, from the raw logits, one block a row.
+// Ladder (a device has measured none): 1. a launch and a wait for every row. 2. this: one launch for all rows, with their
+// settings in an array, one for all log-probabilities, one wait for both. Next: several blocks a row, for a batch of one.
 #include "common.cuh"
 
 enum { DIGITS = 256, MAX_TOP = 32, MAX_WARPS = 32 };
@@ -35,6 +36,7 @@ DEVICE peak lowest() { return {-__int_as_float(0x7f800000), 0x7fffffff}; }
 
 // result (rows, 2): the id, and 1 if every logit is finite.
 KERNEL find_peaks(const float *logits, int *result, int vocab) {
+    in_turn();
     __shared__ peak shared[MAX_WARPS];
     logits += (size_t)blockIdx.x * vocab;
     peak mine = lowest();
@@ -131,17 +133,32 @@ DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {
     return sum;
 }
 
-// edits, one a token: id, in the prompt or answer (1 or 0), times in the answer; biases beside them. result: the token, or
-// -1 for a raw and -2 for an edited logit that is not finite. top_k 0, top_p and min_p 2^32 and 0: not asked for.
+// What one draw depends on but its logits; requests.py fills it in. Edits begin at lists + edits, three numbers a token: id, in
+// the prompt or answer (1 or 0), times in the answer; behind them their biases; behind those the excluded ids. Numbers that
+// are not asked for: top_k 0, top_p 2^32, min_p 0.
+struct draw {
+    uint64_t top_p, min_p, seed;
+    uint32_t position, choice;
+    int row, place, edits, num_edits, num_excluded, top_k;
+    float repetition, frequency, presence, factor;
+};
+
+// results[place]: the token of each draw, or -1 for a raw and -2 for an edited logit that is not finite. edited and w are room for
+// (draws, vocab).
 KERNEL __launch_bounds__(1024)
-    sample_row(const float *logits, float *edited, uint64_t *w, int *result, int vocab, const int *edits,
-               const float *biases, int num_edits, const int *excluded, int num_excluded, float repetition,
-               float frequency, float presence, float factor, int top_k, uint64_t top_p, uint64_t min_p, uint64_t seed,
-               uint32_t position, uint32_t choice) {
+    sample_rows(const float *logits, const draw *draws, const int *lists, float *edited, uint64_t *w, int *results,
+                int vocab) {
+    in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[1024], digits[DIGITS];
     __shared__ place found;
-    int is_wrong = 0;
+    const draw how = draws[blockIdx.x];
+    int *result = results + how.place, is_wrong = 0;
+    const int *edits = lists + how.edits, *excluded = edits + 4 * how.num_edits;
+    const float *biases = (const float *)(edits + 3 * how.num_edits);
+    logits += (size_t)how.row * vocab;
+    edited += (size_t)blockIdx.x * vocab;
+    w += (size_t)blockIdx.x * vocab;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         edited[i] = logits[i];
         is_wrong |= !is_finite(logits[i]);
@@ -151,11 +168,11 @@ KERNEL __launch_bounds__(1024)
         if (threadIdx.x == 0) *result = -1;
         return;
     }
-    for (int e = threadIdx.x; e < num_edits; e += blockDim.x) {
+    for (int e = threadIdx.x; e < how.num_edits; e += blockDim.x) {
         const int id = edits[e * 3], is_seen = edits[e * 3 + 1], count = edits[e * 3 + 2];
         float x = add(edited[id], biases[e]);
-        if (is_seen && repetition != 1.0f) x = x < 0.0f ? mul(x, repetition) : divide(x, repetition);
-        if (count) x = sub(sub(x, mul((float)count, frequency)), presence);
+        if (is_seen && how.repetition != 1.0f) x = x < 0.0f ? mul(x, how.repetition) : divide(x, how.repetition);
+        if (count) x = sub(sub(x, mul((float)count, how.frequency)), how.presence);
         is_wrong |= !is_finite(x);
         edited[id] = x;
     }
@@ -164,7 +181,7 @@ KERNEL __launch_bounds__(1024)
         if (threadIdx.x == 0) *result = -2;
         return;
     }
-    for (int e = threadIdx.x; e < num_excluded; e += blockDim.x) edited[excluded[e]] = lowest().value;
+    for (int e = threadIdx.x; e < how.num_excluded; e += blockDim.x) edited[excluded[e]] = lowest().value;
     __syncthreads();
     peak best = lowest();
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
@@ -172,32 +189,32 @@ KERNEL __launch_bounds__(1024)
         if (is_better(other, best)) best = other;
     }
     best = best_of_block(best, peaks);
-    if (factor == 0.0f) {  // temperature 0
+    if (how.factor == 0.0f) {  // temperature 0
         if (threadIdx.x == 0) *result = best.id;
         return;
     }
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-        const float exponent = mul(sub(edited[i], best.value), factor);
+        const float exponent = mul(sub(edited[i], best.value), how.factor);
         w[i] = (uint64_t)mul(exp2_of(exponent < 0.0f ? exponent : 0.0f), 1099511627776.0f);
     }
     __syncthreads();
     const run mine = my_run(vocab);
     uint64_t total;
-    if (top_k && top_k < vocab) cut_behind(w, vocab, find_end(w, vocab, top_k, true, digits, &found), shared);
-    if (top_p < 1ull << 32) {
+    if (how.top_k && how.top_k < vocab) cut_behind(w, vocab, find_end(w, vocab, how.top_k, true, digits, &found), shared);
+    if (how.top_p < 1ull << 32) {
         __syncthreads();
         sum_before(sum_of_run(w, mine), shared, &total);
-        const uint64_t needed = product_high(top_p, total);
+        const uint64_t needed = product_high(how.top_p, total);
         cut_behind(w, vocab, find_end(w, vocab, needed ? needed : 1, false, digits, &found), shared);
     }
     __syncthreads();
-    if (min_p) {  // the heaviest token weighs 2^40 and is never cut
-        const uint64_t needed = product_high(min_p, 1ull << 40);
+    if (how.min_p) {  // the heaviest token weighs 2^40 and is never cut
+        const uint64_t needed = product_high(how.min_p, 1ull << 40);
         for (int i = mine.from; i < mine.to; i++)
             if (w[i] < needed) w[i] = 0;
     }
     const uint64_t own = sum_of_run(w, mine), before = sum_before(own, shared, &total);
-    const uint64_t threshold = __umul64hi(random_bits(seed, position, choice), total);
+    const uint64_t threshold = __umul64hi(random_bits(how.seed, how.position, how.choice), total);
     if (before > threshold || before + own <= threshold) return;
     uint64_t running = before;
     for (int i = mine.from; i < mine.to; i++)
@@ -206,14 +223,20 @@ KERNEL __launch_bounds__(1024)
             return;
         }
 }
-EXPORT_KERNEL(sample_row)
+EXPORT_KERNEL(sample_rows)
 
-// ids (1 + num_top,): the token, or -1 for the one in *token, then room for the best; logprobs beside them.
+// rows (2, scores): which row, and which of `tokens` it is that is scored. ids (scores, 1 + num_top): the token, or -1 where a
+// logit is not finite, then the best; logprobs beside them.
 // (l - max) - ln 2 * log2(float(total) * 2^-40), total = sum of floor(2^40 exp2((l - max) log2 e)).
 KERNEL __launch_bounds__(1024)
-    score_row(const float *logits, int vocab, const int *token, int *ids, float *logprobs, int num_top) {
+    score_rows(const float *logits, const int *rows, const int *tokens, int *ids, float *logprobs, int vocab, int num_top) {
+    in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[1024];
+    logits += (size_t)rows[blockIdx.x] * vocab;
+    ids += blockIdx.x * (1 + num_top);
+    logprobs += blockIdx.x * (1 + num_top);
+    const int token = tokens[rows[gridDim.x + blockIdx.x]];
     peak best = lowest();
     int is_wrong = 0;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
@@ -221,7 +244,7 @@ KERNEL __launch_bounds__(1024)
         is_wrong |= !is_finite(other.value);
         if (is_better(other, best)) best = other;
     }
-    is_wrong = __syncthreads_or(is_wrong);
+    is_wrong = __syncthreads_or(is_wrong || token < 0);  // a token that could not be drawn has no probability
     if (is_wrong) {
         if (threadIdx.x == 0) ids[0] = -1;
         return;
@@ -234,8 +257,8 @@ KERNEL __launch_bounds__(1024)
     sum_before(sum, shared, &total);
     const float log_total = mul(log2_of(mul(__ull2float_rn(total), 9.094947017729282e-13f)), LN2);
     if (threadIdx.x == 0) {
-        ids[0] = *token;
-        logprobs[0] = sub(sub(logits[*token], highest), log_total);
+        ids[0] = token;
+        logprobs[0] = sub(sub(logits[token], highest), log_total);
     }
     for (int rank = 0; rank < num_top && rank < vocab; rank++) {
         if (threadIdx.x == 0) {
@@ -251,4 +274,4 @@ KERNEL __launch_bounds__(1024)
         best = best_of_block(best, peaks);
     }
 }
-EXPORT_KERNEL(score_row)
+EXPORT_KERNEL(score_rows)

@@ -56,11 +56,20 @@ class Model(Decoder):
         if states.ndim != 2 or states.shape[1] != self.config.hidden_size or self.weights.head is None:
             wanted = f"a model with a head scores states of {self.config.hidden_size} features"
             raise ValueError(f"{wanted}, not {states.shape}")
+        return self.fetch_logits(self.place(states), len(states))
+
+    def place(self, states: np.ndarray) -> dict[str, int]:
+        """Scratch memory with these normed states (rows, hidden) in it; the latest pass's logits are gone."""
         at = self._addresses(Shape(rows=len(states), num_wanted=len(states), num_pages=0))
         self.device.write(at["normed"], states)
         self.generation += 1
-        self._score(at, len(states))
-        return self.device.read(at["logits"], (len(states), self.config.vocab_size))
+        return at
+
+    def fetch_logits(self, at: dict[str, int], rows: int, *, is_scored: bool = False) -> np.ndarray:
+        """Logits float32 (rows, vocab) of the normed states there, or those that somebody has put there."""
+        if not is_scored:
+            self._score(at, rows)
+        return self.device.read(at["logits"], (rows, self.config.vocab_size))
 
     @property
     def latest_graph(self):

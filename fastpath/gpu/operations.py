@@ -207,15 +207,19 @@ class Operations:
         """Of each row the id of the largest logit, and whether all are finite (N10)."""
         self._launch("find_peaks", (rows,), SAMPLING_THREADS, 0, "PPi", logits, result, vocab)
 
-    def sample_row(self, logits: int, edited: int, weights: int, result: int, vocab: int, *settings) -> None:
-        """One token (N10); `settings` as cuda/sampling.cu lists them."""
-        types = "PPPPiPPiPiffffiQQQII"
-        self._launch("sample_row", (1,), SAMPLING_THREADS, 0, types, logits, edited, weights, result, vocab, *settings)
+    def sample_rows(
+        self, logits: int, records: int, lists: int, edited: int, weights: int, results: int, *, draws: int, vocab: int
+    ) -> None:
+        """A token for each record of requests.py (N10)."""
+        values = (logits, records, lists, edited, weights, results, vocab)
+        self._launch("sample_rows", (draws,), SAMPLING_THREADS, 0, "PPPPPPi", *values)
 
-    def score_row(self, logits: int, token: int, ids: int, logprobs: int, *, vocab: int, num_top: int) -> None:
-        """The log-probabilities of a token and of the best few (N10)."""
-        values = (logits, vocab, token, ids, logprobs, num_top)
-        self._launch("score_row", (1,), SAMPLING_THREADS, 0, "PiPPPi", *values)
+    def score_rows(
+        self, logits: int, places: int, tokens: int, ids: int, logprobs: int, *, scores: int, vocab: int, num_top: int
+    ) -> None:
+        """The log-probabilities of some tokens, and of the best few of their rows (N10)."""
+        values = (logits, places, tokens, ids, logprobs, vocab, num_top)
+        self._launch("score_rows", (scores,), SAMPLING_THREADS, 0, "PPPPPii", *values)
 
 
 def few_rows(rows: int, inputs: int, kind: str) -> tuple[int, int, int]:

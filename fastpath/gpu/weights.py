@@ -39,17 +39,39 @@ class Layer:
     router: Matrix | None
 
 
-class DeviceWeights:
-    """Everything that a forward pass reads. `num_bytes` is what it takes."""
+class Uploads:
+    """Arrays in a device's memory, as long as this is there. `num_bytes` is what they take."""
+
+    def __init__(self, device):
+        self._device, self._kept, self.num_bytes = device, [], 0
+
+    def put(self, array) -> int:
+        """An array's address there; 0 for None."""
+        if array is None:
+            return NOTHING
+        self._kept.append(self._device.put(array))
+        self.num_bytes += array.nbytes
+        return int(self._kept[-1])
+
+    def upload(self, packed) -> Matrix:
+        """A packed matrix there."""
+        return Matrix(
+            kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=self.put(packed.weights),
+            scales=self.put(packed.scales), bias=self.put(packed.bias),
+        )  # fmt: skip
+
+
+class DeviceWeights(Uploads):
+    """Everything that a forward pass reads."""
 
     def __init__(self, device, config, checkpoint, quantization: str | None):
-        self._device, self._kept, self.num_bytes = device, [], 0
+        super().__init__(device)
         self._offset, self._quantization = np.float32(config.norm_offset), quantization
         ropes = {layer.rope for layer in config.layers if layer.rope}
         tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
-        placed = {rope: (*map(self._put, table), table[0].shape[1]) for rope, table in tables.items()}
+        placed = {rope: (*map(self.put, table), table[0].shape[1]) for rope, table in tables.items()}
         self.embedding_kind = KINDS[checkpoint.embedding.dtype]
-        self.embedding = self._put(checkpoint.embedding.bits)
+        self.embedding = self.put(checkpoint.embedding.bits)
         self.layers = [self._layer(stored, placed) for stored in checkpoint.layers]
         self.norm = self._vector(checkpoint.norm)
         self.head = checkpoint.head and self._matrix(checkpoint.head)
@@ -75,25 +97,12 @@ class DeviceWeights:
     def _experts(self, stored) -> tuple[Gated, tuple[Gated, ...]]:
         """All experts' matrices in one piece, and each one's place in it."""
         whole = {"gate_and_up": [(one.gate, one.up) for one in stored], "down": [(one.down,) for one in stored]}
-        stack = {name: self._upload(pack_stack(groups, self._quantization)) for name, groups in whole.items()}
+        stack = {name: self.upload(pack_stack(groups, self._quantization)) for name, groups in whole.items()}
         parts = tuple(Gated(**{n: m.part(i) for n, m in stack.items()}) for i in range(len(stored)))
         return Gated(**stack), parts
 
     def _vector(self, tensor) -> int:
-        return NOTHING if tensor is None else self._put(tensor.float32() + self._offset)
+        return NOTHING if tensor is None else self.put(tensor.float32() + self._offset)
 
     def _matrix(self, *matrices, **options) -> Matrix:
-        return self._upload(pack(matrices, options.get("quantization", self._quantization)))
-
-    def _upload(self, packed) -> Matrix:
-        return Matrix(
-            kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=self._put(packed.weights),
-            scales=self._put(packed.scales), bias=self._put(packed.bias),
-        )  # fmt: skip
-
-    def _put(self, array) -> int:
-        if array is None:
-            return NOTHING
-        self._kept.append(self._device.put(array))
-        self.num_bytes += array.nbytes
-        return int(self._kept[-1])
+        return self.upload(pack(matrices, options.get("quantization", self._quantization)))
