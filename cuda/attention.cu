@@ -1,18 +1,19 @@
 // Attention over paged keys and values (N8), a warp one query head of one token; reference/attention.py.
 //
 // q * scale; blocks of 64 keys by absolute position; m_b = ceil(largest visible score), p = exp2(s - m_b), invisible 0.
-// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2); o_b
-// from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with a
-// visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
-// x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values
-// (kv_heads, 16, head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim).
-// 4 warps a CUDA block: heads that share keys find them in its cache.
+// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2);
+// o_b from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with
+// a visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
+// x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values (kv_heads, 16,
+// head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim). 4 warps a CUDA
+// block: heads that share keys find them in its cache.
 // attend_rows, for prompts: grid (rows, ceil(heads/4)), a warp goes through its blocks in order.
 // attend_blocks, for decoding: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
 // Both have the same bits.
-// Ladder (a device has measured none): 1. a key, a value at a time, four loads under way. 2. this: what is not visible is read at
-// the token's own place and adds nothing, so that no branch stands between loads: 32 numbers of keys and 16 of values under way
-// in each lane. merge_blocks rounds for the next product (N4) where that takes integers.
+// Ladder (a device has measured none): 1. a key, a value at a time, four loads under way. 2. this: what is not visible
+// is read at the token's own place and adds nothing, so that no branch stands between loads: 32 numbers of keys and 16
+// of values under way in each lane. 70 registers on sm_90a. merge_blocks rounds for the next product (N4) where that
+// takes integers.
 #include "common.cuh"
 
 enum { WARPS = 4, FEATURES = MAX_HEAD_DIM / WARP };
@@ -57,7 +58,7 @@ DEVICE void attend_block(heads_shape shape, const float *query, key_block *block
     int rows[2];
     for (int i = 0; i < 2; i++) {
         is_seen[i] = sees(shape, position, first + lane + i * WARP);
-        const int place = is_seen[i] ? first + lane + i * WARP : position;  // the page of one unseen may not even be there
+        const int place = is_seen[i] ? first + lane + i * WARP : position;  // an unseen one may have no page
         const int head = pages[place / PAGE] * shape.kv_heads + kv_head;
         key[i] = keys + head * size + place % PAGE;
         rows[i] = head * PAGE + place % PAGE;
@@ -162,12 +163,12 @@ DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, c
         if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = one.total[f];
 }
 
-#define ATTEND(NAME, HOW, T)                                                                                      \
-    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions,      \
-                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {    \
-        in_turn();                                                                                                \
-        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                                 \
-    }                                                                                                             \
+#define ATTEND(NAME, HOW, T)                                                                                    \
+    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions, \
+                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {  \
+        in_turn();                                                                                              \
+        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                               \
+    }                                                                                                           \
     EXPORT_KERNEL(NAME)
 ATTEND(attend_rows_f32, attend_in_order, float)
 ATTEND(attend_rows_f16, attend_in_order, half_bits)

@@ -136,10 +136,11 @@ DEVICE float finish(epilogue after, float y, int n, size_t at) {
 // A product over rows of an expert takes only those that chose it: with no gates, every row.
 DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }
 
-// Kernels of a graph that follow each other overlap (programmatic dependent launch, chips from 9.0 on): the next one's blocks
-// may start as soon as all of this one's have called `start_next`, and wait in `await_previous` until what this one wrote is
-// there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`, and every thread of
-// every kernel calls it: then what came before the previous kernel is there as well. Weights may be asked for earlier.
+// Kernels of a graph that follow each other overlap (programmatic dependent launch, chips from 9.0 on): the next one's
+// blocks may start as soon as all of this one's have called `start_next`, and wait in `await_previous` until what this
+// one wrote is there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`,
+// and every thread of every kernel calls it: then what came before the previous kernel is there as well. Weights may be
+// asked for earlier.
 DEVICE void start_next() {
 #if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -155,8 +156,8 @@ DEVICE void in_turn() {  // for kernels that have nothing to do ahead
     await_previous();
 }
 
-// 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread that
-// asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.
+// 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread
+// that asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.
 template <int BYTES>
 DEVICE void copy_async(void *to, const void *from, bool is_there) {
 #ifdef CUDA_EMU

@@ -1,14 +1,15 @@
 // A mixture of experts (N9): who counts how much for each token, and their outputs added; reference/experts.py.
 //
-// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a larger
-// score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the lane_sum
-// (N2) over the chosen, or over all where the family does not make them add up to 1. Beside the gates come the ids of the
-// chosen in ascending order, (rows, per_token).
-// Few rows: each row takes its chosen experts' products alone (rows.cuh, `chosen`), and `add_chosen` adds them in that order
-// from +0. Many rows: the host launches each expert's products and `add_expert` in ascending order of ids.
-// Ladder (a device has measured none): 1. every expert's products launched, those that nobody chose ending at once: of 128
-// experts 640 launches a layer. 2. for few rows, one launch for all that are chosen: 4 a layer (5 with integers), and no weight is
-// read for an expert that nobody chose. A weight that two rows chose is asked for twice; the second is to find it in the L2 cache.
+// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a
+// larger score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the
+// lane_sum (N2) over the chosen, or over all where the family does not make them add up to 1. Beside the gates come the
+// ids of the chosen in ascending order, (rows, per_token).
+// Few rows: each row takes its chosen experts' products alone (rows.cuh, `chosen`), and `add_chosen` adds them in that
+// order from +0. Many rows: the host launches each expert's products and `add_expert` in ascending order of ids.
+// Ladder (a device has measured none): 1. every expert's products launched, those that nobody chose ending at once: of
+// 128 experts 640 launches a layer. 2. for few rows, one launch for all that are chosen: 4 a layer (5 with integers),
+// and no weight is read for an expert that nobody chose. A weight that two rows chose is asked for twice; the second is
+// to find it in the L2 cache.
 #include "common.cuh"
 
 KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, int experts, int per_token,

@@ -2,11 +2,22 @@
 //
 // Sum: from +0 in order of k inside a block of 256, then the totals of the blocks from +0 in order. The blocks do not
 // depend on each other, so a warp takes one of them; only the last addition waits for all.
-// x float32 (rows, K); w float32, float16 or bfloat16 packed (ceil(N/32), ceil(K/8), 32, 8): lanes are outputs, and a warp
-// reads 512 bytes side by side of bfloat16. y float32 (rows, N).
-// linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), a warp a block of K in turn, M rows share the weights read.
-// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x goes through shared memory.
-// Ladder: 1. these two. No version has been measured on a device yet. Next: asynchronous copies, wider tiles.
+// x float32 (rows, K); w float32, float16 or bfloat16 packed (ceil(N/32), ceil(K/8), 32, 8): lanes are outputs, and a
+// warp reads 512 bytes side by side of bfloat16. y float32 (rows, N).
+// linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), up to 4 warps, a block of K each in turn, M rows share the
+// weights read (rows.cuh). With `chosen` a row is one expert's: grid (ceil(N/32), rows), M 1.
+// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x and weights come through shared
+// memory, the next 32 inputs while these are multiplied.
+// Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
+// 1. weights straight to registers, four loads of 16 bytes unrolled behind a test for the last input. 32 registers with
+//    one row, so one or two loads under way: by Little's law a tenth of an H200's bandwidth where a matrix has few
+//    outputs.
+// 2. this. 48 registers with one row, 70 with eight. For 64 inputs 64 products, 64 sums, 24 loads of 16 bytes from
+//    shared memory: at full bandwidth of bfloat16 a quarter of the instructions that a multiprocessor can issue with
+//    one row, one and a half times what it can with eight, since exactness takes two instructions where others take one.
+// Tiles: 1. x read 4 bytes at a time, 8 loads for 16 operations. 2. this: 16 loads of 16 bytes for 128 operations, 53
+// registers.
+// Next: half a tile of outputs a CUDA block, for matrices of 2,048 outputs, which reach 64 of 132 multiprocessors.
 #include "rows.cuh"
 
 template <class T>
@@ -127,20 +138,20 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
 
 #define FLOAT_OPERANDS(T) const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, \
                     const float *residual, float scale
-#define LINEAR_ROWS(NAME, T, M)                                                                                        \
-    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                                    \
-        multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share});   \
-    }                                                                                                                  \
+#define LINEAR_ROWS(NAME, T, M)                                                                                      \
+    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                         \
+        multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share}); \
+    }                                                                                                                \
     EXPORT_KERNEL(NAME)
-#define LINEAR(KIND, T)                                                                                       \
-    LINEAR_ROWS(linear_rows1_##KIND, T, 1)                                                                    \
-    LINEAR_ROWS(linear_rows2_##KIND, T, 2)                                                                    \
-    LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                    \
-    LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                    \
-    KERNEL __launch_bounds__(256) linear_tile_##KIND(FLOAT_OPERANDS(T), const float *gates, int stride) {           \
-        in_turn();                                                                                            \
-        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                        \
-    }                                                                                                         \
+#define LINEAR(KIND, T)                                                                                   \
+    LINEAR_ROWS(linear_rows1_##KIND, T, 1)                                                                \
+    LINEAR_ROWS(linear_rows2_##KIND, T, 2)                                                                \
+    LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                \
+    LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                \
+    KERNEL __launch_bounds__(256) linear_tile_##KIND(FLOAT_OPERANDS(T), const float *gates, int stride) { \
+        in_turn();                                                                                        \
+        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                    \
+    }                                                                                                     \
     EXPORT_KERNEL(linear_tile_##KIND)
 LINEAR(f32, float)
 LINEAR(f16, half_bits)

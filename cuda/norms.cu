@@ -1,14 +1,15 @@
 // rms_norm (N5): y = x * (1 / sqrt(lane_sum(x * x) / n + eps)) * w, left to right; reference/numerics.py, `rms_norm`.
 //
-// A CUDA block normalises one item: `heads` items of `size` features lie side by side in a row of `from_stride` floats, and
-// in one of `to_stride` afterwards. Grid (items,); dynamic shared memory for `size` squares, behind it one number. Item i of
-// the output belongs to row `wanted[i / heads]` of the input where `wanted` is given. Without a weight the row is copied.
+// A CUDA block normalises one item: `heads` items of `size` features lie side by side in a row of `from_stride` floats,
+// and in one of `to_stride` afterwards. Grid (items,); dynamic shared memory for `size` squares, behind it one number.
+// Item i of the output belongs to row `wanted[i / heads]` of the input where `wanted` is given. Without a weight the
+// row is copied.
 // Where `q` is given the row is also rounded to int8 (N4): q (items, groups, 32), scales (items, groups).
-// Sum, N2: every thread squares, then lane j of the first warp adds j, j + 32, ... in order from +0, and the lanes fold 16, 8,
-// 4, 2, 1.
-// Ladder (a device has measured none): 1. a warp an item, which read memory 32 floats at a time, n / 32 times one after the
-// other. 2. this: all of x is under way at once, the chain of additions reads shared memory; rounding needs no launch of its
-// own.
+// Sum, N2: every thread squares, then lane j of the first warp adds j, j + 32, ... in order from +0, and the lanes fold
+// 16, 8, 4, 2, 1.
+// Ladder (a device has measured none): 1. a warp an item, which read memory 32 floats at a time, n / 32 times one after
+// the other. 2. this: all of x is under way at once, the chain of additions reads shared memory; rounding needs no
+// launch of its own. 28 registers on sm_90a.
 #include "common.cuh"
 
 KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y, int8_t *q, float *scales, int heads,

@@ -1,9 +1,9 @@
 // Activations rounded to int8 in groups of 32 (N4); reference/numerics.py, `quantize_activations`.
 //
-// x (rows, inputs), q int8 (rows, groups, 32), s float32 (rows, groups). A warp a group, a lane an element; zeros past the
-// last input: common.cuh, `quantize_group`. No sum; the largest of 32 has no order.
-// Ladder (a device has measured none): 1. this. 2. norms, activations and attention call `quantize_group` themselves, which
-// saves four launches a layer in decoding; this is for rows that come from elsewhere.
+// x (rows, inputs), q int8 (rows, groups, 32), s float32 (rows, groups). A warp a group, a lane an element; zeros past
+// the last input: common.cuh, `quantize_group`. No sum; the largest of 32 has no order.
+// Ladder (a device has measured none): 1. this. 2. norms, activations and attention call `quantize_group` themselves,
+// which saves four launches a layer in decoding; this is for rows that come from elsewhere.
 #include "common.cuh"
 
 KERNEL quantize_rows(const float *x, int8_t *q, float *scales, int inputs, int groups, int count) {

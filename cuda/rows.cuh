@@ -1,8 +1,13 @@
-// What products over a few rows share, float or integer: weights streamed through shared memory, blocks of K added in order.
+// What products over a few rows share, float or integer: weights streamed through shared memory, blocks of K added in
+// order.
 //
-// A CUDA block has 32 outputs, its warps take blocks of 256 inputs in turn. A warp's weights come as a stream of stages of
-// 4 KB, STAGES of them under way at once, so that what is in flight does not depend on registers: four warps with four stages
-// are 64 KB a CUDA block. Little's law asks for 4.8 TB/s * 0.7 us / 132 = 26 KB on each multiprocessor of an H200.
+// A CUDA block has 32 outputs, its up to four warps take blocks of 256 inputs in turn. A warp's weights come as a
+// stream of stages of 4 KB, STAGES of them under way at once, so that what is in flight does not depend on registers:
+// with one row 64 KB a CUDA block, of which a multiprocessor of an H200 holds two or three. Little's law asks for 4.8
+// TB/s * 0.7 us / 132 = 26 KB on each. Every lane copies the 16 bytes that it will multiply itself, 512 bytes side by
+// side a warp; rows of x, which all lanes read, are handed over behind a barrier of the warp.
+// The stream begins before the previous kernel has ended, since weights do not depend on it (common.cuh,
+// `await_previous`).
 #pragma once
 #include "common.cuh"
 
@@ -10,8 +15,8 @@ enum { STAGE_BYTES = 4096 };
 template <int M>
 struct ring { enum { STAGES = M > 2 ? 2 : 4 }; };  // with many rows it is arithmetic that takes the time
 
-// A product's shape. With `chosen`, a row of y is one expert's (N9): its matrix is number chosen[row] of a stack, and its
-// row of x is shared by `share` rows of y side by side.
+// A product's shape. With `chosen`, a row of y is one expert's (N9): its matrix is number chosen[row] of a stack, and
+// its row of x is shared by `share` rows of y side by side.
 struct product {
     int rows, N, num_blocks;
     epilogue after;
@@ -31,8 +36,8 @@ DEVICE size_t tile_of(product p, int row) {
 }
 DEVICE int operand_of(product p, int row) { return p.chosen ? row / p.share : row; }
 
-// Numbers 0 .. count - 1 of a warp's stages: what is fetched of number s lies in slot s % STAGES when `use` is called with it.
-// The first weights are on their way before the previous kernel has ended.
+// Numbers 0 .. count - 1 of a warp's stages: what is fetched of number s lies in slot s % STAGES when `use` is called
+// with it. The first weights are on their way before the previous kernel has ended.
 template <int STAGES, class Weights, class Rows, class Use>
 DEVICE void stream(int count, Weights fetch_weights, Rows fetch_rows, Use use) {
     for (int s = 0; s < STAGES && s < count; s++) fetch_weights(s);

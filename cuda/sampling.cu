@@ -2,13 +2,15 @@
 // reference/sampling.py and rng.py.
 //
 // `find_peaks`: the largest logit of each row, ties to the lowest id, and whether all are finite. One block a row.
-// `sample_rows`: steps 1 to 4 for all rows that are drawn, one block a row. Logits edited by bias and penalties, excluded ones
-// at -inf; the largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at a time the weight at
-// which the tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw. Threads own runs of ids side
-// by side, so that "the first in id order" is a scan over threads and then a walk. Only tokens and flags leave the device.
+// `sample_rows`: steps 1 to 4 for all rows that are drawn, one block a row. Logits edited by bias and penalties,
+// excluded ones at -inf; the largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at
+// a time the weight at which the tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw.
+// Threads own runs of ids side by side, so that "the first in id order" is a scan over threads and then a walk. Only
+// tokens and flags leave the device.
 // `score_rows`: log-probabilities of tokens and of the best few, from the raw logits, one block a row.
-// Ladder (a device has measured none): 1. a launch and a wait for every row. 2. this: one launch for all rows, with their
-// settings in an array, one for all log-probabilities, one wait for both. Next: several blocks a row, for a batch of one.
+// Ladder (a device has measured none): 1. a launch and a wait for every row. 2. this: one launch for all rows, with
+// their settings in an array, one for all log-probabilities, one wait for both; 64 registers on sm_90a. Next: several
+// blocks a row, for a batch of one.
 #include "common.cuh"
 
 enum { DIGITS = 256, MAX_TOP = 32, MAX_WARPS = 32 };
@@ -85,7 +87,8 @@ DEVICE uint64_t sum_before(uint64_t mine, uint64_t *shared, uint64_t *total) {
 
 struct place { uint64_t weight, kept; };  // tokens above `weight` stay, and `kept` of those that weigh as much
 
-// The weight at which the heaviest tokens reach `needed`, counted (by_count) or summed; digit by digit from the highest.
+// The weight at which the heaviest tokens reach `needed`, counted (by_count) or summed; digit by digit from the
+// highest.
 DEVICE place find_end(const uint64_t *w, int vocab, uint64_t needed, bool by_count, uint64_t *digits, place *found) {
     if (threadIdx.x == 0) *found = {0, needed};
     for (int shift = 40; shift >= 0; shift -= 8) {
@@ -133,9 +136,9 @@ DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {
     return sum;
 }
 
-// What one draw depends on but its logits; requests.py fills it in. Edits begin at lists + edits, three numbers a token: id, in
-// the prompt or answer (1 or 0), times in the answer; behind them their biases; behind those the excluded ids. Numbers that
-// are not asked for: top_k 0, top_p 2^32, min_p 0.
+// What one draw depends on but its logits; requests.py fills it in. Edits begin at lists + edits, three numbers a
+// token: id, in the prompt or answer (1 or 0), times in the answer; behind them their biases; behind those the excluded
+// ids. Numbers that are not asked for: top_k 0, top_p 2^32, min_p 0.
 struct draw {
     uint64_t top_p, min_p, seed;
     uint32_t position, choice;
@@ -143,9 +146,9 @@ struct draw {
     float repetition, frequency, presence, factor;
 };
 
-// results[place]: the token of each draw, or -1 for a raw and -2 for an edited logit that is not finite. edited and w are room for
-// (draws, vocab).
-KERNEL __launch_bounds__(1024)
+// results[place]: the token of each draw, or -1 for a raw and -2 for an edited logit that is not finite. edited and w
+// are room for (draws, vocab).
+KERNEL __launch_bounds__(1024, 1)
     sample_rows(const float *logits, const draw *draws, const int *lists, float *edited, uint64_t *w, int *results,
                 int vocab) {
     in_turn();
@@ -225,8 +228,8 @@ KERNEL __launch_bounds__(1024)
 }
 EXPORT_KERNEL(sample_rows)
 
-// rows (2, scores): which row, and which of `tokens` it is that is scored. ids (scores, 1 + num_top): the token, or -1 where a
-// logit is not finite, then the best; logprobs beside them.
+// rows (2, scores): which row, and which of `tokens` it is that is scored. ids (scores, 1 + num_top): the token, or -1
+// where a logit is not finite, then the best; logprobs beside them.
 // (l - max) - ln 2 * log2(float(total) * 2^-40), total = sum of floor(2^40 exp2((l - max) log2 e)).
 KERNEL __launch_bounds__(1024)
     score_rows(const float *logits, const int *rows, const int *tokens, int *ids, float *logprobs, int vocab, int num_top) {
