@@ -153,7 +153,8 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
     typedef integer_part<BITS> part;
     constexpr int QUADS = BITS / 4;
     __shared__ part parts[2];
-    const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4, num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
+    const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
+    const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
     const int first = blockIdx.y * CTA_ROWS, low = threadIdx.x / WARP * WARP_ROWS + r, high = low + 8;
     w += (size_t)blockIdx.x * groups * QUADS * WARP;
     w_scales += (size_t)blockIdx.x * num_blocks * WARP * GROUPS_A_BLOCK;
@@ -170,7 +171,8 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                           first + row < rows && begin + g < groups);
         }
         for (int i = threadIdx.x; i < TILE_GROUPS * QUADS * WARP; i += blockDim.x)
-            copy_async<16>(to->weights[0][0] + i, w + (size_t)begin * QUADS * WARP + i, begin + i / (QUADS * WARP) < groups);
+            copy_async<16>(to->weights[0][0] + i, w + (size_t)begin * QUADS * WARP + i,
+                           begin + i / (QUADS * WARP) < groups);
         if (threadIdx.x < WARP)
             copy_async<TILE_GROUPS * 2>(to->w_scales[lane],
                                         w_scales + (begin / GROUPS_A_BLOCK * WARP + lane) * GROUPS_A_BLOCK +
@@ -218,25 +220,25 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
         }
 }
 
-#define OPERANDS                                                                                                    \
-    const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y, int rows, int N, \
+#define OPERANDS                                                                                                 \
+    const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y, int rows, int N, \
         int groups, const float *bias, const float *residual, float scale
 #define INTEGERS_ROWS(NAME, BITS, M)                                                          \
     KERNEL __launch_bounds__(128, 2) NAME(OPERANDS, const int *chosen, int share) {           \
         const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                \
-        integer_rows<BITS, M>(q, x_scales, (const quad *)w, w_scales, y, groups,              \
+        integer_rows<BITS, M>(q, x_scales, w, w_scales, y, groups,                            \
                               {rows, N, num_blocks, {bias, residual, scale}, chosen, share}); \
     }                                                                                         \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(KIND, BITS)                                                                                                    \
-    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                                                 \
-    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                                                 \
-    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                                 \
-    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                                 \
-    KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                                \
-        in_turn();                                                                                                              \
-        integer_tile<BITS>(q, x_scales, (const quad *)w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
-    }                                                                                                                           \
+#define INTEGERS(KIND, BITS)                                                                                      \
+    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                                   \
+    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                                   \
+    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                   \
+    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                   \
+    KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                  \
+        in_turn();                                                                                                \
+        integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
+    }                                                                                                             \
     EXPORT_KERNEL(linear_tile_##KIND)
 INTEGERS(w8a8, 8)
 INTEGERS(w4a8, 4)
