@@ -14,7 +14,8 @@
 //    outputs.
 // 2. this. 48 registers with one row, 70 with eight. For 64 inputs 64 products, 64 sums, 24 loads of 16 bytes from
 //    shared memory: at full bandwidth of bfloat16 a quarter of the instructions that a multiprocessor can issue with
-//    one row, one and a half times what it can with eight, since exactness takes two instructions where others take one.
+//    one row, one and a half times what it can with eight, since exactness takes two instructions where others take
+//    one.
 // Tiles: 1. x read 4 bytes at a time, 8 loads for 16 operations. 2. this: 16 loads of 16 bytes for 128 operations, 53
 // registers.
 // Next: half a tile of outputs a CUDA block, for matrices of 2,048 outputs, which reach 64 of 132 multiprocessors.

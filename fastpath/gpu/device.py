@@ -96,11 +96,13 @@ class Device:
 
     def launch(self, name: str, grid, threads: int, shared: int, types: str, *values) -> None:
         """Put a kernel on the stream."""
+        attributes = self.driver.function_attribute
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name).prepare(types)
+            # The same for all kernels: where they differ, a multiprocessor empties before it takes in the next one.
+            self._functions[name].set_attribute(attributes.PREFERRED_SHARED_MEMORY_CARVEOUT, 100)
         if shared > FREE_SHARED_BYTES:
-            attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
-            self._functions[name].set_attribute(attribute, SHARED_BYTES)
+            self._functions[name].set_attribute(attributes.MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES)
         grid = (*grid, *[1] * (3 - len(grid)))
         self._functions[name].prepared_async_call(grid, (threads, 1, 1), self.stream, *values, shared_size=shared)
 
