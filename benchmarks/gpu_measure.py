@@ -170,6 +170,7 @@ def exactness(model, *, context: int) -> dict[str, dict]:
     What N2, N3 and N4 cost by their order is another question: `products` beside a library's.
     """
     exact = kernels(model, batch=1, context=context)
+    model.forget_graphs()  # they hold kernels that go now
     model.device.use_kernels(FUSED)
     try:
         fused = kernels(model, batch=1, context=context)

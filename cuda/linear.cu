@@ -7,7 +7,7 @@
 // linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), up to 4 warps, a block of K each in turn, M rows share the
 // weights read (rows.cuh). With `chosen` a row is one expert's: grid (ceil(N/32), rows), M 1.
 // linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x and weights come through shared
-// memory, the next 32 inputs while these are multiplied.
+// memory 32 inputs at a time, 64 of them ahead.
 // Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
 // 1. weights straight to registers, four loads of 16 bytes unrolled behind a test for the last input. 32 registers with
 //    one row, so one or two loads under way: by Little's law a tenth of an H200's bandwidth where a matrix has few
@@ -90,15 +90,15 @@ template <class T>
 DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows, int N, int K, epilogue after,
                           const float *gates, int stride) {
     constexpr int EIGHTS = TILE_K / 8, VECTORS = sizeof(eight<T>) / 16, THREADS = TILE_ROWS / ROWS_A_WARP * WARP;
-    __shared__ eight<float> part[2][TILE_ROWS][EIGHTS];
-    __shared__ eight<T> weights[2][EIGHTS * WARP];
+    __shared__ eight<float> part[SLOTS][TILE_ROWS][EIGHTS];
+    __shared__ eight<T> weights[SLOTS][EIGHTS * WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, first = blockIdx.y * TILE_ROWS;
     const int mine = warp * ROWS_A_WARP, n = blockIdx.x * WARP + lane, eights = (K + 7) / 8;
     w += (size_t)blockIdx.x * eights * WARP;
     float total[ROWS_A_WARP], sum[ROWS_A_WARP];
     for (int m = 0; m < ROWS_A_WARP; m++) total[m] = sum[m] = 0.0f;
     const auto fetch = [&](int start) {  // zeros past the last row and input
-        const int slot = start / TILE_K % 2;
+        const int slot = start / TILE_K % SLOTS;
         for (int i = threadIdx.x; i < TILE_ROWS * TILE_K; i += THREADS) {
             const int row = first + i / TILE_K, k = start + i % TILE_K;
             copy_async<4>(part[slot][0]->at + i, x + (size_t)row * K + k, row < rows && k < K);
@@ -106,15 +106,18 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
         for (int i = threadIdx.x; i < EIGHTS * WARP * VECTORS; i += THREADS)
             copy_async<16>((quad *)weights[slot] + i, (const quad *)(w + (size_t)(start / 8) * WARP) + i,
                            start / 8 + i / (WARP * VECTORS) < eights);
-        commit_copies();
     };
-    fetch(0);
+    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
+        if (ahead * TILE_K < K) fetch(ahead * TILE_K);
+        commit_copies();
+    }
     for (int start = 0; start < K; start += TILE_K) {
-        if (start + TILE_K < K) fetch(start + TILE_K);  // while this one is multiplied
-        else commit_copies();
-        wait_for_copies<1>();
-        __syncthreads();
-        const int slot = start / TILE_K % 2;
+        wait_for_copies<SLOTS - 2>();
+        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        const int next = start + (SLOTS - 1) * TILE_K;
+        if (next < K) fetch(next);
+        commit_copies();
+        const int slot = start / TILE_K % SLOTS;
 #pragma unroll
         for (int e = 0; e < EIGHTS; e++) {
             const eight<T> narrow = weights[slot][e * WARP + lane];
@@ -125,7 +128,6 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
                 for (int j = 0; j < 8; j++) sum[m] = add(sum[m], mul(row.at[j], widen(narrow.at[j])));
             }
         }
-        __syncthreads();
         if ((start + TILE_K) % BLOCK && start + TILE_K < K) continue;
         for (int m = 0; m < ROWS_A_WARP; m++) total[m] = add(total[m], sum[m]), sum[m] = 0.0f;
     }

@@ -9,7 +9,7 @@
 // low and q[i+16] + 8 in the high half of byte i. s_w float16 (ceil(N/32), ceil(groups/8), 32, 8): a lane's scales of a
 // block of K are 16 bytes. y float32 (rows, N).
 // linear_rows: as with floats (linear.cu, rows.cuh). linear_tile: grid (ceil(N/32), ceil(rows/64)), 4 warps of 16 rows
-// by 32 outputs; four groups of x and weights come through shared memory while the four before them are multiplied.
+// by 32 outputs; x and weights come through shared memory four groups at a time, eight of them ahead.
 // Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
 // 1. operands straight from the caches, two groups unrolled: 56 registers with one row and w4a8, at most 2 KB of a
 //    warp's weights under way; 24 instructions to take 8 from each of 32 nibbles; scales 2 bytes at a time.
@@ -152,14 +152,14 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                          int rows, int N, int groups, epilogue after, const float *gates, int stride) {
     typedef integer_part<BITS> part;
     constexpr int QUADS = BITS / 4;
-    __shared__ part parts[2];
+    __shared__ part parts[SLOTS];
     const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
     const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
     const int first = blockIdx.y * CTA_ROWS, low = threadIdx.x / WARP * WARP_ROWS + r, high = low + 8;
     w += (size_t)blockIdx.x * groups * QUADS * WARP;
     w_scales += (size_t)blockIdx.x * num_blocks * WARP * GROUPS_A_BLOCK;
     const auto fetch = [&](int begin) {  // zeros past the last row and group
-        part *to = parts + begin / TILE_GROUPS % 2;
+        part *to = parts + begin / TILE_GROUPS % SLOTS;
         for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS * 2; i += blockDim.x) {
             const int row = i / (TILE_GROUPS * 2), at = i % (TILE_GROUPS * 2);
             copy_async<16>(&to->x[row][at], (const quad *)q + ((size_t)(first + row) * groups + begin) * 2 + at,
@@ -177,16 +177,19 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
             copy_async<TILE_GROUPS * 2>(to->w_scales[lane],
                                         w_scales + (begin / GROUPS_A_BLOCK * WARP + lane) * GROUPS_A_BLOCK +
                                             begin % GROUPS_A_BLOCK, true);
-        commit_copies();
     };
     float total[EIGHTS][4] = {}, sum[EIGHTS][4] = {};
-    fetch(0);
+    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
+        if (ahead * TILE_GROUPS < groups) fetch(ahead * TILE_GROUPS);
+        commit_copies();
+    }
     for (int begin = 0; begin < groups; begin += TILE_GROUPS) {
-        if (begin + TILE_GROUPS < groups) fetch(begin + TILE_GROUPS);  // while this part is multiplied
-        else commit_copies();
-        wait_for_copies<1>();
-        __syncthreads();
-        const part *from = parts + begin / TILE_GROUPS % 2;
+        wait_for_copies<SLOTS - 2>();
+        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        const int next = begin + (SLOTS - 1) * TILE_GROUPS;
+        if (next < groups) fetch(next);
+        commit_copies();
+        const part *from = parts + begin / TILE_GROUPS % SLOTS;
 #pragma unroll
         for (int g = 0; g < TILE_GROUPS; g++) {
             const quad *x_low = from->x[low] + g * 2, *x_high = from->x[high] + g * 2;
@@ -206,7 +209,6 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                 }
             }
         }
-        __syncthreads();
         if ((begin + TILE_GROUPS) % GROUPS_A_BLOCK && begin + TILE_GROUPS < groups) continue;
         for (int e = 0; e < EIGHTS; e++)
             for (int i = 0; i < 4; i++) total[e][i] = add(total[e][i], sum[e][i]), sum[e][i] = 0.0f;

@@ -11,7 +11,7 @@
 #pragma once
 #include "common.cuh"
 
-enum { STAGE_BYTES = 4096 };
+enum { STAGE_BYTES = 4096, SLOTS = 3 };  // SLOTS is for many rows: so many parts of a tile there is room for
 template <int M>
 struct ring { enum { STAGES = M > 2 ? 2 : 4 }; };  // with many rows it is arithmetic that takes the time
 
