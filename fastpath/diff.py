@@ -185,12 +185,12 @@ def _value(value) -> str:
     return f"{value!s} (0x{value.view(np.uint32):08x})" if isinstance(value, np.float32) else repr(value)
 
 
-def load(backend, directory, *, quantization: str | None, tokenizer: Tokenizer, num_requests: int) -> Engine:
+def load(backend, directory, *, quantization: str | None, tokenizer: Tokenizer, num_requests: int, **limits) -> Engine:
     """An engine for the comparison: so many requests side by side, few tokens a step."""
     model = backend.load_model(directory, quantization=quantization)
     at_once = min(num_requests, TOKENS_A_STEP)
-    limits = EngineLimits(max_num_sequences=at_once, token_budget=TOKENS_A_STEP, max_queue=num_requests)
-    return Engine(backend.PARTS, load_config(directory), model, tokenizer, limits=limits)
+    limits |= {"max_num_sequences": at_once, "token_budget": TOKENS_A_STEP, "max_queue": num_requests}
+    return Engine(backend.PARTS, load_config(directory), model, tokenizer, limits=EngineLimits(**limits))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -206,6 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         check_ids(ids, load_config(options.model).vocab_size)
     requests = [_request(options, number, ids) for number, ids in enumerate(prompts)]
     settings = {"quantization": options.quantization, "tokenizer": tokenizer, "num_requests": len(requests)}
+    settings["kv_cache_dtype"] = options.kv_cache_dtype
     law = load(reference.backend, options.model, **settings)
     fast = load(backend, options.model, **settings)
     with Progress(console=Console(stderr=True), transient=True) as bars:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from demo import DRAFTS, MODEL
 from reference.errors import VerbatimError
 from reference.explain import Explainer
-from reference.limits import SPECULATIVE_MODES, EngineLimits
+from reference.limits import KV_CACHE_DTYPES, SPECULATIVE_MODES, EngineLimits
 from reference.quantization import FORMATS
 from reference.request import Request, SamplingParams, StoppingParams
 from reference.sequence import Chunk
@@ -44,6 +44,7 @@ def generate(backend, arguments: list[str] | None = None) -> None:
             speculative_mode=mode,
             draft_length=options.draft_length,
             tree_width=options.tree_width,
+            kv_cache_dtype=options.kv_cache_dtype,
         ),
         draft_directory=(options.draft_model or DRAFTS[mode]) if mode in DRAFTS else None,
     )
@@ -84,7 +85,7 @@ def logits(backend, arguments: list[str] | None = None) -> None:
         raise VerbatimError(f"--ids: {len(ids)} tokens do not fit the context of {config.context_size}")
     parts = backend.parts_for(model)
     num_pages = -(-len(ids) // parts.page_size)
-    cache = parts.PagedCache(config, num_pages)
+    cache = parts.PagedCache(config, num_pages, options.kv_cache_dtype)
     pages = tuple(cache.allocate() for _ in range(num_pages))
     chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids))
     with options.out.open("wb") as file:
@@ -128,9 +129,11 @@ def _request(options, engine, template, prompt: str) -> Request:
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model to load, and where to."""
+    """Which model to load, where to, and how its keys and values are kept."""
     parser.add_argument("--model", default=MODEL, metavar="DIR", help="model directory (default: the demo model)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:i] (default: auto)")
+    stored = {"choices": tuple(KV_CACHE_DTYPES), "default": "float32"}
+    parser.add_argument("--kv-cache-dtype", **stored, help="what keys and values are rounded to and kept as")
 
 
 def quantization_option(parser: argparse.ArgumentParser) -> None:

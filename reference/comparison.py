@@ -1,7 +1,8 @@
 """What quantisation costs: perplexity of a text, and how often a quantised model would say the float one's token.
 
-Every format is measured on the same token ids, by the engine that is asked, each token given those before it. This is
-a measurement and no part of the contract: logarithms here are float64 and NumPy's own.
+Pages narrower than float32 (N1) are measured beside that. Every format is measured on the same token ids, by the engine
+that is asked, each token given those before it. This is a measurement and no part of the contract: logarithms here are
+float64 and NumPy's own.
 """
 
 import argparse
@@ -49,21 +50,25 @@ def perplexity(backend, arguments: list[str] | None = None) -> None:
     if not windows:
         raise RequestError("nothing to measure: two tokens of text are the least")
     formats = [config.quantization] if config.quantization else [None, *FORMATS]
-    table = Table("weights", "perplexity", "same token as float", title=f"{sum(len(w) - 1 for w in windows)} tokens")
-    measured = {}
-    for quantization in formats:
+    rows = [(one, options.kv_cache_dtype) for one in formats]
+    rows = rows if options.kv_cache_dtype == "float32" else [(formats[0], "float32"), *rows]
+    title = f"{sum(len(w) - 1 for w in windows)} tokens"
+    table, exact = Table("weights", "keys and values", "perplexity", "same token as float", title=title), None
+    for quantization, stored in rows:
         model = backend.load_model(options.model, device=options.device, quantization=quantization)
-        measured[quantization] = now = measure(backend.parts_for(model), model, windows, quantization or "float")
-        agreement = f"{(now.choices == measured[None].choices).mean():.1%}" if None in measured else "not measured"
-        table.add_row(quantization or "float", f"{now.perplexity:.4f}", agreement)
+        name = f"{quantization or 'float'}, {stored}"
+        now = measure(backend.parts_for(model), model, windows, name, kv_cache_dtype=stored)
+        exact = now if (quantization, stored) == (None, "float32") else exact
+        agreement = f"{(now.choices == exact.choices).mean():.1%}" if exact else "not measured"
+        table.add_row(quantization or "float", stored, f"{now.perplexity:.4f}", agreement)
     Console().print(table)
 
 
-def measure(parts, model, windows: list[list[int]], name: str) -> Measured:
+def measure(parts, model, windows: list[list[int]], name: str, *, kv_cache_dtype: str = "float32") -> Measured:
     """Run the windows through a model; `name` is shown beside the progress bar."""
     losses, choices = [], []
     for ids in track(windows, name, console=Console(stderr=True)):
-        for logits, following in _steps(parts, model, ids):
+        for logits, following in _steps(parts, model, ids, kv_cache_dtype):
             shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
             chosen = shifted[np.arange(len(following)), following]
             losses.append(np.log(np.exp(shifted).sum(axis=-1)) - chosen)
@@ -71,10 +76,10 @@ def measure(parts, model, windows: list[list[int]], name: str) -> Measured:
     return Measured(float(np.concatenate(losses).mean()), np.concatenate(choices))
 
 
-def _steps(parts, model, ids: list[int]):
+def _steps(parts, model, ids: list[int], kv_cache_dtype: str):
     """Logits after each token but the last, some rows at a time, with the tokens that follow."""
     num_pages = -(-len(ids) // parts.page_size)
-    cache = parts.PagedCache(model.config, num_pages)
+    cache = parts.PagedCache(model.config, num_pages, kv_cache_dtype)
     pages = tuple(cache.allocate() for _ in range(num_pages))
     for start in range(0, len(ids) - 1, STEP):
         following = ids[start + 1 : start + 1 + STEP]

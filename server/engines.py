@@ -74,6 +74,7 @@ def _limits(options: Options) -> EngineLimits:
         window=options.sliding_window_size,
         sinks=options.attention_sink_size,
         gpu_memory_utilization=options.gpu_memory_utilization,
+        kv_cache_dtype=options.kv_cache_dtype,
     )
 
 

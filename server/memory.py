@@ -14,6 +14,7 @@ from reference.checkpoint import EMBEDDING, HEAD
 from reference.config import ModelConfig
 from reference.errors import VerbatimError
 from reference.families import load_config
+from reference.limits import KV_CACHE_DTYPES
 from reference.weights import Tensor, load_shards
 from server.options import Options
 
@@ -24,8 +25,8 @@ DEFAULT_CHUNK = 512  # tokens a step: a long prompt holds up running streams no 
 NUM_SEQUENCES = {"local": 4, "interactive": 1, "server": 128}
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 ADVICE = (
-    "lower --max-total-seq-length, --prefill-chunk-size or --max-num-sequence, use --quantization w8a8 or w4a8, "
-    "or take a smaller model"
+    "lower --max-total-seq-length, --prefill-chunk-size or --max-num-sequence, use --quantization w8a8 or w4a8 "
+    "or --kv-cache-dtype bfloat16, or take a smaller model"
 )
 
 
@@ -89,13 +90,13 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
     """What a model and its draft model take in memory, the way that the backend holds them."""
     quantization = options.quantization or config.quantization
     weights = _weights(options.model, options.backend, quantization)
-    token = _cache_bytes(config)
+    token = _cache_bytes(config, options.kv_cache_dtype)
     if options.draft:
         weights += _weights(options.draft, options.backend, None)
         if options.speculative_mode == "small_draft":
-            token += _cache_bytes(load_config(options.draft))
+            token += _cache_bytes(load_config(options.draft), options.kv_cache_dtype)
         elif options.speculative_mode == "eagle":  # its head is one layer
-            token += _cache_bytes(config) // config.num_layers
+            token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     width = 4 * config.hidden_size + 3 * queries + 2 * keys + 4 * config.intermediate_size + config.vocab_size
     scratch = 4 * chunk * width + 16 * sequences * config.vocab_size + PROCESSES_BYTES
@@ -116,10 +117,10 @@ def free_bytes() -> int:
     return free if limit == "max" else min(free, int(limit) - int(used))
 
 
-def _cache_bytes(config: ModelConfig) -> int:
-    """Keys and values of a token in float32, the values filled up to sixteen."""
+def _cache_bytes(config: ModelConfig, dtype: str) -> int:
+    """Keys and values of a token as they are stored, the values filled up to sixteen."""
     padded = -(-config.head_dim // 16) * 16
-    return 4 * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
+    return KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
 
 
 def _weights(directory: Path, backend: str, quantization: str | None) -> int:

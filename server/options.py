@@ -17,6 +17,7 @@ from demo import MODEL as DEMO_MODEL
 from reference.dialects import DIALECTS
 from reference.limits import (
     DRAFT_MODES,
+    KV_CACHE_DTYPES,
     MAX_DRAFT_LENGTH,
     MAX_TREE_WIDTH,
     PREFILL_MODES,
@@ -71,6 +72,9 @@ class Options:
     model_lib: Path | None = option("Model", FILE, "its packed weights, made if absent (default: in the cache)")
     device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
     quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
+    kv_cache_dtype: str = option(
+        "Model", one_of(tuple(KV_CACHE_DTYPES)), "what keys and values are rounded to and kept as", default="float32"
+    )
     numerics: str = option("Model", one_of(NUMERICS), "the contract's bits, or a device's own", default="exact")
     tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
 

@@ -93,7 +93,7 @@ def load_served_model(options: Options) -> ServedModel:
     return ServedModel(
         model_id=options.model_id,
         created=int((options.model / "config.json").stat().st_mtime),
-        fingerprint=f"verbatim-{own_version()}",
+        fingerprint=fingerprint_of(options, config),
         config=config,
         tokenizer=tokenizer,
         template=template,
@@ -101,6 +101,12 @@ def load_served_model(options: Options) -> ServedModel:
         pooling=load_pooling(options.model),
         is_for_embeddings=options.is_for_embeddings,
     )
+
+
+def fingerprint_of(options: Options, config: ModelConfig) -> str:
+    """What the bits of an answer depend on beside its model and request: version, integers, narrower pages (N1, N4)."""
+    pages = None if options.kv_cache_dtype == "float32" else f"kv-{options.kv_cache_dtype}"
+    return "-".join(filter(None, ["verbatim", own_version(), options.quantization or config.quantization, pages]))
 
 
 def load_shape(options: Options) -> ModelConfig:

@@ -139,8 +139,7 @@ def test_perplexity_compares_float_with_every_format(name, tmp_path):
     ids = ",".join(str(3 + i * i % 90) for i in range(600))  # more than the context holds, so several stretches
     done = python_m(f"{name}.perplexity", "--model", tmp_path, "--ids", ids)
     assert done.returncode == 0, done.stderr
-    rows = [line.split("│")[1:4] for line in done.stdout.splitlines() if "│" in line]
-    found = {row[0].strip(): (float(row[1]), row[2].strip()) for row in rows}
+    found = {weights: (float(loss), same) for weights, _, loss, same in table_of(done.stdout)}
     assert list(found) == ["float", "w8a8", "w4a8"]
     assert found["float"][1] == "100.0%"
     assert found["w8a8"][0] == pytest.approx(found["float"][0], rel=0.1)
@@ -154,6 +153,27 @@ def test_perplexity_compares_float_with_every_format(name, tmp_path):
         rows -= np.log(np.exp(rows).sum(-1, keepdims=True))
         logits.extend(rows[np.arange(len(rows)), window[1:]])
     assert found["float"][0] == pytest.approx(np.exp(-np.mean(logits)), abs=1e-4)
+
+
+def table_of(text):
+    """The cells of a table's rows."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+
+
+def test_pages_narrower_than_float32_are_measured_and_looked_into(name, tmp_path):
+    write_model(tmp_path, dtype="BF16")
+    ids, found = ",".join(str(3 + i * i % 90) for i in range(60)), []
+    done = python_m(f"{name}.perplexity", "--model", tmp_path, "--ids", ids, "--kv-cache-dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    rows = table_of(done.stdout)
+    narrower = [("w8a8", "bfloat16"), ("w4a8", "bfloat16")]
+    assert [(row[0], row[1]) for row in rows] == [("float", "float32"), ("float", "bfloat16"), *narrower]
+    assert rows[0][2] != rows[1][2] and float(rows[0][2]) == pytest.approx(float(rows[1][2]), rel=0.1)
+    for dtype in ("float32", "float16", "bfloat16"):
+        words = ["--ids", ids, "--kv-cache-dtype", dtype, "--out", tmp_path / "out"]
+        python_m(f"{name}.logits", "--model", tmp_path, *words)
+        found.append(np.load(tmp_path / "out")["logits"].tobytes())
+    assert len({*found}) == 3
 
 
 def test_perplexity_of_a_text_and_of_conversations(name, tmp_path):

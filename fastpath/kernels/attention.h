@@ -6,7 +6,7 @@
  * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read. Up to
  * SHARED_ROWS rows go through the blocks together, so that what is stored narrower is widened once for all of them.
  */
-enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, SHARED_ROWS = 16 };
+enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, SHARED_ROWS = 64 };
 
 struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */

@@ -101,6 +101,16 @@ def test_the_answer_is_the_same_whatever_is_guessed(new_engine, mode, temperatur
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_with_narrower_pages_too(new_engine, mode):
+    limits = {"kv_cache_dtype": "bfloat16", "max_total_tokens": 160}
+    engine = new_engine(mode, 3, **limits)
+    assert run(engine, requests(1)) == run(new_engine(**limits), requests(1)) != run(new_engine(), requests(1))
+    assert engine.stats()["accepted_tokens"] > 0
+    guessing = getattr(engine.guesses.speculator, "cache", engine.cache)
+    assert guessing.dtype == engine.cache.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_window_that_lets_go_of_pages_changes_nothing(backend, drafts, tmp_path, mode):
     slides = {"architectures": ["MistralForCausalLM"], "sliding_window": 20, "eos_token_id": None}
     directory = write_chat_model(tmp_path, seed=1, **slides)

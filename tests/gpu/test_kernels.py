@@ -324,17 +324,13 @@ ATTENTION = [  # head_dim, heads, kv_heads, tokens before, tokens of the chunk, 
 ]
 
 
-@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
-@pytest.mark.parametrize("in_parallel", [False, True])
-@pytest.mark.parametrize(("head_dim", "heads", "kv_heads", "before", "tokens", "options"), ATTENTION)
-def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel, dtype):
-    total = before + tokens
-    keys, values = (reference.numerics.narrow(numbers(i, total, kv_heads, head_dim), dtype) for i in (1, 2))
+def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
+    """Attention of queries (tokens, heads, head_dim) over keys and values as they are stored, in pages in any order."""
+    (tokens, heads, head_dim), (total, kv_heads, _) = queries.shape, keys.shape
     rows = np.zeros((tokens, heads + 2 * kv_heads, head_dim), np.float32)
-    rows[:, :heads] = numbers(3, tokens, heads, head_dim)
+    rows[:, :heads] = queries
     num_pages = -(-total // 16)
     pages = np.random.default_rng(4).permutation(num_pages + 3)[:num_pages].astype(np.int32)
-    positions = np.arange(before, total)
     places = Places(
         positions=gpu.put(positions.astype(np.int32)), first_page=gpu.put(np.zeros(tokens, np.int32)),
         pages=gpu.put(pages),
@@ -354,10 +350,34 @@ def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_p
     integers, check = rounded(gpu, tokens, heads * head_dim)
     seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
     Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, kind=KINDS[dtype], **seen)
-    expected = reference.attention.attention(rows[:, :heads], keys, values, positions, **options)
-    same(found, expected)
     if "rounded" in seen:
-        check(expected.reshape(tokens, -1))
+        check(found.reshape(tokens, -1))
+    return found
+
+
+@pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
+@pytest.mark.parametrize("in_parallel", [False, True])
+@pytest.mark.parametrize(("head_dim", "heads", "kv_heads", "before", "tokens", "options"), ATTENTION)
+def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel, dtype):
+    total = before + tokens
+    keys, values = (reference.numerics.narrow(numbers(i, total, kv_heads, head_dim), dtype) for i in (1, 2))
+    queries, positions = numbers(3, tokens, heads, head_dim), np.arange(before, total)
+    found = attend(gpu, queries, keys, values, positions, dtype, in_parallel, options)
+    same(found, reference.attention.attention(queries, keys, values, positions, **options))
+
+
+@pytest.mark.parametrize("in_parallel", [False, True])
+def test_attention_over_keys_that_float16_could_not_hold(gpu, in_parallel):
+    keys, values, queries = numbers(1, 150, 2, 8), numbers(2, 150, 2, 8), numbers(3, 20, 6, 8)
+    keys[[3, 70, 141], 0, 5] = 1e9, -1e9, 1e9
+    stored, positions = [reference.numerics.narrow(x, "float16") for x in (keys, values)], np.arange(0, 140, 7)
+    found = attend(gpu, queries, *stored, positions, "float16", in_parallel, {})
+    with np.errstate(all="ignore"):
+        expected = reference.attention.attention(queries, *stored, positions)
+    is_number = ~np.isnan(expected)
+    assert is_number[3:, :3].any() and not is_number.all(), "some of the rows that see an infinity are numbers"
+    np.testing.assert_array_equal(np.isnan(found), ~is_number)
+    same(found[is_number], expected[is_number])
 
 
 @pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)

@@ -261,6 +261,12 @@ def test_a_mistake_is_one_clear_line(directory, words, message):
     assert "Traceback" not in done.stderr
 
 
+def test_narrower_pages_are_compared_too(directory):
+    done = command("--model", directory, "--ids", "5,6,7", "8,9", "--max-tokens", "3", "--kv-cache-dtype", "float16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing differs" in done.stdout
+
+
 def test_the_command_names_a_difference_and_ends_with_1(directory, monkeypatch, capsys):
     load = diff.load
 

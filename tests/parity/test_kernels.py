@@ -181,6 +181,24 @@ def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread
 
 
 @PARITY
+@given(SEEDS, st.integers(1, 9), st.integers(1, 150), st.sampled_from([None, 0.7]), st.sampled_from([0.002, 0.2]))
+def test_attention_over_keys_that_float16_could_not_hold(seed, tokens, num_keys, cap, share):
+    """An infinite key weighs nothing or makes its row NaN; of rows that are numbers no bit differs."""
+    random = np.random.default_rng(seed)
+    keys, values = numbers(seed, num_keys, 2, 8), numbers(seed + 1, num_keys, 2, 8)
+    keys[random.random(keys.shape) < share / 8] *= np.float32(1e9)
+    stored = [reference.numerics.narrow(x, "float16") for x in (keys, values)]
+    arguments = numbers(seed + 2, tokens, 6, 8), *stored, random.integers(0, num_keys, tokens)
+    with poisoned():
+        found = fast_attention.attention(*arguments, cap=cap)
+    with np.errstate(all="ignore"):
+        expected = reference.attention.attention(*arguments, cap=cap)
+    is_number = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(found), ~is_number)
+    same(found[is_number], expected[is_number])
+
+
+@PARITY
 @given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 127))
 def test_random_bits(seed, position, choice):
     assert rng.random_bits(seed, position, choice) == reference.rng.random_bits(seed, position, choice)

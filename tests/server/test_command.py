@@ -21,6 +21,7 @@ def run(*arguments) -> tuple[int, str]:
         (["--backend", "banana"], ["--backend", "banana", "reference", "fastpath"]),
         (["--device", "tpu"], ["--device", "tpu", "cpu", "cuda"]),
         (["--quantization", "q3"], ["--quantization", "q3", "w8a8"]),
+        (["--kv-cache-dtype", "fp8"], ["--kv-cache-dtype", "fp8", "float32", "float16", "bfloat16"]),
         (
             ["--tool-parser", "json"],
             ["--tool-parser", "json", "hermes", "llama3", "mistral", "pythonic", "functionary"],
@@ -67,6 +68,7 @@ def test_help_shows_our_options_among_sanics():
         "--backend {reference,fastpath}",
         "--model DIR",
         "--device DEVICE",
+        "--kv-cache-dtype {float32,float16,bfloat16}",
         "--host",
         "--port",
     ):
@@ -135,10 +137,12 @@ def test_options_reach_every_process(start, tmp_path):
 
     model = tmp_path / "other-name"
     model.symlink_to(MODEL)
-    server = start("reference", "--model", str(model), "--device", "cpu", "--quantization", "w8a8", "--workers", "2")
-    server.wait_ready()
+    forms = ("--quantization", "w8a8", "--kv-cache-dtype", "bfloat16")
+    server = start("reference", "--model", str(model), "--device", "cpu", *forms, "--workers", "2").wait_ready()
     assert server.http.get("/v1/models").json()["data"][0]["id"] == "other-name"
-    assert server.complete(model="other-name", max_tokens=2).status_code == 200
+    answer = server.complete(model="other-name", max_tokens=2)
+    assert answer.status_code == 200
+    assert answer.json()["system_fingerprint"].endswith("-w8a8-kv-bfloat16")
     wait_until(lambda: server.log.count("Worker ready") == 2)
 
 

@@ -5,6 +5,7 @@ from live_server import is_built
 from small_models import write_chat_model
 
 from reference.families import load_config
+from server.engines import load_engine
 from server.memory import SHARE, NotEnoughMemoryError, estimate, fit_all, free_bytes
 from server.options import Options
 
@@ -60,6 +61,22 @@ def test_weights_are_as_wide_as_the_backend_holds_them(model):
     assert num_weights < eight < 1.1 * num_weights
     assert weights(backend="reference", quantization="w4a8") == eight
     assert eight - four == pytest.approx(num_weights / 2, rel=0.01)
+
+
+def test_narrower_pages_take_half_the_room(model):
+    draft = write_chat_model(model.parent / "small", num_hidden_layers=1)
+    guessing = {"model": model, "speculative_mode": "small_draft", "additional_models": (draft,)}
+    wide, narrow = (
+        estimate(Options(**guessing, kv_cache_dtype=dtype), load_config(model), 4, 512)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert (wide.token, wide.weights, wide.scratch) == (2 * narrow.token, narrow.weights, narrow.scratch)
+    assert fitted(model, GIB, mode="server", kv_cache_dtype="float16")[1] > 1.99 * fitted(model, GIB, mode="server")[1]
+
+
+def test_the_engine_stores_what_was_asked_for(model):
+    for dtype in ("float32", "float16"):
+        assert load_engine(Options(backend="reference", model=model, kv_cache_dtype=dtype)).cache.dtype == dtype
 
 
 def test_guessing_needs_memory_too(model):
