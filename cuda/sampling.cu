@@ -14,7 +14,7 @@
 // 64 registers on sm_90a. Next: several blocks a row, for a batch of one.
 #include "common.cuh"
 
-enum { DIGITS = 256, MAX_TOP = 32, MAX_WARPS = 32 };
+enum { DIGITS = 256, MAX_WARPS = 32, AT_ONCE = 8 };
 
 struct peak { float value; int id; };
 
@@ -100,12 +100,18 @@ DEVICE place find_end(const uint64_t *w, int vocab, uint64_t needed, bool by_cou
         const uint64_t prefix = found->weight;
         uint64_t sum = 0;
         int last = 0;  // nearly all weights begin with the same digit: a thread adds up what it has of one before it tells
-        for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-            if (w[i] >> (shift + 8) != prefix >> (shift + 8)) continue;
-            const int digit = w[i] >> shift & 255;
-            if (digit != last && sum) atomicAdd(&digits[last], sum), sum = 0;
-            last = digit;
-            sum += by_count ? 1 : w[i];
+        for (int first = threadIdx.x; first < vocab; first += AT_ONCE * blockDim.x) {
+            uint64_t some[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) some[n] = w[min(first + n * (int)blockDim.x, vocab - 1)];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) {
+                if (first + n * (int)blockDim.x >= vocab || some[n] >> (shift + 8) != prefix >> (shift + 8)) continue;
+                const int digit = some[n] >> shift & 255;
+                if (digit != last && sum) atomicAdd(&digits[last], sum), sum = 0;
+                last = digit;
+                sum += by_count ? 1 : some[n];
+            }
         }
         if (sum) atomicAdd(&digits[last], sum);
         __syncthreads();
@@ -142,6 +148,7 @@ DEVICE void cut_behind(uint64_t *w, int vocab, place end, uint64_t *shared) {
 
 DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {
     uint64_t sum = 0;
+#pragma unroll 8
     for (int i = mine.from; i < mine.to; i++) sum += w[i];
     return sum;
 }
@@ -172,6 +179,7 @@ KERNEL __launch_bounds__(1024, 1)
     logits += (size_t)how.row * vocab;
     edited += (size_t)blockIdx.x * vocab;
     w += (size_t)blockIdx.x * vocab;
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         edited[i] = logits[i];
         is_wrong |= !is_finite(logits[i]);
@@ -197,6 +205,7 @@ KERNEL __launch_bounds__(1024, 1)
     for (int e = threadIdx.x; e < how.num_excluded; e += blockDim.x) edited[excluded[e]] = lowest().value;
     __syncthreads();
     peak best = lowest();
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         const peak other = {edited[i], i};
         if (is_better(other, best)) best = other;
