@@ -90,6 +90,5 @@ def test_nvrtc_compiles_the_same_sources(monkeypatch):
     assert b".target sm_80" in building.build_kernels("sm_999")
     image, log = nvrtc.compile(b"mistake", ["--gpu-architecture=sm_80"])
     assert image is None and "error" in log
-    monkeypatch.setattr(building, "FLAGS", ("-no-such-flag",))
     with pytest.raises(BackendError, match="NVRTC cannot compile"):
-        building.build_kernels("sm_80")
+        building.build_kernels("sm_80", ("-no-such-flag",))
