@@ -21,7 +21,7 @@ import numpy as np
 import fastpath.backend
 import fastpath.gpu.weights
 from benchmarks import gpu_peer
-from benchmarks.gpu_measure import bandwidth, decode, kernels, prefill
+from benchmarks.gpu_measure import bandwidth, decode, exactness, prefill, products
 from benchmarks.models import config_of, random_checkpoint
 from fastpath.gpu.backend import make_parts
 from fastpath.gpu.building import find_compiler
@@ -130,7 +130,8 @@ def speed(device, shape: str, quantization: str | None, sizes: dict, peak: float
         "weights_bytes": model.weights.num_bytes,
         "decode": [decode(model, batch=batch, **steps) for batch in sizes["batches"]],
         "prefill": prefill(model, tokens=sizes["prompt"], repeats=2),
-        "kernels": kernels(model, batch=1, context=sizes["context"]),
+        "kernels": exactness(model, context=sizes["context"]),
+        "products": products(model, rows=1),
     }
 
 

@@ -2,7 +2,11 @@
 
 import time
 from collections import defaultdict
+from unittest.mock import patch
 
+import numpy as np
+
+from fastpath.gpu.building import FLAGS, FUSED
 from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
 from reference.sequence import Chunk
 
@@ -40,7 +44,9 @@ def bandwidth(device, num_bytes: int) -> float:
 def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
     """Tokens a second of `batch` sequences of `context` tokens each, and what share of `peak` bytes a second that is.
 
-    `device_ms` is the graph alone, many in a row; `step_ms` has Python, copies and the wait for tokens in it.
+    `device_ms` is the graph alone, many in a row, `apart_ms` the same where no kernel starts before the one ahead of it
+    has ended; `step_ms` has Python and the wait for tokens in it. `timeline` is how the first steps pass: milliseconds
+    until the graph is launched, until its end, and until the answer is back.
     """
     config, pages_each = model.config, -(-(context + steps + 1) // PAGE_SIZE)
     cache = DevicePagedCache(model.device, config, batch * pages_each)
@@ -51,7 +57,7 @@ def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
 
     for position in range(context, context + 2):  # notes the graph down
         step(position)
-    replays, times = model.num_replays, []
+    replays, times, timeline = model.num_replays, [], []
     for position in range(context, context + steps):
         start = time.perf_counter()
         step(position)
@@ -61,6 +67,12 @@ def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
     with Stopwatch(model.device) as watch:
         for _ in range(steps):
             graph.launch()
+    with patch.object(model, "_replay", _noting(model, timeline)):
+        for position in range(context, context + min(steps, 16)):
+            start = time.perf_counter()
+            step(position)
+            timeline[-1] = _spans(start, *timeline[-1], time.perf_counter())
+    apart = _apart(model, step, context, steps)
     times.sort()
     device_ms, step_ms = watch.milliseconds / steps, sum(times) / steps
     cached = 8 * config.num_layers * config.num_kv_heads * config.head_dim  # bytes of keys and values of a token
@@ -70,8 +82,41 @@ def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
         "step_ms_p50": times[steps // 2], "step_ms_p99": times[int(steps * 0.99)], "device_ms": device_ms,
         "outside_device_ms": step_ms - device_ms, "bytes_read": read,
         "share_of_bandwidth": 1000 * read / step_ms / peak,
-        "device_share_of_bandwidth": 1000 * read / max(device_ms, 1e-6) / peak,
+        "device_share_of_bandwidth": 1000 * read / max(device_ms, 1e-6) / peak, "apart_ms": apart,
+        "overlapping_kernels": graph.num_overlaps, "timeline": timeline,
     }  # fmt: skip
+
+
+def _noting(model, timeline: list):
+    """Model._replay, noting when it launches, and how long the device takes."""
+    replay = model._replay
+
+    def noting(*arguments):
+        launched = time.perf_counter()
+        with Stopwatch(model.device) as watch:
+            replay(*arguments)
+        timeline.append((launched, watch.milliseconds))
+
+    return noting
+
+
+def _spans(start: float, launched: float, device_ms: float, stop: float) -> list[float]:
+    before = 1000 * (launched - start)
+    return [round(value, 4) for value in (before, device_ms, 1000 * (stop - start) - before - device_ms)]
+
+
+def _apart(model, step, context: int, steps: int) -> float:
+    """Milliseconds of the graph whose kernels follow each other without overlap."""
+    device = model.device
+    with patch.object(device, "overlaps_kernels", False):
+        model.forget_graphs()
+        step(context)
+        graph = model.latest_graph
+        with Stopwatch(device) as watch:
+            for _ in range(steps):
+                graph.launch()
+    model.forget_graphs()
+    return watch.milliseconds / steps
 
 
 def streamed_bytes(model) -> int:
@@ -117,3 +162,37 @@ def kernels(model, *, batch: int, context: int) -> dict[str, dict]:
     finally:
         model.watch, model.operations._launch = None, launch
     return dict(totals)
+
+
+def exactness(model, *, context: int) -> dict[str, dict]:
+    """What N0 costs each kernel of a step: its milliseconds, and those of the same source where a compiler may fuse.
+
+    What N2, N3 and N4 cost by their order is another question: `products` beside a library's.
+    """
+    exact = kernels(model, batch=1, context=context)
+    model.forget_graphs()  # they hold kernels that go now
+    model.device.use_kernels(FUSED)
+    try:
+        fused = kernels(model, batch=1, context=context)
+    finally:
+        model.device.use_kernels(FLAGS)
+    return {name: one | {"fused_ms": fused[name]["ms"]} for name, one in exact.items()}
+
+
+def products(model, *, rows: int) -> dict[str, float]:
+    """Milliseconds of each of a layer's products alone, over all layers in turn so that no cache has the weights."""
+    found, layers = {}, model.weights.layers
+    at = model.place(np.ones((rows, model.config.hidden_size), np.float32))
+    model.operations.quantize(at["normed"], at["integers"], at["scales"], rows=rows, inputs=model.config.hidden_size)
+    matrices = {
+        "query, key, value": [one.inputs for one in layers], "output": [one.output for one in layers],
+        "gate and up": [one.parts[0].gate_and_up for one in layers], "down": [one.parts[0].down for one in layers],
+    }  # fmt: skip
+    for name, stack in matrices.items():
+        operand = (at["integers"], at["scales"]) if stack[0].scales else (at["gated"], 0)
+        for _ in range(2):  # the first time kernels are loaded
+            with Stopwatch(model.device) as watch:
+                for matrix in stack:
+                    model.operations.linear(matrix, *operand, at["both"], rows=rows)
+        found[name] = watch.milliseconds / len(stack)
+    return found

@@ -75,7 +75,34 @@ def decode(shape: str, batch: int, steps: int) -> dict:
         model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
         torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-    return {"batch": batch, "tokens_per_second": batch * steps / seconds, "step_ms": 1000 * seconds / steps}
+    own = {"batch": batch, "tokens_per_second": batch * steps / seconds, "step_ms": 1000 * seconds / steps}
+    return own | {"products": products(model)}
+
+
+def products(model) -> dict[str, float]:
+    """Milliseconds of each of a layer's products by torch's library, as benchmarks/gpu_measure.py's for one row."""
+    import torch
+
+    layers, found = model.model.layers, {}
+    names = {
+        "query, key, value": [("self_attn", name) for name in ("q_proj", "k_proj", "v_proj")],
+        "output": [("self_attn", "o_proj")], "gate and up": [("mlp", "gate_proj"), ("mlp", "up_proj")],
+        "down": [("mlp", "down_proj")],
+    }  # fmt: skip
+    for name, parts in names.items():
+        stack = [[getattr(getattr(layer, half), part) for half, part in parts] for layer in layers]
+        stack = [torch.cat([one.weight for one in ones]) for ones in stack]
+        x = torch.ones((1, stack[0].shape[1]), dtype=torch.bfloat16, device=stack[0].device)
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.no_grad():
+            for _ in range(2):
+                start.record()
+                for weight in stack:
+                    torch.nn.functional.linear(x, weight)
+                stop.record()
+                stop.synchronize()
+        found[name] = start.elapsed_time(stop) / len(stack)
+    return found
 
 
 if __name__ == "__main__":

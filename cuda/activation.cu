@@ -1,27 +1,46 @@
 // Activations (N7): silu or gelu of the gate times the other half, and soft caps; reference/numerics.py and experts.py.
 //
-// `both` holds gate and up side by side, (rows, 2 inner); y is (rows, inner). One thread an element. No sum.
-// Ladder: 1. this. No version has been measured on a device yet.
+// `both` holds gate and up side by side, (rows, 2 inner); y is (rows, inner). A warp takes 32 features of a row, a lane
+// one.
+// Where `q` is given the row is also rounded to int8 (N4): q (rows, groups, 32), scales (rows, groups). No sum.
+// Ladder (a device has measured none): 1. a thread an element, a launch more for rounding. 2. this, 24 registers on
+// sm_90a. Next: silu of the gate where the product ends, once gate and up lie in turn in one matrix.
 #include "common.cuh"
 
-KERNEL gate_silu(const float *both, float *y, int inner, int count) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    const float *row = both + (size_t)(i / inner) * 2 * inner;
-    y[i] = mul(silu_of(row[i % inner]), row[inner + i % inner]);
-}
-EXPORT_KERNEL(gate_silu)
+typedef float (*activation)(float);
 
-KERNEL gate_gelu_tanh(const float *both, float *y, int inner, int count) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    const float *row = both + (size_t)(i / inner) * 2 * inner;
-    y[i] = mul(gelu_tanh_of(row[i % inner]), row[inner + i % inner]);
+template <activation ACTIVATION>
+DEVICE void gate_rows(const float *both, float *y, int8_t *q, float *scales, int inner, int count) {
+    const int groups = (inner + GROUP - 1) / GROUP, item = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (item >= count) return;
+    const int i = item % groups * GROUP + threadIdx.x % WARP;
+    const size_t row = item / groups;
+    both += row * 2 * inner;
+    const float value = i < inner ? mul(ACTIVATION(both[i]), both[inner + i]) : 0.0f;
+    if (i < inner) y[row * inner + i] = value;
+    if (q) quantize_group(value, q, scales, item);
 }
-EXPORT_KERNEL(gate_gelu_tanh)
+
+#define GATE(NAME, ACTIVATION)                                                                 \
+    KERNEL NAME(const float *both, float *y, int8_t *q, float *scales, int inner, int count) { \
+        in_turn();                                                                             \
+        gate_rows<ACTIVATION>(both, y, q, scales, inner, count);                               \
+    }                                                                                          \
+    EXPORT_KERNEL(NAME)
+GATE(gate_silu, silu_of)
+GATE(gate_gelu_tanh, gelu_tanh_of)
+
+// x + silu(y), one thread a feature: a block of a medusa head; reference/medusa.py.
+KERNEL add_silu(float *x, const float *y, int count) {
+    in_turn();
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) x[i] = add(x[i], silu_of(y[i]));
+}
+EXPORT_KERNEL(add_silu)
 
 // Logits on their way out (N9a): divided by the model's constant, then capped where there is a cap.
 KERNEL finish_logits(float *logits, float divisor, float cap, size_t count) {
+    in_turn();
     const size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
     if (i >= count) return;
     const float x = divide(logits[i], divisor);

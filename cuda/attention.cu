@@ -1,15 +1,19 @@
 // Attention over paged keys and values (N8), a warp one query head of one token; reference/attention.py.
 //
 // q * scale; blocks of 64 keys by absolute position; m_b = ceil(largest visible score), p = exp2(s - m_b), invisible 0.
-// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2); o_b
-// from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with a
-// visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
-// x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values
-// (kv_heads, 16, head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim).
-// 4 warps a CUDA block: heads that share keys find them in its cache.
+// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2);
+// o_b from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with
+// a visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
+// x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values (kv_heads, 16,
+// head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim). 4 warps a CUDA
+// block: heads that share keys find them in its cache.
 // attend_rows, for prompts: grid (rows, ceil(heads/4)), a warp goes through its blocks in order.
 // attend_blocks, for decoding: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
-// Both have the same bits. Ladder: 1. these. No version has been measured on a device yet.
+// Both have the same bits.
+// Ladder (a device has measured none): 1. a key, a value at a time, four loads under way. 2. this: what is not visible
+// is read at the token's own place and adds nothing, so that no branch stands between loads: 32 numbers of keys and 16
+// of values under way in each lane. 70 registers on sm_90a. merge_blocks rounds for the next product (N4) where that
+// takes integers.
 #include "common.cuh"
 
 enum { WARPS = 4, FEATURES = MAX_HEAD_DIM / WARP };
@@ -38,22 +42,33 @@ DEVICE bool sees_block(heads_shape shape, int position, int first) {
     return !shape.window || first < shape.sinks || first + KEY_BLOCK > position + 1 - shape.window;
 }
 
+struct key_block {
+    float weights[KEY_BLOCK];
+    int rows[KEY_BLOCK];  // which row of head_dim values in all pages
+};
+
 template <class T>
-DEVICE void attend_block(heads_shape shape, const float *query, float *weights, const T *keys, const T *values,
+DEVICE void attend_block(heads_shape shape, const float *query, key_block *block, const T *keys, const T *values,
                          const int *pages, int position, int kv_head, int first, block_result *result) {
     const int lane = threadIdx.x % WARP;
     const size_t size = (size_t)shape.head_dim * PAGE;
     float score[2];
     bool is_seen[2];
+    const T *key[2];
+    int rows[2];
     for (int i = 0; i < 2; i++) {
-        const int place = first + lane + i * WARP;
-        is_seen[i] = sees(shape, position, place);
+        is_seen[i] = sees(shape, position, first + lane + i * WARP);
+        const int place = is_seen[i] ? first + lane + i * WARP : position;  // an unseen one may have no page
+        const int head = pages[place / PAGE] * shape.kv_heads + kv_head;
+        key[i] = keys + head * size + place % PAGE;
+        rows[i] = head * PAGE + place % PAGE;
         score[i] = 0.0f;
-        if (!is_seen[i]) continue;  // its page may not even be there
-        const T *key = keys + ((size_t)pages[place / PAGE] * shape.kv_heads + kv_head) * size + place % PAGE;
-        for (int d = 0; d < shape.head_dim; d++) score[i] = add(score[i], mul(query[d], widen(key[d * PAGE])));
-        if (shape.cap != 0.0f) score[i] = softcap_of(score[i], shape.cap, shape.scaled_cap);
     }
+#pragma unroll 16
+    for (int d = 0; d < shape.head_dim; d++)
+        for (int i = 0; i < 2; i++) score[i] = add(score[i], mul(query[d], widen(key[i][d * PAGE])));
+    if (shape.cap != 0.0f)
+        for (int i = 0; i < 2; i++) score[i] = softcap_of(score[i], shape.cap, shape.scaled_cap);
     const float none = -__int_as_float(0x7f800000);
     const float high = is_seen[0] ? score[0] : none, other = is_seen[1] ? score[1] : none;
     result->peak = ceilf(largest_of_warp(other > high ? other : high));
@@ -62,17 +77,19 @@ DEVICE void attend_block(heads_shape shape, const float *query, float *weights, 
     result->weight = fold_lanes(add(p[0], p[1]));
     const uint32_t seen[2] = {__ballot_sync(EVERY_LANE, is_seen[0]), __ballot_sync(EVERY_LANE, is_seen[1])};
     __syncwarp();
-    weights[lane] = p[0], weights[lane + WARP] = p[1];
+    for (int i = 0; i < 2; i++) block->weights[lane + i * WARP] = p[i], block->rows[lane + i * WARP] = rows[i];
     __syncwarp();
-    for (int f = 0; f < FEATURES; f++) result->total[f] = 0.0f;
-    for (int j = 0; j < KEY_BLOCK; j++) {
-        if (!(seen[j / WARP] >> (j % WARP) & 1)) continue;
-        const size_t page = pages[(first + j) / PAGE];
-        const T *value = values + (page * shape.kv_heads + kv_head) * size + (size_t)((first + j) % PAGE) * shape.head_dim;
 #pragma unroll
-        for (int f = 0; f < FEATURES; f++)
-            if (f * WARP + lane < shape.head_dim)
-                result->total[f] = add(result->total[f], mul(weights[j], widen(value[f * WARP + lane])));
+    for (int f = 0; f < FEATURES; f++) {
+        result->total[f] = 0.0f;
+        if (f * WARP >= shape.head_dim) continue;
+        const int d = f * WARP + lane < shape.head_dim ? f * WARP + lane : 0;
+#pragma unroll 16
+        for (int j = 0; j < KEY_BLOCK; j++) {  // one that is not visible adds +0, which changes no sum from +0
+            const bool is_visible = seen[j / WARP] >> (j % WARP) & 1;
+            const float x = widen(values[(size_t)block->rows[j] * shape.head_dim + d]);
+            result->total[f] = add(result->total[f], is_visible ? mul(block->weights[j], x) : 0.0f);
+        }
     }
 }
 
@@ -88,10 +105,13 @@ DEVICE void merge(block_result *past, const block_result *block) {
     for (int f = 0; f < FEATURES; f++) past->total[f] = add(mul(past->total[f], keep), mul(block->total[f], take));
 }
 
-DEVICE void write_result(const block_result *result, float *out, int head_dim) {
-    for (int f = 0; f < FEATURES; f++) {
+// o / l of head number `at` of all rows; with `q`, where head_dim is a multiple of 32, also rounded to int8 (N4).
+DEVICE void write_result(const block_result *result, float *out, int8_t *q, float *scales, int head_dim, size_t at) {
+    for (int f = 0; f < FEATURES && f * WARP < head_dim; f++) {
         const int d = f * WARP + threadIdx.x % WARP;
-        if (d < head_dim) out[d] = divide(result->total[f], result->weight);
+        const float value = d < head_dim ? divide(result->total[f], result->weight) : 0.0f;
+        if (d < head_dim) out[at * head_dim + d] = value;
+        if (q) quantize_group(value, q, scales, at * (head_dim / GROUP) + f);
     }
 }
 
@@ -105,25 +125,27 @@ DEVICE void load_query(heads_shape shape, const float *x, int row, int head, flo
 template <class T>
 DEVICE void attend_in_order(const float *x, const T *keys, const T *values, const int *positions, const int *first_page,
                             const int *pages, float *out, heads_shape shape) {
-    __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
+    __shared__ float queries[WARPS][MAX_HEAD_DIM];
+    __shared__ key_block blocks[WARPS];
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
     if (head >= shape.heads) return;
     load_query(shape, x, row, head, queries[warp]);
     block_result all = {}, one;
     for (int first = 0; first <= positions[row]; first += KEY_BLOCK) {
         if (!sees_block(shape, positions[row], first)) continue;
-        attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
+        attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
                      head / (shape.heads / shape.kv_heads), first, &one);
         merge(&all, &one);
     }
-    write_result(&all, out + ((size_t)row * shape.heads + head) * shape.head_dim, shape.head_dim);
+    write_result(&all, out, nullptr, nullptr, shape.head_dim, (size_t)row * shape.heads + head);
 }
 
 // parts: (rows, heads, key blocks, 2 + head_dim): peak, weight, total of each.
 template <class T>
 DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, const int *positions,
                                const int *first_page, const int *pages, float *parts, heads_shape shape) {
-    __shared__ float queries[WARPS][MAX_HEAD_DIM], weights[WARPS][KEY_BLOCK];
+    __shared__ float queries[WARPS][MAX_HEAD_DIM];
+    __shared__ key_block blocks[WARPS];
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x, lane = threadIdx.x % WARP;
     if (head >= shape.heads) return;
     float *part = parts + (((size_t)row * shape.heads + head) * gridDim.z + blockIdx.z) * (2 + shape.head_dim);
@@ -134,18 +156,19 @@ DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, c
     }
     load_query(shape, x, row, head, queries[warp]);
     block_result one;
-    attend_block(shape, queries[warp], weights[warp], keys, values, pages + first_page[row], positions[row],
+    attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
                  head / (shape.heads / shape.kv_heads), first, &one);
     if (lane == 0) part[0] = one.peak, part[1] = one.weight;
     for (int f = 0; f < FEATURES; f++)
         if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = one.total[f];
 }
 
-#define ATTEND(NAME, HOW, T)                                                                                      \
-    KERNEL __launch_bounds__(128) NAME(const float *x, const T *keys, const T *values, const int *positions,      \
-                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {    \
-        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                                 \
-    }                                                                                                             \
+#define ATTEND(NAME, HOW, T)                                                                                    \
+    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions, \
+                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {  \
+        in_turn();                                                                                              \
+        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                               \
+    }                                                                                                           \
     EXPORT_KERNEL(NAME)
 ATTEND(attend_rows_f32, attend_in_order, float)
 ATTEND(attend_rows_f16, attend_in_order, half_bits)
@@ -154,7 +177,9 @@ ATTEND(attend_blocks_f32, attend_in_parallel, float)
 ATTEND(attend_blocks_f16, attend_in_parallel, half_bits)
 ATTEND(attend_blocks_bf16, attend_in_parallel, bfloat_bits)
 
-KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks) {
+KERNEL __launch_bounds__(128)
+    merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks, int8_t *q, float *scales) {
+    in_turn();
     const int head = blockIdx.y * WARPS + threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
     if (head >= heads) return;
     const size_t at = (size_t)row * heads + head;
@@ -167,6 +192,6 @@ KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, int h
             if (f * WARP + lane < head_dim) one.total[f] = part[2 + f * WARP + lane];
         merge(&all, &one);
     }
-    write_result(&all, out + at * head_dim, head_dim);
+    write_result(&all, out, q, scales, head_dim, at);
 }
 EXPORT_KERNEL(merge_blocks)

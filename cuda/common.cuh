@@ -8,9 +8,8 @@
 #include "cuda_emu.h"
 #else
 #define EXPORT_KERNEL(name)
-#define DYNAMIC_SHARED(T, name)                                     \
-    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
-    T *name = (T *)dynamic_shared
+extern __shared__ __align__(16) unsigned char dynamic_shared[];
+#define DYNAMIC_SHARED(T, name) T *name = (T *)dynamic_shared
 typedef unsigned char uint8_t;
 typedef signed char int8_t;
 typedef unsigned short uint16_t;
@@ -24,11 +23,19 @@ typedef unsigned long long uint64_t;
 
 enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32, MAX_HEAD_DIM = 256 };
 
+#ifdef FUSED  // for benchmarks/gpu.py alone: what a compiler makes of the same kernels where it may fuse and approximate
+DEVICE float mul(float a, float b) { return a * b; }
+DEVICE float add(float a, float b) { return a + b; }
+DEVICE float sub(float a, float b) { return a - b; }
+DEVICE float divide(float a, float b) { return __fdividef(a, b); }
+#else
 DEVICE float mul(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float sub(float a, float b) { return __fsub_rn(a, b); }
 DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
+#endif
 
+struct alignas(16) quad { uint32_t at[4]; };
 struct half_bits { uint16_t bits; };
 struct bfloat_bits { uint16_t bits; };
 
@@ -128,3 +135,68 @@ DEVICE float finish(epilogue after, float y, int n, size_t at) {
 
 // A product over rows of an expert takes only those that chose it: with no gates, every row.
 DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }
+
+// Kernels of a graph that follow each other overlap (programmatic dependent launch, chips from 9.0 on): the next one's
+// blocks may start as soon as all of this one's have called `start_next`, and wait in `await_previous` until what this
+// one wrote is there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`,
+// and every thread of every kernel calls it: then what came before the previous kernel is there as well. Weights may be
+// asked for earlier.
+DEVICE void start_next() {
+#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DEVICE void await_previous() {
+#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+DEVICE void in_turn() {  // for kernels that have nothing to do ahead
+    start_next();
+    await_previous();
+}
+
+// 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread
+// that asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.
+template <int BYTES>
+DEVICE void copy_async(void *to, const void *from, bool is_there) {
+#ifdef CUDA_EMU
+    emu::copy_async(to, from, BYTES, is_there ? BYTES : 0);
+#else
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    const int wanted = is_there ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(wanted)
+                     : "memory");
+#endif
+}
+
+DEVICE void commit_copies() {  // what was asked for since the last time is a group
+#ifdef CUDA_EMU
+    emu::commit_copies();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int NUM_LEFT>
+DEVICE void wait_for_copies() {  // until at most so many groups are under way
+#ifdef CUDA_EMU
+    emu::wait_for_copies(NUM_LEFT);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(NUM_LEFT) : "memory");
+#endif
+}
+
+// N4: a warp's 32 values, one a lane, as a group of int8 and its scale: a = max |x|; a < 2^-100: q = 0, s = 0; else
+// s = a / 127, q = rint(x * (127 / a)).
+DEVICE void quantize_group(float value, int8_t *q, float *scales, size_t group) {
+    const int lane = threadIdx.x % WARP;
+    const float largest = largest_of_warp(fabsf(value));
+    const bool is_zero = largest < 7.888609052210118e-31f;  // 2^-100
+    const float factor = is_zero ? 0.0f : divide(127.0f, largest);
+    q[group * GROUP + lane] = (int8_t)(int)rintf(mul(value, factor));
+    if (lane == 0) scales[group] = is_zero ? 0.0f : divide(largest, 127.0f);
+}

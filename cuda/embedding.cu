@@ -1,7 +1,7 @@
 // Rows of the embedding, widened (N1): x[r, :] = scale * table[ids[r], :]; reference/model.py, `_run`.
 //
 // Shapes: ids (rows,), table (vocab, hidden) as stored, x float32 (rows, hidden). One block a row. No sum.
-// Ladder: 1. this. No version has been measured on a device yet.
+// Ladder (a device has measured none): 1. this.
 #include "common.cuh"
 
 template <class T>
@@ -11,10 +11,11 @@ DEVICE void embed_row(const int *ids, const T *table, float *x, int hidden, floa
     for (int i = threadIdx.x; i < hidden; i += blockDim.x) x[(size_t)row * hidden + i] = mul(widen(from[i]), scale);
 }
 
-#define EMBED(NAME, T)                                                                      \
-    KERNEL NAME(const int *ids, const T *table, float *x, int hidden, float scale) {        \
-        embed_row<T>(ids, table, x, hidden, scale);                                         \
-    }                                                                                       \
+#define EMBED(NAME, T)                                                               \
+    KERNEL NAME(const int *ids, const T *table, float *x, int hidden, float scale) { \
+        in_turn();                                                                   \
+        embed_row<T>(ids, table, x, hidden, scale);                                  \
+    }                                                                                \
     EXPORT_KERNEL(NAME)
 EMBED(embed_f32, float)
 EMBED(embed_f16, half_bits)
@@ -22,6 +23,7 @@ EMBED(embed_bf16, bfloat_bits)
 
 // Rows of two arrays side by side: y[r] = a[r] then b[r], what an eagle head's fusion takes. One block a row.
 KERNEL join_rows(const float *a, const float *b, float *y, int hidden) {
+    in_turn();
     const size_t row = blockIdx.x;
     for (int i = threadIdx.x; i < 2 * hidden; i += blockDim.x)
         y[row * 2 * hidden + i] = i < hidden ? a[row * hidden + i] : b[row * hidden + i - hidden];

@@ -1,33 +1,68 @@
 // A mixture of experts (N9): who counts how much for each token, and their outputs added; reference/experts.py.
 //
-// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a larger
-// score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the lane_sum
-// (N2) over the chosen, or over all where the family does not make them add up to 1.
-// Outputs are added in ascending id because the host launches `add_expert` in that order, from +0.
-// Ladder: 1. every expert's products are launched, and skip the rows (or end at once) that did not choose it. No version
-// has been measured on a device yet; many small experts will want one launch for all.
+// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a
+// larger score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the
+// lane_sum (N2) over the chosen, or over all where the family does not make them add up to 1. Beside the gates come the
+// ids of the chosen in ascending order, (rows, per_token).
+// Few rows: each row takes its chosen experts' products alone (rows.cuh, `chosen`), and `add_chosen` adds them in that
+// order from +0. Many rows: the host launches each expert's products and `add_expert` in ascending order of ids.
+// Ladder (a device has measured none): 1. every expert's products launched, those that nobody chose ending at once: of
+// 128 experts 640 launches a layer. 2. for few rows, one launch for all that are chosen: 4 a layer (5 with integers),
+// and no weight is read for an expert that nobody chose. A weight that two rows chose is asked for twice; the second is
+// to find it in the L2 cache.
 #include "common.cuh"
 
-KERNEL weigh_experts(const float *scores, float *gates, int rows, int experts, int per_token, int is_normalized) {
+KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, int experts, int per_token,
+                     int is_normalized) {
+    in_turn();
     const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
     scores += (size_t)row * experts;
     gates += (size_t)row * experts;
-    float largest = scores[0], sum = 0.0f;
-    for (int i = 1; i < experts; i++) largest = scores[i] > largest ? scores[i] : largest;
-    for (int i = lane; i < experts; i += WARP) {
+    chosen += (size_t)row * per_token;
+    const float none = -__int_as_float(0x7f800000);
+    float largest = none, sum = 0.0f;
+    for (int i = lane; i < experts; i += WARP) largest = scores[i] > largest ? scores[i] : largest;
+    largest = largest_of_warp(largest);
+    int num_chosen = 0;
+    for (int first = 0; first < experts; first += WARP) {
+        const int i = first + lane;
+        const float mine = i < experts ? scores[i] : none;
         int before = 0;
-        for (int j = 0; j < experts; j++) before += scores[j] > scores[i] || (scores[j] == scores[i] && j < i);
-        const float share = exp2_of(mul(sub(scores[i], largest), LOG2E));
-        gates[i] = before < per_token ? share : 0.0f;
-        sum = add(sum, is_normalized ? gates[i] : share);
+        for (int j = 0; j < experts; j++) before += scores[j] > mine || (scores[j] == mine && j < i);
+        const bool is_chosen = i < experts && before < per_token;
+        const float share = i < experts ? exp2_of(mul(sub(mine, largest), LOG2E)) : 0.0f, gate = is_chosen ? share : 0.0f;
+        sum = add(sum, is_normalized ? gate : share);
+        if (i < experts) gates[i] = gate;
+        const uint32_t all = __ballot_sync(EVERY_LANE, is_chosen);
+        const int place = num_chosen + __popc(all & ((1u << lane) - 1));
+        if (is_chosen && place < per_token) chosen[place] = i;  // scores that are no numbers may choose more
+        num_chosen += __popc(all);
     }
     const float total = fold_lanes(sum);
     for (int i = lane; i < experts; i += WARP) gates[i] = divide(gates[i], total);
 }
 EXPORT_KERNEL(weigh_experts)
 
+// total[r] = the chosen experts' rows y (rows, per_token, hidden) times their gates, from +0. One thread a feature.
+KERNEL add_chosen(float *total, const float *y, const float *gates, const int *chosen, int experts, int per_token,
+                  int hidden, int count) {
+    in_turn();
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const size_t row = i / hidden;
+    float sum = 0.0f;
+    for (int place = 0; place < per_token; place++) {
+        const size_t slot = row * per_token + place;
+        const float gate = gates[row * experts + chosen[slot]];
+        if (gate != 0.0f) sum = add(sum, mul(y[slot * hidden + i % hidden], gate));
+    }
+    total[i] = sum;
+}
+EXPORT_KERNEL(add_chosen)
+
 KERNEL add_expert(float *total, const float *y, const float *gates, int stride, int hidden, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const float gate = gates[(size_t)(i / hidden) * stride];

@@ -2,82 +2,130 @@
 //
 // Sum: from +0 in order of k inside a block of 256, then the totals of the blocks from +0 in order. The blocks do not
 // depend on each other, so a warp takes one of them; only the last addition waits for all.
-// x float32 (rows, K); w float32, float16 or bfloat16 packed (ceil(N/32), ceil(K/8), 32, 8): lanes are outputs, and a warp
-// reads 512 bytes side by side of bfloat16. y float32 (rows, N).
-// linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), a warp a block of K in turn, M rows share the weights read.
-// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x goes through shared memory.
-// Ladder: 1. these two. No version has been measured on a device yet. Next: asynchronous copies, wider tiles.
-#include "common.cuh"
+// x float32 (rows, K); w float32, float16 or bfloat16 packed (ceil(N/32), ceil(K/8), 32, 8): lanes are outputs, and a
+// warp reads 512 bytes side by side of bfloat16. y float32 (rows, N).
+// linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), up to 4 warps, a block of K each in turn, M rows share the
+// weights read (rows.cuh). With `chosen` a row is one expert's: grid (ceil(N/32), rows), M 1.
+// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x and weights come through shared
+// memory 32 inputs at a time, 64 of them ahead.
+// Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
+// 1. weights straight to registers, four loads of 16 bytes unrolled behind a test for the last input. 32 registers with
+//    one row, so one or two loads under way: by Little's law a tenth of an H200's bandwidth where a matrix has few
+//    outputs.
+// 2. this. 48 registers with one row, 70 with eight. For 64 inputs 64 products, 64 sums, 24 loads of 16 bytes from
+//    shared memory: at full bandwidth of bfloat16 a quarter of the instructions that a multiprocessor can issue with
+//    one row, one and a half times what it can with eight, since exactness takes two instructions where others take
+//    one.
+// Tiles: 1. x read 4 bytes at a time, 8 loads for 16 operations. 2. this: 16 loads of 16 bytes for 128 operations, 53
+// registers.
+// Next: half a tile of outputs a CUDA block, for matrices of 2,048 outputs, which reach 64 of 132 multiprocessors.
+#include "rows.cuh"
 
 template <class T>
 struct alignas(sizeof(T) * 8 > 16 ? 16 : sizeof(T) * 8) eight { T at[8]; };
 
+// A stage of a warp: so many eights of its tile, and the inputs of M rows that go with them.
 template <class T, int M>
-DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int rows, int N, int K, epilogue after,
-                          const float *gates, int stride) {
-    DYNAMIC_SHARED(float, totals);  // (blocks of K, M, 32)
+struct float_stage {
+    enum { EIGHTS = STAGE_BYTES / (WARP * sizeof(eight<T>)), INPUTS = EIGHTS * 8, A_BLOCK = BLOCK / INPUTS };
+    eight<T> weights[EIGHTS][WARP];
+    eight<float> x[M][EIGHTS];
+};
+
+template <class T, int M>
+DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, product p) {
+    typedef float_stage<T, M> stage;
+    begin(p);
+    constexpr int STAGES = ring<M>::STAGES, VECTORS = sizeof(eight<T>) / 16;
+    DYNAMIC_SHARED(stage, stages);  // (warps, STAGES), then totals (blocks of K, M, 32)
+    float *totals = (float *)(stages + blockDim.x / WARP * STAGES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
-    const int first = blockIdx.y * M, num_blocks = (K + BLOCK - 1) / BLOCK, eights = (K + 7) / 8;
-    bool has_any = false;
-    for (int m = 0; m < M; m++) has_any |= first + m < rows && is_wanted(gates, stride, first + m);
-    if (!has_any) return;
-    w += (size_t)blockIdx.x * eights * WARP + lane;
-    const float *from[M];
-    for (int m = 0; m < M; m++) from[m] = x + (size_t)(first + m < rows ? first + m : first) * K;
-    for (int block = warp; block < num_blocks; block += num_warps) {
-        float sum[M];
-        for (int m = 0; m < M; m++) sum[m] = 0.0f;
-        const int end = (block + 1) * BLOCK < K ? (block + 1) * BLOCK : K;
-#pragma unroll 4
-        for (int k = block * BLOCK; k < end; k += 8) {
-            const eight<T> weights = w[(size_t)(k / 8) * WARP];
+    const int first = blockIdx.y * M, eights = (K + 7) / 8;
+    stages += warp * STAGES;
+    w += tile_of(p, first) * eights * WARP + lane;
+    float sum[M];
+    const auto block_of = [&](int s) { return warp + s / stage::A_BLOCK * num_warps; };
+    const auto begin_of = [&](int s) { return block_of(s) * BLOCK + s % stage::A_BLOCK * stage::INPUTS; };
+    const auto fetch_weights = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int begin = begin_of(s);
+        for (int e = 0; e < stage::EIGHTS; e++)
+            for (int v = 0; v < VECTORS; v++)
+                copy_async<16>((quad *)&to->weights[e][lane] + v, (const quad *)(w + (size_t)(begin / 8 + e) * WARP) + v,
+                               begin / 8 + e < eights);
+    };
+    const auto fetch_rows = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int begin = begin_of(s);
+        for (int m = 0; m < M; m++) {
+            const float *from = x + (size_t)operand_of(p, first + m) * K + begin;
+            for (int i = lane; i < stage::INPUTS; i += WARP)
+                copy_async<4>(to->x[m]->at + i, from + i, first + m < p.rows && begin + i < K);
+        }
+    };
+    const auto use = [&](int s) {
+        const stage *from = stages + s % STAGES;
+        if (s % stage::A_BLOCK == 0)
+            for (int m = 0; m < M; m++) sum[m] = 0.0f;
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                if (k + j >= K) break;  // the last few inputs
-                const float weight = widen(weights.at[j]);
+        for (int e = 0; e < stage::EIGHTS; e++) {  // past the last input: zeros, by zeros
+            const eight<T> weights = from->weights[e][lane];
 #pragma unroll
-                for (int m = 0; m < M; m++) sum[m] = add(sum[m], mul(from[m][k + j], weight));
+            for (int m = 0; m < M; m++) {
+                const eight<float> row = from->x[m][e];
+#pragma unroll
+                for (int j = 0; j < 8; j++) sum[m] = add(sum[m], mul(row.at[j], widen(weights.at[j])));
             }
         }
-        for (int m = 0; m < M; m++) totals[(block * M + m) * WARP + lane] = sum[m];
-    }
-    __syncthreads();
-    const int n = blockIdx.x * WARP + lane;
-    for (int m = warp; m < M && first + m < rows; m += num_warps) {
-        if (n >= N || !is_wanted(gates, stride, first + m)) continue;
-        float total = 0.0f;
-        for (int block = 0; block < num_blocks; block++) total = add(total, totals[(block * M + m) * WARP + lane]);
-        const size_t at = (size_t)(first + m) * N + n;
-        y[at] = finish(after, total, n, at);
-    }
+        if (s % stage::A_BLOCK == stage::A_BLOCK - 1)
+            for (int m = 0; m < M; m++) totals[(block_of(s) * M + m) * WARP + lane] = sum[m];
+    };
+    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch_weights, fetch_rows, use);
+    add_blocks<M>(p, totals, y, first);
 }
 
-enum { TILE_ROWS = 64, TILE_K = 64, ROWS_A_WARP = 8 };
+enum { TILE_ROWS = 64, TILE_K = 32, ROWS_A_WARP = 8 };
 
 template <class T>
 DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows, int N, int K, epilogue after,
                           const float *gates, int stride) {
-    __shared__ float part[TILE_ROWS][TILE_K];
+    constexpr int EIGHTS = TILE_K / 8, VECTORS = sizeof(eight<T>) / 16, THREADS = TILE_ROWS / ROWS_A_WARP * WARP;
+    __shared__ eight<float> part[SLOTS][TILE_ROWS][EIGHTS];
+    __shared__ eight<T> weights[SLOTS][EIGHTS * WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, first = blockIdx.y * TILE_ROWS;
-    const int mine = warp * ROWS_A_WARP, n = blockIdx.x * WARP + lane;
-    w += (size_t)blockIdx.x * ((K + 7) / 8) * WARP + lane;
+    const int mine = warp * ROWS_A_WARP, n = blockIdx.x * WARP + lane, eights = (K + 7) / 8;
+    w += (size_t)blockIdx.x * eights * WARP;
     float total[ROWS_A_WARP], sum[ROWS_A_WARP];
     for (int m = 0; m < ROWS_A_WARP; m++) total[m] = sum[m] = 0.0f;
-    for (int start = 0; start < K; start += TILE_K) {
-        __syncthreads();
-        for (int i = threadIdx.x; i < TILE_ROWS * TILE_K; i += blockDim.x) {
+    const auto fetch = [&](int start) {  // zeros past the last row and input
+        const int slot = start / TILE_K % SLOTS;
+        for (int i = threadIdx.x; i < TILE_ROWS * TILE_K; i += THREADS) {
             const int row = first + i / TILE_K, k = start + i % TILE_K;
-            part[i / TILE_K][i % TILE_K] = row < rows && k < K ? x[(size_t)row * K + k] : 0.0f;
+            copy_async<4>(part[slot][0]->at + i, x + (size_t)row * K + k, row < rows && k < K);
         }
-        __syncthreads();
-        for (int k = start; k < start + TILE_K && k < K; k += 8) {
-            const eight<T> weights = w[(size_t)(k / 8) * WARP];  // past the last input: zeros, by zeros
+        for (int i = threadIdx.x; i < EIGHTS * WARP * VECTORS; i += THREADS)
+            copy_async<16>((quad *)weights[slot] + i, (const quad *)(w + (size_t)(start / 8) * WARP) + i,
+                           start / 8 + i / (WARP * VECTORS) < eights);
+    };
+    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
+        if (ahead * TILE_K < K) fetch(ahead * TILE_K);
+        commit_copies();
+    }
+    for (int start = 0; start < K; start += TILE_K) {
+        wait_for_copies<SLOTS - 2>();
+        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        const int next = start + (SLOTS - 1) * TILE_K;
+        if (next < K) fetch(next);
+        commit_copies();
+        const int slot = start / TILE_K % SLOTS;
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                const float weight = widen(weights.at[j]);
+        for (int e = 0; e < EIGHTS; e++) {
+            const eight<T> narrow = weights[slot][e * WARP + lane];
 #pragma unroll
-                for (int m = 0; m < ROWS_A_WARP; m++)
-                    sum[m] = add(sum[m], mul(part[mine + m][k - start + j], weight));
+            for (int m = 0; m < ROWS_A_WARP; m++) {
+                const eight<float> row = part[slot][mine + m][e];
+#pragma unroll
+                for (int j = 0; j < 8; j++) sum[m] = add(sum[m], mul(row.at[j], widen(narrow.at[j])));
             }
         }
         if ((start + TILE_K) % BLOCK && start + TILE_K < K) continue;
@@ -91,19 +139,22 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     }
 }
 
-#define PRODUCT_ARGUMENTS(T)                                                                                       \
-    const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, const float *residual, \
-        float scale, const float *gates, int stride
-#define PRODUCT_VALUES x, w, y, rows, N, K, epilogue{bias, residual, scale}, gates, stride
-#define LINEAR_ROWS(NAME, T, M)                                                      \
-    KERNEL NAME(PRODUCT_ARGUMENTS(T)) { multiply_rows<T, M>(PRODUCT_VALUES); }       \
+#define FLOAT_OPERANDS(T) const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, \
+                    const float *residual, float scale
+#define LINEAR_ROWS(NAME, T, M)                                                                                      \
+    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                         \
+        multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share}); \
+    }                                                                                                                \
     EXPORT_KERNEL(NAME)
-#define LINEAR(KIND, T)                                                                                          \
-    LINEAR_ROWS(linear_rows1_##KIND, T, 1)                                                                       \
-    LINEAR_ROWS(linear_rows2_##KIND, T, 2)                                                                       \
-    LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                       \
-    LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                       \
-    KERNEL __launch_bounds__(256) linear_tile_##KIND(PRODUCT_ARGUMENTS(T)) { multiply_tile<T>(PRODUCT_VALUES); } \
+#define LINEAR(KIND, T)                                                                                   \
+    LINEAR_ROWS(linear_rows1_##KIND, T, 1)                                                                \
+    LINEAR_ROWS(linear_rows2_##KIND, T, 2)                                                                \
+    LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                \
+    LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                \
+    KERNEL __launch_bounds__(256) linear_tile_##KIND(FLOAT_OPERANDS(T), const float *gates, int stride) { \
+        in_turn();                                                                                        \
+        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                    \
+    }                                                                                                     \
     EXPORT_KERNEL(linear_tile_##KIND)
 LINEAR(f32, float)
 LINEAR(f16, half_bits)

@@ -1,85 +1,121 @@
-// linear with quantised weights (N4): y = block_sum over groups of float(d) * (s_x * s_w); reference, `linear_quantized`.
+// linear with quantised weights (N4): y = block_sum over groups of float(d) * (s_x * s_w); reference,
+// `linear_quantized`.
 //
-// d is the exact integer dot of a group's 32 products, so its order is free: four at a time by dp4a for few rows, all 32
-// by one int8 tensor-core instruction for many. Sum: float(d) * (s_x * s_w), each product rounded, from +0 in order over
-// the 8 groups of a block, then the blocks' totals from +0 in order.
-// q int8 (rows, groups, 32) and s_x (rows, groups) from quantize.cu. Weights packed by 32 outputs: w8a8
-// (ceil(N/32), groups, 2, 32, 16) bytes, the two halves of a group apart; w4a8 (ceil(N/32), groups, 32, 16) bytes, q[i] + 8
-// in the low and q[i+16] + 8 in the high half of byte i. s_w float16 (ceil(N/32), groups, 32). y float32 (rows, N).
-// integers_rows: as linear_rows. integers_tile: grid (ceil(N/32), ceil(rows/64)), 4 warps of 16 rows by 32 outputs.
-// Ladder: 1. these two, operands straight from the caches. No version has been measured on a device yet.
-#include "common.cuh"
+// d is the exact integer dot of a group's 32 products, so its order is free: four at a time by dp4a for few rows, all
+// 32 by one int8 tensor-core instruction for many. Sum: float(d) * (s_x * s_w), each product rounded, from +0 in order
+// over the 8 groups of a block, then the blocks' totals from +0 in order.
+// q int8 (rows, groups, 32) and s_x (rows, groups) from quantize.cu. Weights packed by 32 outputs: w8a8 (ceil(N/32),
+// groups, 2, 32, 16) bytes, the two halves of a group apart; w4a8 (ceil(N/32), groups, 32, 16) bytes, q[i] + 8 in the
+// low and q[i+16] + 8 in the high half of byte i. s_w float16 (ceil(N/32), ceil(groups/8), 32, 8): a lane's scales of a
+// block of K are 16 bytes. y float32 (rows, N).
+// linear_rows: as with floats (linear.cu, rows.cuh). linear_tile: grid (ceil(N/32), ceil(rows/64)), 4 warps of 16 rows
+// by 32 outputs; x and weights come through shared memory four groups at a time, eight of them ahead.
+// Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
+// 1. operands straight from the caches, two groups unrolled: 56 registers with one row and w4a8, at most 2 KB of a
+//    warp's weights under way; 24 instructions to take 8 from each of 32 nibbles; scales 2 bytes at a time.
+// 2. this. 75 registers with one row and w4a8, 96 with w8a8. A group of w4a8 takes 12 instructions to unpack, 8 dp4a
+//    and about 8 more: at full bandwidth of an H200 some 0.9 of the 4 that a multiprocessor issues a cycle with one
+//    row, 4.5 with eight.
+// Tiles: 1. each lane loaded its own 4 bytes from the caches, weights once a warp. 2. this, 80 registers; rows of x
+// padded so that the eight rows of a fragment lie in different banks. Next: wider tiles; the caches send 3 KB for
+// 65,536 products.
+#include "rows.cuh"
 
-struct alignas(16) quad { uint32_t at[4]; };
-
-// Four nibbles 0..15 in the low halves of four bytes, less 8 each, as four int8; no borrow leaves a byte.
-DEVICE uint32_t less_eight(uint32_t nibbles) { return ((nibbles | 0x80808080u) - 0x08080808u) ^ 0x80808080u; }
-
+// Four nibbles q + 8 in the low or the high halves of four bytes, as four int8 of 16 q: a half in a byte's upper place
+// is 16 (q + 8), and 128 less is the same with that bit turned. So a dot of them is 16 d, exactly.
+DEVICE uint32_t sixteen_times_low(uint32_t both) { return (both << 4 & 0xF0F0F0F0u) ^ 0x80808080u; }
+DEVICE uint32_t sixteen_times_high(uint32_t both) { return (both & 0xF0F0F0F0u) ^ 0x80808080u; }
 template <int BITS>
-DEVICE void load_group(const uint8_t *w, size_t group, int lane, uint32_t words[8]) {
-    if (BITS == 8) {
-        const quad *from = (const quad *)w + group * 2 * WARP + lane;
-        const quad low = from[0], high = from[WARP];
-        for (int i = 0; i < 4; i++) words[i] = low.at[i], words[4 + i] = high.at[i];
-    } else {
-        const quad both = ((const quad *)w)[group * WARP + lane];
-        for (int i = 0; i < 4; i++) {
-            words[i] = less_eight(both.at[i] & 0x0F0F0F0Fu);
-            words[4 + i] = less_eight(both.at[i] >> 4 & 0x0F0F0F0Fu);
-        }
-    }
-}
+DEVICE float dot_of(int sum) { return (float)(BITS == 4 ? sum >> 4 : sum); }
 
 enum { GROUPS_A_BLOCK = BLOCK / GROUP };
 
+// A stage of a warp: so many groups of its tile with their scales, and those of M rows.
 template <int BITS, int M>
-DEVICE void integer_rows(const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y,
-                         int rows, int N, int groups, epilogue after, const float *gates, int stride) {
-    DYNAMIC_SHARED(float, totals);  // (blocks of K, M, 32)
+struct integer_stage {
+    enum { GROUPS = STAGE_BYTES / (WARP * GROUP * BITS / 8), QUADS = BITS / 4, A_BLOCK = GROUPS_A_BLOCK / GROUPS };
+    quad weights[GROUPS][QUADS][WARP];
+    quad x[M][GROUPS][2];
+    half_bits w_scales[WARP][GROUPS];
+    float x_scales[M][GROUPS];
+};
+
+template <int BITS>
+DEVICE void unpack(const quad *from, uint32_t words[8]) {
+    for (int i = 0; i < 4; i++)
+        if (BITS == 8) words[i] = from[0].at[i], words[4 + i] = from[WARP].at[i];
+        else words[i] = sixteen_times_low(from->at[i]), words[4 + i] = sixteen_times_high(from->at[i]);
+}
+
+template <int BITS, int M>
+DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y,
+                         int groups, product p) {
+    typedef integer_stage<BITS, M> stage;
+    begin(p);
+    constexpr int STAGES = ring<M>::STAGES;
+    DYNAMIC_SHARED(stage, stages);  // (warps, STAGES), then totals (blocks of K, M, 32)
+    float *totals = (float *)(stages + blockDim.x / WARP * STAGES);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
-    const int first = blockIdx.y * M, num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
-    bool has_any = false;
-    for (int m = 0; m < M; m++) has_any |= first + m < rows && is_wanted(gates, stride, first + m);
-    if (!has_any) return;
-    for (int block = warp; block < num_blocks; block += num_warps) {
-        float sum[M];
-        for (int m = 0; m < M; m++) sum[m] = 0.0f;
-        const int end = (block + 1) * GROUPS_A_BLOCK < groups ? (block + 1) * GROUPS_A_BLOCK : groups;
-#pragma unroll 2
-        for (int g = block * GROUPS_A_BLOCK; g < end; g++) {
-            const size_t group = (size_t)blockIdx.x * groups + g;
+    const int first = blockIdx.y * M;
+    stages += warp * STAGES;
+    w += tile_of(p, first) * groups * stage::QUADS * WARP + lane;
+    w_scales += (tile_of(p, first) * p.num_blocks * WARP + lane) * GROUPS_A_BLOCK;
+    float sum[M];
+    const auto block_of = [&](int s) { return warp + s / stage::A_BLOCK * num_warps; };
+    const auto inside_of = [&](int s) { return s % stage::A_BLOCK * stage::GROUPS; };
+    const auto fetch_weights = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int inside = inside_of(s), begin = block_of(s) * GROUPS_A_BLOCK + inside;
+        for (int g = 0; g < stage::GROUPS; g++)
+            for (int v = 0; v < stage::QUADS; v++)
+                copy_async<16>(&to->weights[g][v][lane], w + ((size_t)(begin + g) * stage::QUADS + v) * WARP,
+                               begin + g < groups);
+        copy_async<stage::GROUPS * 2>(to->w_scales[lane], w_scales + (size_t)block_of(s) * WARP * GROUPS_A_BLOCK + inside,
+                                      true);
+    };
+    const auto fetch_rows = [&](int s) {
+        stage *to = stages + s % STAGES;
+        const int begin = block_of(s) * GROUPS_A_BLOCK + inside_of(s);
+        for (int m = 0; m < M; m++) {
+            const size_t at = (size_t)operand_of(p, first + m) * groups + begin;
+            const bool is_row = first + m < p.rows;
+            if (lane < stage::GROUPS * 2)
+                copy_async<16>(to->x[m][0] + lane, (const quad *)(q + at * GROUP) + lane,
+                               is_row && begin + lane / 2 < groups);
+            if (lane < stage::GROUPS)
+                copy_async<4>(to->x_scales[m] + lane, x_scales + at + lane, is_row && begin + lane < groups);
+        }
+    };
+    const auto use = [&](int s) {
+        const stage *from = stages + s % STAGES;
+        if (s % stage::A_BLOCK == 0)
+            for (int m = 0; m < M; m++) sum[m] = 0.0f;
+#pragma unroll
+        for (int g = 0; g < stage::GROUPS; g++) {  // past the last group: zeros, by zeros
             uint32_t words[8];
-            load_group<BITS>(w, group, lane, words);
-            const float w_scale = widen(w_scales[group * WARP + lane]);
+            unpack<BITS>(from->weights[g][0] + lane, words);
+            const float w_scale = widen(from->w_scales[lane][g]);
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                const size_t at = (size_t)(first + m < rows ? first + m : first) * groups + g;
-                const quad *x = (const quad *)(q + at * GROUP);
-                const quad low = x[0], high = x[1];
+                const quad low = from->x[m][g][0], high = from->x[m][g][1];
                 int dot = 0;
                 for (int i = 0; i < 4; i++) {
                     dot = __dp4a((int)words[i], (int)low.at[i], dot);
                     dot = __dp4a((int)words[4 + i], (int)high.at[i], dot);
                 }
-                sum[m] = add(sum[m], mul((float)dot, mul(x_scales[at], w_scale)));
+                sum[m] = add(sum[m], mul(dot_of<BITS>(dot), mul(from->x_scales[m][g], w_scale)));
             }
         }
-        for (int m = 0; m < M; m++) totals[(block * M + m) * WARP + lane] = sum[m];
-    }
-    __syncthreads();
-    const int n = blockIdx.x * WARP + lane;
-    for (int m = warp; m < M && first + m < rows; m += num_warps) {
-        if (n >= N || !is_wanted(gates, stride, first + m)) continue;
-        float total = 0.0f;
-        for (int block = 0; block < num_blocks; block++) total = add(total, totals[(block * M + m) * WARP + lane]);
-        const size_t at = (size_t)(first + m) * N + n;
-        y[at] = finish(after, total, n, at);
-    }
+        if (s % stage::A_BLOCK == stage::A_BLOCK - 1)
+            for (int m = 0; m < M; m++) totals[(block_of(s) * M + m) * WARP + lane] = sum[m];
+    };
+    stream<STAGES>(blocks_of_warp(p) * stage::A_BLOCK, fetch_weights, fetch_rows, use);
+    add_blocks<M>(p, totals, y, first);
 }
 
 // d (16, 8) = a (16, 32) b (8, 32)ᵀ on the int8 tensor core, in its layout of fragments: lane 4 r + t holds of `a` the
-// bytes 4 t .. 4 t + 3 of rows r and r + 8, then the same 16 bytes on; of `b` those of row r; of `d` columns 2 t and 2 t + 1
-// of rows r and r + 8. On the CPU the same by shuffles.
+// bytes 4 t .. 4 t + 3 of rows r and r + 8, then the same 16 bytes on; of `b` those of row r; of `d` columns 2 t and 2
+// t + 1 of rows r and r + 8. On the CPU the same by shuffles.
 DEVICE void multiply_fragments(int d[4], const uint32_t a[4], const uint32_t b[2]) {
 #ifdef CUDA_EMU
     const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
@@ -99,65 +135,112 @@ DEVICE void multiply_fragments(int d[4], const uint32_t a[4], const uint32_t b[2
 #endif
 }
 
-enum { WARP_ROWS = 16, EIGHTS = 4 };
+enum { WARP_ROWS = 16, EIGHTS = 4, CTA_ROWS = 64, TILE_GROUPS = 4, PADDED = TILE_GROUPS * 2 + 1 };
+
+// Four groups of 64 rows and 32 outputs. A row of x is a quad longer than it need be, so that the eight rows that a
+// warp reads at once lie in different banks.
+template <int BITS>
+struct integer_part {
+    quad x[CTA_ROWS][PADDED];
+    quad weights[TILE_GROUPS][BITS / 4][WARP];
+    float x_scales[CTA_ROWS][TILE_GROUPS];
+    half_bits w_scales[WARP][TILE_GROUPS];
+};
 
 template <int BITS>
-DEVICE void integer_tile(const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y,
+DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y,
                          int rows, int N, int groups, epilogue after, const float *gates, int stride) {
+    typedef integer_part<BITS> part;
+    constexpr int QUADS = BITS / 4;
+    __shared__ part parts[SLOTS];
     const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
-    const int first = (blockIdx.y * (blockDim.x / WARP) + threadIdx.x / WARP) * WARP_ROWS;
-    if (first >= rows) return;
-    const int low = first + r < rows ? first + r : rows - 1, high = first + r + 8 < rows ? first + r + 8 : rows - 1;
+    const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;
+    const int first = blockIdx.y * CTA_ROWS, low = threadIdx.x / WARP * WARP_ROWS + r, high = low + 8;
+    w += (size_t)blockIdx.x * groups * QUADS * WARP;
+    w_scales += (size_t)blockIdx.x * num_blocks * WARP * GROUPS_A_BLOCK;
+    const auto fetch = [&](int begin) {  // zeros past the last row and group
+        part *to = parts + begin / TILE_GROUPS % SLOTS;
+        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS * 2; i += blockDim.x) {
+            const int row = i / (TILE_GROUPS * 2), at = i % (TILE_GROUPS * 2);
+            copy_async<16>(&to->x[row][at], (const quad *)q + ((size_t)(first + row) * groups + begin) * 2 + at,
+                           first + row < rows && begin + at / 2 < groups);
+        }
+        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS; i += blockDim.x) {
+            const int row = i / TILE_GROUPS, g = i % TILE_GROUPS;
+            copy_async<4>(&to->x_scales[row][g], x_scales + (size_t)(first + row) * groups + begin + g,
+                          first + row < rows && begin + g < groups);
+        }
+        for (int i = threadIdx.x; i < TILE_GROUPS * QUADS * WARP; i += blockDim.x)
+            copy_async<16>(to->weights[0][0] + i, w + (size_t)begin * QUADS * WARP + i,
+                           begin + i / (QUADS * WARP) < groups);
+        if (threadIdx.x < WARP)
+            copy_async<TILE_GROUPS * 2>(to->w_scales[lane],
+                                        w_scales + (begin / GROUPS_A_BLOCK * WARP + lane) * GROUPS_A_BLOCK +
+                                            begin % GROUPS_A_BLOCK, true);
+    };
     float total[EIGHTS][4] = {}, sum[EIGHTS][4] = {};
-    for (int g = 0; g < groups; g++) {
-        const size_t at_low = (size_t)low * groups + g, at_high = (size_t)high * groups + g;
-        const uint32_t *x_low = (const uint32_t *)(q + at_low * GROUP), *x_high = (const uint32_t *)(q + at_high * GROUP);
-        const uint32_t a[4] = {x_low[t], x_high[t], x_low[4 + t], x_high[4 + t]};
-        const size_t group = (size_t)blockIdx.x * groups + g;
+    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
+        if (ahead * TILE_GROUPS < groups) fetch(ahead * TILE_GROUPS);
+        commit_copies();
+    }
+    for (int begin = 0; begin < groups; begin += TILE_GROUPS) {
+        wait_for_copies<SLOTS - 2>();
+        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        const int next = begin + (SLOTS - 1) * TILE_GROUPS;
+        if (next < groups) fetch(next);
+        commit_copies();
+        const part *from = parts + begin / TILE_GROUPS % SLOTS;
 #pragma unroll
-        for (int e = 0; e < EIGHTS; e++) {
-            uint32_t b[2];
-            if (BITS == 8) {
-                const uint32_t *from = (const uint32_t *)(w + group * 2 * WARP * 16) + (e * 8 + r) * 4 + t;
-                b[0] = from[0], b[1] = from[WARP * 4];
-            } else {
-                const uint32_t both = ((const uint32_t *)(w + group * WARP * 16))[(e * 8 + r) * 4 + t];
-                b[0] = less_eight(both & 0x0F0F0F0Fu), b[1] = less_eight(both >> 4 & 0x0F0F0F0Fu);
-            }
-            int d[4];
-            multiply_fragments(d, a, b);
-            for (int i = 0; i < 4; i++) {
-                const float x_scale = x_scales[i < 2 ? at_low : at_high];
-                const float w_scale = widen(w_scales[group * WARP + e * 8 + t * 2 + i % 2]);
-                sum[e][i] = add(sum[e][i], mul((float)d[i], mul(x_scale, w_scale)));
+        for (int g = 0; g < TILE_GROUPS; g++) {
+            const quad *x_low = from->x[low] + g * 2, *x_high = from->x[high] + g * 2;
+            const uint32_t a[4] = {x_low[0].at[t], x_high[0].at[t], x_low[1].at[t], x_high[1].at[t]};
+            const float scales[2] = {from->x_scales[low][g], from->x_scales[high][g]};
+#pragma unroll
+            for (int e = 0; e < EIGHTS; e++) {
+                const quad *weights = from->weights[g][0] + e * 8 + r;
+                uint32_t b[2] = {weights->at[t], 0};
+                if (BITS == 8) b[1] = weights[WARP].at[t];
+                else b[1] = sixteen_times_high(b[0]), b[0] = sixteen_times_low(b[0]);
+                int d[4];
+                multiply_fragments(d, a, b);
+                for (int i = 0; i < 4; i++) {
+                    const float w_scale = widen(from->w_scales[e * 8 + t * 2 + i % 2][g]);
+                    sum[e][i] = add(sum[e][i], mul(dot_of<BITS>(d[i]), mul(scales[i / 2], w_scale)));
+                }
             }
         }
-        if ((g + 1) % GROUPS_A_BLOCK && g + 1 < groups) continue;
+        if ((begin + TILE_GROUPS) % GROUPS_A_BLOCK && begin + TILE_GROUPS < groups) continue;
         for (int e = 0; e < EIGHTS; e++)
             for (int i = 0; i < 4; i++) total[e][i] = add(total[e][i], sum[e][i]), sum[e][i] = 0.0f;
     }
     for (int e = 0; e < EIGHTS; e++)
         for (int i = 0; i < 4; i++) {
-            const int row = first + r + i / 2 * 8, n = blockIdx.x * WARP + e * 8 + t * 2 + i % 2;
+            const int row = first + low + i / 2 * 8, n = blockIdx.x * WARP + e * 8 + t * 2 + i % 2;
             if (row >= rows || n >= N || !is_wanted(gates, stride, row)) continue;
             const size_t at = (size_t)row * N + n;
             y[at] = finish(after, total[e][i], n, at);
         }
 }
 
-#define INTEGER_ARGUMENTS                                                                                          \
-    const int8_t *q, const float *x_scales, const uint8_t *w, const half_bits *w_scales, float *y, int rows,       \
-        int N, int groups, const float *bias, const float *residual, float scale, const float *gates, int stride
-#define INTEGER_VALUES q, x_scales, w, w_scales, y, rows, N, groups, epilogue{bias, residual, scale}, gates, stride
-#define INTEGERS_ROWS(NAME, BITS, M)                                                  \
-    KERNEL NAME(INTEGER_ARGUMENTS) { integer_rows<BITS, M>(INTEGER_VALUES); }         \
+#define OPERANDS                                                                                                 \
+    const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y, int rows, int N, \
+        int groups, const float *bias, const float *residual, float scale
+#define INTEGERS_ROWS(NAME, BITS, M)                                                          \
+    KERNEL __launch_bounds__(128, 2) NAME(OPERANDS, const int *chosen, int share) {           \
+        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                \
+        integer_rows<BITS, M>(q, x_scales, w, w_scales, y, groups,                            \
+                              {rows, N, num_blocks, {bias, residual, scale}, chosen, share}); \
+    }                                                                                         \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(KIND, BITS)                                                                                  \
-    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                               \
-    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                               \
-    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                               \
-    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                               \
-    KERNEL __launch_bounds__(128) linear_tile_##KIND(INTEGER_ARGUMENTS) { integer_tile<BITS>(INTEGER_VALUES); } \
+#define INTEGERS(KIND, BITS)                                                                                      \
+    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                                   \
+    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                                   \
+    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                   \
+    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                   \
+    KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                  \
+        in_turn();                                                                                                \
+        integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
+    }                                                                                                             \
     EXPORT_KERNEL(linear_tile_##KIND)
 INTEGERS(w8a8, 8)
 INTEGERS(w4a8, 4)

@@ -1,32 +1,53 @@
 // rms_norm (N5): y = x * (1 / sqrt(lane_sum(x * x) / n + eps)) * w, left to right; reference/numerics.py, `rms_norm`.
 //
-// One warp normalises one item: `heads` items of `size` features lie side by side in a row of `stride` floats. Item i
-// of the output belongs to row `wanted[i / heads]` of the input where `wanted` is given. Without a weight the row is copied.
-// Sum, N2: lane j adds the squares of j, j + 32, ... in order from +0, then the lanes fold 16, 8, 4, 2, 1.
-// Ladder: 1. a warp an item, its chain of additions n / 32 long. No version has been measured on a device yet.
+// A CUDA block normalises one item: `heads` items of `size` features lie side by side in a row of `from_stride` floats,
+// and in one of `to_stride` afterwards. Grid (items,); dynamic shared memory for `size` squares, behind it one number.
+// Item i of the output belongs to row `wanted[i / heads]` of the input where `wanted` is given. Without a weight the
+// row is copied.
+// Where `q` is given the row is also rounded to int8 (N4): q (items, groups, 32), scales (items, groups).
+// Sum, N2: every thread squares, then lane j of the first warp adds j, j + 32, ... in order from +0, and the lanes fold
+// 16, 8, 4, 2, 1.
+// Ladder (a device has measured none): 1. a warp an item, which read memory 32 floats at a time, n / 32 times one after
+// the other. 2. this: all of x is under way at once, the chain of additions reads shared memory; rounding needs no
+// launch of its own. 28 registers on sm_90a.
 #include "common.cuh"
 
-KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y, int items, int heads, int size,
-                int from_stride, int to_stride, float epsilon) {
-    const int item = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    if (item >= items) return;
-    const int row = item / heads, head = item % heads, from_row = wanted ? wanted[row] : row;
-    x += (size_t)from_row * from_stride + (size_t)head * size;
+KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y, int8_t *q, float *scales, int heads,
+                int size, int from_stride, int to_stride, float epsilon) {
+    in_turn();
+    DYNAMIC_SHARED(float, squares);
+    const int item = blockIdx.x, row = item / heads, head = item % heads, lane = threadIdx.x;
+    x += (size_t)(wanted ? wanted[row] : row) * from_stride + (size_t)head * size;
     y += (size_t)row * to_stride + (size_t)head * size;
-    if (!weight) {
-        for (int i = lane; i < size; i += WARP) y[i] = x[i];
-        return;
+    float scale = 1.0f;
+    if (weight) {
+#pragma unroll 4
+        for (int i = threadIdx.x; i < size; i += blockDim.x) squares[i] = mul(x[i], x[i]);
+        __syncthreads();
+        if (threadIdx.x < WARP) {
+            float sum = 0.0f;
+#pragma unroll 8
+            for (int i = lane; i < size; i += WARP) sum = add(sum, squares[i]);
+            const float mean = divide(fold_lanes(sum), (float)size);
+            squares[size] = divide(1.0f, __fsqrt_rn(add(mean, epsilon)));
+        }
+        __syncthreads();
+        scale = squares[size];
     }
-    float sum = 0.0f;
-    for (int i = lane; i < size; i += WARP) sum = add(sum, mul(x[i], x[i]));
-    const float mean = divide(fold_lanes(sum), (float)size);
-    const float scale = divide(1.0f, __fsqrt_rn(add(mean, epsilon)));
-    for (int i = lane; i < size; i += WARP) y[i] = mul(mul(x[i], scale), weight[i]);
+    const int groups = (size + GROUP - 1) / GROUP;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < groups * GROUP; i += blockDim.x) {
+        float value = i < size ? x[i] : 0.0f;
+        if (weight && i < size) value = mul(mul(value, scale), weight[i]);
+        if (i < size) y[i] = value;
+        if (q) quantize_group(value, q, scales, (size_t)item * groups + i / GROUP);
+    }
 }
 EXPORT_KERNEL(rms_norm)
 
 // x + scale * y, one thread a feature: what a half of a layer adds, where its output has been normed.
 KERNEL add_scaled(float *x, const float *y, float scale, int count) {
+    in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) x[i] = add(x[i], mul(y[i], scale));
 }

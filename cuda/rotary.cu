@@ -1,10 +1,11 @@
 // Rotary positions (N6), and the step's keys and values on their way into the pages; reference/numerics.py, `rotate`.
 //
 // (a, b) of a head's two halves becomes (a c - b s, b c + a s); features beyond them stay. A row of `x` holds queries,
-// keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page
-// pages[first_page[row] + p / 16], place p % 16, rounded to what the pages hold (N1). A page: keys (kv_heads, head_dim, 16), values (kv_heads, 16, head_dim).
+// keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page pages[first_page[row] +
+// p / 16], place p % 16, rounded to what the pages hold (N1). A page: keys (kv_heads, head_dim, 16), values (kv_heads,
+// 16, head_dim).
 // One block a row, one thread a feature or a pair of them. No sum: two rounded products and one rounded difference.
-// Ladder: 1. this. No version has been measured on a device yet.
+// Ladder (a device has measured none): 1. this, 32 registers on sm_90a.
 #include "common.cuh"
 
 template <class T>
@@ -31,12 +32,13 @@ DEVICE void turn_and_store(float *x, const int *positions, const int *first_page
     }
 }
 
-#define ROTATE_AND_STORE(NAME, T)                                                                                    \
-    KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,       \
-                const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {           \
-        turn_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim,  \
-                          half);                                                                                     \
-    }                                                                                                                \
+#define ROTATE_AND_STORE(NAME, T)                                                                                   \
+    KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,      \
+                const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {          \
+        in_turn();                                                                                                  \
+        turn_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim, \
+                          half);                                                                                    \
+    }                                                                                                               \
     EXPORT_KERNEL(NAME)
 ROTATE_AND_STORE(rotate_and_store_f32, float)
 ROTATE_AND_STORE(rotate_and_store_f16, half_bits)
@@ -44,6 +46,7 @@ ROTATE_AND_STORE(rotate_and_store_bf16, bfloat_bits)
 
 // One page's keys and values in every layer to another page, in words of 32 bits: copy-on-write. Grid (layers,).
 KERNEL copy_page(uint32_t *keys, uint32_t *values, int from, int to, size_t layer_size, int page_size) {
+    in_turn();
     const size_t layer = blockIdx.x * layer_size;
     for (int i = threadIdx.x; i < page_size; i += blockDim.x) {
         keys[layer + (size_t)to * page_size + i] = keys[layer + (size_t)from * page_size + i];

@@ -2,15 +2,19 @@
 // reference/sampling.py and rng.py.
 //
 // `find_peaks`: the largest logit of each row, ties to the lowest id, and whether all are finite. One block a row.
-// `sample_row`: one row through steps 1 to 4, one block. Logits edited by bias and penalties, excluded ones at -inf; the
-// largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at a time the weight at which the
-// tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw. Threads own runs of ids side by side,
-// so that "the first in id order" is a scan over threads and then a walk. Only the token and a flag leave the device.
-// `score_row`: its log-probability and those of the best few, from the raw logits.
-// Ladder: 1. one block a row. No version has been measured on a device yet. Next: several blocks a row, rows together.
+// `sample_rows`: steps 1 to 4 for all rows that are drawn, one block a row. Logits edited by bias and penalties,
+// excluded ones at -inf; the largest; w = floor(2^40 exp2(min(0, (l - max) c))); top_k and top_p find by eight bits at
+// a time the weight at which the tokens kept end, and how many of that weight stay (the lowest ids); min_p; the draw.
+// Threads own runs of ids side by side, so that "the first in id order" is a scan over threads and then a walk. Only
+// tokens and flags leave the device.
+// `score_rows`: log-probabilities of tokens and of the best few, from the raw logits, one block a row.
+// Ladder (a device has measured none): 1. a launch and a wait for every row. 2. this: one launch for all rows, with
+// their settings in an array, one for all log-probabilities, one wait for both; a thread adds up equal digits before it
+// touches a counter that all threads share, where nearly all weights of a large vocabulary begin with the same digit;
+// 64 registers on sm_90a. Next: several blocks a row, for a batch of one.
 #include "common.cuh"
 
-enum { DIGITS = 256, MAX_TOP = 32, MAX_WARPS = 32 };
+enum { DIGITS = 256, MAX_WARPS = 32, AT_ONCE = 8 };
 
 struct peak { float value; int id; };
 
@@ -35,10 +39,12 @@ DEVICE peak lowest() { return {-__int_as_float(0x7f800000), 0x7fffffff}; }
 
 // result (rows, 2): the id, and 1 if every logit is finite.
 KERNEL find_peaks(const float *logits, int *result, int vocab) {
+    in_turn();
     __shared__ peak shared[MAX_WARPS];
     logits += (size_t)blockIdx.x * vocab;
     peak mine = lowest();
     int is_wrong = 0;
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         const peak other = {logits[i], i};
         is_wrong |= !is_finite(other.value);
@@ -83,7 +89,8 @@ DEVICE uint64_t sum_before(uint64_t mine, uint64_t *shared, uint64_t *total) {
 
 struct place { uint64_t weight, kept; };  // tokens above `weight` stay, and `kept` of those that weigh as much
 
-// The weight at which the heaviest tokens reach `needed`, counted (by_count) or summed; digit by digit from the highest.
+// The weight at which the heaviest tokens reach `needed`, counted (by_count) or summed; digit by digit from the
+// highest.
 DEVICE place find_end(const uint64_t *w, int vocab, uint64_t needed, bool by_count, uint64_t *digits, place *found) {
     if (threadIdx.x == 0) *found = {0, needed};
     for (int shift = 40; shift >= 0; shift -= 8) {
@@ -91,8 +98,22 @@ DEVICE place find_end(const uint64_t *w, int vocab, uint64_t needed, bool by_cou
         for (int i = threadIdx.x; i < DIGITS; i += blockDim.x) digits[i] = 0;
         __syncthreads();
         const uint64_t prefix = found->weight;
-        for (int i = threadIdx.x; i < vocab; i += blockDim.x)
-            if (w[i] >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&digits[w[i] >> shift & 255], by_count ? 1 : w[i]);
+        uint64_t sum = 0;
+        int last = 0;  // nearly all weights begin with the same digit: a thread adds up what it has of one before it tells
+        for (int first = threadIdx.x; first < vocab; first += AT_ONCE * blockDim.x) {
+            uint64_t some[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) some[n] = w[min(first + n * (int)blockDim.x, vocab - 1)];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) {
+                if (first + n * (int)blockDim.x >= vocab || some[n] >> (shift + 8) != prefix >> (shift + 8)) continue;
+                const int digit = some[n] >> shift & 255;
+                if (digit != last && sum) atomicAdd(&digits[last], sum), sum = 0;
+                last = digit;
+                sum += by_count ? 1 : some[n];
+            }
+        }
+        if (sum) atomicAdd(&digits[last], sum);
         __syncthreads();
         if (threadIdx.x == 0) {
             int digit = DIGITS - 1;
@@ -127,21 +148,38 @@ DEVICE void cut_behind(uint64_t *w, int vocab, place end, uint64_t *shared) {
 
 DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {
     uint64_t sum = 0;
+#pragma unroll 8
     for (int i = mine.from; i < mine.to; i++) sum += w[i];
     return sum;
 }
 
-// edits, one a token: id, in the prompt or answer (1 or 0), times in the answer; biases beside them. result: the token, or
-// -1 for a raw and -2 for an edited logit that is not finite. top_k 0, top_p and min_p 2^32 and 0: not asked for.
-KERNEL __launch_bounds__(1024)
-    sample_row(const float *logits, float *edited, uint64_t *w, int *result, int vocab, const int *edits,
-               const float *biases, int num_edits, const int *excluded, int num_excluded, float repetition,
-               float frequency, float presence, float factor, int top_k, uint64_t top_p, uint64_t min_p, uint64_t seed,
-               uint32_t position, uint32_t choice) {
+// What one draw depends on but its logits; requests.py fills it in. Edits begin at lists + edits, three numbers a
+// token: id, in the prompt or answer (1 or 0), times in the answer; behind them their biases; behind those the excluded
+// ids. Numbers that are not asked for: top_k 0, top_p 2^32, min_p 0.
+struct draw {
+    uint64_t top_p, min_p, seed;
+    uint32_t position, choice;
+    int row, place, edits, num_edits, num_excluded, top_k;
+    float repetition, frequency, presence, factor;
+};
+
+// results[place]: the token of each draw, or -1 for a raw and -2 for an edited logit that is not finite. edited and w
+// are room for (draws, vocab).
+KERNEL __launch_bounds__(1024, 1)
+    sample_rows(const float *logits, const draw *draws, const int *lists, float *edited, uint64_t *w, int *results,
+                int vocab) {
+    in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[1024], digits[DIGITS];
     __shared__ place found;
-    int is_wrong = 0;
+    const draw how = draws[blockIdx.x];
+    int *result = results + how.place, is_wrong = 0;
+    const int *edits = lists + how.edits, *excluded = edits + 4 * how.num_edits;
+    const float *biases = (const float *)(edits + 3 * how.num_edits);
+    logits += (size_t)how.row * vocab;
+    edited += (size_t)blockIdx.x * vocab;
+    w += (size_t)blockIdx.x * vocab;
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         edited[i] = logits[i];
         is_wrong |= !is_finite(logits[i]);
@@ -151,11 +189,11 @@ KERNEL __launch_bounds__(1024)
         if (threadIdx.x == 0) *result = -1;
         return;
     }
-    for (int e = threadIdx.x; e < num_edits; e += blockDim.x) {
+    for (int e = threadIdx.x; e < how.num_edits; e += blockDim.x) {
         const int id = edits[e * 3], is_seen = edits[e * 3 + 1], count = edits[e * 3 + 2];
         float x = add(edited[id], biases[e]);
-        if (is_seen && repetition != 1.0f) x = x < 0.0f ? mul(x, repetition) : divide(x, repetition);
-        if (count) x = sub(sub(x, mul((float)count, frequency)), presence);
+        if (is_seen && how.repetition != 1.0f) x = x < 0.0f ? mul(x, how.repetition) : divide(x, how.repetition);
+        if (count) x = sub(sub(x, mul((float)count, how.frequency)), how.presence);
         is_wrong |= !is_finite(x);
         edited[id] = x;
     }
@@ -164,40 +202,41 @@ KERNEL __launch_bounds__(1024)
         if (threadIdx.x == 0) *result = -2;
         return;
     }
-    for (int e = threadIdx.x; e < num_excluded; e += blockDim.x) edited[excluded[e]] = lowest().value;
+    for (int e = threadIdx.x; e < how.num_excluded; e += blockDim.x) edited[excluded[e]] = lowest().value;
     __syncthreads();
     peak best = lowest();
+#pragma unroll 8
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
         const peak other = {edited[i], i};
         if (is_better(other, best)) best = other;
     }
     best = best_of_block(best, peaks);
-    if (factor == 0.0f) {  // temperature 0
+    if (how.factor == 0.0f) {  // temperature 0
         if (threadIdx.x == 0) *result = best.id;
         return;
     }
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-        const float exponent = mul(sub(edited[i], best.value), factor);
+        const float exponent = mul(sub(edited[i], best.value), how.factor);
         w[i] = (uint64_t)mul(exp2_of(exponent < 0.0f ? exponent : 0.0f), 1099511627776.0f);
     }
     __syncthreads();
     const run mine = my_run(vocab);
     uint64_t total;
-    if (top_k && top_k < vocab) cut_behind(w, vocab, find_end(w, vocab, top_k, true, digits, &found), shared);
-    if (top_p < 1ull << 32) {
+    if (how.top_k && how.top_k < vocab) cut_behind(w, vocab, find_end(w, vocab, how.top_k, true, digits, &found), shared);
+    if (how.top_p < 1ull << 32) {
         __syncthreads();
         sum_before(sum_of_run(w, mine), shared, &total);
-        const uint64_t needed = product_high(top_p, total);
+        const uint64_t needed = product_high(how.top_p, total);
         cut_behind(w, vocab, find_end(w, vocab, needed ? needed : 1, false, digits, &found), shared);
     }
     __syncthreads();
-    if (min_p) {  // the heaviest token weighs 2^40 and is never cut
-        const uint64_t needed = product_high(min_p, 1ull << 40);
+    if (how.min_p) {  // the heaviest token weighs 2^40 and is never cut
+        const uint64_t needed = product_high(how.min_p, 1ull << 40);
         for (int i = mine.from; i < mine.to; i++)
             if (w[i] < needed) w[i] = 0;
     }
     const uint64_t own = sum_of_run(w, mine), before = sum_before(own, shared, &total);
-    const uint64_t threshold = __umul64hi(random_bits(seed, position, choice), total);
+    const uint64_t threshold = __umul64hi(random_bits(how.seed, how.position, how.choice), total);
     if (before > threshold || before + own <= threshold) return;
     uint64_t running = before;
     for (int i = mine.from; i < mine.to; i++)
@@ -206,14 +245,20 @@ KERNEL __launch_bounds__(1024)
             return;
         }
 }
-EXPORT_KERNEL(sample_row)
+EXPORT_KERNEL(sample_rows)
 
-// ids (1 + num_top,): the token, or -1 for the one in *token, then room for the best; logprobs beside them.
+// rows (2, scores): which row, and which of `tokens` it is that is scored. ids (scores, 1 + num_top): the token, or -1
+// where a logit is not finite, then the best; logprobs beside them.
 // (l - max) - ln 2 * log2(float(total) * 2^-40), total = sum of floor(2^40 exp2((l - max) log2 e)).
 KERNEL __launch_bounds__(1024)
-    score_row(const float *logits, int vocab, const int *token, int *ids, float *logprobs, int num_top) {
+    score_rows(const float *logits, const int *rows, const int *tokens, int *ids, float *logprobs, int vocab, int num_top) {
+    in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[1024];
+    logits += (size_t)rows[blockIdx.x] * vocab;
+    ids += blockIdx.x * (1 + num_top);
+    logprobs += blockIdx.x * (1 + num_top);
+    const int token = tokens[rows[gridDim.x + blockIdx.x]];
     peak best = lowest();
     int is_wrong = 0;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
@@ -221,7 +266,7 @@ KERNEL __launch_bounds__(1024)
         is_wrong |= !is_finite(other.value);
         if (is_better(other, best)) best = other;
     }
-    is_wrong = __syncthreads_or(is_wrong);
+    is_wrong = __syncthreads_or(is_wrong || token < 0);  // a token that could not be drawn has no probability
     if (is_wrong) {
         if (threadIdx.x == 0) ids[0] = -1;
         return;
@@ -234,8 +279,8 @@ KERNEL __launch_bounds__(1024)
     sum_before(sum, shared, &total);
     const float log_total = mul(log2_of(mul(__ull2float_rn(total), 9.094947017729282e-13f)), LN2);
     if (threadIdx.x == 0) {
-        ids[0] = *token;
-        logprobs[0] = sub(sub(logits[*token], highest), log_total);
+        ids[0] = token;
+        logprobs[0] = sub(sub(logits[token], highest), log_total);
     }
     for (int rank = 0; rank < num_top && rank < vocab; rank++) {
         if (threadIdx.x == 0) {
@@ -251,4 +296,4 @@ KERNEL __launch_bounds__(1024)
         best = best_of_block(best, peaks);
     }
 }
-EXPORT_KERNEL(score_row)
+EXPORT_KERNEL(score_rows)

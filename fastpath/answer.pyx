@@ -54,7 +54,7 @@ cdef class Answer:
         cdef list said = self.sequence.output_ids
         self.sampled = None
         try:
-            self.excluded = self._excluded_ids()
+            self.excluded = self.excluded_ids()
             sampled = self.sample(
                 logits, self._sampling, prompt_ids=self._prompt_ids, output_ids=said,
                 position=self._num_prompt + len(said), choice=self._choice, excluded=self.excluded,
@@ -77,7 +77,7 @@ cdef class Answer:
         said.append(token_id)
         return self._take_in(token_id, None)
 
-    cdef _excluded_ids(self):
+    cpdef excluded_ids(self):
         """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
         if self.guide is None:
             return self.stopper.excluded_ids()

@@ -35,7 +35,7 @@ class Answer:
         sequence, request = self.sequence, self.sequence.request
         self.sampled = None
         try:
-            self.excluded = self._excluded_ids()
+            self.excluded = self.excluded_ids()
             sampled = self.sample(
                 logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids,
                 position=len(sequence), choice=sequence.choice, excluded=self.excluded,
@@ -47,7 +47,7 @@ class Answer:
         self.sampled = sampled
         return output
 
-    def _excluded_ids(self):
+    def excluded_ids(self):
         """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
         if self.guide is None:
             return self.stopper.excluded_ids()

@@ -26,9 +26,15 @@ class Guide:
 
     def __init__(self, matcher: LLMatcher, vocab_size: int):
         self._matcher, self.vocab_size = matcher, vocab_size
+        self._excluded: np.ndarray | None = None  # until the next token
 
     def excluded_ids(self) -> np.ndarray:
         """Ids of all tokens that may not come next, ascending."""
+        if self._excluded is None:
+            self._excluded = self._find_excluded()
+        return self._excluded
+
+    def _find_excluded(self) -> np.ndarray:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: self.vocab_size]
         self._check()
@@ -37,6 +43,7 @@ class Guide:
 
     def push(self, token_id: int) -> bool:
         """Take in a token that was allowed; True if nothing but the end can follow."""
+        self._excluded = None
         self._matcher.consume_token(token_id)
         self._check()
         return self._matcher.is_stopped()

@@ -11,6 +11,7 @@ from fastpath import sampling as on_host
 from fastpath.gpu import sampling
 from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
 from fastpath.gpu.device import Device
+from fastpath.gpu.medusa import MedusaHeads
 from fastpath.gpu.memory import make_plan
 from fastpath.gpu.model import Model
 from reference.engine import Engine
@@ -32,14 +33,14 @@ def make_parts(device: Device) -> Parts:
         Stopper=stopping.Stopper,
         Detokenizer=detokenizer.Detokenizer,
         Answer=answer.Answer,
-        extend_decoding=answer.extend_decoding,
+        extend_decoding=sampling.extend_decoding,
         sample=sampling.sample,
         score=sampling.score,
         adjust=on_host.adjust,
         weigh=on_host.weigh,
         NgramSpeculator=speculation.NgramSpeculator,
         DraftSpeculator=speculation.DraftSpeculator,
-        MedusaHeads=medusa.MedusaHeads,
+        MedusaHeads=partial(MedusaHeads, device),
         MedusaSpeculator=medusa.MedusaSpeculator,
         EagleSpeculator=eagle.EagleSpeculator,
         adaptive_length=speculation.adaptive_length,

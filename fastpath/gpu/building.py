@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fastpath.gpu.nvrtc import Nvrtc
@@ -16,6 +17,8 @@ from reference.errors import BackendError
 
 # N0: nothing fused, subnormals kept, division and root correctly rounded.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
+# What N0 costs, benchmarks/gpu.py measures with these.
+FUSED = ("-std=c++17", "-fmad=true", "-ftz=true", "-prec-div=false", "-prec-sqrt=false", "-DFUSED")
 OLDEST = "compute_80"
 SPECIAL = {"sm_90": "sm_90a"}  # with the features that only this chip has
 
@@ -41,10 +44,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "kernels"
 
 
-def build_kernels(target: str, *, folder: Path | None = None) -> bytes:
+def build_kernels(target: str, flags: tuple[str, ...] = FLAGS, *, folder: Path | None = None) -> bytes:
     """A module for that architecture, from the cache or a compiler; BackendError says which compiler to install."""
     name, compile_to = find_compiler()
-    key = hashlib.sha256(repr((name, FLAGS, target)).encode())
+    key = hashlib.sha256(repr((name, flags, target)).encode())
     for path in sorted(sources_folder().glob("*.cu*")):
         key.update(path.name.encode() + path.read_bytes())
     folder = folder or cache_folder()
@@ -52,9 +55,9 @@ def build_kernels(target: str, *, folder: Path | None = None) -> bytes:
     if cached.exists():
         return cached.read_bytes()
     try:
-        image = compile_to(target)
+        image = compile_to(target, flags)
     except UnknownArchitectureError:
-        image = compile_to(OLDEST)
+        image = compile_to(OLDEST, flags)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = cached.with_suffix(f".{os.getpid()}")
     unfinished.write_bytes(image)
@@ -66,29 +69,29 @@ class UnknownArchitectureError(Exception):
     """The compiler is older than the chip."""
 
 
-def find_compiler() -> tuple[str, Callable[[str], bytes]]:
-    """What names a compiler and its version, and a function from an architecture to code."""
+def find_compiler() -> tuple[str, Callable[[str, tuple], bytes]]:
+    """What names a compiler and its version, and a function from an architecture and flags to code."""
     command = os.environ.get("CUDACXX") or shutil.which("nvcc")
     if command:
         version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
         if version.returncode == 0:
-            return f"{command} {version.stdout}", lambda target: _run_nvcc(command, target)
+            return f"{command} {version.stdout}", partial(_run_nvcc, command)
         raise BackendError(f"{command} --version fails: {version.stderr.strip() or version.stdout.strip()}")
     nvrtc = Nvrtc.find()
     if nvrtc is None:
         raise BackendError(
             "no CUDA compiler to build the GPU kernels with: put nvcc on the PATH, or `pip install nvidia-cuda-nvrtc`"
         )
-    return nvrtc.version, lambda target: _run_nvrtc(nvrtc, target)
+    return nvrtc.version, partial(_run_nvrtc, nvrtc)
 
 
-def _run_nvcc(command: str, target: str) -> bytes:
+def _run_nvcc(command: str, target: str, flags: tuple[str, ...]) -> bytes:
     kind = "-ptx" if target.startswith("compute") else "-cubin"
     source = str(sources_folder() / "kernels.cu")
     unfinished = cache_folder() / f"nvcc-{os.getpid()}"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [command, *FLAGS, kind, f"-arch={target}", "-o", str(unfinished), source], capture_output=True, text=True
+        [command, *flags, kind, f"-arch={target}", "-o", str(unfinished), source], capture_output=True, text=True
     )
     if "Unsupported gpu architecture" in done.stderr:
         raise UnknownArchitectureError(target)
@@ -99,10 +102,10 @@ def _run_nvcc(command: str, target: str) -> bytes:
     return image
 
 
-def _run_nvrtc(nvrtc: Nvrtc, target: str) -> bytes:
+def _run_nvrtc(nvrtc: Nvrtc, target: str, flags: tuple[str, ...]) -> bytes:
     folder = sources_folder()
-    flags = [flag.replace("-std", "--std") for flag in FLAGS]
-    flags = [f"-{flag}" if not flag.startswith("--") else flag for flag in flags]
+    flags = [flag.replace("-std", "--std") for flag in flags]
+    flags = [flag if flag.startswith(("--", "-D")) else f"-{flag}" for flag in flags]
     options = [*flags, f"--gpu-architecture={target}", f"--include-path={folder}"]
     image, log = nvrtc.compile((folder / "kernels.cu").read_bytes(), options, is_ptx=target.startswith("compute"))
     if image is None and "gpu-architecture" in log:

@@ -6,7 +6,7 @@ kernel that made it: the same two roundings.
 
 from fastpath.attention import LOG2E, query_scale
 from fastpath.gpu.batch import Shape
-from fastpath.gpu.operations import MAX_HEAD_DIM, Heads, Matrix, Operations
+from fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, Heads, Matrix, Operations
 from fastpath.gpu.weights import DeviceWeights, Gated, Layer
 from reference.errors import BackendError
 
@@ -64,8 +64,9 @@ class Decoder:
         rows, config, ops = shape.rows, self.config, self.operations
         queries, width = config.num_heads * config.head_dim, self.heads.stride
         keys = config.num_kv_heads * config.head_dim
-        self.norm(layer.norms["attention_norm"], at["x"], at["normed"], rows, index, "attention norm")
-        self.multiply(layer.inputs, at["normed"], at["mixed"], at, rows)
+        rounded = self.rounding(layer.inputs, at)
+        self.norm(layer.norms["attention_norm"], at["x"], at["normed"], rows, index, "attention norm", rounded=rounded)
+        self.multiply(layer.inputs, at["normed"], at["mixed"], at, rows, rounded=rounded)
         cuts = {"query": (0, queries), "key": (queries, queries + keys), "value": (queries + keys, width)}
         self.show_parts(index, cuts, at["mixed"], rows, width)
         self._norm_heads(layer.norms["query_norm"], at["mixed"], rows, config.num_heads)
@@ -74,56 +75,80 @@ class Decoder:
         ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, kind=cache.kind)
         turned = {"turned query": cuts["query"], "turned key": cuts["key"]}
         self.show_parts(index, turned, at["mixed"], rows, width)
+        rounded = self.rounding(layer.output, at) if parts and config.head_dim % WARP == 0 else NOWHERE
         ops.attend(
             at["mixed"], *stored, places, at["attended"], self.heads, rows=rows, window=layer.window,
-            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, kind=cache.kind,
+            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, kind=cache.kind, rounded=rounded,
         )  # fmt: skip
         self.show(index, "attention", at["attended"], rows, queries)
-        self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output")
+        self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output", rounded)
 
     def _feed_forward(self, layer: Layer, index: int, at, rows: int) -> None:
         """x plus the dense part, or the mixture of experts, of the normed input."""
-        self.norm(layer.norms["mlp_norm"], at["x"], at["normed"], rows, index, "mlp norm")
-        if layer.router:
-            self._mix(layer, index, at, rows)
+        part = layer.stack or layer.parts[0]
+        are_all = layer.stack and rows > MOST_ROWS  # each expert rounds anew: its inner rows take that room
+        rounded = NOWHERE if are_all else self.rounding(part.gate_and_up, at)
+        self.norm(layer.norms["mlp_norm"], at["x"], at["normed"], rows, index, "mlp norm", rounded=rounded)
+        if layer.stack:
+            self._weigh(layer, index, at, rows)
+            (self._mix_all if are_all else self._mix_chosen)(layer, at, rows, rounded)
+            self.show(index, "experts", at["projected"], rows, self.config.hidden_size)
             self._add_projected(layer.norms["mlp_out_norm"], at, rows)
             return
-        part = layer.parts[0]
-        self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows), at, rows)
-        self._add(part.down, layer.norms["mlp_out_norm"], at["gated"], at, rows, index, "mlp")
+        rounded = self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows, rounded), at, rows)
+        self._add(part.down, layer.norms["mlp_out_norm"], at["gated"], at, rows, index, "mlp", rounded)
 
-    def _gate(self, part: Gated, operand: tuple[int, int], at, rows: int, **choice) -> None:
-        """activation(gate(x)) * up(x) into at["gated"]."""
+    def _gate(self, part: Gated, operand: tuple[int, int], at, rows: int, **choice) -> tuple[int, int]:
+        """activation(gate(x)) * up(x) into at["gated"]; returns where it is rounded to."""
+        rounded = self.rounding(part.down, at)
         self.operations.linear(part.gate_and_up, *operand, at["both"], rows=rows, **choice)
-        self.operations.gate(self.config.activation, at["both"], at["gated"], rows=rows, inner=part.inner)
+        self.operations.gate(
+            self.config.activation, at["both"], at["gated"], rows=rows, inner=part.inner, rounded=rounded
+        )  # fmt: skip
+        return rounded
 
-    def _mix(self, layer: Layer, index: int, at, rows: int) -> None:
-        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
-        ops, settings, hidden = self.operations, self.config.experts, self.config.hidden_size
+    def _weigh(self, layer: Layer, index: int, at, rows: int) -> None:
+        """The router's scores, how much each expert counts for each row, and which are chosen (N9)."""
+        settings = self.config.experts
         self.multiply(layer.router, at["normed"], at["scores"], at, rows)
         self.show(index, "router", at["scores"], rows, settings.num_experts)
-        ops.weigh_experts(
-            at["scores"], at["gates"], rows=rows, experts=settings.num_experts, per_token=settings.num_per_token,
-            is_normalized=settings.is_normalized,
+        self.operations.weigh_experts(
+            at["scores"], at["gates"], at["chosen"], rows=rows, experts=settings.num_experts,
+            per_token=settings.num_per_token, is_normalized=settings.is_normalized,
         )  # fmt: skip
+
+    def _mix_chosen(self, layer: Layer, at, rows: int, rounded) -> None:
+        """Each of a few rows goes through its chosen experts side by side; no other expert is read."""
+        settings, stack = self.config.experts, layer.stack
+        slots, choice = rows * settings.num_per_token, {"chosen": at["chosen"]}
+        operand = self.operand(stack.gate_and_up, at["normed"], at, rows, rounded)
+        rounded = self._gate(stack, operand, at, slots, share=settings.num_per_token, **choice)
+        self.multiply(stack.down, at["gated"], at["expert"], at, slots, rounded=rounded, **choice)
+        self.operations.add_chosen(
+            at["projected"], at["expert"], at["gates"], at["chosen"], rows=rows, experts=settings.num_experts,
+            per_token=settings.num_per_token, hidden=self.config.hidden_size,
+        )  # fmt: skip
+
+    def _mix_all(self, layer: Layer, at, rows: int, rounded) -> None:
+        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0."""
+        ops, stride, hidden = self.operations, self.config.experts.num_experts, self.config.hidden_size
         self.device.clear(at["projected"], 4 * rows * hidden)
         for number, part in enumerate(layer.parts):
-            choice = {"gates": at["gates"] + 4 * number, "stride": settings.num_experts}
-            # Rounded anew for each expert: the room for integers is also that of its own inner rows.
-            self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows), at, rows, **choice)
-            self.multiply(part.down, at["gated"], at["expert"], at, rows, **choice)
-            ops.add_expert(at["projected"], at["expert"], choice["gates"], stride=choice["stride"], rows=rows,
-                           hidden=hidden)  # fmt: skip
-        self.show(index, "experts", at["projected"], rows, hidden)
+            choice = {"gates": at["gates"] + 4 * number, "stride": stride}
+            operand = self.operand(part.gate_and_up, at["normed"], at, rows, rounded)
+            inside = self._gate(part, operand, at, rows, **choice)
+            self.multiply(part.down, at["gated"], at["expert"], at, rows, rounded=inside, **choice)
+            ops.add_expert(at["projected"], at["expert"], choice["gates"], stride=stride, rows=rows, hidden=hidden)
 
-    def _add(self, matrix: Matrix, norm: int, x: int, at, rows: int, index: int, name: str) -> None:
+    def _add(self, matrix: Matrix, norm: int, x: int, at, rows: int, index: int, name: str, rounded) -> None:
         """at["x"] plus the product, normed and scaled as the family does it."""
         if norm or self.watch:
-            self.multiply(matrix, x, at["projected"], at, rows)
+            self.multiply(matrix, x, at["projected"], at, rows, rounded=rounded)
             self.show(index, name, at["projected"], rows, self.config.hidden_size)
             self._add_projected(norm, at, rows)
         else:
-            self.multiply(matrix, x, at["x"], at, rows, residual=at["x"], scale=self.config.residual_scale)
+            after = {"residual": at["x"], "scale": self.config.residual_scale}
+            self.multiply(matrix, x, at["x"], at, rows, rounded=rounded, **after)
 
     def _add_projected(self, norm: int, at, rows: int) -> None:
         hidden = self.config.hidden_size
@@ -133,22 +158,29 @@ class Decoder:
             at["x"], at["projected"], scale=self.config.residual_scale, count=rows * hidden
         )  # fmt: skip
 
-    def operand(self, matrix: Matrix, x: int, at, rows: int) -> tuple[int, int]:
-        """What a product takes: rows of x, or their integers and scales (N4)."""
-        if not matrix.scales:
-            return x, 0
+    def rounding(self, matrix: Matrix, at) -> tuple[int, int]:
+        """Where whoever makes a product's rows rounds them, too (N4): nowhere for floats, or while somebody watches."""
+        return (at["integers"], at["scales"]) if matrix.scales and not self.watch else NOWHERE
+
+    def operand(self, matrix: Matrix, x: int, at, rows: int, rounded=NOWHERE) -> tuple[int, int]:
+        """What a product takes: rows of x, or their integers and scales, made here where nobody has (N4)."""
+        if not matrix.scales or rounded != NOWHERE:
+            return rounded if matrix.scales else (x, 0)
         self.operations.quantize(x, at["integers"], at["scales"], rows=rows, inputs=matrix.inputs)
         return at["integers"], at["scales"]
 
-    def multiply(self, matrix: Matrix, x: int, y: int, at, rows: int, **after) -> None:
+    def multiply(self, matrix: Matrix, x: int, y: int, at, rows: int, *, rounded=NOWHERE, **after) -> None:
         """One product (N3, N4)."""
-        self.operations.linear(matrix, *self.operand(matrix, x, at, rows), y, rows=rows, **after)
+        operand = self.operand(matrix, x, at, rows, rounded)
+        self.operations.linear(matrix, *operand, y, rows=rows, **after)
 
-    def norm(self, weight: int, x: int, y: int, rows: int, index=None, name: str = "", wanted: int = 0) -> None:
+    def norm(
+        self, weight: int, x: int, y: int, rows: int, index=None, name: str = "", *, wanted: int = 0, rounded=NOWHERE
+    ) -> None:
         """Rows normed (N5), or as they are where the family has no norm here; of the `wanted` rows only."""
         hidden = self.config.hidden_size
         self.operations.rms_norm(
-            x, weight, y, rows=rows, size=hidden, epsilon=self.config.norm_epsilon, wanted=wanted
+            x, weight, y, rows=rows, size=hidden, epsilon=self.config.norm_epsilon, wanted=wanted, rounded=rounded
         )  # fmt: skip
         if name:
             self.show(index, name, y, rows, hidden)
@@ -188,4 +220,8 @@ def scratch_sizes(config, rows: int) -> dict[str, int]:
     }  # fmt: skip
     if experts:
         widths |= {"scores": experts.num_experts, "gates": experts.num_experts, "expert": config.hidden_size}
-    return {name: 4 * rows * width for name, width in widths.items()} | {"integers": rows * most}
+        widths |= {"chosen": experts.num_per_token}
+    slots = min(rows, MOST_ROWS) * experts.num_per_token if experts else 0  # rows side by side, one for each choice
+    wide = {"both", "gated", "scales", "expert"}
+    sizes = {name: 4 * width * (max(rows, slots) if name in wide else rows) for name, width in widths.items()}
+    return sizes | {"integers": most * max(rows, slots)}

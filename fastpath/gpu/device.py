@@ -8,9 +8,12 @@ import numpy as np
 
 from fastpath.gpu.building import architecture, build_kernels
 from fastpath.gpu.driver import Graph, is_driver_there
+from fastpath.gpu.operations import SHARED_BYTES
 from reference.errors import BackendError
 
 INSTALL = "`pip install 'verbatim[cuda]'` installs PyCUDA, which needs NVIDIA's driver and a C++ compiler"
+
+FREE_SHARED_BYTES = 48 << 10  # shared memory beyond it has to be asked for
 
 
 def import_pycuda():
@@ -50,11 +53,14 @@ class Device:
         except self.driver.Error as error:
             raise BackendError(f"NVIDIA's driver has no device {name}: {error}; use --device cpu") from error
         self.name = chip.name()
-        image = build_kernels(architecture(chip.compute_capability()))
+        self._target, self._functions = architecture(chip.compute_capability()), {}
+        image = build_kernels(self._target)
+        # Do kernels wait for each other themselves (cuda/common.cuh)? PTX of the oldest chip, the fallback, does not.
+        self.overlaps_kernels = chip.compute_capability() >= (9, 0) and image.startswith(b"\x7fELF")
         self.context = self._enter(chip)
         atexit.register(self.close)
         self.stream = self.driver.Stream()
-        self._module, self._functions = self.driver.module_from_buffer(image), {}
+        self._module = self.driver.module_from_buffer(image)
         self._held = []  # weak references to memory
 
     def close(self) -> None:
@@ -90,10 +96,20 @@ class Device:
 
     def launch(self, name: str, grid, threads: int, shared: int, types: str, *values) -> None:
         """Put a kernel on the stream."""
+        attributes = self.driver.function_attribute
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name).prepare(types)
+            # The same for all kernels: where they differ, a multiprocessor empties before it takes in the next one.
+            self._functions[name].set_attribute(attributes.PREFERRED_SHARED_MEMORY_CARVEOUT, 100)
+        if shared > FREE_SHARED_BYTES:
+            self._functions[name].set_attribute(attributes.MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES)
         grid = (*grid, *[1] * (3 - len(grid)))
         self._functions[name].prepared_async_call(grid, (threads, 1, 1), self.stream, *values, shared_size=shared)
+
+    def use_kernels(self, flags: tuple[str, ...]) -> None:
+        """From here on, kernels that are built with other flags: a benchmark compares them."""
+        self._functions.clear()
+        self._module = self.driver.module_from_buffer(build_kernels(self._target, flags))
 
     def allocate(self, num_bytes: int, purpose: str):
         """Memory, which lives as long as what is returned; int() of it is the address."""
@@ -162,4 +178,4 @@ class Device:
         try:
             yield graph
         finally:
-            graph.end()
+            graph.end(self.overlaps_kernels)

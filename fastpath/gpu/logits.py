@@ -56,9 +56,14 @@ class Row:
         return self._logits.model
 
     @property
-    def address(self) -> int:
-        """Where the row lies."""
-        return self._logits.address(self._index)
+    def index(self) -> int:
+        """Its number among the rows of its pass."""
+        return self._index
+
+    @property
+    def start(self) -> int:
+        """Where the first row of its pass lies."""
+        return self._logits.address(0)
 
     @property
     def peak(self) -> int:

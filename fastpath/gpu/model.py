@@ -9,6 +9,7 @@ import numpy as np
 from fastpath.gpu.batch import Shape, check, describe, fill
 from fastpath.gpu.decoder import PARTS_BYTES, Decoder
 from fastpath.gpu.logits import Logits
+from fastpath.gpu.operations import NOWHERE
 
 MOST_GRAPHS = 64  # the oldest goes
 
@@ -55,11 +56,20 @@ class Model(Decoder):
         if states.ndim != 2 or states.shape[1] != self.config.hidden_size or self.weights.head is None:
             wanted = f"a model with a head scores states of {self.config.hidden_size} features"
             raise ValueError(f"{wanted}, not {states.shape}")
+        return self.fetch_logits(self.place(states), len(states))
+
+    def place(self, states: np.ndarray) -> dict[str, int]:
+        """Scratch memory with these normed states (rows, hidden) in it; the latest pass's logits are gone."""
         at = self._addresses(Shape(rows=len(states), num_wanted=len(states), num_pages=0))
         self.device.write(at["normed"], states)
         self.generation += 1
-        self._score(at, len(states))
-        return self.device.read(at["logits"], (len(states), self.config.vocab_size))
+        return at
+
+    def fetch_logits(self, at: dict[str, int], rows: int, *, is_scored: bool = False) -> np.ndarray:
+        """Logits float32 (rows, vocab) of the normed states there, or those that somebody has put there."""
+        if not is_scored:
+            self._score(at, rows)
+        return self.device.read(at["logits"], (rows, self.config.vocab_size))
 
     @property
     def latest_graph(self):
@@ -108,8 +118,9 @@ class Model(Decoder):
         if not shape.num_wanted:  # a piece from the middle of a prompt
             return
         wanted = shape.wanted(at["numbers"])
-        self.norm(self.weights.norm, at["x"], at["normed"], shape.num_wanted, None, "norm", wanted=wanted)
-        self._score(at, shape.num_wanted)
+        rounded, rows = self.rounding(self.weights.head, at), shape.num_wanted
+        self.norm(self.weights.norm, at["x"], at["normed"], rows, None, "norm", wanted=wanted, rounded=rounded)
+        self._score(at, rows, rounded)
         sizes = {"rows": shape.num_wanted, "vocab": self.config.vocab_size}
         self.operations.find_peaks(at["logits"], at["peaks"], **sizes)
         self.device.fetch(peaks, at["peaks"])
@@ -132,10 +143,10 @@ class Model(Decoder):
         parts = at["parts"] if shape.key_blocks and self._parts_bytes(shape) else 0
         self.run_layers(at, shape, cache, shape.places(at["numbers"]), parts)
 
-    def _score(self, at, rows: int) -> None:
+    def _score(self, at, rows: int, rounded=NOWHERE) -> None:
         """Logits of the normed rows."""
         config = self.config
-        self.multiply(self.weights.head, at["normed"], at["logits"], at, rows)
+        self.multiply(self.weights.head, at["normed"], at["logits"], at, rows, rounded=rounded)
         if config.logits_divisor != 1 or config.final_softcap:
             self.operations.finish_logits(
                 at["logits"], divisor=config.logits_divisor, cap=config.final_softcap or 0.0,

@@ -5,15 +5,18 @@ address. On a GPU that is device.py; the tests launch the same operations on the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WARP, THREADS, ROW_THREADS = 32, 128, 256
 KEY_BLOCK, BLOCK, MAX_HEAD_DIM = 64, 256, 256
-SHARED_BYTES = 48 << 10  # what a block may have without asking
+SHARED_BYTES = 99 << 10  # what a block may have on every chip that is asked for it
+WARPS_A_PRODUCT, STAGE_BYTES = 4, 4096  # as in cuda/rows.cuh
+WEIGHT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "w8a8": 1, "w4a8": 0.5}
 MOST_ROWS = 8  # up to so many rows, a product reads the weights once for all; beyond, it works in tiles
 TILE_ROWS = 64
-SAMPLING_THREADS = 1024
+MOST_THREADS = SAMPLING_THREADS = 1024
 NOTHING = 0
+NOWHERE = NOTHING, NOTHING  # integers and scales: where rows for a product of integers go as well (N4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,17 @@ class Matrix:
     def num_groups(self) -> int:
         """Groups of 32 inputs."""
         return -(-self.inputs // WARP)
+
+    def part(self, number: int) -> "Matrix":
+        """One matrix of a stack of such matrices."""
+        tiles, groups = _ceil(self.outputs, WARP), self.num_groups
+        inputs = groups * WARP if self.scales else _ceil(self.inputs, 8) * 8
+        sizes = {
+            "weights": int(tiles * WARP * inputs * WEIGHT_BYTES[self.kind]), "bias": 4 * self.outputs,
+            "scales": tiles * WARP * 16 * _ceil(self.inputs, BLOCK),
+        }  # fmt: skip
+        own = {name: getattr(self, name) + number * size for name, size in sizes.items() if getattr(self, name)}
+        return replace(self, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +89,12 @@ class Operations:
 
     def rms_norm(
         self, x: int, weight: int, y: int, *, rows: int, size: int, epsilon: float, heads: int = 1,
-        from_stride: int | None = None, to_stride: int | None = None, wanted: int = NOTHING,
+        from_stride: int | None = None, to_stride: int | None = None, wanted: int = NOTHING, rounded=NOWHERE,
     ) -> None:  # fmt: skip
         """Norm `heads` items of `size` in each row (N5); without a weight, copy them."""
-        items, width = rows * heads, heads * size
+        width, threads = heads * size, min(MOST_THREADS, WARP * _ceil(size, WARP))
         self._launch(
-            "rms_norm", (_ceil(items, THREADS // WARP),), THREADS, 0, "PPPPiiiiif", x, wanted, weight, y, items, heads,
+            "rms_norm", (rows * heads,), threads, 4 * (size + 1), "PPPPPPiiiif", x, wanted, weight, y, *rounded, heads,
             size, from_stride or width, to_stride or width, epsilon,
         )  # fmt: skip
 
@@ -96,22 +110,26 @@ class Operations:
 
     def linear(
         self, matrix: Matrix, x: int, x_scales: int, y: int, *, rows: int, residual: int = NOTHING, scale: float = 1.0,
-        gates: int = NOTHING, stride: int = 0,
+        gates: int = NOTHING, stride: int = 0, chosen: int = NOTHING, share: int = 1,
     ) -> None:  # fmt: skip
-        """Y = x wᵀ + bias, or residual + scale * that; `x` are integers where the matrix has scales (N3, N4)."""
-        num_blocks, groups = _ceil(matrix.inputs, BLOCK), matrix.num_groups
+        """Y = x wᵀ + bias, or residual + scale * that; `x` are integers where the matrix has scales (N3, N4).
+
+        Of many rows, only those whose gate is not 0. With `chosen` each row of y is by that one of a stack of matrices
+        that its number names, and `share` rows of y have one row of x.
+        """
+        groups = matrix.num_groups
         shape = (rows, matrix.outputs, groups if matrix.scales else matrix.inputs)
-        after = (matrix.bias, residual, scale, gates, stride)
         operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.scales else (x, matrix.weights, y)
         types, tiles = "P" * len(operands) + "iiiPPfPi", _ceil(matrix.outputs, WARP)
-        most = rows_at_once(rows, num_blocks)
-        if rows > MOST_ROWS:
-            threads = THREADS if matrix.scales else ROW_THREADS
-            name, grid, shared = f"linear_tile_{matrix.kind}", (tiles, _ceil(rows, TILE_ROWS)), 0
+        after = (matrix.bias, residual, scale)
+        if chosen or rows <= MOST_ROWS:
+            most, warps, shared = few_rows(1 if chosen else rows, matrix.inputs, matrix.kind)
+            name, grid, threads = f"linear_rows{most}_{matrix.kind}", (tiles, _ceil(rows, most)), WARP * warps
+            last = chosen, share
         else:
-            threads, shared = WARP * min(8, num_blocks), num_blocks * most * WARP * 4
-            name, grid = f"linear_rows{most}_{matrix.kind}", (tiles, _ceil(rows, most))
-        self._launch(name, grid, threads, shared, types, *operands, *shape, *after)
+            shared, threads, last = 0, THREADS if matrix.scales else ROW_THREADS, (gates, stride)
+            name, grid = f"linear_tile_{matrix.kind}", (tiles, _ceil(rows, TILE_ROWS))
+        self._launch(name, grid, threads, shared, types, *operands, *shape, *after, *last)
 
     def rotate_and_store(
         self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int,
@@ -134,11 +152,11 @@ class Operations:
 
     def attend(
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
-        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, kind: str = "f32",
+        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, kind: str = "f32", rounded=NOWHERE,
     ) -> None:  # fmt: skip
         """Attention over pages of that `kind` (N8).
 
-        Blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim).
+        Blocks of keys in parallel with `parts`, room for (rows, heads, key_blocks, 2 + head_dim); only then `rounded`.
         """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
         addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
@@ -148,19 +166,32 @@ class Operations:
             self._launch(f"attend_rows_{kind}", grid, THREADS, 0, types, *values)
             return
         self._launch(f"attend_blocks_{kind}", (*grid, key_blocks), THREADS, 0, types, *values)
-        self._launch("merge_blocks", grid, THREADS, 0, "PPiii", parts, out, shape.heads, shape.head_dim, key_blocks)
+        numbers = (shape.heads, shape.head_dim, key_blocks)
+        self._launch("merge_blocks", grid, THREADS, 0, "PPiiiPP", parts, out, *numbers, *rounded)
 
-    def gate(self, activation: str, both: int, y: int, *, rows: int, inner: int) -> None:
+    def gate(self, activation: str, both: int, y: int, *, rows: int, inner: int, rounded=NOWHERE) -> None:
         """Y = activation(gate) * up; both lie side by side (N7)."""
-        count = rows * inner
-        self._launch(f"gate_{activation}", (_ceil(count, ROW_THREADS),), ROW_THREADS, 0, "PPii", both, y, inner, count)
+        count = rows * _ceil(inner, WARP)
+        grid, values = (_ceil(count, THREADS // WARP),), (both, y, *rounded, inner, count)
+        self._launch(f"gate_{activation}", grid, THREADS, 0, "PPPPii", *values)
+
+    def add_silu(self, x: int, y: int, *, count: int) -> None:
+        """X += silu(y)."""
+        self._launch("add_silu", (_ceil(count, ROW_THREADS),), ROW_THREADS, 0, "PPi", x, y, count)
 
     def weigh_experts(
-        self, scores: int, gates: int, *, rows: int, experts: int, per_token: int, is_normalized: bool
+        self, scores: int, gates: int, chosen: int, *, rows: int, experts: int, per_token: int, is_normalized: bool
     ) -> None:
-        """From a router's scores to weights, 0 for experts that are not chosen (N9)."""
-        grid, values = (_ceil(rows, THREADS // WARP),), (scores, gates, rows, experts, per_token, int(is_normalized))
-        self._launch("weigh_experts", grid, THREADS, 0, "PPiiii", *values)
+        """From a router's scores to weights, 0 for experts that are not chosen, and the ids of those that are (N9)."""
+        grid, numbers = (_ceil(rows, THREADS // WARP),), (rows, experts, per_token, int(is_normalized))
+        self._launch("weigh_experts", grid, THREADS, 0, "PPPiiii", scores, gates, chosen, *numbers)
+
+    def add_chosen(
+        self, total: int, y: int, gates: int, chosen: int, *, rows: int, experts: int, per_token: int, hidden: int
+    ) -> None:
+        """Total = the rows of the chosen experts, (rows, per_token, hidden), times their gates (N9)."""
+        grid, numbers = (_ceil(rows * hidden, ROW_THREADS),), (experts, per_token, hidden, rows * hidden)
+        self._launch("add_chosen", grid, ROW_THREADS, 0, "PPPPiiii", total, y, gates, chosen, *numbers)
 
     def add_expert(self, total: int, y: int, gates: int, *, stride: int, rows: int, hidden: int) -> None:
         """Total += y * gate, for rows that chose the expert (N9)."""
@@ -176,23 +207,39 @@ class Operations:
         """Of each row the id of the largest logit, and whether all are finite (N10)."""
         self._launch("find_peaks", (rows,), SAMPLING_THREADS, 0, "PPi", logits, result, vocab)
 
-    def sample_row(self, logits: int, edited: int, weights: int, result: int, vocab: int, *settings) -> None:
-        """One token (N10); `settings` as cuda/sampling.cu lists them."""
-        types = "PPPPiPPiPiffffiQQQII"
-        self._launch("sample_row", (1,), SAMPLING_THREADS, 0, types, logits, edited, weights, result, vocab, *settings)
+    def sample_rows(
+        self, logits: int, records: int, lists: int, edited: int, weights: int, results: int, *, draws: int, vocab: int
+    ) -> None:
+        """A token for each record of requests.py (N10)."""
+        values = (logits, records, lists, edited, weights, results, vocab)
+        self._launch("sample_rows", (draws,), SAMPLING_THREADS, 0, "PPPPPPi", *values)
 
-    def score_row(self, logits: int, token: int, ids: int, logprobs: int, *, vocab: int, num_top: int) -> None:
-        """The log-probabilities of a token and of the best few (N10)."""
-        values = (logits, vocab, token, ids, logprobs, num_top)
-        self._launch("score_row", (1,), SAMPLING_THREADS, 0, "PiPPPi", *values)
+    def score_rows(
+        self, logits: int, places: int, tokens: int, ids: int, logprobs: int, *, scores: int, vocab: int, num_top: int
+    ) -> None:
+        """The log-probabilities of some tokens, and of the best few of their rows (N10)."""
+        values = (logits, places, tokens, ids, logprobs, vocab, num_top)
+        self._launch("score_rows", (scores,), SAMPLING_THREADS, 0, "PPPPPii", *values)
 
 
-def rows_at_once(rows: int, num_blocks: int) -> int:
-    """For how many rows a block of threads reads its weights once: 1, 2, 4 or 8, as many as its shared memory holds."""
-    most = 1
-    while most < min(rows, MOST_ROWS) and num_blocks * 2 * most * WARP * 4 <= SHARED_BYTES:
+def few_rows(rows: int, inputs: int, kind: str) -> tuple[int, int, int]:
+    """For how many rows a CUDA block reads weights once, 1, 2, 4 or 8; its warps and bytes of shared memory."""
+    most, warps = 1, min(WARPS_A_PRODUCT, _ceil(inputs, BLOCK))
+    while most < min(rows, MOST_ROWS) and shared_bytes(2 * most, warps, inputs, kind) <= SHARED_BYTES:
         most *= 2
-    return most
+    while (size := shared_bytes(most, warps, inputs, kind)) > SHARED_BYTES and warps > 1:
+        warps -= 1
+    return most, warps, size
+
+
+def shared_bytes(most: int, warps: int, inputs: int, kind: str) -> int:
+    """Each warp's stages of weights and of `most` rows, and the totals of all blocks of inputs: cuda/rows.cuh."""
+    stage_inputs = int(STAGE_BYTES / WARP / WEIGHT_BYTES[kind])
+    groups = stage_inputs // WARP
+    beside = 4 * most * stage_inputs
+    if kind in ("w8a8", "w4a8"):
+        beside = most * (stage_inputs + 4 * groups) + 2 * WARP * groups
+    return warps * (2 if most > 2 else 4) * (STAGE_BYTES + beside) + 4 * WARP * most * _ceil(inputs, BLOCK)
 
 
 def _ceil(count: int, step: int) -> int:

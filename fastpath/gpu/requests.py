@@ -7,6 +7,13 @@ import numpy as np
 
 from reference.request import SamplingParams
 
+# `draw` of cuda/sampling.cu
+DRAW = np.dtype(
+    [*[(name, np.uint64) for name in ("top_p", "min_p", "seed")], ("position", np.uint32), ("choice", np.uint32)]
+    + [(name, np.int32) for name in ("row", "place", "edits", "num_edits", "num_excluded", "top_k")]
+    + [(name, np.float32) for name in ("repetition", "frequency", "presence", "factor")]
+)  # fmt: skip
+
 ONE = 1 << 32  # 1 with 32 binary places
 MASK_64 = (1 << 64) - 1
 
@@ -18,12 +25,12 @@ class DrawSettings:
     edits: np.ndarray
     biases: np.ndarray
     excluded: np.ndarray
-    numbers: tuple  # repetition, frequency, presence, temperature's factor, top_k, top_p, min_p, seed, position, choice
+    numbers: dict[str, float]  # those of DRAW that a request says
 
     @property
     def is_plain(self) -> bool:
         """Whether the token is the largest raw logit."""
-        return self.numbers[3] == 0 and not len(self.edits) and not len(self.excluded)
+        return self.numbers["factor"] == 0 and not len(self.edits) and not len(self.excluded)
 
 
 def draw_settings(
@@ -39,12 +46,25 @@ def draw_settings(
         edits=edits,
         biases=np.array([sampling.logit_bias.get(i, 0.0) for i in ids], np.float32),
         excluded=np.asarray(excluded, np.int32),
-        numbers=(
-            sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty, factor,
-            sampling.top_k or 0, round(sampling.top_p * ONE), round(sampling.min_p * ONE),
-            sampling.seed & MASK_64, position, choice,
-        ),
+        numbers={
+            "repetition": sampling.repetition_penalty, "frequency": sampling.frequency_penalty,
+            "presence": sampling.presence_penalty, "factor": factor, "top_k": sampling.top_k or 0,
+            "top_p": round(sampling.top_p * ONE), "min_p": round(sampling.min_p * ONE),
+            "seed": sampling.seed & MASK_64, "position": position, "choice": choice,
+        },
     )  # fmt: skip
+
+
+def joined(draws: dict[int, tuple[int, DrawSettings]]) -> tuple[np.ndarray, np.ndarray]:
+    """DRAW records and the lists that they point into, int32; by its place each token's row and settings."""
+    records, lists, length = np.zeros(len(draws), DRAW), [np.zeros(0, np.int32)], 0
+    for record, (place, (row, how)) in zip(records, draws.items(), strict=True):
+        lists += [how.edits.ravel(), how.biases.view(np.int32), how.excluded]
+        own = {"row": row, "place": place, "edits": length, "num_edits": len(how.edits)}
+        for name, value in (own | {"num_excluded": len(how.excluded)} | how.numbers).items():
+            record[name] = value
+        length += 4 * len(how.edits) + len(how.excluded)
+    return records, np.concatenate(lists)
 
 
 def _factor(temperature: float) -> np.float32:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastpath.gpu.operations import NOTHING, Matrix
-from fastpath.gpu.packing import KINDS, pack
+from fastpath.gpu.packing import KINDS, pack, pack_stack
 from reference.rotary import rotary_table
 
 NORMS = ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm")
@@ -35,27 +35,50 @@ class Layer:
     window: int
     sinks: int
     parts: tuple[Gated, ...]
+    stack: Gated | None  # the experts' matrices as one piece, by the number of an expert
     router: Matrix | None
 
 
-class DeviceWeights:
-    """Everything that a forward pass reads. `num_bytes` is what it takes."""
+class Uploads:
+    """Arrays in a device's memory, as long as this is there. `num_bytes` is what they take."""
+
+    def __init__(self, device):
+        self._device, self._kept, self.num_bytes = device, [], 0
+
+    def put(self, array) -> int:
+        """An array's address there; 0 for None."""
+        if array is None:
+            return NOTHING
+        self._kept.append(self._device.put(array))
+        self.num_bytes += array.nbytes
+        return int(self._kept[-1])
+
+    def upload(self, packed) -> Matrix:
+        """A packed matrix there."""
+        return Matrix(
+            kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=self.put(packed.weights),
+            scales=self.put(packed.scales), bias=self.put(packed.bias),
+        )  # fmt: skip
+
+
+class DeviceWeights(Uploads):
+    """Everything that a forward pass reads."""
 
     def __init__(self, device, config, checkpoint, quantization: str | None):
-        self._device, self._kept, self.num_bytes = device, [], 0
+        super().__init__(device)
         self._offset, self._quantization = np.float32(config.norm_offset), quantization
         ropes = {layer.rope for layer in config.layers if layer.rope}
         tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
-        placed = {rope: (*map(self._put, table), table[0].shape[1]) for rope, table in tables.items()}
+        placed = {rope: (*map(self.put, table), table[0].shape[1]) for rope, table in tables.items()}
         self.embedding_kind = KINDS[checkpoint.embedding.dtype]
-        self.embedding = self._put(checkpoint.embedding.bits)
+        self.embedding = self.put(checkpoint.embedding.bits)
         self.layers = [self._layer(stored, placed) for stored in checkpoint.layers]
         self.norm = self._vector(checkpoint.norm)
         self.head = checkpoint.head and self._matrix(checkpoint.head)
         self.fusion = checkpoint.fusion and self._matrix(checkpoint.fusion, quantization=None)
 
     def _layer(self, stored, tables) -> Layer:
-        parts = stored.experts or (stored.mlp,)
+        stack, parts = self._experts(stored.experts) if stored.experts else (None, (self._gated(stored.mlp),))
         return Layer(
             norms={name: self._vector(getattr(stored, name)) for name in NORMS},
             inputs=self._matrix(stored.query, stored.key, stored.value),
@@ -63,23 +86,23 @@ class DeviceWeights:
             table=tables.get(stored.config.rope, (NOTHING, NOTHING, 0)),
             window=stored.config.window or 0,
             sinks=stored.config.sinks,
-            parts=tuple(Gated(gate_and_up=self._matrix(p.gate, p.up), down=self._matrix(p.down)) for p in parts),
+            parts=parts,
+            stack=stack,
             router=stored.router and self._matrix(stored.router, quantization=None),  # its scores decide
         )
 
+    def _gated(self, stored) -> Gated:
+        return Gated(gate_and_up=self._matrix(stored.gate, stored.up), down=self._matrix(stored.down))
+
+    def _experts(self, stored) -> tuple[Gated, tuple[Gated, ...]]:
+        """All experts' matrices in one piece, and each one's place in it."""
+        whole = {"gate_and_up": [(one.gate, one.up) for one in stored], "down": [(one.down,) for one in stored]}
+        stack = {name: self.upload(pack_stack(groups, self._quantization)) for name, groups in whole.items()}
+        parts = tuple(Gated(**{n: m.part(i) for n, m in stack.items()}) for i in range(len(stored)))
+        return Gated(**stack), parts
+
     def _vector(self, tensor) -> int:
-        return NOTHING if tensor is None else self._put(tensor.float32() + self._offset)
+        return NOTHING if tensor is None else self.put(tensor.float32() + self._offset)
 
     def _matrix(self, *matrices, **options) -> Matrix:
-        packed = pack(matrices, options.get("quantization", self._quantization))
-        return Matrix(
-            kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=self._put(packed.weights),
-            scales=self._put(packed.scales), bias=self._put(packed.bias),
-        )  # fmt: skip
-
-    def _put(self, array) -> int:
-        if array is None:
-            return NOTHING
-        self._kept.append(self._device.put(array))
-        self.num_bytes += array.nbytes
-        return int(self._kept[-1])
+        return self.upload(pack(matrices, options.get("quantization", self._quantization)))

@@ -7,6 +7,7 @@ Not collected by itself: test_fake_driver.py runs it where the device is the emu
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -290,6 +291,34 @@ def test_the_demo_model_says_the_same(expected, limits):
     engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=EngineLimits(**limits), draft_directory=draft)
     assert answers(engine, requests(engine)) == expected[None]
     assert engine.model.num_replays > 0 or engine.guesses.speculator is not None
+
+
+def test_a_step_draws_all_its_rows_with_one_launch():
+    """Whatever its rows ask for: a grammar, penalties, log-probabilities. And it waits once for tokens and scores."""
+    engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
+    wanted, steps, ops = requests(engine), [], engine.model.operations
+    grammar = Grammar(kind=GrammarKind.REGEX, source="[a-z ]{30}")
+    wanted.append(replace(wanted[4], request_id="9", n=1, grammar=grammar))
+    for request in wanted:
+        engine.add(request)
+    launch, read = ops._launch, engine.model.device.read
+
+    def counting(name, *arguments):
+        steps[-1][name] += 1
+        launch(name, *arguments)
+
+    def reading(*arguments):
+        steps[-1]["reads"] += 1
+        return read(*arguments)
+
+    ops._launch, engine.model.device.read = counting, reading
+    while engine.has_work():
+        steps.append(Counter())
+        engine.step()
+    decoding = [step for step in steps if not step["attend_rows_f32"]]  # the others take in prompts
+    assert len(decoding) >= 6 and engine.model.latest_graph.num_overlaps > 0
+    found = {(step["sample_rows"], step["score_rows"], step["reads"]) for step in decoding}
+    assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found
 
 
 def test_the_demo_model_in_integers_says_the_same(expected):

@@ -24,12 +24,16 @@ def script(tmp_path, text):
 def test_kernels_come_from_the_cache_the_second_time(tmp_path, monkeypatch):
     target = building.architecture((9, 0))
     assert target == "sm_90a"
-    monkeypatch.setattr(building, "find_compiler", lambda: ("one", lambda target: b"code for " + target.encode()))
+
+    def compile_to(target, flags):
+        return b"code for " + target.encode()
+
+    monkeypatch.setattr(building, "find_compiler", lambda: ("one", compile_to))
     assert building.build_kernels(target, folder=tmp_path) == b"code for sm_90a"
-    monkeypatch.setattr(building, "find_compiler", lambda: ("one", lambda target: b"never asked"))
+    monkeypatch.setattr(building, "find_compiler", lambda: ("one", lambda target, flags: b"never asked"))
     assert building.build_kernels(target, folder=tmp_path) == b"code for sm_90a"
 
-    def too_old(target):
+    def too_old(target, flags):
         if target != building.OLDEST:
             raise building.UnknownArchitectureError
         return b"PTX"
@@ -86,6 +90,5 @@ def test_nvrtc_compiles_the_same_sources(monkeypatch):
     assert b".target sm_80" in building.build_kernels("sm_999")
     image, log = nvrtc.compile(b"mistake", ["--gpu-architecture=sm_80"])
     assert image is None and "error" in log
-    monkeypatch.setattr(building, "FLAGS", ("-no-such-flag",))
     with pytest.raises(BackendError, match="NVRTC cannot compile"):
-        building.build_kernels("sm_80")
+        building.build_kernels("sm_80", ("-no-such-flag",))

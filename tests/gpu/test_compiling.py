@@ -1,6 +1,7 @@
 """The kernels compile for every architecture where nvcc is, and a run under AddressSanitizer finds nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,21 @@ def test_kernels_compile_to_ptx_without_a_fused_multiply_add(tmp_path):
     text = (tmp_path / "kernels.ptx").read_text()
     assert "mma.sync" in text and "dp4a" in text and "mul.rn.f32" in text
     assert "fma.rn.f32" not in text and ".ftz" not in text and ".approx" not in text
+
+
+def test_no_kernel_touches_what_the_one_ahead_of_it_writes_before_that_has_ended(tmp_path):
+    """Kernels of a graph overlap: each waits before it reads or writes memory, but for the weights that it asks for."""
+    compile_kernels("-ptx", "-arch=sm_90a", "-o", str(tmp_path / "kernels.ptx"))
+    kernels = (tmp_path / "kernels.ptx").read_text().split(".visible .entry ")[1:]
+    assert len(kernels) > 50
+    for text in kernels:
+        name, (ahead, *rest) = text.partition("(")[0], text.split("griddepcontrol.wait")
+        assert rest and not re.search(r"\b(ld|st|atom|red)\.global|cp\.async\.c[ag]|\bret;", ahead), name
+        assert "griddepcontrol.launch_dependents" in ahead, name
+        asked = [part for part in rest[:-1] if "cp.async.ca.shared.global" in part or "cp.async.cg" in part]
+        assert not asked or name.startswith("linear_rows"), name
+        early = "".join(rest[:-1])
+        assert "st.global" not in early and not (name.endswith(("f32", "f16", "bf16")) and "cp.async.ca" in early), name
 
 
 def test_nothing_is_read_or_written_outside_its_array():

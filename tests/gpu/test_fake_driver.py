@@ -103,7 +103,10 @@ def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):
         assert [one["batch"] for one in part["decode"]] == [1, 3]
         assert all(one["tokens_per_second"] > 0 and one["device_ms"] >= 0 for one in part["decode"])
         assert part["prefill"]["tokens_per_second"] > 0
-        assert part["kernels"]["attend_blocks_f32"]["launches"] == 2
+        assert all(one["overlapping_kernels"] > 10 and one["apart_ms"] >= 0 for one in part["decode"])
+        assert [len(spans) for spans in part["decode"][0]["timeline"]] == [3] * 3
+        assert part["kernels"]["attend_blocks_f32"]["launches"] == 2 and part["kernels"]["rms_norm"]["fused_ms"] >= 0
+        assert set(part["products"]) == {"query, key, value", "output", "gate and up", "down"}
 
 
 def test_the_benchmark_without_time_or_gpu_says_so(fake_gpu, tmp_path):

@@ -1,5 +1,7 @@
 """Every .cu kernel is its reference function, bit for bit, on the CPU emulator, in whatever order its threads run."""
 
+import itertools
+
 import numpy as np
 import pytest
 from small_models import stored_bits
@@ -8,7 +10,16 @@ import reference.attention
 import reference.experts
 import reference.numerics
 from fastpath.gpu.cache import KINDS
-from fastpath.gpu.operations import MAX_HEAD_DIM, Heads, Matrix, Operations, Places, rows_at_once
+from fastpath.gpu.operations import (
+    MAX_HEAD_DIM,
+    SHARED_BYTES,
+    WEIGHT_BYTES,
+    Heads,
+    Matrix,
+    Operations,
+    Places,
+    few_rows,
+)
 from fastpath.gpu.packing import pack_floats, pack_integers
 from reference.config import Experts
 from reference.limits import KV_CACHE_DTYPES
@@ -66,6 +77,30 @@ def test_rms_norm(gpu, size):
     same(found, x[wanted])
 
 
+def rounded(gpu, rows, inputs):
+    """Where a kernel leaves integers and scales, and a check that they are what the reference makes of rows."""
+    groups = -(-inputs // 32)
+    (integers, q), (scales, s) = gpu.room(rows, groups, 32, dtype=np.int8), gpu.room(rows, groups)
+
+    def check(x):
+        for found, expected in zip((integers, scales), reference.numerics.quantize_activations(x), strict=True):
+            same(found, expected)
+
+    return (q, s), check
+
+
+@pytest.mark.parametrize("size", [5, 64, 1100])
+def test_rms_norm_rounds_on_its_way_out(gpu, size):
+    x, weight = numbers(1, 2, size), numbers(2, size)
+    found, y = gpu.room(2, size)
+    places, check = rounded(gpu, 2, size)
+    shape = {"rows": 2, "size": size, "epsilon": 1e-5, "rounded": places}
+    Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **shape)
+    expected = reference.numerics.rms_norm(x, weight, 1e-5)
+    same(found, expected)
+    check(expected)
+
+
 def test_rms_norm_of_heads_in_place(gpu):
     x, weight = numbers(3, 5, 100), numbers(4, 16)
     found, y = gpu.room(5, 100)
@@ -99,7 +134,8 @@ def test_quantize(gpu, inputs, spread):
     same(scales, expected[1])
 
 
-SHAPES = [(1, 5, 7), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9, 70, 264), (70, 31, 520)]  # rows, outputs, inputs
+# rows, outputs, inputs
+SHAPES = [(1, 5, 7), (1, 40, 2090), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9, 70, 264), (70, 31, 520)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -134,37 +170,86 @@ def test_stacked_matrices_are_their_parts(gpu):
     same(found, np.concatenate([reference.numerics.linear(x, part.float32()) for part in parts], axis=1))
 
 
-@pytest.mark.parametrize("rows", [3, 20])
+def stored(kind, values):
+    """A matrix's values as they are multiplied, and packed."""
+    if kind in FORMATS:
+        weight = quantize("w", values, kind)
+        return weight, pack_integers([weight])
+    tensor = Tensor("w", kind.upper(), stored_bits(values, kind.upper()))
+    return tensor.float32(), pack_floats([tensor])
+
+
+def product(x, weight):
+    """The reference's, float or integer."""
+    is_float = isinstance(weight, np.ndarray)
+    return reference.numerics.linear(x, weight) if is_float else reference.numerics.linear_quantized(x, weight)
+
+
+def operand(gpu, x, kind):
+    """Addresses of rows as a product takes them: floats, or integers and scales."""
+    if kind not in FORMATS:
+        return gpu.put(x), 0
+    return tuple(gpu.put(part) for part in reference.numerics.quantize_activations(x))
+
+
 @pytest.mark.parametrize("kind", ["f32", *FORMATS])
-def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, kind, rows):
-    values, x, gates = numbers(1, 40, 64), numbers(2, rows, 64), np.zeros((rows, 2), np.float32)
+def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, kind):
+    rows, gates = 20, np.zeros((20, 2), np.float32)
+    x, (weight, packed) = numbers(2, rows, 64), stored(kind, numbers(1, 40, 64))
     gates[1, 1] = gates[2, 1] = 0.5
     found, y = gpu.room(rows, 40)
     untouched = found.copy()
-    if kind == "f32":
-        expected, operand = reference.numerics.linear(x, values), (gpu.put(x), 0)
-        packed = pack_floats([Tensor("w", "F32", values)])
-    else:
-        weight = quantize("w", values, kind)
-        expected, packed = reference.numerics.linear_quantized(x, weight), pack_integers([weight])
-        operand = tuple(gpu.put(part) for part in reference.numerics.quantize_activations(x))
-    column = gpu.put(gates) + 4
-    Operations(gpu.launch).linear(on_device(gpu, packed), *operand, y, rows=rows, gates=column, stride=2)
-    same(found, np.where(gates[:, 1:] != 0, expected, untouched))
+    choice = {"gates": gpu.put(gates) + 4, "stride": 2}
+    Operations(gpu.launch).linear(on_device(gpu, packed), *operand(gpu, x, kind), y, rows=rows, **choice)
+    same(found, np.where(gates[:, 1:] != 0, product(x, weight), untouched))
+
+
+@pytest.mark.parametrize("share", [1, 2])
+@pytest.mark.parametrize("kind", ["f32", "bf16", *FORMATS])
+def test_each_row_by_the_matrix_that_it_chose(gpu, kind, share):
+    """A stack of experts, of which the chosen ones alone are read."""
+    experts = [stored(kind, numbers(seed, 40, 300)) for seed in range(3)]
+    x, chosen = numbers(9, 4 // share, 300), np.array([2, 0, 2, 1], np.int32)
+    parts = [part for _, part in experts]
+    weights = gpu.put(np.concatenate([part.weights for part in parts]))
+    scales = gpu.put(np.concatenate([part.scales for part in parts]) if parts[0].scales is not None else None)
+    biases = numbers(10, 3, 40)
+    matrix = Matrix(kind=kind, outputs=40, inputs=300, weights=weights, scales=scales, bias=gpu.put(biases))
+    found, y = gpu.room(4, 40)
+    choice = {"chosen": gpu.put(chosen), "share": share}
+    Operations(gpu.launch).linear(matrix, *operand(gpu, x, kind), y, rows=4, **choice)
+    for row, expert in enumerate(chosen):
+        mine = x[row // share : row // share + 1]
+        same(found[row : row + 1], product(mine, experts[expert][0]) + biases[expert])
 
 
 def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
-    assert [rows_at_once(rows, 8) for rows in (1, 2, 3, 8)] == [1, 2, 4, 8]
-    for num_blocks in (56, 112, 224):
-        assert num_blocks * rows_at_once(8, num_blocks) * 128 <= 48 << 10
+    assert [few_rows(rows, 2048, "bf16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
+    for rows, inputs, kind in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
+        most, warps, shared = few_rows(rows, inputs, kind)
+        assert 1 <= most <= rows and 1 <= warps <= -(-inputs // 256) and 0 < shared <= SHARED_BYTES
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
 def test_gate(gpu, activation):
     both = numbers(1, 5, 2, 70, spread=7)
     found, y = gpu.room(5, 70)
+    places, check = rounded(gpu, 5, 70)
+    expected = reference.numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1]
+    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70, rounded=places)
+    same(found, expected)
+    check(expected)
+    found[...] = 0
     Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70)
-    same(found, reference.numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1])
+    same(found, expected)
+
+
+def test_add_silu(gpu):
+    x, y = numbers(1, 300), numbers(2, 300, spread=7)
+    found, address = gpu.room(300)
+    found[...] = x
+    Operations(gpu.launch).add_silu(address, gpu.put(y), count=300)
+    same(found, x + reference.numerics.silu(y))
 
 
 @pytest.mark.parametrize("cap", [0.0, 30.0])
@@ -181,12 +266,33 @@ def test_finish_logits(gpu, cap):
 def test_weigh_experts(gpu, experts, per_token, is_normalized):
     scores = np.round(numbers(1, 6, experts), 1)  # with ties
     found, y = gpu.room(6, experts)
+    ids, chosen = gpu.room(6, per_token, dtype=np.int32)
     shape = {"rows": 6, "experts": experts, "per_token": per_token, "is_normalized": is_normalized}
-    Operations(gpu.launch).weigh_experts(gpu.put(scores), y, **shape)
+    Operations(gpu.launch).weigh_experts(gpu.put(scores), y, chosen, **shape)
     settings = Experts(
         num_experts=experts, num_per_token=per_token, intermediate_size=1, is_normalized=is_normalized
     )  # fmt: skip
-    same(found, reference.experts.expert_weights(scores, settings))
+    expected = reference.experts.expert_weights(scores, settings)
+    same(found, expected)
+    assert [list(row) for row in ids] == [list(np.flatnonzero(row)) for row in expected]
+    scores[2:4] = np.nan
+    Operations(gpu.launch).weigh_experts(gpu.put(scores), y, chosen, **shape)
+    assert ids.min() >= 0 and ids.max() < experts, "what follows reads there, whatever the scores are"
+
+
+def test_add_chosen(gpu):
+    y, gates = numbers(1, 3, 2, 50), np.zeros((3, 7), np.float32)
+    chosen = np.array([[0, 6], [2, 3], [4, 5]], np.int32)
+    np.put_along_axis(gates, chosen, np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32), axis=1)
+    y[1, 1] = np.inf  # weighs nothing and is left out, as the reference does
+    found, address = gpu.room(3, 50)
+    places = gpu.put(y), gpu.put(gates), gpu.put(chosen)
+    Operations(gpu.launch).add_chosen(address, *places, rows=3, experts=7, per_token=2, hidden=50)
+    expected = np.zeros((3, 50), np.float32)
+    for row, (first, second) in enumerate(chosen):
+        expected[row] = expected[row] + y[row, 0] * gates[row, first]
+        expected[row] = expected[row] + y[row, 1] * gates[row, second] if gates[row, second] else expected[row]
+    same(found, expected)
 
 
 def test_add_expert(gpu):
@@ -241,7 +347,11 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
         key_blocks = -(-total // 64) + 1  # a graph may have room for more than there are
         seen |= {"parts": gpu.room(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
     cached = paged(gpu, keys, values, pages, num_pages + 3)
+    integers, check = rounded(gpu, tokens, heads * head_dim)
+    seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
     Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, kind=KINDS[dtype], **seen)
+    if "rounded" in seen:
+        check(found.reshape(tokens, -1))
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import reference.sampling
 from fastpath.gpu.operations import Operations
-from fastpath.gpu.requests import draw_settings
+from fastpath.gpu.requests import draw_settings, joined
 from reference.errors import NumericsError
 from reference.request import SamplingParams
 
@@ -45,18 +45,38 @@ def logits(kind):
     return (RANDOM.standard_normal(VOCAB) * 3).astype(np.float32)
 
 
+def draw_all(gpu, rows, asked):
+    """A token for each of `asked`: which row, sampling, excluded ids, position, choice."""
+    settings = {}
+    for place, (row, sampling, excluded, position, choice) in enumerate(asked):
+        settings[place] = row, draw_settings(
+            sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=position, choice=choice, excluded=excluded
+        )  # fmt: skip
+    result, address = gpu.room(len(asked), dtype=np.int32)
+    records, lists = map(gpu.put, joined(settings))
+    shape = len(asked), rows.shape[1]
+    scratch = gpu.room(*shape)[1], gpu.room(*shape, dtype=np.uint64)[1]
+    sizes = {"draws": len(asked), "vocab": rows.shape[1]}
+    Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, address, **sizes)
+    return result.tolist()
+
+
 def draw(gpu, row, sampling, excluded=(), position=17, choice=2):
-    settings = draw_settings(
-        sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=position, choice=choice, excluded=excluded
-    )  # fmt: skip
-    result, address = gpu.room(1, dtype=np.int32)
-    edits = (gpu.put(settings.edits), gpu.put(settings.biases), len(settings.edits))
-    mask = (gpu.put(settings.excluded), len(settings.excluded))
-    scratch = gpu.room(len(row))[1], gpu.room(len(row), dtype=np.uint64)[1]
-    Operations(gpu.launch).sample_row(
-        gpu.put(row), *scratch, address, len(row), *edits, *mask, *settings.numbers
-    )  # fmt: skip
-    return int(result[0])
+    return draw_all(gpu, row[None], [(0, sampling, excluded, position, choice)])[0]
+
+
+def test_all_rows_of_a_step_at_once(gpu):
+    """Each with settings, edits and a mask of its own; two draws may be of one row."""
+    rows = np.stack([logits("usual"), logits("ties"), logits("usual")])
+    masks = [(), (1, 2, 3, 650), tuple(range(0, VOCAB, 2))]
+    names = ["everything", "greedy", "top_p", "bias", "plain"]
+    asked = [(i % 3, SamplingParams(seed=i, **SETTINGS[name]), masks[i % 3], i, i) for i, name in enumerate(names)]
+    rest = {"prompt_ids": PROMPT, "output_ids": OUTPUT}
+    expected = [
+        reference.sampling.sample(rows[row], sampling, position=p, choice=c, excluded=mask, **rest).token_id
+        for row, sampling, mask, p, c in asked
+    ]
+    assert draw_all(gpu, rows, asked) == expected
 
 
 @pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
@@ -104,20 +124,23 @@ def test_peaks(gpu, kind):
 @pytest.mark.parametrize("num_top", [0, 5, 20])
 @pytest.mark.parametrize("kind", ["usual", "ties"])
 def test_log_probabilities(gpu, kind, num_top):
-    row = logits(kind)
-    ids, i = gpu.room(1 + num_top, dtype=np.int32)
-    logprobs, p = gpu.room(1 + num_top)
-    token = gpu.put(np.array([41], np.int32))
-    Operations(gpu.launch).score_row(gpu.put(row), token, i, p, vocab=VOCAB, num_top=num_top)
-    expected = reference.sampling.score(row, 41, num_top)
-    assert ids.tolist() == [41, *(token_id for token_id, _ in expected.top)]
-    assert logprobs.tolist() == [expected.logprob, *(logprob for _, logprob in expected.top)]
+    rows, tokens, places = np.stack([logits(kind), logits("usual")]), np.array([7, 41, 5]), np.array([[1, 0], [1, 2]])
+    ids, i = gpu.room(2, 1 + num_top, dtype=np.int32)
+    logprobs, p = gpu.room(2, 1 + num_top)
+    addresses = gpu.put(rows), gpu.put(places.astype(np.int32)), gpu.put(tokens.astype(np.int32)), i, p
+    Operations(gpu.launch).score_rows(*addresses, scores=2, vocab=VOCAB, num_top=num_top)
+    for at, (row, token) in enumerate(((rows[1], 41), (rows[0], 5))):
+        expected = reference.sampling.score(row, token, num_top)
+        assert ids[at].tolist() == [token, *(token_id for token_id, _ in expected.top)]
+        assert logprobs[at].tolist() == [expected.logprob, *(logprob for _, logprob in expected.top)]
 
 
 def test_log_probabilities_of_a_row_that_is_no_number(gpu):
-    row = logits("usual")
-    row[3] = -np.inf
-    ids, i = gpu.room(1, dtype=np.int32)
-    token = gpu.put(np.array([41], np.int32))
-    Operations(gpu.launch).score_row(gpu.put(row), token, i, gpu.room(1)[1], vocab=VOCAB, num_top=0)
-    assert ids[0] == -1
+    """Nor of a token that could not be drawn."""
+    rows = np.stack([logits("usual")] * 2)
+    rows[0, 3] = -np.inf
+    ids, i = gpu.room(2, 1, dtype=np.int32)
+    places, tokens = gpu.put(np.array([[0, 1], [0, 1]], np.int32)), gpu.put(np.array([41, -2], np.int32))
+    logprobs = gpu.room(2, 1)[1]
+    Operations(gpu.launch).score_rows(gpu.put(rows), places, tokens, i, logprobs, scores=2, vocab=VOCAB, num_top=0)
+    assert ids.tolist() == [[-1], [-1]]

@@ -2,7 +2,8 @@
 //
 // One fiber per CUDA thread, one OS thread per block in flight; barriers and shuffles are real rendezvous, so a missing one
 // shows up as a wrong result under one of the schedules (0 forward, 1 backward, more: shuffled). Dynamic shared memory
-// starts as garbage. Not covered: memory-model errors (missing fences), timing, registers, asynchronous copies.
+// starts as garbage. An asynchronous copy happens when its thread waits for it and not before, so that a missing wait shows up
+// too. Not covered: memory-model errors (missing fences), timing, registers.
 #pragma once
 #include <atomic>
 #include <bit>
@@ -87,6 +88,7 @@ inline void *make_stack(char *top, void (*entry)()) {
 
 enum State : uint8_t { READY, WAIT_BLOCK, WAIT_WARP, DONE };
 struct Thread { void *sp; uint3 tid; unsigned lane, warp, wait_mask; State st; int src; uint64_t in, out; };  // src: lane to read, -1 ballot
+struct Copy { void *to; const void *from; unsigned size, valid, group; };
 struct Warp { unsigned arrived, live; };
 
 inline int &schedule() { static int s = getenv("EMU_SCHEDULE") ? atoi(getenv("EMU_SCHEDULE")) : 0; return s; }
@@ -100,6 +102,7 @@ struct Block {
   unsigned live = 0, arrived = 0; bool all_or = false; int votes = 0, vote_result = 0;
   const std::function<void()> *body = nullptr;
   std::vector<char> dyn;
+  std::vector<std::vector<Copy>> copies; std::vector<unsigned> groups;  // of each thread: copies under way, groups closed
   ~Block() { if (stacks) munmap(stacks, stack_n); }
   static Block *&self() { static thread_local Block *b = nullptr; return b; }
   static void entry() {
@@ -159,6 +162,14 @@ struct Block {
   uint64_t exchange(unsigned mask, uint64_t v, int src) {  // publish v, get lane src's (-1: the ballot)
     cur->in = v; cur->src = src; syncwarp(mask); return cur->out;
   }
+  void wait_for_copies(unsigned num_left) {           // all but the last so many groups
+    auto &mine = copies[cur - th.data()]; unsigned closed = groups[cur - th.data()]; size_t kept = 0;
+    for (auto &c : mine) {
+      if (c.group + num_left >= closed) { mine[kept++] = c; continue; }
+      memcpy(c.to, c.from, c.valid); memset((char *)c.to + c.valid, 0, c.size - c.valid);
+    }
+    mine.resize(kept);
+  }
   void run(dim3 g, dim3 b, uint3 id, size_t dyn_bytes, const std::function<void()> &f) {
     unsigned n = b.x * b.y * b.z; body = &f; bid = id; bdim = b; gdim = g; self() = this;
     size_t sb = stack_bytes();
@@ -176,6 +187,7 @@ struct Block {
     if (dyn.size() < dyn_bytes + 128) dyn.resize(dyn_bytes + 128);
     memset(dyn.data(), 0xCD, dyn.size());             // shared memory starts as garbage
     for (auto &w : warps) w = {};
+    copies.assign(n, {}); groups.assign(n, 0);
     for (unsigned i = 0; i < n; i++) {
       Thread &t = th[i]; t.tid = {i % b.x, i / b.x % b.y, i / (b.x * b.y)}; t.lane = i & 31; t.warp = i >> 5; t.st = READY;
       // 64-byte stagger: equal alignment of all stacks would thrash one L1 set
@@ -261,6 +273,12 @@ inline int __dp4a(int a, int b, int c) {
   return c;
 }
 namespace emu {
+inline void copy_async(void *to, const void *from, unsigned size, unsigned valid) {
+  if (((uintptr_t)to | (uintptr_t)(valid ? from : to)) % size) { fprintf(stderr, "cuda_emu: an asynchronous copy of %u bytes is not aligned\n", size); abort(); }
+  size_t i = B()->cur - B()->th.data(); B()->copies[i].push_back({to, from, size, valid, B()->groups[i]});
+}
+inline void commit_copies() { B()->groups[B()->cur - B()->th.data()]++; }
+inline void wait_for_copies(unsigned num_left) { B()->wait_for_copies(num_left); }
 inline float half_to_float(uint16_t h) { return (float)std::bit_cast<_Float16>(h); }
 inline uint16_t float_to_half(float x) { return std::bit_cast<uint16_t>((_Float16)x); }
 }
