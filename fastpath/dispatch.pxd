@@ -62,6 +62,7 @@ cdef extern from "kernels.h" nogil:
         double (*probe_floats)(long, float *) noexcept nogil
 
     quantized rows_of(const quantized *, long, long)
+    matrix strip_of(const matrix *, long)
     const kernels *const *available_kernels()
 
 

@@ -23,3 +23,5 @@ cdef class Activations:
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil
 cdef void share_products(team *members, const product *products, long count) noexcept nogil
+cdef long num_strips(const matrix *w) noexcept nogil
+cdef void multiply_strip(const product *one, long strip) noexcept nogil

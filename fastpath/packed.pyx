@@ -135,21 +135,21 @@ cdef void share_products(team *members, const product *products, long count) noe
     """This thread's part of a phase that is some products; a piece is one strip of outputs."""
     cdef long total = 0, at, piece
     for at in range(count):
-        total += _strips(products[at].w)
+        total += num_strips(products[at].w)
     while True:
         piece, at = claim_along(members, total), 0
         if piece == total:
             return
-        while piece >= _strips(products[at].w):
-            piece, at = piece - _strips(products[at].w), at + 1
-        _multiply_strip(&products[at], piece)
+        while piece >= num_strips(products[at].w):
+            piece, at = piece - num_strips(products[at].w), at + 1
+        multiply_strip(&products[at], piece)
 
 
-cdef long _strips(const matrix *w) noexcept nogil:
+cdef long num_strips(const matrix *w) noexcept nogil:
     return (w.outputs + STRIP - 1) // STRIP
 
 
-cdef void _multiply_strip(const product *one, long strip) noexcept nogil:
+cdef void multiply_strip(const product *one, long strip) noexcept nogil:
     cdef const matrix *w = one.w
     cdef long first = strip * STRIP, row
     if w.scales != NULL:

@@ -37,9 +37,9 @@ cdef class Phases(Watched):
     cdef float epsilon, residual_scale
     cdef int activation
     cdef bint norms_heads, normalizes_experts
-    cdef Activations rounded
+    cdef Activations rounded, rounded_gated
     cdef dict scratch
-    cdef floats normed, queries, keys, values, attended, projected, gated, upped, scores, gathered, expert_output
+    cdef floats normed, queries, keys, values, attended, projected, gated, scores, gathered, expert_output
     cdef rows_of_step step
     cdef PagedCache cache
     cdef bint is_quantized
@@ -50,4 +50,5 @@ cdef class Phases(Watched):
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
+    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil
     cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil

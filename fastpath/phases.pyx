@@ -6,15 +6,15 @@ time. A method that takes `members` is called by every thread and ends when all 
 
 import numpy as np
 
-from fastpath.dispatch cimport GELU_TANH, GROUP, SILU, address, quantized, rows_of, table
-from fastpath.packed cimport share_products
-from fastpath.threads cimport claim, finish_phase
+from fastpath.dispatch cimport GELU_TANH, GROUP, PACK, SILU, STRIP, address, matrix, quantized, rows_of, strip_of, table
+from fastpath.packed cimport multiply_strip, num_strips, share_products
+from fastpath.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
 from fastpath.attention import LOG2E, query_scale
 
 cdef enum:
-    GATED_AT_ONCE = 1024  # features of the feed-forward part that a thread takes, whole groups
+    GATED_ROWS = 128  # that a strip of the feed-forward part takes at once: with 64 outputs twice, they fit the second cache
 
 
 cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil:
@@ -53,7 +53,7 @@ cdef class Phases(Watched):
             return
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": self.inner, "upped": self.inner,
+                  "attended": query_width, "projected": self.hidden, "gated": 0 if self.is_quantized else self.inner,
                   "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
@@ -64,11 +64,11 @@ cdef class Phases(Watched):
         self.attended = <float *>address(self.scratch["attended"])
         self.projected = <float *>address(self.scratch["projected"])
         self.gated = <float *>address(self.scratch["gated"])
-        self.upped = <float *>address(self.scratch["upped"])
         self.scores = <float *>address(self.scratch["scores"])
         self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
-        self.rounded = Activations(rows, max(self.hidden, query_width, self.inner))
+        self.rounded = Activations(rows, max(self.hidden, query_width))
+        self.rounded_gated = Activations(rows if self.is_quantized else 0, self.inner)
         self.capacity = rows
 
     cdef void _norm(self, team *members, const float *weight) noexcept nogil:
@@ -108,25 +108,36 @@ cdef class Phases(Watched):
 
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
         """down(activation(gate(x)) * up(x)) of rows that are rounded already, where weights are quantised."""
-        cdef long inner = part.gate.outputs, groups = (inner + GROUP - 1) // GROUP, piece, row, column, count
-        cdef long pieces = (inner + GATED_AT_ONCE - 1) // GATED_AT_ONCE
-        cdef product down = product(&part.down, self.gated, &self.rounded.c, rows, y)
-        cdef product[2] products
-        cdef quantized rounded
-        products[0] = product(&part.gate, x, &self.rounded.c, rows, self.gated)
-        products[1] = product(&part.up, x, &self.rounded.c, rows, self.upped)
-        self._multiply(members, products, 2)
-        piece = claim(members)
-        while piece < rows * pieces:
-            row, column = piece // pieces, piece % pieces * GATED_AT_ONCE
-            count = min(<long>GATED_AT_ONCE, inner - column)
-            table().gate(self.gated + row * inner + column, self.upped + row * inner + column, count, self.activation)
-            if self.is_quantized:
-                rounded = rows_of(&self.rounded.c, 1, row * groups + column // GROUP)
-                table().quantize(self.gated + row * inner + column, 1, count, &rounded)
-            piece = claim(members)
+        cdef long strips = num_strips(&part.gate), pieces = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, piece, start
+        cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
+        piece = claim_along(members, pieces)
+        while piece < pieces:
+            start = piece // strips * GATED_ROWS
+            self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), piece % strips)
+            piece = claim_along(members, pieces)
         finish_phase(members)
         self._multiply(members, &down, 1)
+
+    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil:
+        """One strip of activation(gate(x)) * up(x), rounded where weights are quantised: it never leaves the cache as floats."""
+        cdef float[2 * GATED_ROWS * STRIP + PACK] room
+        cdef float *gate = room + (64 - <size_t>room % 64) % 64 // sizeof(float)
+        cdef float *up = gate + GATED_ROWS * STRIP
+        cdef long inner = part.gate.outputs, inputs = part.gate.inputs, column = strip * STRIP, row
+        cdef matrix gate_strip = strip_of(&part.gate, strip), up_strip = strip_of(&part.up, strip)
+        cdef long width = gate_strip.outputs, groups = (inner + GROUP - 1) // GROUP
+        cdef quantized rounded = rows_of(&self.rounded.c, start, (inputs + GROUP - 1) // GROUP)
+        cdef product gates = product(&gate_strip, x + start * inputs, &rounded, rows, gate)
+        cdef product ups = product(&up_strip, x + start * inputs, &rounded, rows, up)
+        multiply_strip(&gates, 0)
+        multiply_strip(&ups, 0)
+        table().gate(gate, up, rows * width, self.activation)
+        for row in range(rows):
+            if self.is_quantized:
+                rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
+                table().quantize(gate + row * width, 1, width, &rounded)
+            else:
+                memcpy(self.gated + (start + row) * inner + column, gate + row * width, width * sizeof(float))
 
     cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil:
         """x plus what a half of the layer has made, normed and scaled as the family does it; and normed for the next."""

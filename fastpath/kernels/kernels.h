@@ -35,6 +35,19 @@ struct quantized {
     int32_t *corrections; /* (rows, groups) */
 };
 
+/* One strip of a matrix as a matrix of its own, of 64 outputs or what is left of them. */
+static inline struct matrix strip_of(const struct matrix *w, long strip) {
+    static const int bits[] = {[FLOAT32] = 32, [BFLOAT16] = 16, [FLOAT16] = 16, [W8A8] = 8, [W4A8] = 4};
+    long groups = (w->inputs + GROUP - 1) / GROUP, first = strip * STRIP, left = w->outputs - first;
+    long depth = w->kind >= W8A8 ? groups * GROUP : w->kind == BFLOAT16 ? (w->inputs + 1) / 2 * 2 : w->inputs;
+    struct matrix one = *w;
+    one.weights = (const char *)w->weights + first * depth * bits[w->kind] / 8;
+    if (w->scales) one.scales += first * groups;
+    if (w->bias) one.bias += first;
+    one.outputs = left < STRIP ? left : STRIP;
+    return one;
+}
+
 /* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores; a token sees the last `window`
  * keys (0: all) and the first `sinks`; `stored` is how keys and values are: FLOAT32, BFLOAT16 or FLOAT16. */
 struct heads {
