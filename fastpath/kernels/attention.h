@@ -6,7 +6,7 @@
  * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read. Up to
  * SHARED_ROWS rows go through the blocks together, so that what is stored narrower is widened once for all of them.
  */
-enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, SHARED_ROWS = 64 };
+enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, VALUE_VECTORS = 2, SHARED_ROWS = 64 };
 
 struct block {
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
@@ -73,30 +73,44 @@ static void weigh_row(struct row *row) {
 
 /* Some keys' values for one row alone; none past what it sees. */
 INLINE void add_seen(const struct block *block, const struct row *row, long padded, long d, long from, long to,
-                     vec *sum) {
+                     vec *sums, const int vectors) {
     for (long j = from; j < smaller(to, row->to); j++)
         if (j < row->gap || j >= row->gap_to)
-            *sum += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d);
+            UNROLL for (int v = 0; v < vectors; v++)
+                sums[v] += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d + v * WIDTH);
+}
+
+/* Features d to d + vectors * WIDTH - 1 of the values, weighed and added to the totals of `count` rows. */
+INLINE void add_features(const struct block *block, struct row *rows, long padded, long d, const int count,
+                         const int vectors) {
+    vec sums[QUERY_ROWS][VALUE_VECTORS];
+    UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = (vec){0};
+    for (int r = 0; r < count; r++)
+        add_seen(block, &rows[r], padded, d, rows[r].from, block->shared_from, sums[r], vectors);
+    for (long j = block->shared_from; j < block->shared_to; j++) {
+        const float *values = block->values[j / PACK] + j % PACK * padded + d;
+        UNROLL for (int r = 0; r < count; r++) {
+            vec weight = splat(rows[r].scores[j]);
+            UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += weight * load(values + v * WIDTH);
+        }
+    }
+    for (int r = 0; r < count; r++)
+        add_seen(block, &rows[r], padded, d, block->shared_to, rows[r].to, sums[r], vectors);
+    UNROLL for (int r = 0; r < count; r++) {
+        if (rows[r].to <= rows[r].from) continue;
+        vec keep = splat(rows[r].keep), take = splat(rows[r].take);
+        UNROLL for (int v = 0; v < vectors; v++) {
+            float *total = rows[r].total + d + v * WIDTH;
+            store(total, rows[r].has_past ? load(total) * keep + sums[r][v] * take : sums[r][v]);
+        }
+    }
 }
 
 INLINE void add_values(const struct block *block, struct row *rows, long padded, const int count) {
-    for (long d = 0; d < padded; d += WIDTH) {
-        vec sums[QUERY_ROWS];
-        UNROLL for (int r = 0; r < count; r++) sums[r] = (vec){0};
-        for (int r = 0; r < count; r++)
-            add_seen(block, &rows[r], padded, d, rows[r].from, block->shared_from, &sums[r]);
-        for (long j = block->shared_from; j < block->shared_to; j++) {
-            vec value = load(block->values[j / PACK] + j % PACK * padded + d);
-            UNROLL for (int r = 0; r < count; r++) sums[r] += splat(rows[r].scores[j]) * value;
-        }
-        for (int r = 0; r < count; r++) add_seen(block, &rows[r], padded, d, block->shared_to, rows[r].to, &sums[r]);
-        UNROLL for (int r = 0; r < count; r++) {
-            float *total = rows[r].total + d;
-            if (rows[r].to <= rows[r].from) continue;
-            vec past = rows[r].has_past ? load(total) * splat(rows[r].keep) + sums[r] * splat(rows[r].take) : sums[r];
-            store(total, past);
-        }
-    }
+    long d = 0;
+    for (; d + VALUE_VECTORS * WIDTH <= padded; d += VALUE_VECTORS * WIDTH)
+        add_features(block, rows, padded, d, count, VALUE_VECTORS);
+    for (; d < padded; d += WIDTH) add_features(block, rows, padded, d, count, 1);
 }
 
 /* Which keys of the block that begins at `first` a row sees: the sinks', the window's, or both with a gap between. */

@@ -132,7 +132,7 @@ static void rotate(float *x, long heads, long head_dim, long half, const float *
         }
 }
 
-/* N4: one group of activations, already filled up with zeros. */
+/* N4: one group of activations, whole. */
 INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32_t *correction) {
     int32_t largest_bits = 0, sum = 0; /* the bits of positive floats are ordered as they are, and NaN comes last */
     for (int i = 0; i < GROUP; i++) {
@@ -154,10 +154,11 @@ static void quantize(const float *x, long rows, long n, const struct quantized *
     long groups = (n + GROUP - 1) / GROUP;
     for (long row = 0; row < rows; row++, x += n)
         for (long g = 0; g < groups; g++) {
+            const float *group = x + g * GROUP;
             float padded[GROUP] = {0};
-            memcpy(padded, x + g * GROUP, sizeof(float) * smaller(GROUP, n - g * GROUP));
+            if (n - g * GROUP < GROUP) group = memcpy(padded, group, sizeof(float) * (n - g * GROUP));
             long at = row * groups + g;
-            quantize_group(padded, out->integers + at * GROUP, out->scales + at, out->corrections + at);
+            quantize_group(group, out->integers + at * GROUP, out->scales + at, out->corrections + at);
         }
 }
 
