@@ -27,9 +27,9 @@ cdef void _read(team *members, void *argument) noexcept nogil:
 
 cdef void _compute(team *members, void *argument) noexcept nogil:
     cdef probe *one = <probe *>argument
-    cdef float[128] memory
+    cdef float[192] memory
     cdef long piece, i
-    for i in range(128):
+    for i in range(192):
         memory[i] = 1
     piece = claim(members)
     while piece < one.pieces:
@@ -53,9 +53,9 @@ def read_bandwidth(long num_bytes=1 << 28, long times=16) -> float:
 def peak_operations(bint is_float=False, long times=3) -> float:
     """The best of some passes over registers, in operations a second: a product and its addition are two."""
     cdef probe one
-    cdef float[128] memory
+    cdef float[192] memory
     cdef long i
-    for i in range(128):
+    for i in range(192):
         memory[i] = 1
     one.rounds, one.pieces, one.is_float = 100_000, 400, is_float
     cdef double operations = table().probe_floats(1, memory) if is_float else table().probe_integers(1, memory)

@@ -16,8 +16,8 @@ static uint64_t probe_read(const void *memory, long bytes) {
 }
 
 /* Products of bytes, or products and sums of floats as N3 has them, in registers: returns how many operations. `memory`
- * holds 8 vectors that the compiler does not know, and takes a sum. */
-#define EACH_PROBE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+ * holds 12 vectors that the compiler does not know, and takes a sum. */
+#define EACH_PROBE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 static double probe_integers(long rounds, float *memory) {
 #define INTEGER_PROBE(v) ivec weights##v = load_integers((const uint8_t *)memory + v * sizeof(ivec)), dots##v = weights##v;
@@ -27,7 +27,7 @@ static double probe_integers(long rounds, float *memory) {
     for (long i = 0; i < rounds; i++) { EACH_PROBE(ADD_INTEGERS) }
     EACH_PROBE(TAKE_INTEGERS)
     memcpy(memory, &dots0, sizeof dots0);
-    return (double)rounds * 8 * WIDTH * 4 * 2;
+    return (double)rounds * 12 * WIDTH * 4 * 2;
 }
 
 static double probe_floats(long rounds, float *memory) {
@@ -35,8 +35,8 @@ static double probe_floats(long rounds, float *memory) {
 #define ADD_FLOATS(v) sum##v += x * factor##v;
 #define TAKE_FLOATS(v) sum0 += sum##v;
     EACH_PROBE(FLOAT_PROBE)
-    for (long i = 0; i < rounds; i++) { vec x = splat((float)(i & 7)); EACH_PROBE(ADD_FLOATS) }
+    for (long i = 0; i < rounds; i++) { vec x = splat(memory[i & 7]); EACH_PROBE(ADD_FLOATS) }
     EACH_PROBE(TAKE_FLOATS)
     store(memory, sum0);
-    return (double)rounds * 8 * WIDTH * 2;
+    return (double)rounds * 12 * WIDTH * 2;
 }
