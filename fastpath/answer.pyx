@@ -32,7 +32,7 @@ cdef class Answer:
     cdef dict _visible
     cdef list _pending  # log-probabilities with the place of their token's first byte
     cdef long _num_prompt, _choice, _num_bytes, _num_released
-    cdef bint _drops_space, _is_plain
+    cdef bint _drops_space, _is_plain, _has_ended
     cdef drawing _how
 
     def __init__(self, sequence, tokenizer, sample, Stopper stopper, Detokenizer detokenizer, guide=None):
@@ -119,6 +119,7 @@ cdef class Answer:
 
     cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
         one = self.sequence
+        self._has_ended = finish_reason is not None
         return tuple.__new__(Output, (
             self._request_id, self._choice, text, token_ids, self._num_prompt, one.num_cached,
             len(<list>one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
@@ -149,29 +150,36 @@ cdef class Answer:
 def extend_decoding(list work, dict answers, logits):
     """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
 
-    Each has one row of `logits`, in the same order; the outputs come so, too.
+    Each has one row of `logits`, in the same order; the outputs come so, too, and then the sequences that they end.
     """
     cdef const float[:, ::1] rows = _on_host(logits)
     cdef uint64_t[::1] weights = None
-    cdef list outputs = []
+    cdef list outputs = [], ended = []
     cdef Answer answer
     cdef Py_ssize_t i
     cdef float peak
     cdef int is_finite
     for i, (sequence, chunk) in enumerate(work):
-        if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
+        if not _simply_goes_on(sequence, chunk):
             break
-        sequence.num_computed += len(chunk.token_ids)
+        sequence.num_computed += len(<tuple>(<tuple>chunk)[0])
         answer = answers[sequence]
         if rows is not None and answer._is_plain_now():
             peak = table().peak(&rows[i, 0], rows.shape[1], &is_finite)
             if weights is None and answer._how.factor:
                 weights = np.empty(rows.shape[1], np.uint64)
-            if is_finite:
-                outputs.append(answer._extend_plainly(rows[i], peak, weights))
-                continue
-        outputs.append(answer.extend(logits[i]))
-    return outputs
+        else:
+            is_finite = False
+        outputs.append(answer._extend_plainly(rows[i], peak, weights) if is_finite else answer.extend(logits[i]))
+        if answer._has_ended:
+            ended.append(sequence)
+    return outputs, ended
+
+
+cdef bint _simply_goes_on(sequence, chunk) except -1:
+    """By place as records are made: the last of a chunk is for how many rows logits are wanted."""
+    cdef list said = sequence.output_ids, drafts = sequence.draft_ids
+    return <long>(<tuple>chunk)[3] == 1 and len(said) > 0 and len(drafts) == 0
 
 
 cdef _on_host(logits):

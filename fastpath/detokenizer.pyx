@@ -18,7 +18,7 @@ cdef class Detokenizer:
         cdef bytes data = self.waiting + released if self.waiting else released
         cdef Py_ssize_t consumed = 0
         text = PyUnicode_DecodeUTF8Stateful(data, len(data), b"replace", &consumed)
-        self.waiting = data[consumed:]
+        self.waiting = data[consumed:] if consumed < len(data) else b""
         return text
 
     cpdef str finish(self):

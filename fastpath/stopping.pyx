@@ -41,6 +41,8 @@ cdef class Stopper:
         if token_id in self.stop_ids:
             released = self._release(len(self.held))
             return Decision(released=released, finish_reason=FinishReason.STOP, stop_reason=token_id)
+        if not self.strings and not is_complete and self.num_tokens < self.max_tokens:  # nothing is ever held back
+            return tuple.__new__(Decision, (token, None, None))
         num_searched = len(self.held)
         self.held += token
         found = self._find_stop_string(num_searched) if self.num_tokens >= self.min_tokens else None

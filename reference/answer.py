@@ -115,18 +115,20 @@ class Answer:
         return token[1:] if self._drops_space and token.startswith(b" ") else token
 
 
-def extend_decoding(work, answers, logits) -> list[Output]:
+def extend_decoding(work, answers, logits) -> tuple[list[Output], list]:
     """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
 
-    Each has one row of `logits`, in the same order; the outputs come so, too.
+    Each has one row of `logits`, in the same order; the outputs come so, too, and then the sequences that they end.
     """
-    outputs = []
+    outputs, ended = [], []
     for (sequence, chunk), row in zip(work, logits, strict=False):
         if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
             break
         sequence.num_computed += len(chunk.token_ids)
         outputs.append(answers[sequence].extend(row))
-    return outputs
+        if outputs[-1].finish_reason is not None:
+            ended.append(sequence)
+    return outputs, ended
 
 
 def _visible_bytes(tokenizer: Tokenizer, visible_ids: tuple[int, ...]) -> dict[int, bytes]:

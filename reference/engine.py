@@ -106,10 +106,9 @@ class Engine:
         self._num_steps += 1
         rows = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
         # An observer sees every token as it is drawn, with what is held back just then; else many go at once.
-        said = [] if self.observe else self.parts.extend_decoding(work, self._answers, rows)
-        for (sequence, _), output in zip(work, said, strict=False):
-            if output.finish_reason is not None:
-                self._remove(sequence)
+        said, ended = ([], []) if self.observe else self.parts.extend_decoding(work, self._answers, rows)
+        for sequence in ended:
+            self._remove(sequence)
         outputs += said
         others = work[len(said) :]
         for (sequence, chunk), passed in zip(others, self.guesses.share(others, rows, first=len(said)), strict=True):
