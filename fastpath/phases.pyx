@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from fastpath.attention import LOG2E, query_scale
 
 cdef enum:
-    GATED_ROWS = 128  # that a strip of the feed-forward part takes at once: with 64 outputs twice, they fit the second cache
+    GATED_ROWS = 128  # that a strip of the feed-forward part takes at once: both its halves fit the second cache
 
 
 cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil:
@@ -119,7 +119,7 @@ cdef class Phases(Watched):
         self._multiply(members, &down, 1)
 
     cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil:
-        """One strip of activation(gate(x)) * up(x), rounded where weights are quantised: it never leaves the cache as floats."""
+        """A strip of activation(gate(x)) * up(x), which never leaves the cache as floats where weights are quantised."""
         cdef float[2 * GATED_ROWS * STRIP + PACK] room
         cdef float *gate = room + (64 - <size_t>room % 64) % 64 // sizeof(float)
         cdef float *up = gate + GATED_ROWS * STRIP

@@ -11,7 +11,7 @@
 enum { PANEL_BYTES = 384 * 1024, INTEGER_VECTORS = 4, BLOCK_GROUPS = BLOCK / GROUP };
 
 /* Bytes ahead that weights are asked for where the first cache is large enough to take them, and else into the second. (Zen 5
- * with 48 KB reads 1.3 to 1.7 times as fast by it; Zen 4 with 32 KB was slower than without: docs/log.md.) */
+ * with 48 KB reads 1.2 to 1.5 times as fast by it; Zen 4 with 32 KB was slower than without: docs/log.md.) */
 enum { AHEAD = 8192, LARGE_FIRST_CACHE = 48 * 1024 };
 
 enum { FEW_TILES = 4, SHORT_STRETCH = 16 * 1024, LONG_STRETCH = 64 * 1024 }; /* bytes of a strip's integers, whole blocks */
