@@ -32,7 +32,7 @@ cdef class Answer:
     cdef dict _visible
     cdef list _pending  # log-probabilities with the place of their token's first byte
     cdef long _num_prompt, _choice, _num_bytes, _num_released
-    cdef bint _drops_space, _is_plain, _has_ended
+    cdef bint _drops_space, _is_plain
     cdef drawing _how
 
     def __init__(self, sequence, tokenizer, sample, Stopper stopper, Detokenizer detokenizer, guide=None):
@@ -119,7 +119,6 @@ cdef class Answer:
 
     cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
         one = self.sequence
-        self._has_ended = finish_reason is not None
         return tuple.__new__(Output, (
             self._request_id, self._choice, text, token_ids, self._num_prompt, one.num_cached,
             len(<list>one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
@@ -170,8 +169,9 @@ def extend_decoding(list work, dict answers, logits):
                 weights = np.empty(rows.shape[1], np.uint64)
         else:
             is_finite = False
-        outputs.append(answer._extend_plainly(rows[i], peak, weights) if is_finite else answer.extend(logits[i]))
-        if answer._has_ended:
+        output = answer._extend_plainly(rows[i], peak, weights) if is_finite else answer.extend(logits[i])
+        outputs.append(output)
+        if output.finish_reason is not None:
             ended.append(sequence)
     return outputs, ended
 

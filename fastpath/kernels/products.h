@@ -282,8 +282,8 @@ static void linear_quantized(const struct matrix *w, const struct quantized *x, 
                 for (long row = top, tile = 0; row < end; row += count, tile++) {
                     count = share_of(end - row, INTEGER_ROWS);
                     struct quantized part = rows_of(x, row, groups);
-                    struct fetch fetch = fetch_of(next, then * bytes / 64, stop - start, tile, num_tiles);
-                    if (num_tiles == 1) fetch = fetch_alone(next, bytes / 64, stop - start);
+                    struct fetch fetch = num_tiles == 1 ? fetch_alone(next, bytes / 64, stop - start)
+                                         : fetch_of(next, then * bytes / 64, stop - start, tile, num_tiles);
                     long others = smaller(count, end - row - count);
                     if (start == 0) ask_for_sums(w, y + (row + count) * w->outputs, others, strip * STRIP);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += INTEGER_VECTORS * WIDTH)
