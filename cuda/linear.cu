@@ -107,16 +107,7 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
             copy_async<16>((quad *)weights[slot] + i, (const quad *)(w + (size_t)(start / 8) * WARP) + i,
                            start / 8 + i / (WARP * VECTORS) < eights);
     };
-    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
-        if (ahead * TILE_K < K) fetch(ahead * TILE_K);
-        commit_copies();
-    }
-    for (int start = 0; start < K; start += TILE_K) {
-        wait_for_copies<SLOTS - 2>();
-        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
-        const int next = start + (SLOTS - 1) * TILE_K;
-        if (next < K) fetch(next);
-        commit_copies();
+    const auto use = [&](int start) {
         const int slot = start / TILE_K % SLOTS;
 #pragma unroll
         for (int e = 0; e < EIGHTS; e++) {
@@ -128,9 +119,10 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
                 for (int j = 0; j < 8; j++) sum[m] = add(sum[m], mul(row.at[j], widen(narrow.at[j])));
             }
         }
-        if ((start + TILE_K) % BLOCK && start + TILE_K < K) continue;
+        if ((start + TILE_K) % BLOCK && start + TILE_K < K) return;
         for (int m = 0; m < ROWS_A_WARP; m++) total[m] = add(total[m], sum[m]), sum[m] = 0.0f;
-    }
+    };
+    stream_tile<TILE_K>(K, fetch, use);
     for (int m = 0; m < ROWS_A_WARP; m++) {
         const int row = first + mine + m;
         if (row >= rows || n >= N || !is_wanted(gates, stride, row)) continue;

@@ -179,16 +179,7 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                                             begin % GROUPS_A_BLOCK, true);
     };
     float total[EIGHTS][4] = {}, sum[EIGHTS][4] = {};
-    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
-        if (ahead * TILE_GROUPS < groups) fetch(ahead * TILE_GROUPS);
-        commit_copies();
-    }
-    for (int begin = 0; begin < groups; begin += TILE_GROUPS) {
-        wait_for_copies<SLOTS - 2>();
-        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
-        const int next = begin + (SLOTS - 1) * TILE_GROUPS;
-        if (next < groups) fetch(next);
-        commit_copies();
+    const auto use = [&](int begin) {
         const part *from = parts + begin / TILE_GROUPS % SLOTS;
 #pragma unroll
         for (int g = 0; g < TILE_GROUPS; g++) {
@@ -209,10 +200,11 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                 }
             }
         }
-        if ((begin + TILE_GROUPS) % GROUPS_A_BLOCK && begin + TILE_GROUPS < groups) continue;
+        if ((begin + TILE_GROUPS) % GROUPS_A_BLOCK && begin + TILE_GROUPS < groups) return;
         for (int e = 0; e < EIGHTS; e++)
             for (int i = 0; i < 4; i++) total[e][i] = add(total[e][i], sum[e][i]), sum[e][i] = 0.0f;
-    }
+    };
+    stream_tile<TILE_GROUPS>(groups, fetch, use);
     for (int e = 0; e < EIGHTS; e++)
         for (int i = 0; i < 4; i++) {
             const int row = first + low + i / 2 * 8, n = blockIdx.x * WARP + e * 8 + t * 2 + i % 2;

@@ -1,4 +1,4 @@
-// What products over a few rows share, float or integer: weights streamed through shared memory, blocks of K added in
+// What products share, float or integer: weights streamed through shared memory, and for a few rows blocks of K added in
 // order.
 //
 // A CUDA block has 32 outputs, its up to four warps take blocks of 256 inputs in turn. A warp's weights come as a
@@ -53,6 +53,24 @@ DEVICE void stream(int count, Weights fetch_weights, Rows fetch_rows, Use use) {
         __syncwarp();  // nobody needs the slot any more
         if (s + STAGES < count) fetch_weights(s + STAGES), fetch_rows(s + STAGES);
         commit_copies();
+    }
+}
+
+// The same for a tile of many rows, whose warps share its parts, of STEP inputs or groups each: `fetch` and `use` are told
+// where one starts, it lies in slot start / STEP % SLOTS, and SLOTS - 1 of them are under way at once.
+template <int STEP, class Fetch, class Use>
+DEVICE void stream_tile(int size, Fetch fetch, Use use) {
+    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
+        if (ahead * STEP < size) fetch(ahead * STEP);
+        commit_copies();
+    }
+    for (int start = 0; start < size; start += STEP) {
+        wait_for_copies<SLOTS - 2>();
+        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        const int next = start + (SLOTS - 1) * STEP;
+        if (next < size) fetch(next);
+        commit_copies();
+        use(start);
     }
 }
 
