@@ -1,6 +1,6 @@
 """Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
 
-A sequence holds a list of page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
+A sequence holds page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
 share is copied before one of them writes to it (copy-on-write). Stored narrower than float32, keys and values are
 rounded as they are written and widened as they are read (N1). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
 """
