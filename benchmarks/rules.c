@@ -39,11 +39,14 @@ static float *floats(long count) {
 static void products(const struct kernels *table, const char *name, int kind, const float *x, float *y) {
     long groups = INPUTS / GROUP, bytes = (long)OUTPUTS * INPUTS * 4;
     uint8_t *weights = aligned_alloc(64, bytes);
-    uint16_t *scales = aligned_alloc(64, OUTPUTS * groups * 2);
     for (long i = 0; i < bytes; i++) weights[i] = kind >= W8A8 ? i * 37 % 255 + 1 : i % 2 ? 0x3C : i * 37;
-    for (long i = 0; i < OUTPUTS * groups; i++) scales[i] = 0x1400 + i % 100;
     if (kind == FLOAT32) memcpy(weights, floats(bytes / 4), bytes);
-    struct matrix w = {weights, scales, NULL, INPUTS, OUTPUTS, kind};
+    struct matrix w = {weights, NULL, INPUTS, OUTPUTS, kind};
+    uint8_t *after = weights; /* a group, where its scales are */
+    for (long i = 0; kind >= W8A8 && i < OUTPUTS / STRIP * groups; i++) {
+        after += step_bytes(kind);
+        for (long j = 0; j < STRIP; j++) ((uint16_t *)after)[j - STRIP] = 0x1400 + j; /* about 2^-10 */
+    }
     struct quantized rounded = {aligned_alloc(64, ROWS * INPUTS), aligned_alloc(64, ROWS * groups * 4 + 64),
                                 aligned_alloc(64, ROWS * groups * 4 + 64)};
     table->quantize(x, ROWS, INPUTS, &rounded);

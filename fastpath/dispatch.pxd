@@ -1,5 +1,5 @@
 # The C kernels as Cython sees them; kernels/kernels.h says what each array is.
-from libc.stdint cimport int8_t, int32_t, uint16_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint64_t
 
 cdef extern from "kernels.h" nogil:
     enum:
@@ -19,7 +19,6 @@ cdef extern from "kernels.h" nogil:
 
     struct matrix:
         const void *weights
-        const uint16_t *scales
         const float *bias
         long inputs, outputs
         int kind

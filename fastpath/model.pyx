@@ -7,7 +7,7 @@ import numpy as np
 
 from fastpath.cache cimport PagedCache
 from fastpath.decoder cimport Decoder
-from fastpath.dispatch cimport PACK, address, table
+from fastpath.dispatch cimport PACK, W8A8, address, table
 from fastpath.packed cimport multiply
 from fastpath.phases cimport PIECE_ROWS, rows_of_step, span
 from libc.stdint cimport int32_t, int64_t
@@ -58,7 +58,7 @@ cdef class Model(Decoder):
 
     cdef void _score(self, const float *states, long rows, float *logits) noexcept:
         with nogil:
-            if self.weights.head.scales != NULL:
+            if self.weights.head.kind >= W8A8:
                 table().quantize(states, rows, self.hidden, &self.rounded.c)
             multiply(&self.weights.head, states, &self.rounded.c, rows, logits)
 

@@ -24,7 +24,7 @@ from reference.families import load_config
 from reference.quantization import choose_format
 from reference.weights import map_file, release
 
-LAYOUT = 2  # counts the ways in which packed.pyx has laid a matrix out
+LAYOUT = 3  # counts the ways in which packed.pyx has laid a matrix out
 STAMP = "stamp"
 LEAST_BYTES = 64 << 20  # smaller checkpoints are packed faster than a file is worth
 ENTRY_BYTES = 256  # of the header, for each array and some more
@@ -51,9 +51,9 @@ class ModelLib:
         """Whether every matrix can be had from here."""
         return self._arrays is not None
 
-    def find(self, name: str, memory: HugePages) -> tuple[np.ndarray, np.ndarray | None]:
-        """A matrix's packed weights and, if it is quantised, its scales, copied into `memory`."""
-        return self._take(name, memory), self._take(name + ".scales", memory)
+    def find(self, name: str, memory: HugePages) -> np.ndarray:
+        """A matrix's packed weights, copied into `memory`."""
+        return memory.move(self._arrays[name].bits)
 
     def complete(self, matrices: Iterable[tuple[Matrix, str | None]]) -> None:
         """Pack these matrices, each in its format, unless the file is there.
@@ -80,9 +80,6 @@ class ModelLib:
             logger.warning("%s; they stay in memory", message)
         else:
             self._arrays = map_file(self.path)
-
-    def _take(self, name: str, memory: HugePages) -> np.ndarray | None:
-        return memory.move(self._arrays[name].bits) if name in self._arrays else None
 
     def _read(self) -> dict | None:
         if not self.path.exists():
@@ -117,7 +114,7 @@ def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib |
 
 def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None]], count: int) -> None:
     """The header is padded to a fixed size, so that nothing has to be packed before its length is known."""
-    start = -(-(8 + len(stamp) + ENTRY_BYTES * (2 * count + 1)) // ALIGNMENT) * ALIGNMENT
+    start = -(-(8 + len(stamp) + ENTRY_BYTES * (count + 1)) // ALIGNMENT) * ALIGNMENT
     header = {}
 
     def add(name: str, parts: Iterable[np.ndarray]) -> None:
@@ -131,22 +128,16 @@ def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None
     with path.open("wb") as file:
         file.seek(start)
         for matrix, quantization in matrices:
-            scales = []
-            add(matrix.weight.name, _arranged(matrix, quantization, scales))
+            add(matrix.weight.name, _arranged(matrix, quantization))
             release(matrix.weight.bits)
-            if scales:
-                add(matrix.weight.name + ".scales", scales)
         add(STAMP, [np.frombuffer(stamp, np.uint8)])
         file.seek(0)
         file.write((start - 8).to_bytes(8, "little") + json.dumps(header).encode().ljust(start - 8))
 
 
-def _arranged(matrix: Matrix, quantization: str | None, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """A matrix as the kernels read it, a few strips at a time; scales are put into the list."""
+def _arranged(matrix: Matrix, quantization: str | None) -> Iterator[np.ndarray]:
+    """A matrix as the kernels read it, a few strips at a time."""
     outputs = matrix.weight.shape[0]
     step = max(1, PART_NUMBERS // matrix.num_inputs // STRIP_SIZE) * STRIP_SIZE
     for first in range(0, outputs, step):
-        weights, some = arrange(matrix.rows(first, min(first + step, outputs)), quantization)
-        if some is not None:
-            scales.append(some)
-        yield weights
+        yield arrange(matrix.rows(first, min(first + step, outputs)), quantization)

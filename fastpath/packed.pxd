@@ -13,7 +13,7 @@ cdef struct product:  # y = x wᵀ, from the integers of x where w is quantised
 cdef class PackedMatrix:
     cdef matrix c
     cdef object owners
-    cdef _set(self, weights, scales, bias, long outputs, long inputs, int kind)
+    cdef _set(self, weights, bias, long outputs, long inputs, int kind)
 
 
 cdef class Activations:

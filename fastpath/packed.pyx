@@ -7,7 +7,7 @@ import numpy as np
 
 from fastpath.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, STRIP, W4A8, W8A8, address, table
 from fastpath.threads cimport claim_along, run, team
-from libc.stdint cimport int8_t, int32_t, uint16_t
+from libc.stdint cimport int8_t, int32_t
 
 from fastpath.memory import HugePages
 from reference.quantization import to_stored
@@ -20,17 +20,16 @@ KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8":
 cdef class PackedMatrix:
     """A matrix (outputs, inputs) for the kernels, with its bias. Made by `pack`, `pack_floats` or `pack_integers`."""
 
-    cdef _set(self, weights, scales, bias, long outputs, long inputs, int kind):
-        self.owners = weights, scales, bias
+    cdef _set(self, weights, bias, long outputs, long inputs, int kind):
+        self.owners = weights, bias
         self.c.weights = <const void *>address(weights)
-        self.c.scales = NULL if scales is None else <const uint16_t *>address(scales)
         self.c.bias = NULL if bias is None else <const float *>address(bias)
         self.c.outputs, self.c.inputs, self.c.kind = outputs, inputs, kind
         return self
 
     def __call__(self, x):
         """The product of rows float32 (rows, inputs) with float weights, plus the bias (N3)."""
-        if self.c.scales != NULL or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
+        if self.c.kind >= W8A8 or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
             raise ValueError(f"expected float weights, and float32 rows of {self.c.inputs}, not {x.dtype} {x.shape}")
         x, y = np.ascontiguousarray(x), np.empty((len(x), self.c.outputs), np.float32)
         if len(x):
@@ -41,13 +40,13 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    return wrap(HugePages().copy(_arrange_floats(bits, dtype)), None, bias, num_outputs, num_inputs, dtype)
+    return wrap(HugePages().copy(_arrange_floats(bits, dtype)), bias, num_outputs, num_inputs, dtype)
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
-    quads, scales = map(HugePages().copy, _arrange_integers(tensor))
-    return wrap(quads, scales, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
+    weights = HugePages().copy(_arrange_integers(tensor))
+    return wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
 
 
 def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
@@ -58,25 +57,24 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     memory = memory or HugePages()
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
     if model_lib is not None and model_lib.is_complete:
-        weights, scales = model_lib.find(source.weight.name, memory)
+        weights = model_lib.find(source.weight.name, memory)
     else:
-        weights, scales = arrange(source, quantization)
-        weights, scales = memory.copy(weights), None if scales is None else memory.copy(scales)
+        weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
     kind = quantization or source.weight.dtype
-    return wrap(weights, scales, bias, source.weight.shape[0], source.num_inputs, kind)
+    return wrap(weights, bias, source.weight.shape[0], source.num_inputs, kind)
 
 
 def arrange(source, quantization=None):
-    """A checkpoint's Matrix in the order of the kernels: weights, and scales or None; perhaps only as views."""
+    """A checkpoint's Matrix in the order of the kernels; perhaps only as a view."""
     if quantization is None:
-        return _arrange_floats(source.weight.bits, source.weight.dtype), None
+        return _arrange_floats(source.weight.bits, source.weight.dtype)
     return _arrange_integers(source.quantized(quantization))
 
 
-def wrap(weights, scales, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
-    """Arrays in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
-    return PackedMatrix()._set(weights, scales, bias, outputs, inputs, KINDS[kind])
+def wrap(weights, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
+    """An array in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
+    return PackedMatrix()._set(weights, bias, outputs, inputs, KINDS[kind])
 
 
 def _arrange_floats(bits, dtype):
@@ -93,9 +91,14 @@ def _arrange_integers(tensor):
         unsigned = _in_strips(to_stored(tensor))
     else:
         unsigned = _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
-    strips, _, groups, num_bytes = unsigned.shape
-    quads = unsigned.reshape(strips, STRIP, groups, num_bytes // 4, 4).transpose(0, 2, 3, 1, 4)
-    return quads, _in_strips(tensor.scales).transpose(0, 2, 1)
+    strips, _, groups, each = unsigned.shape
+    packed = np.empty((strips, groups, STRIP * (each + 2)), np.uint8)
+    quads, scales = packed[:, :, : STRIP * each], packed[:, :, STRIP * each :].view(np.float16)
+    quads.reshape(strips, groups, each // 4, STRIP, 4)[...] = (
+        unsigned.reshape(strips, STRIP, groups, each // 4, 4).transpose(0, 2, 3, 1, 4)
+    )  # fmt: skip
+    scales[...] = _in_strips(tensor.scales).transpose(0, 2, 1)
+    return packed
 
 
 def _in_strips(rows):
@@ -152,7 +155,7 @@ cdef long num_strips(const matrix *w) noexcept nogil:
 cdef void multiply_strip(const product *one, long strip) noexcept nogil:
     cdef const matrix *w = one.w
     cdef long first = strip * STRIP, row
-    if w.scales != NULL:
+    if w.kind >= W8A8:
         table().linear_quantized(w, one.rounded, one.rows, strip, strip + 1, one.y)
     else:
         table().linear(w, one.x, one.rows, strip, strip + 1, one.y)

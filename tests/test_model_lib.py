@@ -73,7 +73,7 @@ def test_once_it_is_there_the_matrices_are_not_read_again(tmp_path):
         words(directory, quantization="w8a8")
     lib = model_lib.open_model_lib(directory, "w8a8", file)
     assert lib.is_complete
-    assert [array.ctypes.data % 64 for array in lib.find(name, HugePages())] == [0, 0]
+    assert lib.find(name, HugePages()).ctypes.data % 64 == 0
 
 
 def test_a_library_of_other_weights_is_not_used(tmp_path):

@@ -4,10 +4,11 @@
  * strip is read from memory in one stream:
  *   floats    weights  [outputs / 64][inputs][64]         as stored: float32, or the 16 bits of float16
  *   BFLOAT16  weights  [outputs / 64][inputs / 2][64][2]  its 16 bits, of two inputs side by side
- *   W8A8      weights  [outputs / 64][groups][8][64][4]   the integer plus 128, an unsigned byte
- *   W4A8      weights  [outputs / 64][groups][4][64][4]   the integer plus 8, two to a byte: k in the low half, k + 16
+ *   W8A8      [outputs / 64][groups] times  [8][64][4]    the integer plus 128, an unsigned byte
+ *                                     then  [64]          the scale, the 16 bits of a float16
+ *   W4A8      [outputs / 64][groups] times  [4][64][4]    the integer plus 8, two to a byte: k in the low half, k + 16
  *                                                         of the same group in the high half
- *   both      scales   [outputs / 64][groups][64]         the 16 bits of a float16
+ *                                     then  [64]          the scale
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  * as float32, float16 or bfloat16, whose 16 bits here lie one by one.
@@ -22,8 +23,7 @@ enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 };
 
 struct matrix {
     const void *weights;
-    const uint16_t *scales; /* W8A8 and W4A8 only */
-    const float *bias;      /* (outputs,) or NULL */
+    const float *bias; /* (outputs,) or NULL */
     long inputs, outputs;
     int kind;
 };
@@ -35,14 +35,23 @@ struct quantized {
     int32_t *corrections; /* (rows, groups) */
 };
 
+/* Bytes of one input of a strip, or, of integers, of one group with its scales. */
+static inline long step_bytes(int kind) {
+    static const int each[] = {[FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2};
+    return STRIP * each[kind];
+}
+
+/* Bytes of a strip. */
+static inline long strip_bytes(const struct matrix *w) {
+    long groups = (w->inputs + GROUP - 1) / GROUP, pairs = (w->inputs + 1) / 2;
+    return (w->kind >= W8A8 ? groups : w->kind == BFLOAT16 ? pairs * 2 : w->inputs) * step_bytes(w->kind);
+}
+
 /* One strip of a matrix as a matrix of its own, of 64 outputs or what is left of them. */
 static inline struct matrix strip_of(const struct matrix *w, long strip) {
-    static const int bits[] = {[FLOAT32] = 32, [BFLOAT16] = 16, [FLOAT16] = 16, [W8A8] = 8, [W4A8] = 4};
-    long groups = (w->inputs + GROUP - 1) / GROUP, first = strip * STRIP, left = w->outputs - first;
-    long depth = w->kind >= W8A8 ? groups * GROUP : w->kind == BFLOAT16 ? (w->inputs + 1) / 2 * 2 : w->inputs;
+    long first = strip * STRIP, left = w->outputs - first;
     struct matrix one = *w;
-    one.weights = (const char *)w->weights + first * depth * bits[w->kind] / 8;
-    if (w->scales) one.scales += first * groups;
+    one.weights = (const char *)w->weights + strip * strip_bytes(w);
     if (w->bias) one.bias += first;
     one.outputs = left < STRIP ? left : STRIP;
     return one;

@@ -14,7 +14,7 @@ enum { PANEL_BYTES = 384 * 1024, INTEGER_VECTORS = 4, BLOCK_GROUPS = BLOCK / GRO
  * with 48 KB reads 1.2 to 1.5 times as fast by it; Zen 4 with 32 KB was slower than without: docs/log.md.) */
 enum { AHEAD = 8192, LARGE_FIRST_CACHE = 48 * 1024 };
 
-enum { FEW_TILES = 4, SHORT_STRETCH = 16 * 1024, LONG_STRETCH = 64 * 1024 }; /* bytes of a strip's integers, whole blocks */
+enum { FEW_TILES = 4, SHORT_STRETCH = 18 * 1024, LONG_STRETCH = 72 * 1024 }; /* bytes of a strip, at most: whole blocks of it */
 
 INLINE int takes_ahead(void) { return first_cache_bytes >= LARGE_FIRST_CACHE; }
 
@@ -49,8 +49,7 @@ INLINE void add_block(const vec *sums, long outputs, long first, float *y, int i
 INLINE void float_tile(const struct matrix *w, const float *x, float *y, long first, long start, long stop,
                        const int kind, const int rows, const int vectors) {
     const long size = kind == FLOAT32 ? 4 : 2, in_turn = kind == BFLOAT16 ? 2 : 1; /* inputs of an output side by side */
-    const long depth = (w->inputs + in_turn - 1) / in_turn * in_turn;
-    const char *weights = (const char *)w->weights + (first / STRIP * STRIP * depth + first % STRIP * in_turn) * size;
+    const char *weights = (const char *)w->weights + first / STRIP * strip_bytes(w) + first % STRIP * in_turn * size;
     const int near = takes_ahead();
     EACH_ROW(NAME_SUMS)
     for (long k = start; k < stop; k += in_turn) {
@@ -124,27 +123,27 @@ INLINE int32_t four_bytes(const int8_t *address) {
 }
 
 /* What a tile asks memory for while it computes a group: so many cache lines from `next` on, into the second cache; or,
- * where that is nothing, its own weights AHEAD, into the first. */
+ * where that is nothing, what it will read itself AHEAD, into the first: each load with the next, since many at once stop it. */
 struct fetch { const char *next; long lines; };
 
-INLINE void ask(struct fetch *fetch, const uint8_t *own, const int quads, const int bytes) {
-    if (fetch->next == NULL) {
-        UNROLL for (int quad = 0; quad < quads; quad++)
-            for (int byte = 0; byte < bytes; byte += 64)
-                __builtin_prefetch(own + AHEAD + quad * STRIP * 4 + byte, 0, 3);
-    } else {
-        for (long line = 0; line < fetch->lines; line++) __builtin_prefetch(fetch->next + line * 64, 0, 2);
-        fetch->next += fetch->lines * 64;
-    }
+INLINE void ask(struct fetch *fetch) {
+    for (long line = 0; line < fetch->lines; line++) __builtin_prefetch(fetch->next + line * 64, 0, 2);
+    fetch->next += fetch->lines * 64;
+}
+
+INLINE void ask_ahead(const uint8_t *address, const int bytes) {
+    for (int byte = 0; byte < bytes; byte += 64) __builtin_prefetch(address + byte, 0, 3);
 }
 
 /* N4: groups start to stop - 1, whole blocks or up to the last, of the outputs from `first` on, for some rows of x. */
 INLINE void integer_tile(const struct matrix *w, const struct quantized *x, float *y, long first, long start, long stop,
                          struct fetch fetch, const int kind, const int rows, const int vectors) {
     const int quads = kind == W4A8 ? GROUP / 8 : GROUP / 4; /* fours of bytes, an output's share of a group */
-    const long groups = (w->inputs + GROUP - 1) / GROUP, group = first / STRIP * groups + start; /* among all strips' */
-    const uint8_t *weights = (const uint8_t *)w->weights + (group * quads * STRIP + first % STRIP) * 4;
-    const uint16_t *scales = w->scales + group * STRIP + first % STRIP;
+    const long bytes = step_bytes(kind), ahead = (AHEAD + bytes / 2) / bytes * bytes; /* whole groups */
+    const long groups = (w->inputs + GROUP - 1) / GROUP;
+    const int is_alone = fetch.next == NULL;
+    const uint8_t *group = (const uint8_t *)w->weights + (first / STRIP * groups + start) * bytes;
+    const uint8_t *weights = group + first % STRIP * 4, *scales = group + quads * STRIP * 4 + first % STRIP * 2;
     const int8_t *integers = x->integers + start * GROUP;
     const float *factors = x->scales + start;
     const int32_t *corrections = x->corrections + start;
@@ -159,20 +158,20 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
             ivec weights##v = {0}, high##v = {0}; \
             if (v < vectors) weights##v = load_integers(weights + (quad * STRIP + v * WIDTH) * 4); \
             if (kind == W4A8) high##v = weights##v >> 4 & 0x0F0F0F0F, weights##v &= 0x0F0F0F0F;
-#define ADD_LOW(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, weights##v, bytes, kind);
-#define ADD_HIGH(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, high##v, bytes, kind);
+#define ADD_LOW(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, weights##v, four, kind);
+#define ADD_HIGH(r, v) if (v < vectors) dots##r##v = add_dot(dots##r##v, high##v, four, kind);
 #define ADD_DOTS(r) \
             if (r < rows) { \
-                int32_t bytes = four_bytes(integers + r * groups * GROUP + quad * 4); \
+                int32_t four = four_bytes(integers + r * groups * GROUP + quad * 4); \
                 EACH_VECTOR(ADD_LOW, r) \
                 if (kind == W4A8) { \
-                    bytes = four_bytes(integers + r * groups * GROUP + quad * 4 + GROUP / 2); \
+                    four = four_bytes(integers + r * groups * GROUP + quad * 4 + GROUP / 2); \
                     EACH_VECTOR(ADD_HIGH, r) \
                 } \
             }
 #define SCALE(r, v) \
             vec scale##v = {0}; \
-            if (v < vectors) scale##v = widen(scales + v * WIDTH, FLOAT16, 0);
+            if (v < vectors) scale##v = widen(scales + v * WIDTH * 2, FLOAT16, 0);
 #define ADD_SCALED(r, v) \
             if (v < vectors) sum##r##v += __builtin_convertvector(dots##r##v, vec) * (factor * scale##v);
 #define ADD_GROUP(r) \
@@ -181,14 +180,16 @@ INLINE void integer_tile(const struct matrix *w, const struct quantized *x, floa
                 EACH_VECTOR(ADD_SCALED, r) \
             }
             EACH_ROW(NAME_DOTS)
-            UNROLL for (int quad = 0; quad < quads; quad++) {
+            ROLLED for (int quad = 0; quad < quads; quad++) {
+                if (is_alone) ask_ahead(weights + ahead + quad * STRIP * 4, vectors * WIDTH * 4);
                 EACH_VECTOR(WEIGHTS, )
                 EACH_ROW(ADD_DOTS)
             }
             EACH_VECTOR(SCALE, )
             EACH_ROW(ADD_GROUP)
-            ask(&fetch, weights, quads, vectors * WIDTH * 4);
-            weights += quads * STRIP * 4, scales += STRIP, integers += GROUP, factors++, corrections++;
+            if (is_alone) ask_ahead(scales + ahead, vectors * WIDTH * 2);
+            else ask(&fetch);
+            weights += bytes, scales += bytes, integers += GROUP, factors++, corrections++;
         }
         EACH_ROW(ADD_ROW)
     }
@@ -269,11 +270,12 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
 /* A stretch of a strip's weights stays in the second cache for all rows of the panel, or in the first for a few. */
 static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
     long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count, end, stop;
-    long bytes = STRIP * GROUP / (w->kind == W4A8 ? 2 : 1); /* of a group */
+    long bytes = step_bytes(w->kind);
     for (long top = 0; top < rows; top = end) {
         end = smaller(top + panel, rows);
         long num_tiles = (end - top + INTEGER_ROWS - 1) / INTEGER_ROWS;
-        long stretch = (num_tiles > 1 && num_tiles <= FEW_TILES ? SHORT_STRETCH : LONG_STRETCH) / bytes;
+        long stretch = num_tiles > 1 && num_tiles <= FEW_TILES ? SHORT_STRETCH : LONG_STRETCH; /* of bytes, then of groups */
+        stretch = stretch / bytes / BLOCK_GROUPS * BLOCK_GROUPS;
         for (long strip = from; strip < to; strip++)
             for (long start = 0; start < groups; start = stop) {
                 stop = smaller(start + stretch, groups);

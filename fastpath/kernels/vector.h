@@ -13,6 +13,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define ROLLED _Pragma("GCC unroll 1")
 #define VECTORS (PACK / WIDTH) /* vectors that hold one pack */
 
 typedef float vec __attribute__((vector_size(4 * WIDTH)));

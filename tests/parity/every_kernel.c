@@ -30,17 +30,16 @@ static float *floats(long count) {
 
 static void products(const struct kernels *table, long rows, long inputs, long outputs, int kind) {
     long strips = (outputs + STRIP - 1) / STRIP, groups = (inputs + GROUP - 1) / GROUP;
-    static const long bits[] = {32, 16, 16, 8, 4};
-    long depth = kind >= W8A8 ? groups * GROUP : kind == BFLOAT16 ? (inputs + 1) / 2 * 2 : inputs;
-    long bytes = strips * STRIP * depth * bits[kind] / 8;
+    struct matrix w = {NULL, NULL, inputs, outputs, kind};
+    long bytes = strips * strip_bytes(&w), step = step_bytes(kind);
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = kind == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
     for (long i = 0; i < bytes && kind == W8A8; i++) weights[i] |= 1; /* -128 is none of its integers */
-    uint16_t *scales = malloc(strips * STRIP * groups * sizeof(uint16_t));
-    for (long i = 0; i < strips * STRIP * groups; i++) scales[i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
+    for (long end = step; kind >= W8A8 && end <= bytes; end += step) /* of a group, where its scales are */
+        for (long i = 1; i <= STRIP; i++) ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
     struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
-    struct matrix w = {weights, scales, NULL, inputs, outputs, kind};
+    w.weights = weights;
     table->quantize(x, rows, inputs, &rounded);
     for (long strip = 0; strip < strips; strip++)
         if (kind < W8A8) table->linear(&w, x, rows, strip, strip + 1, y);
@@ -48,7 +47,7 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     float sum = table->lane_sum(y, rows * outputs); /* reads every output: one that was not written may be anything */
     if (sum != sum) abort();
     count_in(y, rows * outputs * sizeof(float)), count_in(&sum, sizeof sum);
-    free(weights), free(scales), free(x), free(y);
+    free(weights), free(x), free(y);
     free(rounded.integers), free(rounded.scales), free(rounded.corrections);
 }
 
