@@ -61,10 +61,11 @@ static void change(atomic_uint *word) {
     pthread_mutex_unlock(&pool.lock);
 }
 
+/* Plain stores: others see them with the change of phase, or of epoch, that follows. */
 static void begin_phase(struct team *team) {
-    atomic_store(&team->arrived, 0);
-    atomic_store(&team->next, 0);
-    for (int i = 0; i < team->threads; i++) atomic_store(&team->stretches[i].next, 0);
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+    for (int i = 0; i < team->threads; i++) atomic_store_explicit(&team->stretches[i].next, 0, memory_order_relaxed);
 }
 
 void team_wait(struct team *team) {

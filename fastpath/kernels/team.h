@@ -17,8 +17,8 @@ enum { MOST_THREADS = 256 };
 struct team {
     int threads;
     atomic_int arrived;
-    atomic_uint phase;
     atomic_long next;
+    _Alignas(64) atomic_uint phase; /* on a line of its own, at which those look who are done */
     struct { _Alignas(64) atomic_long next; } stretches[MOST_THREADS]; /* a cache line for each thread */
 };
 
