@@ -123,7 +123,8 @@ INLINE int32_t four_bytes(const int8_t *address) {
 }
 
 /* What a tile asks memory for while it computes a group: so many cache lines from `next` on, into the second cache; or,
- * where that is nothing, what it will read itself AHEAD, into the first: each load with the next, since many at once stop it. */
+ * where that is nothing, what it will read itself AHEAD, into the first. (Each load has its own request beside it, in a loop of
+ * few instructions: many requests at once, or many loads in a row, and memory is read a tenth slower: docs/log.md.) */
 struct fetch { const char *next; long lines; };
 
 INLINE void ask(struct fetch *fetch) {
