@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { SPINS = 4000, YIELDS = 20 }; /* some tens of microseconds before a thread goes to sleep */
+/* Some tens of microseconds before a thread goes to sleep within a step, and about a millisecond between two, while tokens are
+ * drawn and sent: one that sleeps wakes late where others use the processors. */
+enum { SPINS = 4000, SPINS_BETWEEN = 60000, YIELDS = 20 };
 
 static struct {
     pthread_mutex_t owner; /* whoever has the team */
@@ -37,8 +39,8 @@ static inline void pause_briefly(void) {
 
 /* Until *word is no longer `old`. All orders are sequential: either the changer sees the sleeper or the sleeper the
  * change. */
-static void wait_while(atomic_uint *word, unsigned old) {
-    for (int i = 0; i < SPINS; i++) {
+static void wait_while(atomic_uint *word, unsigned old, int spins) {
+    for (int i = 0; i < spins; i++) {
         if (atomic_load(word) != old) return;
         pause_briefly();
     }
@@ -72,7 +74,7 @@ void team_wait(struct team *team) {
     unsigned phase = atomic_load(&team->phase);
     int threads = team->threads; /* who has arrived looks at nothing but the phase */
     if (atomic_fetch_add(&team->arrived, 1) + 1 < threads) {
-        wait_while(&team->phase, phase);
+        wait_while(&team->phase, phase, SPINS);
         return;
     }
     begin_phase(team);
@@ -98,7 +100,7 @@ static void *help(void *argument) {
     member = birth->member;
     free(birth);
     for (;; seen++) {
-        wait_while(&pool.epoch, seen);
+        wait_while(&pool.epoch, seen, SPINS_BETWEEN);
         if (atomic_load(&pool.quits)) return NULL;
         pool.work(&pool.team, pool.argument);
         team_wait(&pool.team);
