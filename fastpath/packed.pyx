@@ -40,13 +40,13 @@ cdef class PackedMatrix:
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
     """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
     num_outputs, num_inputs = bits.shape
-    return wrap(HugePages().copy(_arrange_floats(bits, dtype)), bias, num_outputs, num_inputs, dtype)
+    return _wrap(HugePages().copy(_arrange_floats(bits, dtype)), bias, num_outputs, num_inputs, dtype)
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
     """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
     weights = HugePages().copy(_arrange_integers(tensor))
-    return wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
+    return _wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
 
 
 def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
@@ -62,7 +62,7 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
         weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
     kind = quantization or source.weight.dtype
-    return wrap(weights, bias, source.weight.shape[0], source.num_inputs, kind)
+    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, kind)
 
 
 def arrange(source, quantization=None):
@@ -72,7 +72,7 @@ def arrange(source, quantization=None):
     return _arrange_integers(source.quantized(quantization))
 
 
-def wrap(weights, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
+def _wrap(weights, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
     """An array in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
     return PackedMatrix()._set(weights, bias, outputs, inputs, KINDS[kind])
 

@@ -1,7 +1,7 @@
 """How many threads compute: as many as this process may run on, or what VERBATIM_THREADS says.
 
 The number changes no bit (docs/numerics.md): pieces of work are cut the same way for every number. The threads are
-made when there is work, wait between two steps about a millisecond awake and then asleep, and take no signals.
+made when there is work, wait between two steps a millisecond or so awake and then asleep, and take no signals.
 """
 
 import os

@@ -2,13 +2,13 @@
  *
  * Matrices are packed in strips of 64 outputs, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4) and a
  * strip is read from memory in one stream:
- *   floats    weights  [outputs / 64][inputs][64]         as stored: float32, or the 16 bits of float16
- *   BFLOAT16  weights  [outputs / 64][inputs / 2][64][2]  its 16 bits, of two inputs side by side
- *   W8A8      [outputs / 64][groups] times  [8][64][4]    the integer plus 128, an unsigned byte
- *                                     then  [64]          the scale, the 16 bits of a float16
- *   W4A8      [outputs / 64][groups] times  [4][64][4]    the integer plus 8, two to a byte: k in the low half, k + 16
- *                                                         of the same group in the high half
- *                                     then  [64]          the scale
+ *   floats    [outputs / 64][inputs][64]                as stored: float32, or the 16 bits of float16
+ *   BFLOAT16  [outputs / 64][inputs / 2][64][2]         its 16 bits, of two inputs side by side
+ *   W8A8      [outputs / 64][groups] times [8][64][4]   the integer plus 128, an unsigned byte
+ *                                     then [64]         the scale, the 16 bits of a float16
+ *   W4A8      [outputs / 64][groups] times [4][64][4]   the integer plus 8, two to a byte: k in the low half, k + 16
+ *                                                       of the same group in the high half
+ *                                     then [64]         the scale
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  * as float32, float16 or bfloat16, whose 16 bits here lie one by one.
