@@ -73,7 +73,9 @@ int main(void) {
     float *keys = floats((long)KEYS * KV_HEADS * HEAD_DIM), *values = floats((long)KEYS * KV_HEADS * HEAD_DIM);
     int32_t pages[KEYS / PACK], position = KEYS - 1;
     for (int i = 0; i < KEYS / PACK; i++) pages[i] = i;
-    TIME("attention", table->attend(&shape, x, keys, values, pages, &position, 0, 0, HEADS / KV_HEADS, y));
+    shape.keys = keys, shape.values = values;
+    struct look look = {x, y, pages, &position, 0, 0, HEADS / KV_HEADS};
+    TIME("attention", table->attend(&shape, &look, NULL));
     TIME("sampling", table->weigh(x, VOCAB, 1, 1.44f, weights));
     double sum = 0;
     for (long i = 0; i < VOCAB; i++) sum += y[i] + weights[i];

@@ -5,7 +5,7 @@ The work is in kernels/attention.h; this function packs plain arrays for it, the
 
 import numpy as np
 
-from fastpath.dispatch cimport address, heads, table
+from fastpath.dispatch cimport address, heads, look, table
 from fastpath.cache cimport PagedCache
 from libc.stdint cimport int32_t
 
@@ -35,6 +35,7 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     Returns (tokens, heads, head_dim).
     """
     cdef heads shape
+    cdef look one
     cdef long kv_head
     queries = np.ascontiguousarray(queries, np.float32)
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
@@ -47,8 +48,9 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     cache.write(0, pages, 0, widen(keys), widen(values))
     positions = np.asarray(positions, np.int32, order="C")
     out = np.empty(queries.shape, np.float32)
+    shape.keys, shape.values = cache.layer_keys(0), cache.layer_values(0)
     for kv_head in range(shape.num_kv_heads):
-        table().attend(&shape, <const float *>address(queries), cache.layer_keys(0), cache.layer_values(0),
-                       <int32_t *>address(pages), <int32_t *>address(positions), kv_head, 0,
-                       len(queries) * (shape.num_heads // shape.num_kv_heads), <float *>address(out))
+        one = look(<const float *>address(queries), <float *>address(out), <int32_t *>address(pages),
+                   <int32_t *>address(positions), kv_head, 0, len(queries) * (shape.num_heads // shape.num_kv_heads))
+        table().attend(&shape, &one, NULL)
     return out

@@ -1,6 +1,6 @@
 # A decoder's layers, as each thread of a team goes through them.
 from fastpath.cache cimport PagedCache
-from fastpath.dispatch cimport heads
+from fastpath.dispatch cimport heads, look
 from fastpath.layers cimport layer_weights
 from fastpath.phases cimport Phases, rows_of_step
 from fastpath.threads cimport team
@@ -12,7 +12,8 @@ cdef class Decoder(Phases):
     cdef void _attend(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _turn(self, team *members, const layer_weights *layer, long index) noexcept nogil
-    cdef void _look_back(self, team *members, const heads *shape, long index) noexcept nogil
+    cdef void _look_back(self, team *members, const heads *shape) noexcept nogil
+    cdef void _cut_piece(self, const heads *shape, long piece, look *out) noexcept nogil
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil

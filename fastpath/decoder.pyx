@@ -5,12 +5,12 @@ cache's own pages.
 """
 
 from fastpath.cache cimport PagedCache
-from fastpath.dispatch cimport heads, table
+from fastpath.dispatch cimport heads, look, table
 from fastpath.experts cimport expert_weights
 from fastpath.layers cimport layer_weights
 from fastpath.packed cimport product
 from fastpath.phases cimport PIECE_ROWS, rows_of_step, span, take_rows
-from fastpath.threads cimport claim, finish_phase, run, run_alone, team
+from fastpath.threads cimport claim, claim_along, finish_phase, run, run_alone, team
 from libc.string cimport memcpy, memset
 
 
@@ -48,6 +48,7 @@ cdef class Decoder(Phases):
         cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
         shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kind
+        shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
         self.show(index, b"attention norm", self.normed, rows, self.hidden)
         self._project(members, layer, index)
         self._turn(members, layer, index)
@@ -56,7 +57,7 @@ cdef class Decoder(Phases):
         for i in range(self.step.num_spans):
             one = &self.step.spans[i]
             self.show_cached(index, self.step.pages + one.page, self.step.positions[one.row] + one.tokens, self.cache)
-        self._look_back(members, &shape, index)
+        self._look_back(members, &shape)
         self.show(index, b"attention", self.attended, rows, query_width)
         self._round(members, self.attended, rows, query_width)
         self._multiply(members, &output, 1)
@@ -91,23 +92,33 @@ cdef class Decoder(Phases):
                                  self.keys + row * self.key_width, self.values + row * self.key_width)
         finish_phase(members)
 
-    cdef void _look_back(self, team *members, const heads *shape, long index) noexcept nogil:
+    cdef void _look_back(self, team *members, const heads *shape) noexcept nogil:
         """Attention; a piece is some rows of one sequence and key-value head."""
-        cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
-        cdef long piece = claim(members), first, total, i = 0
-        cdef const span *one
-        while piece < self.step.num_pieces:
-            while i + 1 < self.step.num_spans and self.step.spans[i + 1].piece <= piece:
-                i += 1
-            one = &self.step.spans[i]
-            total = one.tokens * shared_by
-            first = (piece - one.piece) // shape.num_kv_heads * PIECE_ROWS
-            table().attend(shape, self.queries + one.row * query_width, self.cache.layer_keys(index),
-                           self.cache.layer_values(index), self.step.pages + one.page, self.step.positions + one.row,
-                           (piece - one.piece) % shape.num_kv_heads, first, min(first + PIECE_ROWS, total),
-                           self.attended + one.row * query_width)
-            piece = claim(members)
+        cdef long total = self.step.num_pieces, piece = claim_along(members, total)
+        cdef look one, following
+        while piece < total:
+            self._cut_piece(shape, piece, &one)
+            if piece + 1 < total:
+                self._cut_piece(shape, piece + 1, &following)
+            table().attend(shape, &one, &following if piece + 1 < total else NULL)
+            piece = claim_along(members, total)
         finish_phase(members)
+
+    cdef void _cut_piece(self, const heads *shape, long piece, look *out) noexcept nogil:
+        cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
+        cdef long low = 0, high = self.step.num_spans, middle, first
+        cdef const span *one
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.step.spans[middle].piece <= piece:
+                low = middle
+            else:
+                high = middle
+        one = &self.step.spans[low]
+        first = (piece - one.piece) // shape.num_kv_heads * PIECE_ROWS
+        out[0] = look(self.queries + one.row * query_width, self.attended + one.row * query_width,
+                      self.step.pages + one.page, self.step.positions + one.row, (piece - one.piece) % shape.num_kv_heads,
+                      first, min(first + PIECE_ROWS, one.tokens * shared_by))
 
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
         """Queries or keys normed in place, each head by itself or all of a token together."""

@@ -32,6 +32,17 @@ cdef extern from "kernels.h" nogil:
         long num_heads, num_kv_heads, head_dim, window, sinks
         float scale, cap, cap_factor
         int stored
+        const void *keys
+        const void *values
+
+    struct look:
+        const float *queries
+        float *out
+        const int32_t *pages
+        const int32_t *positions
+        long kv_head
+        long from_ "from"
+        long to
 
     struct kernels:
         const char *name
@@ -49,8 +60,7 @@ cdef extern from "kernels.h" nogil:
         void (*softcap)(float *, long, float, float) noexcept nogil
         void (*gate)(float *, const float *, long, int) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
-        void (*attend)(const heads *, const float *, const void *, const void *, const int32_t *, const int32_t *,
-                       long, long, long, float *) noexcept nogil
+        void (*attend)(const heads *, const look *, const look *) noexcept nogil
         float (*peak)(const float *, long, int *) noexcept nogil
         long (*find)(const float *, long, float) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil

@@ -1,9 +1,11 @@
 """Memory for the weights, which every step reads from end to end: in huge pages, whose addresses are found faster.
 
-A mapped file has small pages, so what is mapped is copied here as well; a few percent of a start are well spent.
+A mapped file has small pages, so what is mapped is copied here as well; a few percent of a start are well spent. And
+memory for what every step makes anew, which the system would have to clear each time.
 """
 
 import mmap
+import sys
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from reference.weights import release
 
 CHUNK_BYTES, PART_BYTES = 64 << 20, 16 << 20
 LINE_BYTES = 64  # of a processor's cache
+KEPT_BYTES = 64 << 20  # more than that is given back at once
 
 
 class HugePages:
@@ -40,6 +43,22 @@ class HugePages:
             self._room = _anonymous(max(size, CHUNK_BYTES))
         memory, self._room = self._room[: like.nbytes], self._room[size:]
         return memory.view(like.dtype).reshape(like.shape)
+
+
+class KeptRoom:
+    """Room for a step's floats: the same memory as last time, unless somebody still looks at what was put there."""
+
+    def __init__(self):
+        self._room = np.empty(0, np.float32)
+
+    def empty(self, rows: int, width: int) -> np.ndarray:
+        """float32 (rows, width) of any content."""
+        size = rows * width
+        if size * 4 > KEPT_BYTES:
+            return np.empty((rows, width), np.float32)
+        if size > len(self._room) or sys.getrefcount(self._room) > 2:  # every view of it counts as one more
+            self._room = np.empty(size, np.float32)
+        return self._room[:size].reshape(rows, width)
 
 
 def _anonymous(size: int) -> np.ndarray:

@@ -8,13 +8,6 @@
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, VALUE_VECTORS = 2, SHARED_ROWS = 64 };
 
-struct block {
-    const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
-    const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
-    long count;                            /* keys up to the last that some row of the tile sees */
-    long shared_from, shared_to;           /* those that all its rows see */
-};
-
 struct row {
     const float *query;
     float *total; /* (padded head_dim,) */
@@ -37,11 +30,14 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
             long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any that exists */
             keys[v] = block->keys[at / PACK] + at % PACK;
         }
-        for (long d = 0; d < head_dim; d++)
-            UNROLL for (int r = 0; r < count; r++) {
-                vec value = splat(rows[r].query[d]);
-                UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] += value * load(keys[v] + d * PACK);
-            }
+        for (long start = 0; start < head_dim; start += PACK) {
+            ask_for_some(block->ahead);
+            for (long d = start; d < smaller(start + PACK, head_dim); d++)
+                UNROLL for (int r = 0; r < count; r++) {
+                    vec value = splat(rows[r].query[d]);
+                    UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] += value * load(keys[v] + d * PACK);
+                }
+        }
         UNROLL for (int r = 0; r < count; r++)
             UNROLL for (int v = 0; v < SCORE_VECTORS; v++) store(rows[r].scores + lane + v * WIDTH, sums[r][v]);
     }
@@ -87,12 +83,14 @@ INLINE void add_features(const struct block *block, struct row *rows, long padde
     UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = (vec){0};
     for (int r = 0; r < count; r++)
         add_seen(block, &rows[r], padded, d, rows[r].from, block->shared_from, sums[r], vectors);
-    for (long j = block->shared_from; j < block->shared_to; j++) {
+    for (long j = block->shared_from; j < block->shared_to;) {
         const float *values = block->values[j / PACK] + j % PACK * padded + d;
-        UNROLL for (int r = 0; r < count; r++) {
-            vec weight = splat(rows[r].scores[j]);
-            UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += weight * load(values + v * WIDTH);
-        }
+        ask_for_some(block->ahead);
+        for (long stop = smaller(block->shared_to, (j / PACK + 1) * PACK); j < stop; j++, values += padded)
+            UNROLL for (int r = 0; r < count; r++) {
+                vec weight = splat(rows[r].scores[j]);
+                UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += weight * load(values + v * WIDTH);
+            }
     }
     for (int r = 0; r < count; r++)
         add_seen(block, &rows[r], padded, d, block->shared_to, rows[r].to, sums[r], vectors);
@@ -165,37 +163,48 @@ INLINE int sees_block(const struct tile *tile, long first) {
     return first < tile->end && (first < tile->sinks || first + KEY_BLOCK > tile->begin);
 }
 
-/* Numbers of a page as float32: where they lie, or widened into `room` (N1). */
-INLINE const float *as_floats(const void *stored, long at, long count, int kind, float *room) {
-    if (kind == FLOAT32) return (const float *)stored + at;
-    widen_all((const uint16_t *)stored + at, count, kind, room);
-    return room;
+INLINE long first_block(const struct tile *tile) { return tile->sinks ? 0 : tile->begin / KEY_BLOCK * KEY_BLOCK; }
+
+INLINE long next_block(const struct tile *tile, long first) {
+    do first += KEY_BLOCK;
+    while (first < tile->end && !sees_block(tile, first));
+    return first;
 }
 
-/* The pages of the block that begins at `first`, those before `end`. */
-static void open_block(const struct heads *shape, long kv_head, const void *keys, const void *values,
-                       const int32_t *pages, long first, long end, float *room, struct block *block) {
-    long of_keys = shape->head_dim * PACK, of_values = (shape->head_dim + PACK - 1) / PACK * PACK * PACK;
-    for (long p = 0; p < KEY_BLOCK / PACK && first + p * PACK < end; p++, room += of_keys + of_values) {
-        long page = pages[first / PACK + p] * shape->num_kv_heads + kv_head;
-        block->keys[p] = as_floats(keys, page * of_keys, of_keys, shape->stored, room);
-        block->values[p] = as_floats(values, page * of_values, of_values, shape->stored, room + of_keys);
-    }
+/* The positions that a token's rows see. */
+INLINE void see(const struct heads *shape, long position, struct row *row) {
+    row->end = position + 1;
+    row->begin = shape->window && row->end > shape->window ? row->end - shape->window : 0;
+    row->sinks = row->begin > shape->sinks ? shape->sinks : 0;
+    if (!row->sinks && row->begin <= shape->sinks) row->begin = 0;
 }
 
-/* Some rows of one key-value head, over all blocks that they see: a block is opened once for all of them. */
-static void attend_rows(const struct heads *shape, long kv_head, const void *keys, const void *values,
-                        const int32_t *pages, struct row *rows, int count) {
+/* The first block that the first of a look's rows see. */
+static void look_ahead_to(const struct heads *shape, const struct look *next,
+                          struct ahead *ahead) {
+    struct row row;
+    see(shape, next->positions[next->from / (shape->num_heads / shape->num_kv_heads)], &row);
+    struct tile tile = tile_of(&row, 1);
+    look_ahead(shape, next, first_block(&tile), tile.end, ahead);
+}
+
+/* Rows of one key-value head, over all blocks that they see: a block is opened once for all of them. */
+static void attend_rows(const struct heads *shape, const struct look *look,
+                        const struct look *next, struct row *rows, int count) {
     long padded = (shape->head_dim + PACK - 1) / PACK * PACK;
     long numbers = shape->stored == FLOAT32 ? 1 : KEY_BLOCK * (shape->head_dim + padded);
     float room[numbers] __attribute__((aligned(64)));
     struct tile all = tile_of(rows, count), tiles[SHARED_ROWS / QUERY_ROWS];
+    int num_tiles = (count + QUERY_ROWS - 1) / QUERY_ROWS;
     for (int r = 0; r < count; r += QUERY_ROWS) tiles[r / QUERY_ROWS] = tile_of(rows + r, (int)smaller(QUERY_ROWS, count - r));
-    for (long first = all.sinks ? 0 : all.begin / KEY_BLOCK * KEY_BLOCK; first < all.end; first += KEY_BLOCK) {
-        struct block block = {.count = 0};
-        if (!sees_block(&all, first)) continue;
-        open_block(shape, kv_head, keys, values, pages, first, all.end, room, &block);
-        for (const struct tile *tile = tiles; tile < tiles + (count + QUERY_ROWS - 1) / QUERY_ROWS; tile++) {
+    for (long first = first_block(&all), following; first < all.end; first = following) {
+        struct ahead ahead = {.each = (ASKED_LINES + num_tiles - 1) / num_tiles};
+        struct block block = {.ahead = &ahead};
+        open_block(shape, look, first, all.end, room, &block);
+        following = next_block(&all, first);
+        if (following < all.end) look_ahead(shape, look, following, all.end, &ahead);
+        else if (next) look_ahead_to(shape, next, &ahead);
+        for (const struct tile *tile = tiles; tile < tiles + num_tiles; tile++) {
             if (!sees_block(tile, first)) continue;
             block.count = smaller(KEY_BLOCK, tile->end - first);
             switch (tile->count) { /* a copy for each count, so that sums stay in registers */
@@ -212,31 +221,27 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
     for (long d = 0; d < head_dim; d++) out[d] = row->total[d] / row->weight;
 }
 
-/* N8: rows from `from` to `to` - 1 of one key-value head, of which each token of one sequence has as many as query
- * heads share it; queries and out are (tokens, heads, head_dim). */
-static void attend(const struct heads *shape, const float *queries, const void *keys, const void *values,
-                   const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out) {
+/* N8 */
+static void attend(const struct heads *shape, const struct look *look,
+                   const struct look *next) {
     long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
     long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
     float totals[SHARED_ROWS * padded], scaled[SHARED_ROWS * head_dim];
     struct row rows[SHARED_ROWS];
-    for (long start = from; start < to; start += SHARED_ROWS) {
-        int count = (int)smaller(SHARED_ROWS, to - start);
+    for (long start = look->from; start < look->to; start += SHARED_ROWS) {
+        int count = (int)smaller(SHARED_ROWS, look->to - start);
         long at[SHARED_ROWS];
         for (int r = 0; r < count; r++) {
-            long token = (start + r) / shared_by, head = kv_head * shared_by + (start + r) % shared_by;
+            long token = (start + r) / shared_by, head = look->kv_head * shared_by + (start + r) % shared_by;
             at[r] = token * width + head * head_dim;
-            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = queries[at[r] + d] * shape->scale;
+            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = look->queries[at[r] + d] * shape->scale;
             rows[r].query = scaled + r * head_dim;
             rows[r].total = totals + r * padded;
-            rows[r].end = positions[token] + 1;
-            rows[r].begin = shape->window && rows[r].end > shape->window ? rows[r].end - shape->window : 0;
-            rows[r].sinks = rows[r].begin > shape->sinks ? shape->sinks : 0;
-            if (!rows[r].sinks && rows[r].begin <= shape->sinks) rows[r].begin = 0;
             rows[r].has_past = 0;
+            see(shape, look->positions[token], &rows[r]);
         }
-        attend_rows(shape, kv_head, keys, values, pages, rows, count);
-        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, out + at[r]);
+        attend_rows(shape, look, start + SHARED_ROWS < look->to ? NULL : next, rows, count);
+        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, look->out + at[r]);
     }
 }

@@ -58,11 +58,22 @@ static inline struct matrix strip_of(const struct matrix *w, long strip) {
 }
 
 /* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores; a token sees the last `window`
- * keys (0: all) and the first `sinks`; `stored` is how keys and values are: FLOAT32, BFLOAT16 or FLOAT16. */
+ * keys (0: all) and the first `sinks`; `stored` is how its keys and values are, page after page: FLOAT32, BFLOAT16 or
+ * FLOAT16. */
 struct heads {
     long num_heads, num_kv_heads, head_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
     int stored;
+    const void *keys, *values;
+};
+
+/* Rows of attention, `from` to `to` - 1, of one sequence and key-value head: each token has as many as query heads
+ * share that head. Queries and out are (tokens, heads, head_dim). */
+struct look {
+    const float *queries;
+    float *out;
+    const int32_t *pages, *positions;
+    long kv_head, from, to;
 };
 
 /* A quantized from some row on. */
@@ -92,9 +103,8 @@ struct kernels {
     /* N7; x = factor * tanh(x / cap) */ void (*softcap)(float *x, long n, float cap, float factor);
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
-    /* N8; of one sequence and key-value head, rows `from` to `to` - 1: its query heads token by token */
-    void (*attend)(const struct heads *shape, const float *queries, const void *keys, const void *values,
-                   const int32_t *pages, const int32_t *positions, long kv_head, long from, long to, float *out);
+    /* N8; on the way memory is asked for what comes next: NULL, or what the caller will probably look at */
+    void (*attend)(const struct heads *shape, const struct look *look, const struct look *next);
     /* N10; and whether all are finite, for without that it means nothing but where some are minus infinity */
     float (*peak)(const float *logits, long n, int *is_finite);
     /* N10; the lowest id, n if there is none */ long (*find)(const float *logits, long n, float value);

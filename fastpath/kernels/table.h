@@ -3,6 +3,7 @@
 #include "elementwise.h"
 #include "narrow.h"
 #include "products.h"
+#include "pages.h"
 #include "attention.h"
 #include "probe.h"
 

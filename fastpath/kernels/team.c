@@ -8,9 +8,11 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-/* Before a thread goes to sleep: a tenth of a millisecond or less within a step, and a millisecond or so between two, while tokens
- * are drawn and sent (0.1 and 1.4 on a Zen 5). One that sleeps wakes late where others use the processors. */
-enum { SPINS = 4000, SPINS_BETWEEN = 60000, YIELDS = 20 };
+/* How long a thread waits awake: a millisecond or so (1.4 between two steps and 1 within one, on a Zen 5), since one that sleeps
+ * wakes late where others use the processors. A server's own bursts are shorter than that. But where others stay, who
+ * sleeps makes room for the thread that is waited for: after a wait that was too long for it, a thread waits a tenth as
+ * long, and then a little longer after each that was not. */
+enum { SPINS_BETWEEN = 60000, SPINS_MOST = 40000, SPINS_LEAST = 4000, SPINS_MORE = 32, YIELDS = 20 };
 
 static struct {
     pthread_mutex_t owner; /* whoever has the team */
@@ -28,6 +30,7 @@ static struct {
           .wanted = 1};
 
 static _Thread_local int member; /* which of the team's threads this is; 0 is the caller */
+static _Thread_local int patience = SPINS_MOST;
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -37,15 +40,15 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-/* Until *word is no longer `old`. All orders are sequential: either the changer sees the sleeper or the sleeper the
- * change. */
-static void wait_while(atomic_uint *word, unsigned old, int spins) {
+/* Until *word is no longer `old`; returns whether that was so while it span. All orders are sequential: either the
+ * changer sees the sleeper or the sleeper the change. */
+static int wait_while(atomic_uint *word, unsigned old, int spins) {
     for (int i = 0; i < spins; i++) {
-        if (atomic_load(word) != old) return;
+        if (atomic_load(word) != old) return 1;
         pause_briefly();
     }
     for (int i = 0; i < YIELDS; i++) { /* perhaps there are fewer processors than threads */
-        if (atomic_load(word) != old) return;
+        if (atomic_load(word) != old) return 0;
         sched_yield();
     }
     pthread_mutex_lock(&pool.lock);
@@ -53,6 +56,7 @@ static void wait_while(atomic_uint *word, unsigned old, int spins) {
     while (atomic_load(word) == old) pthread_cond_wait(&pool.wake, &pool.lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.lock);
+    return 0;
 }
 
 static void change(atomic_uint *word) {
@@ -74,7 +78,8 @@ void team_wait(struct team *team) {
     unsigned phase = atomic_load(&team->phase);
     int threads = team->threads; /* who has arrived looks at nothing but the phase */
     if (atomic_fetch_add(&team->arrived, 1) + 1 < threads) {
-        wait_while(&team->phase, phase, SPINS);
+        if (!wait_while(&team->phase, phase, patience)) patience = SPINS_LEAST;
+        else if (patience < SPINS_MOST) patience += SPINS_MORE;
         return;
     }
     begin_phase(team);

@@ -71,8 +71,10 @@ static void attention(const struct kernels *table, long tokens, long num_keys, l
     int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
     for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
-    for (long head = 0; head < 2; head++)
-        table->attend(&shape, queries, keys, values, numbers, positions, head, 0, tokens * 3, out);
+    shape.keys = keys, shape.values = values;
+    struct look looks[2];
+    for (int head = 0; head < 2; head++) looks[head] = (struct look){queries, out, numbers, positions, head, 0, tokens * 3};
+    for (int head = 0; head < 2; head++) table->attend(&shape, &looks[head], head == 0 ? &looks[1] : NULL);
     count_in(out, tokens * 6 * head_dim * sizeof(float));
     free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
 }
