@@ -7,10 +7,9 @@ but the largest logit or a draw is asked for, the rows of a step are gone throug
 import numpy as np
 
 from fastpath.detokenizer cimport Detokenizer
-from fastpath.dispatch cimport table
-from fastpath.sampling cimport adjusts, choose, drawing, drawing_of
+from fastpath.draws cimport draw_all, one_draw
+from fastpath.sampling cimport adjusts, drawing, drawing_of
 from fastpath.stopping cimport Stopper
-from libc.stdint cimport uint64_t
 
 from fastpath.sampling import sample as sample_here
 from reference.errors import NumericsError, RequestError
@@ -70,11 +69,9 @@ cdef class Answer:
         """Whether nothing but the raw logits says what is drawn next."""
         return self._is_plain and self.stopper.num_tokens >= self.stopper.min_tokens
 
-    cdef _extend_plainly(self, const float[::1] row, float peak, uint64_t[::1] weights):
-        """The same where nothing changes the logits and no log-probability is asked for."""
-        cdef list said = self.sequence.output_ids
-        token_id = choose(row, peak, &self._how, self._num_prompt + len(said), self._choice, weights)
-        said.append(token_id)
+    cdef _extend_plainly(self, token_id):
+        """Take in what was drawn where nothing changes the logits and no log-probability is asked for."""
+        (<list>self.sequence.output_ids).append(token_id)
         return self._take_in(token_id, None)
 
     cpdef excluded_ids(self):
@@ -151,29 +148,36 @@ def extend_decoding(list work, dict answers, logits):
 
     Each has one row of `logits`, in the same order; the outputs come so, too, and then the sequences that they end.
     """
-    cdef const float[:, ::1] rows = _on_host(logits)
-    cdef uint64_t[::1] weights = None
-    cdef list outputs = [], ended = []
+    cdef list outputs = [], ended = [], going_on = []
     cdef Answer answer
     cdef Py_ssize_t i
-    cdef float peak
-    cdef int is_finite
-    for i, (sequence, chunk) in enumerate(work):
+    for sequence, chunk in work:
         if not _simply_goes_on(sequence, chunk):
             break
         sequence.num_computed += len(<tuple>(<tuple>chunk)[0])
-        answer = answers[sequence]
-        if rows is not None and answer._is_plain_now():
-            peak = table().peak(&rows[i, 0], rows.shape[1], &is_finite)
-            if weights is None and answer._how.factor:
-                weights = np.empty(rows.shape[1], np.uint64)
-        else:
-            is_finite = False
-        output = answer._extend_plainly(rows[i], peak, weights) if is_finite else answer.extend(logits[i])
+        going_on.append(answers[sequence])
+    memory = bytearray(len(going_on) * sizeof(one_draw))  # of zeros
+    cdef one_draw *draws = <one_draw *><char *>memory
+    _draw_plain_ones(going_on, _on_host(logits), draws)
+    for i, answer in enumerate(going_on):
+        output = answer._extend_plainly(draws[i].token_id) if draws[i].is_finite else answer.extend(logits[i])
         outputs.append(output)
         if output.finish_reason is not None:
-            ended.append(sequence)
+            ended.append(answer.sequence)
     return outputs, ended
+
+
+cdef _draw_plain_ones(list answers, const float[:, ::1] rows, one_draw *draws):
+    """A token, by all threads, for each answer of which nothing but the raw logits says what comes next."""
+    cdef Answer answer
+    cdef Py_ssize_t i
+    if rows is None:
+        return
+    for i, answer in enumerate(answers):
+        if answer._is_plain_now():
+            draws[i].row, draws[i].how, draws[i].choice = &rows[i, 0], &answer._how, answer._choice
+            draws[i].position = answer._num_prompt + len(<list>answer.sequence.output_ids)
+    draw_all(draws, len(answers), rows.shape[1])
 
 
 cdef bint _simply_goes_on(sequence, chunk) except -1:

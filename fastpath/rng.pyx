@@ -16,7 +16,7 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 
 cdef (uint32_t, uint32_t, uint32_t, uint32_t) _philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
-                                                      uint32_t k1) noexcept:
+                                                      uint32_t k1) noexcept nogil:
     cdef uint64_t product_0, product_1
     cdef int i
     for i in range(ROUNDS):
@@ -32,7 +32,8 @@ cpdef uint64_t random_bits(seed, position, choice) except? 0:
     return bits_at(seed & 0xFFFFFFFFFFFFFFFF, position, choice)
 
 
-cdef uint64_t bits_at(uint64_t key, uint32_t position, uint32_t choice) noexcept:
+cdef uint64_t bits_at(uint64_t key, uint32_t position, uint32_t choice) noexcept nogil:
     """The same by numbers."""
+    cdef (uint32_t, uint32_t, uint32_t, uint32_t) words
     words = _philox(position, choice, 0, 0, <uint32_t>key, <uint32_t>(key >> 32))
     return <uint64_t>words[0] | <uint64_t>words[1] << 32

@@ -10,5 +10,5 @@ cdef struct drawing:  # what a request asks of every draw, read once
 
 cdef drawing drawing_of(sampling) except *
 cdef bint adjusts(sampling) except -1
-cdef Py_ssize_t choose(const float[::1] row, float peak, const drawing *how, uint64_t position, long choice,
-                       uint64_t[::1] weights)
+cdef long choose(const float *row, long n, float peak, const drawing *how, uint64_t position, long choice,
+                 uint64_t *room) noexcept nogil

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpath.dispatch cimport table
 from fastpath.rng cimport bits_at
-from fastpath.selection cimport cut_min_p, cut_top_k, cut_top_p, draw as first_past, total_weight
+from fastpath.selection cimport cut_min_p, cut_top_k, cut_top_p
 from libc.limits cimport LONG_MAX
 from libc.stdint cimport uint64_t
 
@@ -54,8 +54,8 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
         row = _without(adjusted, excluded)
         peak = table().peak(&row[0], row.shape[0], &is_finite)
     cdef drawing how = drawing_of(sampling)
-    weights = None if how.factor == 0 else np.empty(len(row), np.uint64)
-    token_id = choose(row, peak, &how, position, choice, weights)
+    cdef uint64_t[::1] room = np.empty(2 * len(row) if how.factor else 1, np.uint64)
+    token_id = choose(&row[0], row.shape[0], peak, &how, position, choice, &room[0])
     if sampling.logprobs is None:
         return tuple.__new__(Sampled, (token_id, None, ()))
     return score(logits, token_id, sampling.logprobs)
@@ -72,14 +72,14 @@ cdef drawing drawing_of(sampling) except *:
     return how
 
 
-cdef Py_ssize_t choose(const float[::1] row, float peak, const drawing *how, uint64_t position, long choice,
-                       uint64_t[::1] weights):
-    """Steps 2 to 4 for adjusted logits, of which `peak` is the largest; `weights` (vocab,) is room for a draw."""
+cdef long choose(const float *row, long n, float peak, const drawing *how, uint64_t position, long choice,
+                 uint64_t *room) noexcept nogil:
+    """Steps 2 to 4 for n adjusted logits, of which `peak` is the largest; a draw has room for 2n numbers."""
     if how.factor == 0:
-        return table().find(&row[0], row.shape[0], peak)
-    table().weigh(&row[0], row.shape[0], peak, how.factor, &weights[0])
-    _cut(weights, how)
-    return first_past(weights, bits_at(how.seed, position, choice))
+        return table().find(row, n, peak)
+    table().weigh(row, n, peak, how.factor, room)
+    _cut(room, n, how, room + n)
+    return table().draw(room, n, bits_at(how.seed, position, choice))
 
 
 def score(logits, token_id: int, num_top: int) -> Sampled:
@@ -163,21 +163,29 @@ def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
     allowed = np.ascontiguousarray(_without(adjusted, excluded if "mask" in rules else ()), np.float32)
     weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
     cdef drawing how = drawing_of(sampling)
-    how.top_k = how.top_k if "top_k" in rules else 0
-    how.top_p = how.top_p if "top_p" in rules else CERTAIN
-    how.min_p = how.min_p if "min_p" in rules else 0
-    _cut(weights, &how)
-    return np.asarray(weights)
+    return _keep(
+        weights, how.top_k if "top_k" in rules else 0, how.top_p if "top_p" in rules else CERTAIN,
+        how.min_p if "min_p" in rules else 0,
+    )
 
 
-cdef _cut(uint64_t[::1] weights, const drawing *how):
+cdef _keep(weights, long top_k, uint64_t top_p, uint64_t min_p):
+    """What the rules of step 3 leave of some weights, in a copy."""
+    kept = np.array(weights, np.uint64)
+    cdef uint64_t[::1] seen = kept, room = np.empty_like(kept)
+    cdef drawing how = drawing(factor=0, seed=0, top_p=top_p, min_p=min_p, top_k=top_k)
+    _cut(&seen[0], seen.shape[0], &how, &room[0])
+    return kept
+
+
+cdef void _cut(uint64_t *weights, long n, const drawing *how, uint64_t *room) noexcept nogil:
     """The rules of step 3, those that are asked for."""
     if how.top_k:
-        cut_top_k(weights, how.top_k)
+        cut_top_k(weights, n, how.top_k, room)
     if how.top_p < CERTAIN:
-        cut_top_p(weights, how.top_p)
+        cut_top_p(weights, n, how.top_p, room)
     if how.min_p:
-        cut_min_p(weights, how.min_p)
+        cut_min_p(weights, n, how.min_p)
 
 
 cdef uint64_t[::1] _weights(const float[::1] logits, float factor):
@@ -205,27 +213,22 @@ def fixed_point(probability: float) -> int:
 
 def keep_top_k(weights, top_k: int):
     """Keep the k heaviest tokens, ties to the lower id."""
-    kept = np.array(weights, np.uint64)
-    cut_top_k(kept, top_k)
-    return kept
+    return _keep(weights, min(top_k, len(weights)), CERTAIN, 0)
 
 
 def keep_top_p(weights, top_p: int):
     """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
-    kept = np.array(weights, np.uint64)
-    cut_top_p(kept, top_p)
-    return kept
+    return _keep(weights, 0, top_p, 0)
 
 
 def keep_min_p(weights, min_p: int):
     """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
-    kept = np.array(weights, np.uint64)
-    cut_min_p(kept, min_p)
-    return kept
+    return _keep(weights, 0, CERTAIN, min_p)
 
 
 def log_softmax(logits):
     """Natural log-probabilities of the raw logits: distances to the largest, less the log of an integer total."""
-    total = total_weight(_weights(np.ascontiguousarray(logits, np.float32), temperature_factor(1.0)))
+    cdef uint64_t[::1] weights = _weights(np.ascontiguousarray(logits, np.float32), temperature_factor(1.0))
+    total = table().total(&weights[0], weights.shape[0])
     log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
     return logits - logits.max() - log_total * LN2

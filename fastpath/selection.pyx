@@ -4,8 +4,6 @@ Where the reference sorts the whole vocabulary, this counts: a rule that keeps t
 the last one kept, which a radix search over the digits of the few heaviest finds. The cuts work in place.
 """
 
-import numpy as np
-
 from fastpath.dispatch cimport table
 from libc.stdint cimport UINT64_MAX, uint64_t
 
@@ -24,43 +22,41 @@ cdef enum:
     NUM_VALUES = 1 << DIGIT_BITS
 
 
-cdef uint64_t[::1] _heaviest(const uint64_t[::1] weights, uint64_t needed, bint by_count):
+cdef long _heaviest(const uint64_t *weights, long n, uint64_t needed, bint by_count, uint64_t *found) noexcept nogil:
     """Enough of the heaviest weights to reach `needed` tokens or weight; few, since few tokens are likely at all."""
-    cdef uint64_t[::1] found
     cdef uint64_t bound, reached, count
-    cdef Py_ssize_t i, at = 0
+    cdef long i, at = 0
     cdef int bits
     for bits in range(30, -1, -10):
         bound, count, reached = <uint64_t>1 << bits, 0, 0
-        for i in range(weights.shape[0]):
+        for i in range(n):
             count += weights[i] >= bound
             reached += weights[i] if weights[i] >= bound else 0
         if (count if by_count else reached) >= needed:
             break
-    found = np.empty(count, np.uint64)
-    for i in range(weights.shape[0]):
+    for i in range(n):
         if weights[i] >= bound:
             found[at] = weights[i]
             at += 1
-    return found
+    return at
 
 
-cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint by_count, uint64_t *missing):
+cdef uint64_t _lightest_kept(const uint64_t *weights, long n, uint64_t needed, bint by_count, uint64_t *heaviest,
+                             uint64_t *missing) noexcept nogil:
     """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
 
     `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the
     weight sought, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
     """
-    cdef const uint64_t[::1] heaviest = _heaviest(weights, needed, by_count)
     cdef uint64_t amounts[NUM_VALUES]
     cdef uint64_t prefix = 0
     cdef int digit, shift, value
-    cdef Py_ssize_t i
+    cdef long i, count = _heaviest(weights, n, needed, by_count, heaviest)
     for digit in range(NUM_DIGITS):
         shift = DIGIT_BITS * (NUM_DIGITS - 1 - digit)
         for value in range(NUM_VALUES):
             amounts[value] = 0
-        for i in range(heaviest.shape[0]):
+        for i in range(count):
             if heaviest[i] >> (shift + DIGIT_BITS) == prefix:
                 amounts[heaviest[i] >> shift & (NUM_VALUES - 1)] += 1 if by_count else heaviest[i]
         value = NUM_VALUES - 1
@@ -72,10 +68,10 @@ cdef uint64_t _lightest_kept(const uint64_t[::1] weights, uint64_t needed, bint 
     return prefix
 
 
-cdef void _cut(uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties) noexcept:
+cdef void _cut(uint64_t *weights, long n, uint64_t lightest, uint64_t num_ties) noexcept nogil:
     """Drop what is lighter than `lightest`, and of what weighs just as much all but the first few in id order."""
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
+    cdef long i
+    for i in range(n):
         if weights[i] <= lightest:
             if weights[i] < lightest or num_ties == 0:
                 weights[i] = 0
@@ -83,35 +79,30 @@ cdef void _cut(uint64_t[::1] weights, uint64_t lightest, uint64_t num_ties) noex
                 num_ties -= 1
 
 
-cpdef cut_top_k(uint64_t[::1] weights, top_k):
-    """Keep the k heaviest tokens, ties to the lower id."""
+cdef void cut_top_k(uint64_t *weights, long n, uint64_t top_k, uint64_t *room) noexcept nogil:
+    """Keep the k heaviest tokens, ties to the lower id; `room` is for as many numbers as there are weights."""
     cdef uint64_t num_ties, lightest
-    lightest = _lightest_kept(weights, min(top_k, weights.shape[0]), True, &num_ties)
-    _cut(weights, lightest, num_ties)
+    lightest = _lightest_kept(weights, n, min(top_k, <uint64_t>n), True, room, &num_ties)
+    _cut(weights, n, lightest, num_ties)
 
 
-cpdef cut_top_p(uint64_t[::1] weights, uint64_t top_p):
+cdef void cut_top_p(uint64_t *weights, long n, uint64_t top_p, uint64_t *room) noexcept nogil:
     """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
     cdef uint64_t missing, lightest
-    cdef uint64_t needed = max(product_high(top_p, total_weight(weights), 32), <uint64_t>1)
-    lightest = _lightest_kept(weights, needed, False, &missing)
-    _cut(weights, lightest, (missing + lightest - 1) // lightest if lightest else 0)
+    cdef uint64_t needed = max(product_high(top_p, table().total(weights, n), 32), <uint64_t>1)
+    lightest = _lightest_kept(weights, n, needed, False, room, &missing)
+    _cut(weights, n, lightest, (missing + lightest - 1) // lightest if lightest else 0)
 
 
-cpdef uint64_t total_weight(const uint64_t[::1] weights) noexcept:
-    """The sum."""
-    return table().total(&weights[0], weights.shape[0])
-
-
-cpdef cut_min_p(uint64_t[::1] weights, uint64_t min_p):
+cdef void cut_min_p(uint64_t *weights, long n, uint64_t min_p) noexcept nogil:
     """Keep the tokens that weigh at least min_p / 2^32 of the heaviest."""
     cdef uint64_t heaviest = 0
-    cdef Py_ssize_t i
-    for i in range(weights.shape[0]):
+    cdef long i
+    for i in range(n):
         heaviest = max(heaviest, weights[i])
-    _cut(weights, product_high(min_p, heaviest, 32), UINT64_MAX)
+    _cut(weights, n, product_high(min_p, heaviest, 32), UINT64_MAX)
 
 
-cpdef Py_ssize_t draw(const uint64_t[::1] weights, uint64_t bits) noexcept:
+def draw(const uint64_t[::1] weights, uint64_t bits) -> int:
     """Step 4: the first token, in id order, whose running sum exceeds bits / 2^64 of the total."""
     return table().draw(&weights[0], weights.shape[0], bits)

@@ -1,0 +1,54 @@
+"""One token from each of a step's rows of logits: all threads draw, each from rows of its own (N10)."""
+
+import numpy as np
+
+from fastpath.dispatch cimport table
+from fastpath.sampling cimport choose
+from fastpath.threads cimport claim, finish_phase, run, run_alone, team
+
+from fastpath.threads import count as num_threads
+
+cdef enum:
+    MOST_ROOMS = 16  # threads that draw at once; each has room for two numbers a token
+
+
+cdef struct drawn_together:
+    one_draw *draws
+    long count, vocab, rooms
+    uint64_t *room
+
+
+cdef uint64_t[::1] kept_room = np.empty(1, np.uint64)  # only one thread is in `draw_all`: it keeps the GIL
+
+
+cdef draw_all(one_draw *draws, long count, long vocab):
+    """Draw from rows of `vocab` logits, but not where a row is NULL."""
+    global kept_room
+    cdef drawn_together work = drawn_together(draws, count, vocab, min(count, num_threads(), MOST_ROOMS), NULL)
+    if work.rooms * 2 * vocab > kept_room.shape[0]:
+        kept_room = np.empty(work.rooms * 2 * vocab, np.uint64)
+    work.room = &kept_room[0]
+    if work.rooms > 1:
+        run(_draw_some, &work)
+    elif count:
+        run_alone(_draw_some, &work)
+
+
+cdef void _draw_some(team *members, void *argument) noexcept nogil:
+    """A thread's part."""
+    cdef drawn_together *work = <drawn_together *>argument
+    cdef long room = claim(members), i
+    cdef one_draw *one
+    cdef float peak
+    finish_phase(members)
+    if room >= work.rooms:
+        return
+    i = claim(members)
+    while i < work.count:
+        one, i = &work.draws[i], claim(members)
+        if one.row == NULL:
+            continue
+        peak = table().peak(one.row, work.vocab, &one.is_finite)
+        if one.is_finite:
+            one.token_id = choose(one.row, work.vocab, peak, one.how, one.position, one.choice,
+                                  work.room + room * 2 * work.vocab)
