@@ -69,3 +69,20 @@ def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
 def test_memory_that_is_no_file_stays(numbers):
     release(numbers)
     assert (numbers == np.arange(1000)).all()
+
+
+def test_a_step_s_room_is_used_again_but_not_while_somebody_looks_at_it(monkeypatch):
+    monkeypatch.setattr(memory, "KEPT_BYTES", 4 * 600)
+    room = memory.KeptRoom()
+    logits = room.empty(20, 30)
+    assert (logits.shape, logits.dtype) == ((20, 30), np.float32)
+    row = logits[3]
+    row[:] = 7
+    del logits
+    room.empty(20, 30)[:] = 1
+    assert (row == 7).all()
+    del row
+    place = room.empty(20, 30).ctypes.data
+    assert room.empty(10, 30).ctypes.data == place
+    assert room.empty(20, 31).shape == (20, 31)  # more than is kept
+    assert room.empty(20, 30).ctypes.data == place

@@ -65,6 +65,22 @@ def test_rows_may_come_as_a_list_or_in_another_order_in_memory(backend):
     assert len(found[0]) == 6
 
 
+@pytest.mark.parametrize("number", [1, 2, 5, 20])
+def test_any_number_of_threads_draws_the_same(backend, number):
+    threads = pytest.importorskip("fastpath.threads", reason="the fast path is not built")
+    chosen, logits, found = threads.count(), logits_of(2, 40), []
+    try:
+        for count in (1, number):
+            threads.use(count)
+            answers = new_answers(backend, 40)
+            found.append(backend.PARTS.extend_decoding(work_of(answers), answers, logits)[0])
+    finally:
+        threads.use(chosen)
+    assert found[0] == found[1]
+    alone = new_answers(backend, 40)
+    assert found[0] == [answer.extend(row) for answer, row in zip(alone.values(), logits, strict=True)]
+
+
 @pytest.mark.parametrize("other", ["prompt", "guesses", "scores"])
 def test_it_stops_where_a_sequence_does_not_simply_go_on(backend, other):
     answers = new_answers(backend, 4)
