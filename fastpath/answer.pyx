@@ -1,7 +1,7 @@
 """Mirrored. One choice's way from logits to text: what is drawn, what of it may be shown, and when it ends.
 
 The same steps as in reference/answer.py. One is taken for every token, so records are made by place, and where nothing
-but the largest logit or a draw is asked for, the rows of a step are gone through without an object for each.
+but the largest logit or a draw is asked for, all threads draw from the rows of a step (draws.pyx).
 """
 
 import numpy as np

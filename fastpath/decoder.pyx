@@ -105,6 +105,7 @@ cdef class Decoder(Phases):
         finish_phase(members)
 
     cdef void _cut_piece(self, const heads *shape, long piece, look *out) noexcept nogil:
+        """What a piece of the step's attention looks at; its sequence is found by halving."""
         cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
         cdef long low = 0, high = self.step.num_spans, middle, first
         cdef const span *one

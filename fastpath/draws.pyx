@@ -6,6 +6,7 @@ from fastpath.dispatch cimport table
 from fastpath.sampling cimport choose
 from fastpath.threads cimport claim, finish_phase, run, run_alone, team
 
+from fastpath.memory import KeptRoom
 from fastpath.threads import count as num_threads
 
 cdef enum:
@@ -18,19 +19,19 @@ cdef struct drawn_together:
     uint64_t *room
 
 
-cdef uint64_t[::1] kept_room = np.empty(1, np.uint64)  # only one thread is in `draw_all`: it keeps the GIL
+KEPT = KeptRoom(np.uint64)
 
 
 cdef draw_all(one_draw *draws, long count, long vocab):
     """Draw from rows of `vocab` logits, but not where a row is NULL."""
-    global kept_room
-    cdef drawn_together work = drawn_together(draws, count, vocab, min(count, num_threads(), MOST_ROOMS), NULL)
-    if work.rooms * 2 * vocab > kept_room.shape[0]:
-        kept_room = np.empty(work.rooms * 2 * vocab, np.uint64)
-    work.room = &kept_room[0]
-    if work.rooms > 1:
+    if count == 0:
+        return
+    cdef long rooms = min(count, num_threads(), MOST_ROOMS)
+    cdef uint64_t[:, ::1] room = KEPT.empty(rooms, 2 * vocab)
+    cdef drawn_together work = drawn_together(draws, count, vocab, rooms, &room[0, 0])
+    if rooms > 1:
         run(_draw_some, &work)
-    elif count:
+    else:
         run_alone(_draw_some, &work)
 
 

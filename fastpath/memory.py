@@ -46,18 +46,18 @@ class HugePages:
 
 
 class KeptRoom:
-    """Room for a step's floats: the same memory as last time, unless somebody still looks at what was put there."""
+    """Room for a step's numbers: the same memory as last time, unless somebody still looks at what was put there."""
 
-    def __init__(self):
-        self._room = np.empty(0, np.float32)
+    def __init__(self, dtype):
+        self._room = np.empty(0, dtype)
 
     def empty(self, rows: int, width: int) -> np.ndarray:
-        """float32 (rows, width) of any content."""
+        """An array (rows, width) of any content."""
         size = rows * width
-        if size * 4 > KEPT_BYTES:
-            return np.empty((rows, width), np.float32)
+        if size * self._room.itemsize > KEPT_BYTES:
+            return np.empty((rows, width), self._room.dtype)
         if size > len(self._room) or sys.getrefcount(self._room) > 2:  # every view of it counts as one more
-            self._room = np.empty(size, np.float32)
+            self._room = np.empty(size, self._room.dtype)
         return self._room[:size].reshape(rows, width)
 
 

@@ -26,11 +26,11 @@ cdef class Model(Decoder):
     `watch` as in reference/model.py. `model_lib` holds the matrices packed, or will (model_lib.py).
     """
 
-    cdef object embedding, fusion, logits
+    cdef object embedding, fusion, logits_room
 
     def __init__(self, config, checkpoint, *, quantization: str | None = None, model_lib=None):
         super().__init__(config, checkpoint, quantization, model_lib)
-        self.embedding, self.logits = checkpoint.embedding, KeptRoom()
+        self.embedding, self.logits_room = checkpoint.embedding, KeptRoom(np.float32)
         self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
 
     def forward(self, chunks, PagedCache cache):
@@ -46,7 +46,7 @@ cdef class Model(Decoder):
         states = np.ascontiguousarray(states, np.float32)
         if states.ndim != 2 or states.shape[1] != self.hidden or self.weights.head.weights == NULL:
             raise ValueError(f"a model with a head scores states of {self.hidden} features, not {states.shape}")
-        logits = self.logits.empty(len(states), self.vocab_size)
+        logits = self.logits_room.empty(len(states), self.vocab_size)
         self._reserve(len(states))
         self._score(<const float *>address(states), len(states), <float *>address(logits))
         if self.config.logits_divisor != 1:

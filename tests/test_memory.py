@@ -73,7 +73,7 @@ def test_memory_that_is_no_file_stays(numbers):
 
 def test_a_step_s_room_is_used_again_but_not_while_somebody_looks_at_it(monkeypatch):
     monkeypatch.setattr(memory, "KEPT_BYTES", 4 * 600)
-    room = memory.KeptRoom()
+    room = memory.KeptRoom(np.float32)
     logits = room.empty(20, 30)
     assert (logits.shape, logits.dtype) == ((20, 30), np.float32)
     row = logits[3]

@@ -3,7 +3,7 @@
  * A page is too short for a processor to foresee what comes next. While one block is looked at, lines of the next are
  * asked for; a few at a time, since of many at once most are not heard.
  */
-enum { ASKED_LINES = 48, LINE_BYTES = 64 };
+enum { ASKED_LINES = 48 };
 
 /* What will be wanted soon: keys and values of pages, the first to be asked for last. */
 struct ahead {
@@ -14,7 +14,7 @@ struct ahead {
 };
 
 static void ask_for_some(struct ahead *ahead) {
-    for (int i = 0; i < ahead->each; i++, ahead->at += LINE_BYTES) {
+    for (int i = 0; i < ahead->each; i++, ahead->at += LINE) {
         if (ahead->at >= ahead->end) {
             if (ahead->count == 0) return;
             ahead->at = ahead->parts[--ahead->count], ahead->end = ahead->at + ahead->part_bytes;

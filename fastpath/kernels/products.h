@@ -54,7 +54,7 @@ INLINE void float_tile(const struct matrix *w, const float *x, float *y, long fi
     EACH_ROW(NAME_SUMS)
     for (long k = start; k < stop; k += in_turn) {
         const char *at = weights + k * STRIP * size;
-        for (long byte = 0; byte < vectors * WIDTH * size * in_turn; byte += 64) {
+        for (long byte = 0; byte < vectors * WIDTH * size * in_turn; byte += LINE) {
             if (near) __builtin_prefetch(at + AHEAD + byte, 0, 3);
             else if (rows > 1) __builtin_prefetch(at + AHEAD + byte, 0, 2); /* for one, memory looks ahead by itself */
         }
@@ -128,12 +128,12 @@ INLINE int32_t four_bytes(const int8_t *address) {
 struct fetch { const char *next; long lines; };
 
 INLINE void ask(struct fetch *fetch) {
-    for (long line = 0; line < fetch->lines; line++) __builtin_prefetch(fetch->next + line * 64, 0, 2);
-    fetch->next += fetch->lines * 64;
+    for (long line = 0; line < fetch->lines; line++) __builtin_prefetch(fetch->next + line * LINE, 0, 2);
+    fetch->next += fetch->lines * LINE;
 }
 
 INLINE void ask_ahead(const uint8_t *address, const int bytes) {
-    for (int byte = 0; byte < bytes; byte += 64) __builtin_prefetch(address + byte, 0, 3);
+    for (int byte = 0; byte < bytes; byte += LINE) __builtin_prefetch(address + byte, 0, 3);
 }
 
 /* N4: groups start to stop - 1, whole blocks or up to the last, of the outputs from `first` on, for some rows of x. */
