@@ -141,16 +141,18 @@ DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates |
 // one wrote is there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`,
 // and every thread of every kernel calls it: then what came before the previous kernel is there as well. Weights may be
 // asked for earlier.
+#ifndef CUDA_EMU
 DEVICE void start_next() {
-#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 DEVICE void await_previous() {
-#if !defined(CUDA_EMU) && __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
+#endif
 DEVICE void in_turn() {  // for kernels that have nothing to do ahead
     start_next();
     await_previous();

@@ -29,7 +29,7 @@ KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y
 #pragma unroll 8
             for (int i = lane; i < size; i += WARP) sum = add(sum, squares[i]);
             const float mean = divide(fold_lanes(sum), (float)size);
-            squares[size] = divide(1.0f, __fsqrt_rn(add(mean, epsilon)));
+            if (lane == 0) squares[size] = divide(1.0f, __fsqrt_rn(add(mean, epsilon)));
         }
         __syncthreads();
         scale = squares[size];

@@ -3,20 +3,30 @@
 // One fiber per CUDA thread, one OS thread per block in flight; barriers and shuffles are real rendezvous, so a missing one
 // shows up as a wrong result under one of the schedules (0 forward, 1 backward, more: shuffled). Dynamic shared memory
 // starts as garbage. An asynchronous copy happens when its thread waits for it and not before, so that a missing wait shows up
-// too. Not covered: memory-model errors (missing fences), timing, registers.
+// too. Blocks of a cooperative launch take turns, and meet at the grid's barrier. With EMU_RACES every access of a kernel is
+// checked against those before it that nothing orders (races.cpp). Not covered: timing, registers.
 #pragma once
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <thread>
 #include <tuple>
 #include <vector>
 #include <sys/mman.h>
+#ifdef EMU_RACES
+#include "races.h"
+#define WITH_RACES(...) __VA_ARGS__
+#else
+#define WITH_RACES(...)
+#endif
 #define __global__
 #define __device__
 #define __host__
@@ -86,24 +96,41 @@ inline void *make_stack(char *top, void (*entry)()) {
 #error "cuda_emu.h: add a context switch for this architecture"
 #endif
 
-enum State : uint8_t { READY, WAIT_BLOCK, WAIT_WARP, DONE };
-struct Thread { void *sp; uint3 tid; unsigned lane, warp, wait_mask; State st; int src; uint64_t in, out; };  // src: lane to read, -1 ballot
+enum State : uint8_t { READY, WAIT_BLOCK, WAIT_WARP, WAIT_GRID, DONE };
+enum { BALLOT = -1, BARRIER = -2 };  // where a lane would else read from another
+struct Thread { void *sp; uint3 tid; unsigned lane, warp, wait_mask; State st; int src; uint64_t in, out; WITH_RACES(Place place;) };
 struct Copy { void *to; const void *from; unsigned size, valid, group; };
 struct Warp { unsigned arrived, live; };
 
 inline int &schedule() { static int s = getenv("EMU_SCHEDULE") ? atoi(getenv("EMU_SCHEDULE")) : 0; return s; }
 inline size_t stack_bytes() { static size_t s = getenv("EMU_STACK") ? atol(getenv("EMU_STACK")) : 64 << 10; return s; }
 
+// The blocks of a cooperative launch: one runs at a time, until all its threads wait at the grid's barrier.
+struct Grid {
+  std::mutex turn; std::condition_variable released; unsigned blocks, arrived = 0, finished = 0, phase = 0;
+  void arrive(std::unique_lock<std::mutex> &mine) {
+    unsigned before = phase; arrived++; check();
+    if (arrived == blocks) { arrived = 0; phase++; released.notify_all(); }
+    else released.wait(mine, [&] { return phase != before; });
+  }
+  void check() { if (arrived && finished) { fprintf(stderr, "cuda_emu: %u blocks wait at the grid's barrier, %u have ended\n", arrived, finished); abort(); } }
+};
+
 struct Block {
   std::vector<Thread> th; std::vector<Warp> warps; std::vector<unsigned> order, pos;
   char *stacks = nullptr; size_t stack_n = 0; int ordered_by = -1;
   Thread *cur = nullptr; void *main_sp = nullptr;
   uint3 bid{}; dim3 bdim, gdim;
-  unsigned live = 0, arrived = 0; bool all_or = false; int votes = 0, vote_result = 0;
+  unsigned live = 0, arrived = 0, at_grid = 0; bool all_or = false; int votes = 0, vote_result = 0;
   const std::function<void()> *body = nullptr;
-  std::vector<char> dyn;
+  char *dyn = nullptr; size_t dyn_n = 0;
   std::vector<std::vector<Copy>> copies; std::vector<unsigned> groups;  // of each thread: copies under way, groups closed
-  ~Block() { if (stacks) munmap(stacks, stack_n); }
+  ~Block() { if (stacks) munmap(stacks, stack_n); if (dyn) munmap(dyn, dyn_n); }
+  static char *map(size_t n) {
+    void *p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) { perror("cuda_emu: memory"); abort(); }
+    return (char *)p;
+  }
   static Block *&self() { static thread_local Block *b = nullptr; return b; }
   static void entry() {
     Block *b = self();
@@ -114,26 +141,30 @@ struct Block {
   __attribute__((no_sanitize_address)) void finish() {
     Thread *t = cur; t->st = DONE; live--;
     Warp &w = warps[t->warp]; w.live &= ~(1u << t->lane);
+    WITH_RACES(leave();)
     release_block(); release_warp(t->warp);
     void *dead; Thread *n = pick(t);
-    if (!n) { cur = nullptr; emu_switch(&dead, main_sp); }
-    cur = n; emu_switch(&dead, n->sp);
+    go_on(&dead, n);
     // never resumed; not marked so, because AddressSanitizer would look for a stack that it knows
   }
   Thread *pick(Thread *from) {                        // next runnable, in schedule order
     unsigned n = th.size(), p = pos[from - th.data()];
     for (unsigned i = 1; i <= n; i++) { p = p + 1 == n ? 0 : p + 1; Thread &t = th[order[p]]; if (t.st == READY) return &t; }
-    if (live) { fprintf(stderr, "cuda_emu: deadlock in block (%u,%u,%u): %u threads wait, %u at __syncthreads\n", bid.x, bid.y, bid.z, live, arrived); abort(); }
+    if (live && live != at_grid) { fprintf(stderr, "cuda_emu: deadlock in block (%u,%u,%u): %u threads wait, %u at __syncthreads\n", bid.x, bid.y, bid.z, live, arrived); abort(); }
     return nullptr;
   }
   void yield() {                                      // caller already set its state
     Thread *t = cur; if (t->st == READY) return;
     Thread *n = pick(t); if (n == t) return;
-    cur = n; emu_switch(&t->sp, n->sp);
+    go_on(&t->sp, n);
+  }
+  __attribute__((no_sanitize_address)) void go_on(void **mine, Thread *n) {  // nobody is left to run: back to `run`
+    cur = n; WITH_RACES(enter(n ? &n->place : nullptr);)
+    emu_switch(mine, n ? n->sp : main_sp);
   }
   bool release_block() {
     if (!live || arrived != live) return false;
-    for (auto &t : th) if (t.st == WAIT_BLOCK) t.st = READY;
+    for (auto &t : th) if (t.st == WAIT_BLOCK) { t.st = READY; WITH_RACES(t.place.phase++;) }
     arrived = 0; vote_result = votes; votes = 0; return true;
   }
   void release_warp(unsigned wi) {
@@ -144,68 +175,84 @@ struct Block {
       todo &= ~need & ~(1u << l);
       if ((w.arrived & need) != need) continue;
       w.arrived &= ~need;
+      WITH_RACES(if (base[l].src == BARRIER) meet(&base[0].place, sizeof(Thread), need);)
       unsigned vote = 0;
       for (unsigned m = need; m; m &= m - 1) { unsigned j = std::countr_zero(m); vote |= (unsigned)(base[j].in != 0) << j; }
       for (unsigned m = need; m; m &= m - 1) {
         Thread &t = base[std::countr_zero(m)]; t.st = READY;
+        if (t.src == BARRIER) continue;
         t.out = t.src < 0 ? vote : need >> t.src & 1 ? base[t.src].in : 0xEBADEBADEBADEBADull;  // undefined on a GPU too
       }
     }
   }
   void syncthreads() { cur->st = WAIT_BLOCK; arrived++; release_block(); yield(); }
-  void syncwarp(unsigned mask) {
+  void sync_grid() { cur->st = WAIT_GRID; at_grid++; yield(); }
+  void syncwarp(unsigned mask, int src = BARRIER) {
     Warp &w = warps[cur->warp];
-    cur->st = WAIT_WARP; cur->wait_mask = mask | (1u << cur->lane); w.arrived |= 1u << cur->lane;
+    cur->src = src; cur->st = WAIT_WARP; cur->wait_mask = mask | (1u << cur->lane); w.arrived |= 1u << cur->lane;
     if ((w.arrived & mask & w.live) == (mask & w.live)) release_warp(cur->warp);
     yield();
   }
   uint64_t exchange(unsigned mask, uint64_t v, int src) {  // publish v, get lane src's (-1: the ballot)
-    cur->in = v; cur->src = src; syncwarp(mask); return cur->out;
+    cur->in = v; syncwarp(mask, src); return cur->out;
   }
   void wait_for_copies(unsigned num_left) {           // all but the last so many groups
     auto &mine = copies[cur - th.data()]; unsigned closed = groups[cur - th.data()]; size_t kept = 0;
     for (auto &c : mine) {
       if (c.group + num_left >= closed) { mine[kept++] = c; continue; }
+      WITH_RACES(note_copy(c.to, c.from, c.size, c.valid);)
       memcpy(c.to, c.from, c.valid); memset((char *)c.to + c.valid, 0, c.size - c.valid);
     }
     mine.resize(kept);
   }
-  void run(dim3 g, dim3 b, uint3 id, size_t dyn_bytes, const std::function<void()> &f) {
+  void run(dim3 g, dim3 b, uint3 id, size_t dyn_bytes, const std::function<void()> &f, Grid *grid) {
+    std::unique_lock<std::mutex> turn; if (grid) turn = std::unique_lock(grid->turn);
     unsigned n = b.x * b.y * b.z; body = &f; bid = id; bdim = b; gdim = g; self() = this;
     size_t sb = stack_bytes();
     if (th.size() != n || ordered_by != schedule()) {
       ordered_by = schedule();
       if (stacks) munmap(stacks, stack_n);
       stack_n = n * sb;
-      stacks = (char *)mmap(nullptr, stack_n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (stacks == MAP_FAILED) { perror("cuda_emu: stacks"); abort(); }
+      stacks = map(stack_n);
       th.resize(n); warps.resize((n + 31) / 32); order.resize(n); pos.resize(n);
       for (unsigned i = 0; i < n; i++) order[i] = schedule() == 1 ? n - 1 - i : i;
       if (schedule() > 1) { uint64_t s = schedule(); for (unsigned i = n; i > 1; i--) { s = s * 6364136223846793005ull + 1442695040888963407ull; std::swap(order[i - 1], order[(s >> 33) % i]); } }
       for (unsigned i = 0; i < n; i++) pos[order[i]] = i;
     }
-    if (dyn.size() < dyn_bytes + 128) dyn.resize(dyn_bytes + 128);
-    memset(dyn.data(), 0xCD, dyn.size());             // shared memory starts as garbage
+    if (dyn_n < dyn_bytes + 128) { if (dyn) munmap(dyn, dyn_n); dyn_n = dyn_bytes + 4096; dyn = map(dyn_n); }
+    memset(dyn, 0xCD, dyn_n);                         // shared memory starts as garbage
     for (auto &w : warps) w = {};
     copies.assign(n, {}); groups.assign(n, 0);
     for (unsigned i = 0; i < n; i++) {
       Thread &t = th[i]; t.tid = {i % b.x, i / b.x % b.y, i / (b.x * b.y)}; t.lane = i & 31; t.warp = i >> 5; t.st = READY;
       // 64-byte stagger: equal alignment of all stacks would thrash one L1 set
+      WITH_RACES(t.place = {id.x + g.x * (id.y + g.y * id.z), i};)
       t.sp = make_stack(stacks + (i + 1) * sb - (i % 32) * 64, &entry); warps[t.warp].live |= 1u << t.lane;
     }
-    live = n; arrived = 0; votes = 0;
-    cur = &th[order[0]]; emu_switch(&main_sp, cur->sp);
+    live = n; arrived = at_grid = 0; votes = 0;
+    WITH_RACES(begin_block(dyn, dyn_n);)
+    for (unsigned first = order[0]; ; first = order[0]) {
+      while (th[first].st == DONE) first = first + 1 == n ? 0 : first + 1;
+      go_on(&main_sp, &th[first]);
+      if (!live) break;
+      if (!grid) { fprintf(stderr, "cuda_emu: a barrier of the grid in a launch that is not cooperative\n"); abort(); }
+      grid->arrive(turn);
+      for (auto &t : th) if (t.st == WAIT_GRID) { t.st = READY; WITH_RACES(t.place.grid_phase++; t.place.phase++;) }
+      at_grid = 0;
+    }
+    if (grid) { grid->finished++; grid->check(); }
   }
 };
 inline Block *B() { return Block::self(); }
 
-inline unsigned workers() { static unsigned n = getenv("EMU_THREADS") ? atoi(getenv("EMU_THREADS")) : std::thread::hardware_concurrency(); return n ? n : 1; }
-// cooperative: every block gets its own OS thread, so grid barriers can spin.
+inline unsigned workers() { static unsigned n = getenv("EMU_THREADS") ? atoi(getenv("EMU_THREADS")) : std::thread::hardware_concurrency(); WITH_RACES(n = 1;) return n ? n : 1; }
+// cooperative: every block gets its own OS thread, and so its own shared memory.
 inline void launch(dim3 g, dim3 b, size_t dyn_bytes, bool cooperative, const std::function<void()> &f) {
-  unsigned total = g.x * g.y * g.z; std::atomic<unsigned> next{0};
+  unsigned total = g.x * g.y * g.z; std::atomic<unsigned> next{0}; Grid grid{.blocks = total};
   auto work = [&] {
-    static thread_local Block blk;
-    for (unsigned i; (i = next++) < total;) blk.run(g, b, {i % g.x, i / g.x % g.y, i / (g.x * g.y)}, dyn_bytes, f);
+    static thread_local auto blk = std::make_unique<Block>();
+    for (unsigned i; (i = next++) < total;)
+      blk->run(g, b, {i % g.x, i / g.x % g.y, i / (g.x * g.y)}, dyn_bytes, f, cooperative ? &grid : nullptr);
   };
   unsigned n = cooperative ? total : std::min(workers(), total);
   if (n <= 1) return work();
@@ -229,12 +276,15 @@ template <class... A> void invoke(void (*k)(A...), void **p) { call_packed(k, p,
 #define EXPORT_KERNEL(k) \
   static emu::Entry emu_entry_##k = emu::make_entry(#k, &k, [](void **p) { emu::invoke(&k, p); }); \
   static int emu_reg_##k = (emu_entry_##k.next = emu::registry(), emu::registry() = &emu_entry_##k, 0);
-#define DYNAMIC_SHARED(T, name) T *name = (T *)(((uintptr_t)emu::B()->dyn.data() + 127) & ~(uintptr_t)127)
+#define DYNAMIC_SHARED(T, name) T *name = (T *)(((uintptr_t)emu::B()->dyn + 127) & ~(uintptr_t)127)
 
 inline void __syncthreads() { emu::B()->syncthreads(); }
 inline int __syncthreads_count(int p) { auto b = emu::B(); b->votes += p != 0; b->syncthreads(); return b->vote_result; }
 inline int __syncthreads_or(int p) { return __syncthreads_count(p) > 0; }
 inline void __syncwarp(unsigned m = ~0u) { emu::B()->syncwarp(m); }
+inline void sync_grid() { emu::B()->sync_grid(); }
+inline void start_next() {}
+inline void await_previous() { WITH_RACES(emu::B()->cur->place.has_awaited = true;) }
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void __threadfence_block() {}
 inline void __nanosleep(unsigned) { std::this_thread::yield(); }
@@ -249,7 +299,7 @@ template <class T> T __shfl_sync(unsigned m, T v, int s, int w = 32) { int l = e
 template <class T> T __shfl_xor_sync(unsigned m, T v, int x, int w = 32) { int l = emu::lane(), s = l ^ x; return emu::shfl(m, v, (s & ~(w - 1)) > (l | (w - 1)) ? l : s, w); }
 template <class T> T __shfl_down_sync(unsigned m, T v, unsigned d, int w = 32) { int l = emu::lane(); return emu::shfl(m, v, (l & (w - 1)) + (int)d < w ? l + (int)d : l, w); }
 template <class T> T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 32) { int l = emu::lane(); return emu::shfl(m, v, (l & (w - 1)) >= (int)d ? l - (int)d : l, w); }
-inline unsigned __ballot_sync(unsigned m, int p) { return (unsigned)emu::B()->exchange(m, p != 0, -1); }
+inline unsigned __ballot_sync(unsigned m, int p) { return (unsigned)emu::B()->exchange(m, p != 0, emu::BALLOT); }
 inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
 inline int __all_sync(unsigned m, int p) { return __ballot_sync(m, !p) == 0; }
 inline unsigned __activemask() { return emu::B()->warps[emu::B()->cur->warp].live; }
@@ -275,6 +325,7 @@ inline int __dp4a(int a, int b, int c) {
 namespace emu {
 inline void copy_async(void *to, const void *from, unsigned size, unsigned valid) {
   if (((uintptr_t)to | (uintptr_t)(valid ? from : to)) % size) { fprintf(stderr, "cuda_emu: an asynchronous copy of %u bytes is not aligned\n", size); abort(); }
+  WITH_RACES(note_copy(to, from, size, valid);)
   size_t i = B()->cur - B()->th.data(); B()->copies[i].push_back({to, from, size, valid, B()->groups[i]});
 }
 inline void commit_copies() { B()->groups[B()->cur - B()->th.data()]++; }

@@ -1,0 +1,101 @@
+// Kernels with a race, each beside its twin without: what races.cpp must tell, and what it must not.
+#include "common.cuh"
+
+#define PAIR(NAME, PARAMETERS, ...)      \
+    KERNEL NAME##_ordered PARAMETERS {   \
+        enum { IS_ORDERED = 1 };         \
+        __VA_ARGS__                      \
+    }                                    \
+    EXPORT_KERNEL(NAME##_ordered)        \
+    KERNEL NAME##_racing PARAMETERS {    \
+        enum { IS_ORDERED = 0 };         \
+        __VA_ARGS__                      \
+    }                                    \
+    EXPORT_KERNEL(NAME##_racing)
+
+// A thread reads what one of another warp has stored.
+PAIR(block_barrier, (int *y), {
+    in_turn();
+    __shared__ int numbers[64];
+    numbers[threadIdx.x] = threadIdx.x;
+    if (IS_ORDERED) __syncthreads();
+    y[threadIdx.x] = numbers[63 - threadIdx.x];
+})
+
+// The same within a warp; a shuffle meets, too, but orders no memory.
+PAIR(warp_barrier, (int *y), {
+    in_turn();
+    DYNAMIC_SHARED(int, numbers);
+    numbers[threadIdx.x] = threadIdx.x;
+    if (IS_ORDERED) __syncwarp();
+    else __shfl_sync(EVERY_LANE, 0, 0);
+    y[threadIdx.x] = numbers[threadIdx.x ^ 1];
+})
+
+// A store into what others still read: the second round needs a barrier before it as well.
+PAIR(second_round, (int *y), {
+    in_turn();
+    __shared__ uint8_t numbers[64];
+    int sum = 0;
+    for (int round = 0; round < 2; round++) {
+        if (IS_ORDERED) __syncthreads();
+        numbers[threadIdx.x] = threadIdx.x + round;
+        __syncthreads();
+        sum += numbers[63 - threadIdx.x];
+    }
+    y[threadIdx.x] = sum;
+})
+
+// Blocks add up: only atomic operations may meet.
+PAIR(two_blocks, (int *y), {
+    in_turn();
+    if (threadIdx.x) return;
+    if (IS_ORDERED) atomicAdd(y, 1);
+    else *y += 1;
+})
+
+// Half a warp meets, the other half reads all the same.
+PAIR(half_a_warp, (int *y), {
+    in_turn();
+    __shared__ int numbers[64];
+    numbers[threadIdx.x] = threadIdx.x;
+    if (threadIdx.x % WARP < 16) __syncwarp(0x0000ffffu);
+    y[threadIdx.x] = numbers[threadIdx.x % WARP < 16 ? threadIdx.x ^ 1 : IS_ORDERED ? threadIdx.x : threadIdx.x ^ 1];
+})
+
+// What an asynchronous copy brings is there for others behind a barrier after its wait.
+PAIR(copied, (const int *x, int *y), {
+    in_turn();
+    __shared__ int numbers[64];
+    copy_async<4>(numbers + threadIdx.x, x + threadIdx.x, true);
+    commit_copies();
+    if (!IS_ORDERED) __syncthreads();
+    wait_for_copies<0>();
+    if (IS_ORDERED) __syncthreads();
+    y[threadIdx.x] = numbers[63 - threadIdx.x];
+})
+
+// The launch before this one may still run: what it wrote is there after the wait. Every thread waits.
+PAIR(early_load, (int *y), {
+    start_next();
+    int ahead = 0;
+    if (!IS_ORDERED) ahead = y[threadIdx.x];
+    await_previous();
+    y[threadIdx.x] += ahead + 1;
+})
+PAIR(early_end, (int *y), {
+    start_next();
+    if (IS_ORDERED || threadIdx.x) await_previous();
+    if (threadIdx.x) y[threadIdx.x] += 1;
+})
+
+// Blocks of a cooperative launch meet at the grid's barrier.
+PAIR(grid_barrier, (int *y), {
+    in_turn();
+    y[blockIdx.x * blockDim.x + threadIdx.x] = threadIdx.x;
+    if (IS_ORDERED) sync_grid();
+    else __syncthreads();
+    const int other = y[(blockIdx.x + 1) % gridDim.x * blockDim.x + threadIdx.x];
+    sync_grid();
+    y[blockIdx.x * blockDim.x + threadIdx.x] = other + threadIdx.x;
+})

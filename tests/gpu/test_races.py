@@ -1,0 +1,61 @@
+"""No two accesses of a kernel meet that nothing orders: every load and store is checked, where compute-sanitizer is not.
+
+races.cpp says what orders. Overlapping launches are checked as well, on the fake driver: test_fake_driver.py.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gpu.conftest import cache_folder
+from gpu.emulator import COOPERATIVE, EMULATOR, OVERLAPS, RACES, Emulator, build, compiler
+
+PLANTED = {
+    "block_barrier": 0, "warp_barrier": 0, "second_round": 0, "two_blocks": 0, "half_a_warp": 0, "copied": 0,
+    "early_load": OVERLAPS, "early_end": OVERLAPS, "grid_barrier": COOPERATIVE,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted():
+    if compiler() is None:
+        pytest.skip("no C++ compiler")
+    return Emulator(build(cache_folder(), *RACES, source=EMULATOR / "planted.cu"))
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("schedule", [0, 1, 7])
+def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, capfd):
+    """Whatever the order in which threads run here: not the result decides, but what was ordered."""
+    planted.use_schedule(schedule)
+    threads, count = 32 if name == "warp_barrier" else 64, 2 if name in ("two_blocks", "grid_barrier") else 1
+    for twin in ("ordered", "racing"):
+        _, y = planted.room(count * threads, dtype=np.int32)
+        arrays = (planted.put(np.arange(64, dtype=np.int32)), y) if name == "copied" else (y,)
+        arguments = (count,), threads, 256, "P" * len(arrays), *arrays
+        planted.launch("early_load_ordered", (1,), 64, 0, "P", planted.room(64, dtype=np.int32)[1])
+        if PLANTED[name] == OVERLAPS:  # something ahead of it that writes the same
+            planted.launch("early_load_ordered", (1,), 64, 0, "P", y)
+        if twin == "ordered":
+            planted.launch(f"{name}_{twin}", *arguments, flags=PLANTED[name])
+        else:
+            with pytest.raises(AssertionError, match="has a race"):
+                planted.launch(f"{name}_{twin}", *arguments, flags=PLANTED[name])
+    told = capfd.readouterr().err
+    assert f"race in {name}_racing" in told and "_ordered" not in told
+    planted.forget()
+
+
+def test_the_kernels_have_none():
+    """All kernel tests once more, in one order of threads, which is as good as any other here."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler")
+    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "sampling_kernels")]
+    environment = os.environ | {"EMULATOR_FLAGS": " ".join(RACES)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "forward", *tests]
+    done = subprocess.run(command, cwd=EMULATOR.parents[2], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert " passed" in done.stdout
