@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fastpath.gpu.driver import is_driver_there
 from gpu.conftest import cache_folder
+from gpu.emulator import RACES
 from gpu.fake_machine import MissingError, environment
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,18 @@ def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     if find_spec("coverage"):
         report = python("-m", "coverage", "report", data, "--fail-under=90")
         assert report.returncode == 0, report.stdout
+
+
+PASSES = [f"{ON_A_DEVICE}::test_every_family[{name}]" for name in ("llama-w8a8", "mixtral-None", "gemma2-None")]
+
+
+@pytest.mark.parametrize("tests", [PASSES, pytest.param([ON_A_DEVICE], marks=pytest.mark.slow)], ids=["passes", "all"])
+def test_kernels_that_overlap_do_not_race(fake_gpu, tests):
+    """Each load and store of a graph's kernels, which begin before the one ahead of them has ended (races.cpp)."""
+    watched = fake_gpu | {"EMULATOR_FLAGS": " ".join(RACES)}
+    done = python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, env=watched)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
 def test_without_a_driver_it_is_one_clear_line():
