@@ -153,6 +153,22 @@ DEVICE void await_previous() {
 #endif
 }
 #endif
+#ifndef CUDA_EMU
+// Blocks of a cooperative launch that have a counter in common, zero at first, wait for each other. What they wrote before
+// is there for all of their threads behind it.
+DEVICE void meet(uint32_t *arrived, uint32_t count) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        const uint32_t all = (atomicAdd(arrived, 1) / count + 1) * count;  // one more round
+        for (uint32_t there = 0; there < all;)
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(there) : "l"(arrived) : "memory");
+        __threadfence();
+    }
+    __syncthreads();
+}
+#endif
+
 DEVICE void in_turn() {  // for kernels that have nothing to do ahead
     start_next();
     await_previous();

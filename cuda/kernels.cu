@@ -9,3 +9,4 @@
 #include "activation.cu"
 #include "experts.cu"
 #include "sampling.cu"
+#include "draws.cu"

@@ -7,7 +7,7 @@ from weakref import ref
 import numpy as np
 
 from fastpath.gpu.building import architecture, build_kernels
-from fastpath.gpu.driver import Graph, is_driver_there
+from fastpath.gpu.driver import CooperativeKernel, Graph, is_driver_there
 from fastpath.gpu.operations import SHARED_BYTES
 from reference.errors import BackendError
 
@@ -53,14 +53,15 @@ class Device:
         except self.driver.Error as error:
             raise BackendError(f"NVIDIA's driver has no device {name}: {error}; use --device cpu") from error
         self.name = chip.name()
-        self._target, self._functions = architecture(chip.compute_capability()), {}
+        self._target, self._functions, self._together = architecture(chip.compute_capability()), {}, {}
+        self.num_multiprocessors = chip.multiprocessor_count
         image = build_kernels(self._target)
         # Do kernels wait for each other themselves (cuda/common.cuh)? PTX of the oldest chip, the fallback, does not.
         self.overlaps_kernels = chip.compute_capability() >= (9, 0) and image.startswith(b"\x7fELF")
         self.context = self._enter(chip)
         atexit.register(self.close)
         self.stream = self.driver.Stream()
-        self._module = self.driver.module_from_buffer(image)
+        self._module, self._image = self.driver.module_from_buffer(image), image
         self._held = []  # weak references to memory
 
     def close(self) -> None:
@@ -72,7 +73,7 @@ class Device:
         for memory in filter(None, (reference() for reference in self._held)):
             memory.free()
         self._held.clear()
-        self._functions.clear()
+        self._forget_kernels()
         self._module = self.stream = None
         if self.context is not None:
             self.context.pop()
@@ -94,8 +95,15 @@ class Device:
         """Memory that nothing uses."""
         return self.driver.mem_get_info()[0]
 
-    def launch(self, name: str, grid, threads: int, shared: int, types: str, *values) -> None:
-        """Put a kernel on the stream."""
+    def launch(
+        self, name: str, grid, threads: int, shared: int, types: str, *values, is_cooperative: bool = False
+    ) -> None:  # fmt: skip
+        """Put a kernel on the stream; the blocks of a cooperative one, without dynamic shared memory, may meet."""
+        if is_cooperative:
+            if name not in self._together:
+                self._together[name] = CooperativeKernel(self._image, name, types)
+            self._together[name].launch(grid, threads, self.stream.handle, *values)
+            return
         attributes = self.driver.function_attribute
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name).prepare(types)
@@ -108,8 +116,15 @@ class Device:
 
     def use_kernels(self, flags: tuple[str, ...]) -> None:
         """From here on, kernels that are built with other flags: a benchmark compares them."""
+        self._forget_kernels()
+        self._image = build_kernels(self._target, flags)
+        self._module = self.driver.module_from_buffer(self._image)
+
+    def _forget_kernels(self) -> None:
         self._functions.clear()
-        self._module = self.driver.module_from_buffer(build_kernels(self._target, flags))
+        for kernel in self._together.values():
+            kernel.close()
+        self._together.clear()
 
     def allocate(self, num_bytes: int, purpose: str):
         """Memory, which lives as long as what is returned; int() of it is the address."""

@@ -1,10 +1,10 @@
-"""What PyCUDA lacks: capture of a stream's work as a graph whose kernels overlap, and its replay as one launch.
+"""What PyCUDA lacks: capture of a stream's work as a graph whose kernels overlap, its replay, and cooperative launches.
 
-The driver is loaded when the first graph is made, so this unit is built and imported without CUDA. Contexts and streams
-are PyCUDA's own, by their handles. (CUDA driver API, section "Graph Management".)
+The driver is loaded when the first graph or kernel is made, so this unit is built and imported without CUDA. Contexts and
+streams are PyCUDA's own, by their handles. (CUDA driver API, "Graph Management" and "Execution Control".)
 """
 
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from reference.errors import BackendError
@@ -20,6 +20,11 @@ ctypedef int (*instantiate)(void **, void *, unsigned long long) noexcept nogil
 ctypedef int (*launch_graph)(void *, void *) noexcept nogil
 ctypedef int (*destroy)(void *) noexcept nogil
 
+ctypedef int (*load_module)(void **, const void *) noexcept nogil
+ctypedef int (*find_function)(void **, void *, const char *) noexcept nogil
+ctypedef int (*launch_together)(
+    void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **
+) noexcept nogil
 ctypedef int (*node_type)(void *, int *) noexcept nogil
 
 cdef struct edge:  # CUgraphEdgeData
@@ -30,6 +35,7 @@ ctypedef int (*get_edges)(void *, void **, void **, edge *, size_t *) noexcept n
 ctypedef int (*change_edges)(void *, void **, void **, const edge *, size_t) noexcept nogil
 
 cdef enum: KERNEL = 0, PROGRAMMATIC = 1
+cdef enum: MOST_ARGUMENTS = 16
 cdef enum: RELAXED = 2  # calls that do not touch the stream, such as PyCUDA's own, are no mistake meanwhile
 
 
@@ -119,3 +125,51 @@ cdef class Graph:
         if self.executable != NULL:
             (<destroy>_symbol(b"cuGraphExecDestroy"))(self.executable)
             self.executable = NULL
+
+
+cdef union argument:
+    uint64_t address
+    int number
+
+
+cdef class CooperativeKernel:
+    """A kernel whose blocks wait for each other: all of a launch are on the device at once, or it is refused.
+
+    PyCUDA does not tell its functions' handles, so the code is loaded once more. `types` are struct's letters, P or i.
+    """
+
+    cdef void *module
+    cdef void *function
+    cdef launch_together _launch
+    cdef str types
+
+    def __init__(self, bytes image, name, types):
+        if len(types) > MOST_ARGUMENTS or set(types) - set("Pi"):
+            raise ValueError(f"a cooperative kernel takes at most {MOST_ARGUMENTS} arguments, P or i, not {types}")
+        self.types = types
+        self._launch = <launch_together>_symbol(b"cuLaunchCooperativeKernel")
+        _check((<load_module>_symbol(b"cuModuleLoadData"))(&self.module, <const char *>image), "loading kernels")
+        find = <find_function>_symbol(b"cuModuleGetFunction")
+        _check(find(&self.function, self.module, name.encode()), f"looking for {name}")
+
+    def launch(self, grid, unsigned threads, uintptr_t stream, *values) -> None:
+        """Put it on a stream."""
+        cdef argument held[MOST_ARGUMENTS]
+        cdef void *places[MOST_ARGUMENTS]
+        cdef unsigned width = grid[0], height = grid[1]
+        if len(values) != len(self.types):
+            raise ValueError(f"{len(self.types)} arguments are wanted, not {len(values)}")
+        for i, kind in enumerate(self.types):
+            places[i] = &held[i]
+            if kind == "P":
+                held[i].address = values[i]
+            else:
+                held[i].number = values[i]
+        status = self._launch(self.function, width, height, 1, threads, 1, 1, 0, <void *>stream, places)
+        _check(status, "launching blocks that wait for each other")
+
+    def close(self) -> None:
+        """Unload it, while the context is there."""
+        if self.module != NULL:
+            (<destroy>_symbol(b"cuModuleUnload"))(self.module)
+            self.module = NULL

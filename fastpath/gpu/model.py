@@ -9,7 +9,7 @@ import numpy as np
 from fastpath.gpu.batch import Shape, check, describe, fill
 from fastpath.gpu.decoder import PARTS_BYTES, Decoder
 from fastpath.gpu.logits import Logits
-from fastpath.gpu.operations import NOWHERE
+from fastpath.gpu.operations import NOWHERE, PEAKS_BYTES
 
 MOST_GRAPHS = 64  # the oldest goes
 
@@ -86,7 +86,7 @@ class Model(Decoder):
         """Scratch memory of a pass."""
         sizes = {
             "numbers": 4 * shape.size, "logits": 4 * shape.num_wanted * self.config.vocab_size,
-            "peaks": 8 * shape.num_wanted, "parts": self._parts_bytes(shape), "beside": 0, "joined": 0,
+            "peaks": 8 * shape.num_wanted, "peak_parts": PEAKS_BYTES * shape.num_wanted, "parts": self._parts_bytes(shape), "beside": 0, "joined": 0,
         }  # fmt: skip
         if self.weights.fusion:
             width = 4 * shape.rows * self.config.hidden_size
@@ -122,7 +122,7 @@ class Model(Decoder):
         self.norm(self.weights.norm, at["x"], at["normed"], rows, None, "norm", wanted=wanted, rounded=rounded)
         self._score(at, rows, rounded)
         sizes = {"rows": shape.num_wanted, "vocab": self.config.vocab_size}
-        self.operations.find_peaks(at["logits"], at["peaks"], **sizes)
+        self.operations.find_peaks(at["logits"], at["peak_parts"], at["peaks"], **sizes)
         self.device.fetch(peaks, at["peaks"])
 
     def _embed(self, shape: Shape, at, beside=None) -> None:

@@ -15,6 +15,8 @@ WEIGHT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "w8a8": 1, "w4a8": 0.5}
 MOST_ROWS = 8  # up to so many rows, a product reads the weights once for all; beyond, it works in tiles
 TILE_ROWS = 64
 MOST_THREADS = SAMPLING_THREADS = 1024
+MOST_PARTS, ROOM_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and what they tell each other
+PEAKS_BYTES, MOST_BLOCKS = 12 * MOST_PARTS, 128  # blocks that look for peaks at once: about as many as multiprocessors
 NOTHING = 0
 NOWHERE = NOTHING, NOTHING  # integers and scales: where rows for a product of integers go as well (N4)
 
@@ -203,16 +205,23 @@ class Operations:
         grid = (_ceil(count, ROW_THREADS),)
         self._launch("finish_logits", grid, ROW_THREADS, 0, "PffQ", logits, divisor, cap, count)
 
-    def find_peaks(self, logits: int, result: int, *, rows: int, vocab: int) -> None:
-        """Of each row the id of the largest logit, and whether all are finite (N10)."""
-        self._launch("find_peaks", (rows,), SAMPLING_THREADS, 0, "PPi", logits, result, vocab)
+    def find_peaks(self, logits: int, parts: int, result: int, *, rows: int, vocab: int) -> None:
+        """Of each row the id of the largest logit, and whether all are finite (N10); `parts`: PEAKS_BYTES a row."""
+        count = parts_of_row(rows, vocab, MOST_BLOCKS)
+        self._launch("find_peaks", (count, rows), SAMPLING_THREADS, 0, "PPi", logits, parts, vocab)
+        self._launch("join_peaks", (rows,), WARP, 0, "PPi", parts, result, count)
 
     def sample_rows(
-        self, logits: int, records: int, lists: int, edited: int, weights: int, results: int, *, draws: int, vocab: int
-    ) -> None:
-        """A token for each record of requests.py (N10)."""
-        values = (logits, records, lists, edited, weights, results, vocab)
-        self._launch("sample_rows", (draws,), SAMPLING_THREADS, 0, "PPPPPPi", *values)
+        self, logits: int, records: int, lists: int, edited: int, weights: int, rooms: int, results: int, *,
+        draws: int, vocab: int, parts: int = 1,
+    ) -> None:  # fmt: skip
+        """A token for each record of requests.py (N10); `rooms`: zeros, ROOM_BYTES a draw.
+
+        With several `parts` so many blocks share a row, all of them on the device at once.
+        """
+        values = (logits, records, lists, edited, weights, rooms, results, vocab)
+        grid, together = (parts, draws), {"is_cooperative": True} if parts > 1 else {}
+        self._launch("sample_rows", grid, SAMPLING_THREADS, 0, "PPPPPPPi", *values, **together)
 
     def score_rows(
         self, logits: int, places: int, tokens: int, ids: int, logprobs: int, *, scores: int, vocab: int, num_top: int
@@ -220,6 +229,11 @@ class Operations:
         """The log-probabilities of some tokens, and of the best few of their rows (N10)."""
         values = (logits, places, tokens, ids, logprobs, vocab, num_top)
         self._launch("score_rows", (scores,), SAMPLING_THREADS, 0, "PPPPPii", *values)
+
+
+def parts_of_row(rows: int, vocab: int, blocks: int) -> int:
+    """Among how many blocks each row's vocabulary is cut, where `blocks` are to work at once."""
+    return max(1, min(MOST_PARTS, blocks // rows, _ceil(vocab, SAMPLING_THREADS)))
 
 
 def few_rows(rows: int, inputs: int, kind: str) -> tuple[int, int, int]:

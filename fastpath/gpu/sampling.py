@@ -12,6 +12,7 @@ import numpy as np
 from fastpath import answer
 from fastpath import sampling as on_host
 from fastpath.gpu.logits import Logits, Row
+from fastpath.gpu.operations import ROOM_BYTES, parts_of_row
 from fastpath.gpu.requests import DrawSettings, draw_settings, joined
 from reference.errors import NumericsError, RequestError
 from reference.request import SamplingParams
@@ -132,10 +133,13 @@ def _run(rows: list[Row], draws: dict[int, DrawSettings], tokens: list[int], sco
     _, at_lists, at_places, at_tokens, at_ids = (start + int(offset) for offset in starts)
     model.device.write(start, np.concatenate(numbers))
     if draws:
-        room = _rounded_up(len(draws)) * vocab
-        edited, weights = model.scratch("edited", 4 * room), model.scratch("weights", 8 * room)
-        places_of = (start, at_lists, edited, weights, at_tokens)
-        model.operations.sample_rows(rows[0].start, *places_of, draws=len(draws), vocab=vocab)
+        room = _rounded_up(len(draws))
+        edited, weights = model.scratch("edited", 4 * room * vocab), model.scratch("weights", 8 * room * vocab)
+        between = model.scratch("rooms", ROOM_BYTES * room)
+        model.device.clear(between, ROOM_BYTES * len(draws))
+        places_of = (start, at_lists, edited, weights, between, at_tokens)
+        parts = parts_of_row(len(draws), vocab, model.device.num_multiprocessors)
+        model.operations.sample_rows(rows[0].start, *places_of, draws=len(draws), vocab=vocab, parts=parts)
     if scores:
         at_logprobs = at_ids + 4 * len(scores) * count
         places_of = (at_places, at_tokens, at_ids, at_logprobs)

@@ -49,8 +49,9 @@ class Emulator:
         """Threads run forward (0), backward (1), or shuffled."""
         self._library.emu_use_schedule(number)
 
-    def launch(self, name, grid, threads, shared, types, *values, flags: int = 0) -> None:
+    def launch(self, name, grid, threads, shared, types, *values, flags: int = 0, is_cooperative: bool = False) -> None:
         """Run one kernel to its end; `flags` are host.cpp's."""
+        flags |= COOPERATIVE * is_cooperative
         assert len(types) == len(values), f"{name} takes {len(types)} arguments, not {len(values)}"
         holders = [CTYPES[letter](value) for letter, value in zip(types, values, strict=True)]
         pointers = (ctypes.c_void_p * len(holders))(*[ctypes.addressof(one) for one in holders])

@@ -16,6 +16,7 @@ from small_models import stored_bits
 
 import fastpath.backend
 import fastpath.gpu.backend
+import fastpath.gpu.sampling
 import reference.backend
 from demo import DRAFTS, MODEL
 from fastpath.gpu.cache import DevicePagedCache
@@ -319,6 +320,29 @@ def test_a_step_draws_all_its_rows_with_one_launch():
     assert len(decoding) >= 6 and engine.model.latest_graph.num_overlaps > 0
     found = {(step["sample_rows"], step["score_rows"], step["reads"]) for step in decoding}
     assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found
+
+
+def test_blocks_that_share_a_row_draw_the_same(expected, monkeypatch):
+    """By a cooperative launch. A vocabulary as small as the demo's would not be cut otherwise."""
+    monkeypatch.setattr(fastpath.gpu.sampling, "parts_of_row", lambda rows, vocab, blocks: min(3, blocks // rows))
+    engine = fastpath.backend.load_engine(MODEL, device="cuda")
+    assert answers(engine, requests(engine)) == expected[None]
+
+
+def test_a_launch_whose_blocks_cannot_all_be_there_is_refused(device):
+    """And arguments that do not fit the kernel. What is on the stream afterwards goes on as before."""
+    count, held = 100 * device.num_multiprocessors, device.put(np.zeros(4, np.float32))
+    memory = int(held)
+    values = memory, memory, memory, memory, memory, memory, memory, 1
+    with pytest.raises(BackendError, match="CUDA error 720 while launching blocks that wait for each other"):
+        device.launch("sample_rows", (count, 1), 1024, 0, "PPPPPPPi", *values, is_cooperative=True)
+    with pytest.raises(ValueError, match="8 arguments are wanted, not 7"):
+        device.launch("sample_rows", (2, 1), 1024, 0, "PPPPPPPi", *values[1:], is_cooperative=True)
+    with pytest.raises(ValueError, match="P or i, not Pf"):
+        device.launch("add_scaled", (2, 1), 32, 0, "Pf", memory, 1.0, is_cooperative=True)
+    with pytest.raises(BackendError, match="CUDA error 500 while looking for no_kernel"):
+        device.launch("no_kernel", (2, 1), 32, 0, "P", memory, is_cooperative=True)
+    assert device.read(memory, 4).tolist() == [0, 0, 0, 0]
 
 
 def test_the_demo_model_in_integers_says_the_same(expected):

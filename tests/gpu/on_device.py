@@ -14,11 +14,11 @@ class OnDevice:
     def __init__(self, device: Device):
         self._device, self._kept, self._rooms = device, [], []
 
-    def launch(self, name, grid, threads, shared, types, *values) -> None:
+    def launch(self, name, grid, threads, shared, types, *values, **how) -> None:
         """Run one kernel to its end."""
         for array, memory in self._rooms:
             self._device.write(int(memory), array)
-        self._device.launch(name, grid, threads, shared, types, *values)
+        self._device.launch(name, grid, threads, shared, types, *values, **how)
         for array, memory in self._rooms:
             array[...] = self._device.read(int(memory), array.shape, array.dtype)
 

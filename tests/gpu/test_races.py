@@ -15,7 +15,7 @@ from gpu.emulator import COOPERATIVE, EMULATOR, OVERLAPS, RACES, Emulator, build
 
 PLANTED = {
     "block_barrier": 0, "warp_barrier": 0, "second_round": 0, "two_blocks": 0, "half_a_warp": 0, "copied": 0,
-    "early_load": OVERLAPS, "early_end": OVERLAPS, "grid_barrier": COOPERATIVE,
+    "early_load": OVERLAPS, "early_end": OVERLAPS, "meeting": COOPERATIVE, "no_meeting": COOPERATIVE,
 }  # fmt: skip
 
 
@@ -31,10 +31,11 @@ def planted():
 def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, capfd):
     """Whatever the order in which threads run here: not the result decides, but what was ordered."""
     planted.use_schedule(schedule)
-    threads, count = 32 if name == "warp_barrier" else 64, 2 if name in ("two_blocks", "grid_barrier") else 1
+    threads, count = 32 if name == "warp_barrier" else 64, {"two_blocks": 2, "meeting": 4, "no_meeting": 2}.get(name, 1)
+    first = {"copied": np.arange(64), "meeting": np.zeros(2), "no_meeting": np.zeros(1)}.get(name)
     for twin in ("ordered", "racing"):
         _, y = planted.room(count * threads, dtype=np.int32)
-        arrays = (planted.put(np.arange(64, dtype=np.int32)), y) if name == "copied" else (y,)
+        arrays = (y,) if first is None else (planted.put(first.astype(np.int32)), y)
         arguments = (count,), threads, 256, "P" * len(arrays), *arrays
         planted.launch("early_load_ordered", (1,), 64, 0, "P", planted.room(64, dtype=np.int32)[1])
         if PLANTED[name] == OVERLAPS:  # something ahead of it that writes the same
@@ -55,7 +56,7 @@ def test_the_kernels_have_none():
         pytest.skip("no C++ compiler")
     tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "sampling_kernels")]
     environment = os.environ | {"EMULATOR_FLAGS": " ".join(RACES)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "forward", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "forward and not (16 or equal)", *tests]
     done = subprocess.run(command, cwd=EMULATOR.parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert " passed" in done.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference.sampling
-from fastpath.gpu.operations import Operations
+from fastpath.gpu.operations import PEAKS_BYTES, ROOM_BYTES, Operations, parts_of_row
 from fastpath.gpu.requests import draw_settings, joined
 from reference.errors import NumericsError
 from reference.request import SamplingParams
@@ -45,8 +45,8 @@ def logits(kind):
     return (RANDOM.standard_normal(VOCAB) * 3).astype(np.float32)
 
 
-def draw_all(gpu, rows, asked):
-    """A token for each of `asked`: which row, sampling, excluded ids, position, choice."""
+def draw_all(gpu, rows, asked, parts=1):
+    """A token for each of `asked`: which row, sampling, excluded ids, position, choice; `parts` blocks draw each."""
     settings = {}
     for place, (row, sampling, excluded, position, choice) in enumerate(asked):
         settings[place] = row, draw_settings(
@@ -56,13 +56,15 @@ def draw_all(gpu, rows, asked):
     records, lists = map(gpu.put, joined(settings))
     shape = len(asked), rows.shape[1]
     scratch = gpu.room(*shape)[1], gpu.room(*shape, dtype=np.uint64)[1]
-    sizes = {"draws": len(asked), "vocab": rows.shape[1]}
-    Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, address, **sizes)
+    rooms, between = gpu.room(len(asked), ROOM_BYTES, dtype=np.uint8)
+    rooms[...] = 0
+    sizes = {"draws": len(asked), "vocab": rows.shape[1], "parts": parts}
+    Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, between, address, **sizes)
     return result.tolist()
 
 
-def draw(gpu, row, sampling, excluded=(), position=17, choice=2):
-    return draw_all(gpu, row[None], [(0, sampling, excluded, position, choice)])[0]
+def draw(gpu, row, sampling, excluded=(), position=17, choice=2, parts=1):
+    return draw_all(gpu, row[None], [(0, sampling, excluded, position, choice)], parts)[0]
 
 
 def test_all_rows_of_a_step_at_once(gpu):
@@ -76,19 +78,36 @@ def test_all_rows_of_a_step_at_once(gpu):
         reference.sampling.sample(rows[row], sampling, position=p, choice=c, excluded=mask, **rest).token_id
         for row, sampling, mask, p, c in asked
     ]
-    assert draw_all(gpu, rows, asked) == expected
+    for parts in (1, 2, 3):
+        assert draw_all(gpu, rows, asked, parts) == expected
 
 
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_token_drawn(gpu, name, kind):
+def test_the_token_drawn(gpu, name, kind, parts):
+    """By one block, or by several that share the row."""
     row, excluded = logits(kind), tuple(int(i) for i in np.flatnonzero(RANDOM.random(VOCAB) < 0.3))
-    for seed, mask in itertools.product((0, -1, 2**63 + 5), ((), excluded)):
+    for seed, mask in ((5, excluded), (-1, ())) if parts > 1 else itertools.product((0, -1, 2**63 + 5), ((), excluded)):
         sampling = SamplingParams(seed=seed, **SETTINGS[name])
         expected = reference.sampling.sample(
             row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2, excluded=mask
         )  # fmt: skip
-        assert draw(gpu, row, sampling, mask) == expected.token_id
+        assert draw(gpu, row, sampling, mask, parts=parts) == expected.token_id
+
+
+@pytest.mark.parametrize("parts", [2, 16])
+def test_a_row_whose_tokens_kept_lie_in_one_part_or_in_each(gpu, parts):
+    """Ends among equals, whose ranks go across parts; draws that fall into the first and the last part."""
+    row, peaked = np.zeros(VOCAB, np.float32), np.full(VOCAB, -9, np.float32)
+    peaked[690:] = 0
+    for logits_of, top_k in ((row, 650), (peaked, 8)):
+        for seed in range(4):
+            sampling = SamplingParams(seed=seed, top_k=top_k)
+            expected = reference.sampling.sample(
+                logits_of, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2
+            )  # fmt: skip
+            assert draw(gpu, logits_of, sampling, parts=parts) == expected.token_id
 
 
 def test_many_positions_and_choices(gpu):
@@ -103,20 +122,34 @@ def test_many_positions_and_choices(gpu):
 def test_logits_that_are_no_numbers_are_told(gpu):
     row = logits("usual")
     row[690] = np.inf
-    assert draw(gpu, row, SamplingParams(seed=0)) == -1
+    assert [draw(gpu, row, SamplingParams(seed=0), parts=parts) for parts in (1, 4)] == [-1, -1]
     row[690], row[699] = 0, 3e38
     punished = SamplingParams(seed=0, repetition_penalty=0.01)
     with pytest.raises(NumericsError, match="penalized"), np.errstate(over="ignore"):
         reference.sampling.sample(row, punished, prompt_ids=PROMPT, output_ids=OUTPUT, position=0, choice=0)
-    assert draw(gpu, row, punished) == -2
+    assert [draw(gpu, row, punished, parts=parts) for parts in (1, 4)] == [-2, -2]
+    row[0] = np.nan  # what is wrong before edits is told first, whichever part has it
+    assert draw(gpu, row, punished, parts=4) == -1
+
+
+@pytest.mark.parametrize(
+    ("rows", "vocab", "blocks", "parts"),
+    [(1, 128256, 132, 32), (64, 128256, 132, 2), (64, 128256, 40, 1), (8, 4000, 132, 4), (3, 896, 132, 1), (4, 1025, 7, 1)],
+)  # fmt: skip
+def test_among_how_many_blocks_a_row_is_cut(rows, vocab, blocks, parts):
+    """All of a launch must be on the device at once, and each is to have a token for each of its threads."""
+    assert parts_of_row(rows, vocab, blocks) == parts
 
 
 @pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
-def test_peaks(gpu, kind):
-    rows = np.stack([logits(kind), logits(kind), logits("usual")])
+@pytest.mark.parametrize("times", [1, 5])
+def test_peaks(gpu, kind, times):
+    """Of a row that one block reads, and of a longer one that several share."""
+    rows = np.tile(np.stack([logits(kind), logits(kind), logits("usual")]), times)
     rows[2, 5] = np.nan
     found, address = gpu.room(3, 2, dtype=np.int32)
-    Operations(gpu.launch).find_peaks(gpu.put(rows), address, rows=3, vocab=VOCAB)
+    parts = gpu.room(3, PEAKS_BYTES, dtype=np.uint8)[1]
+    Operations(gpu.launch).find_peaks(gpu.put(rows), parts, address, rows=3, vocab=rows.shape[1])
     assert found[:2].tolist() == [[int(row.argmax()), 1] for row in rows[:2]]
     assert found[2, 1] == 0
 

@@ -89,13 +89,23 @@ PAIR(early_end, (int *y), {
     if (threadIdx.x) y[threadIdx.x] += 1;
 })
 
-// Blocks of a cooperative launch meet at the grid's barrier.
-PAIR(grid_barrier, (int *y), {
+// Blocks of a cooperative launch meet; those that have another counter are not among them.
+PAIR(meeting, (uint32_t *arrived, int *y), {
+    in_turn();
+    const int pair = blockIdx.x / 2;
+    y[blockIdx.x * blockDim.x + threadIdx.x] = threadIdx.x;
+    meet(arrived + pair, 2);
+    const int other = IS_ORDERED ? blockIdx.x ^ 1 : (blockIdx.x + 2) % 4;
+    const int found = y[other * blockDim.x + threadIdx.x];
+    meet(arrived + pair, 2);
+    y[blockIdx.x * blockDim.x + threadIdx.x] = found + threadIdx.x;
+})
+PAIR(no_meeting, (uint32_t *arrived, int *y), {
     in_turn();
     y[blockIdx.x * blockDim.x + threadIdx.x] = threadIdx.x;
-    if (IS_ORDERED) sync_grid();
+    if (IS_ORDERED) meet(arrived, 2);
     else __syncthreads();
-    const int other = y[(blockIdx.x + 1) % gridDim.x * blockDim.x + threadIdx.x];
-    sync_grid();
-    y[blockIdx.x * blockDim.x + threadIdx.x] = other + threadIdx.x;
+    const int found = y[(blockIdx.x ^ 1) * blockDim.x + threadIdx.x];
+    meet(arrived, 2);
+    y[blockIdx.x * blockDim.x + threadIdx.x] = found + threadIdx.x;
 })

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 namespace emu {
-// Where a thread stands. `phase` and `grid_phase` count the barriers of its block and of its grid behind it; `seen` says
+// Where a thread stands. `phase` and `grid_phase` count the barriers of its block, and its meetings with other blocks, behind it; `seen` says
 // of each lane of its warp how many barriers of the warp that lane had passed when they last met at one; its own is one more.
 struct Place {
   unsigned block, thread, phase = 0, grid_phase = 0, seen[32] = {};
@@ -13,7 +13,8 @@ bool end_launch();                                     // whether it was clean
 void begin_block(const void *shared, size_t size);
 void enter(Place *place);  // who runs from here on; null: the host
 void leave();              // it is at its end
-void meet(Place *first, size_t stride, unsigned lanes);  // at a barrier of their warp
+void meet_lanes(Place *first, size_t stride, unsigned lanes);  // at a barrier of their warp
+void join(unsigned block, const void *meeting);  // it meets other blocks there
 void note_copy(const void *to, const void *from, size_t size, size_t valid);
 void watch(const void *memory, size_t size, bool is_there);  // the device's: whole pages that hold nothing else
 }  // namespace emu

@@ -1,0 +1,256 @@
+// A token for each row that is drawn (N10), all of a step in one launch; reference/sampling.py and rng.py.
+//
+// Steps 1 to 4: logits edited by bias and penalties, excluded ones at -inf; the largest; w = floor(2^40 exp2(min(0, (l -
+// max) c))); top_k and top_p find by eight bits at a time the weight at which the tokens kept end, and how many of that
+// weight stay (the lowest ids); min_p; the draw. Weights are 64-bit integers: every sum is exact and its order free.
+// Grid (parts, draws), 1,024 threads. With several parts a row's vocabulary is cut among as many blocks, which tell each
+// other what they found and meet (common.cuh) twice, and seven or eight times more for top_k or top_p: a cooperative launch.
+// Threads own runs of ids side by side, so that "the first in id order" is a scan over parts and threads, then a walk.
+// Ladder (a device has measured none): 1. a launch and a wait for every row. 2. one launch for all rows, with their settings
+// in an array; a thread adds up equal digits before it touches a counter that all threads share, where nearly all weights of
+// a large vocabulary begin with the same digit. 3. this: several blocks a row, since one multiprocessor alone reads 128,000
+// logits in 5 us at best, and a draw with top_p goes over them twelve times; scans by shuffles, two barriers each and not
+// twenty; a digit is found by all threads, where one counted down 256 numbers.
+#include "block.cuh"
+
+enum { DIGITS = 256, ROUNDS = 6, AT_ONCE = 8, MOST_PARTS = 32 };
+
+// Philox4x32-10: the first two words of the block with that counter, R of N10.
+DEVICE uint64_t random_bits(uint64_t seed, uint32_t position, uint32_t choice) {
+    uint32_t c0 = position, c1 = choice, c2 = 0, c3 = 0, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = (uint64_t)c0 * 0xD2511F53u, b = (uint64_t)c2 * 0xCD9E8D57u;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0, c1 = (uint32_t)b;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1, c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    return c0 | (uint64_t)c1 << 32;
+}
+
+// (a * b) >> 32 of 128 bits, for a product whose shifted value fits.
+DEVICE uint64_t product_high(uint64_t a, uint64_t b) { return __umul64hi(a, b) << 32 | a * b >> 32; }
+
+// What one draw depends on but its logits; requests.py fills it in. Edits begin at lists + edits, three numbers a
+// token: id, in the prompt or answer (1 or 0), times in the answer; behind them their biases; behind those the excluded
+// ids. Numbers that are not asked for: top_k 0, top_p 2^32, min_p 0.
+struct draw {
+    uint64_t top_p, min_p, seed;
+    uint32_t position, choice;
+    int row, place, edits, num_edits, num_excluded, top_k;
+    float repetition, frequency, presence, factor;
+};
+
+enum kind { SAME_AS_TOP_K, FOR_TOP_P, SAME_AS_TOP_P, FOR_DRAW, SUMS };
+enum wrong { NOTHING_WRONG, RAW, EDITED };  // which logits are not finite
+
+// What the parts of a row tell each other; zeros before the launch.
+struct room {
+    uint64_t digits[2][ROUNDS][DIGITS], sums[SUMS][MOST_PARTS];
+    peak peaks[MOST_PARTS];
+    int wrongs[MOST_PARTS];
+    uint32_t arrived;
+};
+static_assert(sizeof(room) == 25992, "operations.py says how large it is");
+
+// A block's place among those of its row, and its ids.
+struct part {
+    room *all;
+    int number, count, from, to;
+};
+DEVICE part my_part(room *all, int vocab) {
+    const int count = gridDim.x, size = (vocab + count - 1) / count, from = min((int)blockIdx.x * size, vocab);
+    return {all, (int)blockIdx.x, count, from, min(from + size, vocab)};
+}
+
+// Ids of one thread: a run, so that runs lie in id order.
+struct run { int from, to; };
+DEVICE run my_run(part own) {
+    const int size = (own.to - own.from + blockDim.x - 1) / blockDim.x;
+    const int from = min(own.from + (int)threadIdx.x * size, own.to);
+    return {from, min(from + size, own.to)};
+}
+
+struct sums { uint64_t before, total; };
+
+// Sums of a number over the threads of all parts before this thread, and over all.
+DEVICE sums sums_of_row(uint64_t mine, part own, kind which, uint64_t *shared) {
+    sums found;
+    found.before = sum_before(mine, shared, &found.total);
+    if (own.count == 1) return found;
+    uint64_t *parts = own.all->sums[which];
+    if (threadIdx.x == 0) parts[own.number] = found.total;
+    meet(&own.all->arrived, own.count);
+    found.total = 0;
+    for (int i = 0; i < own.count; i++) {
+        if (i < own.number) found.before += parts[i];
+        found.total += parts[i];
+    }
+    return found;
+}
+
+struct place { uint64_t weight, kept; };  // tokens above `weight` stay, and `kept` of those that weigh as much
+
+// How much of the part's tokens, counted or summed, has each digit at `shift`, of those that begin as `prefix` does.
+DEVICE void count_digits(const uint64_t *w, part own, int shift, uint64_t prefix, bool by_count, uint64_t *digits) {
+    for (int i = threadIdx.x; i < DIGITS; i += blockDim.x) digits[i] = 0;
+    __syncthreads();
+    uint64_t sum = 0;
+    int last = 0;  // nearly all weights begin with the same digit: a thread adds up what it has of one before it tells
+    for (int first = own.from + threadIdx.x; first < own.to; first += AT_ONCE * blockDim.x) {
+        uint64_t some[AT_ONCE];
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) some[n] = w[min(first + n * (int)blockDim.x, own.to - 1)];
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            if (first + n * (int)blockDim.x >= own.to || some[n] >> (shift + 8) != prefix >> (shift + 8)) continue;
+            const int digit = some[n] >> shift & 255;
+            if (digit != last && sum) atomicAdd(&digits[last], sum), sum = 0;
+            last = digit;
+            sum += by_count ? 1 : some[n];
+        }
+    }
+    if (sum) atomicAdd(&digits[last], sum);
+    __syncthreads();
+}
+
+// The weight at which the heaviest tokens reach `needed`, counted (by_count) or summed; digit by digit from the highest.
+DEVICE place find_end(const uint64_t *w, part own, uint64_t needed, bool by_count, uint64_t *digits, uint64_t *shared,
+                      place *found) {
+    place end = {0, needed};
+    for (int round = 0; round < ROUNDS; round++) {
+        const int shift = 8 * (ROUNDS - 1 - round), digit = DIGITS - 1 - (int)threadIdx.x;
+        count_digits(w, own, shift, end.weight, by_count, digits);
+        uint64_t mine = digit >= 0 ? digits[digit] : 0, total;
+        if (own.count > 1) {
+            uint64_t *all = own.all->digits[by_count ? 0 : 1][round];
+            if (mine) atomicAdd(&all[digit], mine);
+            meet(&own.all->arrived, own.count);
+            if (digit >= 0) mine = all[digit];
+        }
+        const uint64_t heavier = sum_before(mine, shared, &total);
+        if (digit >= 0 && heavier < end.kept && (heavier + mine >= end.kept || digit == 0))
+            *found = {end.weight | (uint64_t)digit << shift, end.kept - heavier};
+        __syncthreads();
+        end = *found;
+    }
+    if (!by_count && end.weight) end.kept = (end.kept + end.weight - 1) / end.weight;
+    return end;
+}
+
+// Drop what lies behind that end: lighter tokens, and of those that weigh as much all but the lowest ids.
+DEVICE void cut_behind(uint64_t *w, part own, place end, kind which, uint64_t *shared) {
+    const run mine = my_run(own);
+    uint64_t same = 0;
+    for (int i = mine.from; i < mine.to; i++) same += w[i] == end.weight;
+    uint64_t rank = sums_of_row(same, own, which, shared).before;
+    for (int i = mine.from; i < mine.to; i++)
+        if (w[i] < end.weight || (w[i] == end.weight && rank++ >= end.kept)) w[i] = 0;
+    __syncthreads();
+}
+
+DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {
+    uint64_t sum = 0;
+#pragma unroll 8
+    for (int i = mine.from; i < mine.to; i++) sum += w[i];
+    return sum;
+}
+
+// The part's logits with their edits, excluded ones at -inf. Returns whether all are finite but for those.
+DEVICE wrong edit(const float *logits, float *edited, part own, draw how, const int *lists) {
+    const int *edits = lists + how.edits, *excluded = edits + 4 * how.num_edits;
+    const float *biases = (const float *)(edits + 3 * how.num_edits);
+    int is_raw_wrong = 0, is_edited_wrong = 0;
+#pragma unroll 8
+    for (int i = own.from + threadIdx.x; i < own.to; i += blockDim.x) {
+        edited[i] = logits[i];
+        is_raw_wrong |= !is_finite(logits[i]);
+    }
+    is_raw_wrong = __syncthreads_or(is_raw_wrong);
+    for (int e = threadIdx.x; e < how.num_edits; e += blockDim.x) {
+        const int id = edits[e * 3], is_seen = edits[e * 3 + 1], count = edits[e * 3 + 2];
+        if (id < own.from || id >= own.to) continue;
+        float x = add(edited[id], biases[e]);
+        if (is_seen && how.repetition != 1.0f) x = x < 0.0f ? mul(x, how.repetition) : divide(x, how.repetition);
+        if (count) x = sub(sub(x, mul((float)count, how.frequency)), how.presence);
+        is_edited_wrong |= !is_finite(x);
+        edited[id] = x;
+    }
+    is_edited_wrong = __syncthreads_or(is_edited_wrong);
+    for (int e = threadIdx.x; e < how.num_excluded; e += blockDim.x)
+        if (excluded[e] >= own.from && excluded[e] < own.to) edited[excluded[e]] = lowest().value;
+    __syncthreads();
+    return is_raw_wrong ? RAW : is_edited_wrong ? EDITED : NOTHING_WRONG;
+}
+
+// The best of the row, and what is wrong with any of its parts.
+DEVICE peak best_of_row(const float *edited, part own, wrong *what, peak *shared) {
+    peak best = lowest();
+#pragma unroll 8
+    for (int i = own.from + threadIdx.x; i < own.to; i += blockDim.x) {
+        const peak other = {edited[i], i};
+        if (is_better(other, best)) best = other;
+    }
+    best = best_of_block(best, shared);
+    if (own.count == 1) return best;
+    if (threadIdx.x == 0) own.all->peaks[own.number] = best, own.all->wrongs[own.number] = *what;
+    meet(&own.all->arrived, own.count);
+    for (int i = 0; i < own.count; i++) {
+        const wrong other = (wrong)own.all->wrongs[i];
+        if (is_better(own.all->peaks[i], best)) best = own.all->peaks[i];
+        if (other == RAW || *what == NOTHING_WRONG) *what = other;
+    }
+    return best;
+}
+
+// results[place]: the token of each draw, or -1 for a raw and -2 for an edited logit that is not finite. edited and w
+// are room for (draws, vocab).
+KERNEL __launch_bounds__(1024, 1)
+    sample_rows(const float *logits, const draw *draws, const int *lists, float *edited, uint64_t *w, room *rooms,
+                int *results, int vocab) {
+    in_turn();
+    __shared__ peak peaks[MAX_WARPS];
+    __shared__ uint64_t shared[MAX_WARPS], digits[DIGITS];
+    __shared__ place found;
+    const draw how = draws[blockIdx.y];
+    const part own = my_part(rooms + blockIdx.y, vocab);
+    const bool is_first = blockIdx.x == 0 && threadIdx.x == 0;
+    int *result = results + how.place;
+    edited += (size_t)blockIdx.y * vocab;
+    w += (size_t)blockIdx.y * vocab;
+    wrong what = edit(logits + (size_t)how.row * vocab, edited, own, how, lists);
+    const peak best = best_of_row(edited, own, &what, peaks);
+    if (what != NOTHING_WRONG || how.factor == 0.0f) {  // a temperature of 0: the largest
+        if (is_first) *result = what == RAW ? -1 : what == EDITED ? -2 : best.id;
+        return;
+    }
+    for (int i = own.from + threadIdx.x; i < own.to; i += blockDim.x) {
+        const float exponent = mul(sub(edited[i], best.value), how.factor);
+        w[i] = (uint64_t)mul(exp2_of(exponent < 0.0f ? exponent : 0.0f), 1099511627776.0f);
+    }
+    __syncthreads();
+    const run mine = my_run(own);
+    if (how.top_k && how.top_k < vocab)
+        cut_behind(w, own, find_end(w, own, how.top_k, true, digits, shared, &found), SAME_AS_TOP_K, shared);
+    if (how.top_p < 1ull << 32) {
+        const uint64_t total = sums_of_row(sum_of_run(w, mine), own, FOR_TOP_P, shared).total;
+        const uint64_t needed = product_high(how.top_p, total);
+        const place end = find_end(w, own, needed ? needed : 1, false, digits, shared, &found);
+        cut_behind(w, own, end, SAME_AS_TOP_P, shared);
+    }
+    if (how.min_p) {  // the heaviest token weighs 2^40 and is never cut
+        const uint64_t needed = product_high(how.min_p, 1ull << 40);
+        for (int i = mine.from; i < mine.to; i++)
+            if (w[i] < needed) w[i] = 0;
+    }
+    const uint64_t own_sum = sum_of_run(w, mine);
+    const sums row = sums_of_row(own_sum, own, FOR_DRAW, shared);
+    const uint64_t threshold = __umul64hi(random_bits(how.seed, how.position, how.choice), row.total);
+    if (row.before > threshold || row.before + own_sum <= threshold) return;
+    uint64_t running = row.before;
+    for (int i = mine.from; i < mine.to; i++)
+        if ((running += w[i]) > threshold) {
+            *result = i;
+            return;
+        }
+}
+EXPORT_KERNEL(sample_rows)
