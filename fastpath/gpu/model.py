@@ -86,7 +86,8 @@ class Model(Decoder):
         """Scratch memory of a pass."""
         sizes = {
             "numbers": 4 * shape.size, "logits": 4 * shape.num_wanted * self.config.vocab_size,
-            "peaks": 8 * shape.num_wanted, "peak_parts": PEAKS_BYTES * shape.num_wanted, "parts": self._parts_bytes(shape), "beside": 0, "joined": 0,
+            "peaks": 8 * shape.num_wanted, "peak_parts": PEAKS_BYTES * shape.num_wanted,
+            "parts": self._parts_bytes(shape), "beside": 0, "joined": 0,
         }  # fmt: skip
         if self.weights.fusion:
             width = 4 * shape.rows * self.config.hidden_size

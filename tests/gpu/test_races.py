@@ -1,4 +1,4 @@
-"""No two accesses of a kernel meet that nothing orders: every load and store is checked, where compute-sanitizer is not.
+"""No two accesses of a kernel meet that nothing orders: each load and store is checked, where compute-sanitizer is not.
 
 races.cpp says what orders. Overlapping launches are checked as well, on the fake driver: test_fake_driver.py.
 """
@@ -56,7 +56,8 @@ def test_the_kernels_have_none():
         pytest.skip("no C++ compiler")
     tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "sampling_kernels")]
     environment = os.environ | {"EMULATOR_FLAGS": " ".join(RACES)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "forward and not (16 or equal)", *tests]
+    chosen = "forward and not (16 or equal)"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *tests]
     done = subprocess.run(command, cwd=EMULATOR.parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert " passed" in done.stdout

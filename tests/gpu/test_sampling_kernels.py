@@ -134,7 +134,10 @@ def test_logits_that_are_no_numbers_are_told(gpu):
 
 @pytest.mark.parametrize(
     ("rows", "vocab", "blocks", "parts"),
-    [(1, 128256, 132, 32), (64, 128256, 132, 2), (64, 128256, 40, 1), (8, 4000, 132, 4), (3, 896, 132, 1), (4, 1025, 7, 1)],
+    [
+        (1, 128256, 132, 32), (64, 128256, 132, 2), (64, 128256, 40, 1), (8, 4000, 132, 4), (3, 896, 132, 1),
+        (4, 1025, 7, 1),
+    ],
 )  # fmt: skip
 def test_among_how_many_blocks_a_row_is_cut(rows, vocab, blocks, parts):
     """All of a launch must be on the device at once, and each is to have a token for each of its threads."""
