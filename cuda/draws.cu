@@ -145,7 +145,6 @@ DEVICE void cut_behind(uint64_t *w, part own, place end, kind which, uint64_t *s
     uint64_t rank = sums_of_row(same, own, which, shared).before;
     for (int i = mine.from; i < mine.to; i++)
         if (w[i] < end.weight || (w[i] == end.weight && rank++ >= end.kept)) w[i] = 0;
-    __syncthreads();
 }
 
 DEVICE uint64_t sum_of_run(const uint64_t *w, run mine) {

@@ -96,6 +96,22 @@ def test_the_token_drawn(gpu, name, kind, parts):
         assert draw(gpu, row, sampling, mask, parts=parts) == expected.token_id
 
 
+@pytest.mark.parametrize("name", ["hot", "top_k", "top_p", "min_p", "everything"])
+def test_more_tokens_than_threads(gpu, name):
+    """What one thread has stored another one reads."""
+    row = (np.random.default_rng(3).standard_normal(2600) * 3).astype(np.float32)
+    sampling = SamplingParams(seed=4, **SETTINGS[name])
+    expected = reference.sampling.sample(row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2)
+    assert [draw(gpu, row, sampling, parts=parts) for parts in (1, 2)] == [expected.token_id] * 2
+    ids, i = gpu.room(1, 4, dtype=np.int32)
+    logprobs, p = gpu.room(1, 4)
+    places, tokens = gpu.put(np.array([[0], [0]], np.int32)), gpu.put(np.array([expected.token_id], np.int32))
+    Operations(gpu.launch).score_rows(gpu.put(row), places, tokens, i, p, scores=1, vocab=2600, num_top=3)
+    scored = reference.sampling.score(row, expected.token_id, 3)
+    assert ids[0].tolist() == [expected.token_id, *(token_id for token_id, _ in scored.top)]
+    assert logprobs[0].tolist() == [scored.logprob, *(logprob for _, logprob in scored.top)]
+
+
 @pytest.mark.parametrize("parts", [2, 16])
 def test_a_row_whose_tokens_kept_lie_in_one_part_or_in_each(gpu, parts):
     """Ends among equals, whose ranks go across parts; draws that fall into the first and the last part."""

@@ -61,9 +61,9 @@ bool is_ordered(const Access &past, bool is_shared) {
 void tell(const Access &past, uintptr_t at, Kind kind, const void *code, bool is_shared) {
   static const char *const names[] = {"load", "store", "atomic operation"};
   if (told++ >= MOST_TOLD) return;
-  fprintf(stderr, "race in %s, %s memory, %#zx: %s by block %u, thread %u%s, and before it nothing orders the %s of ", kernel,
+  fprintf(stderr, "race in %s, %s memory, %#zx: %s by block %u, thread %u%s, and nothing orders it behind the %s of ", kernel,
           is_shared ? "shared" : "global", (size_t)at, names[kind], here->block, here->thread,
-          here->has_awaited ? "" : ", which has not waited,", names[past.kind]);
+          here->has_awaited ? "" : " (which has not waited)", names[past.kind]);
   if (past.launch == launch) fprintf(stderr, "block %u, thread %u\n", past.block, past.thread);
   else fprintf(stderr, "a launch before\n");
   for (const void *where : {code, past.code}) {
