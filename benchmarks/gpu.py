@@ -148,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=9.5, help="begin nothing that would take longer")
     parser.add_argument("--rehearse", action="store_true", help="a toy model and few steps")
+    parser.add_argument("--without-tests", action="store_true", help="somebody else has run them: gpu_checks.py")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     options = parser.parse_args(arguments)
     for line in missing():
@@ -163,8 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     report.content |= {"compiler": find_compiler()[0].splitlines()[-1], "is_rehearsal": options.rehearse}
     peak = bandwidth(device, sizes["copy"])
     report.part("bandwidth", lambda: {"bytes_per_second": peak})
-    report.part("kernel tests", lambda: tests_on_device("test_kernels.py", "test_sampling_kernels.py"), needs=60)
-    if not options.rehearse:  # the test of the fake driver runs this one itself
+    if not options.without_tests:
+        report.part("kernel tests", lambda: tests_on_device("test_kernels.py", "test_sampling_kernels.py"), needs=60)
+    if not (options.without_tests or options.rehearse):  # the test of the fake driver runs this one itself
         report.part("model tests", lambda: tests_on_device("on_a_device.py"), needs=60)
     first = sizes["shapes"][0]
     report.part("first tokens", lambda: first_tokens(device, first, sizes["first_tokens"]), needs=60)
