@@ -1,9 +1,9 @@
 """`python -m benchmarks.gpu_checks`: all that only a GPU can tell, in one command and a bounded time.
 
-Builds what is not built, then: kernel tests, model tests, kernel tests once more under compute-sanitizer (memcheck,
-racecheck), and `benchmarks.gpu` in the minutes that remain. A step that fails or runs out of its time ends no other. Each
-step's output goes to a file of its own in --out, beside the benchmark's JSON; a table of what happened comes last. Needs
-no network, and this project need not be installed; a machine that is lent by the minute is what it is for.
+Builds what is not built, then: kernel tests, model tests, kernel tests once more under compute-sanitizer (racecheck,
+memcheck), and `benchmarks.gpu` in the minutes that remain. A step that fails or runs out of its time ends no other.
+What each says goes to a file of its own in --out, beside the benchmark's JSON; a table of how they ended comes last.
+Needs no network, and this project need not be installed; a machine that is lent by the minute is what it is for.
 """
 
 import argparse
