@@ -8,7 +8,7 @@ from functools import partial
 
 from fastpath import answer, detokenizer, eagle, medusa, prefix_cache, scheduler, speculation, stopping
 from fastpath import sampling as on_host
-from fastpath.gpu import sampling
+from fastpath.gpu import ahead, sampling
 from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
 from fastpath.gpu.device import Device
 from fastpath.gpu.medusa import MedusaHeads
@@ -33,7 +33,7 @@ def make_parts(device: Device) -> Parts:
         Stopper=stopping.Stopper,
         Detokenizer=detokenizer.Detokenizer,
         Answer=answer.Answer,
-        extend_decoding=sampling.extend_decoding,
+        extend_decoding=ahead.extend_decoding,
         sample=sampling.sample,
         score=sampling.score,
         adjust=on_host.adjust,

@@ -1,4 +1,4 @@
-"""A request's sampling settings as the numbers that cuda/sampling.cu takes (N10)."""
+"""A request's sampling settings as the numbers that cuda/draws.cu takes (N10)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.request import SamplingParams
 
-# `draw` of cuda/sampling.cu
+# `draw` of cuda/draws.cu
 DRAW = np.dtype(
     [*[(name, np.uint64) for name in ("top_p", "min_p", "seed")], ("position", np.uint32), ("choice", np.uint32)]
     + [(name, np.int32) for name in ("row", "place", "edits", "num_edits", "num_excluded", "top_k")]

@@ -1,20 +1,18 @@
 """From logits on a device to tokens (N10): only tokens, and log-probabilities that were asked for, come back.
 
-All rows of a step are drawn by one launch and waited for once. A row that is already on the host (a medusa or eagle
-head's) is sampled by the CPU fast path, with the same bits.
+All rows of a step are drawn by one launch and waited for once (ahead.py). A row that is already on the host (a medusa or
+eagle head's) is sampled by the CPU fast path, with the same bits.
 """
 
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
 
-from fastpath import answer
 from fastpath import sampling as on_host
-from fastpath.gpu.logits import Logits, Row
+from fastpath.gpu.logits import Row
 from fastpath.gpu.operations import ROOM_BYTES, parts_of_row
 from fastpath.gpu.requests import DrawSettings, draw_settings, joined
-from reference.errors import NumericsError, RequestError
+from reference.errors import NumericsError
 from reference.request import SamplingParams
 
 EDITED = -2  # what the kernel answers where step 1 has made a number that is none; -1 is one that was none before
@@ -33,87 +31,84 @@ class Wanted(NamedTuple):
     excluded: object = ()
 
 
-class Drawn(NamedTuple):
-    """A row whose token is drawn already, or cannot be; `sample` only takes it."""
+class Scored(NamedTuple):
+    """A row of which the log-probability of a token is wanted, and those of the `num_top` most probable ones."""
+
+    row: Row
+    token_id: int
+    num_top: int
+
+
+class Known(NamedTuple):
+    """What a row came to, already: a token with what was asked for beside it, or why there is none."""
 
     sampled: object
     error: NumericsError | None = None
+
+    def take(self):
+        """The token; raises if there is none."""
+        if self.error:
+            raise self.error
+        return self.sampled
 
 
 def sample(logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()):
     """The token at `position`, as fastpath/sampling.pyx says."""
     if isinstance(logits, Row):
-        (logits,) = draw_rows([Wanted(logits, sampling, prompt_ids, output_ids, position, choice, excluded)])
-    if not isinstance(logits, Drawn):
-        rest = {"prompt_ids": prompt_ids, "output_ids": output_ids, "position": position, "choice": choice}
-        return on_host.sample(logits, sampling, excluded=excluded, **rest)
-    if logits.error:
-        raise logits.error
-    return logits.sampled
+        (logits,) = find_out([Wanted(logits, sampling, prompt_ids, output_ids, position, choice, excluded)])
+    if isinstance(logits, Known):
+        return logits.take()
+    rest = {"prompt_ids": prompt_ids, "output_ids": output_ids, "position": position, "choice": choice}
+    return on_host.sample(logits, sampling, excluded=excluded, **rest)
 
 
 def score(logits, token_id: int, num_top: int):
     """A token with its log-probability and those of the `num_top` most probable ones."""
-    if not isinstance(logits, Row):
-        return on_host.score(logits, token_id, num_top)
-    if not logits.is_finite:
-        raise NumericsError("a logit of the prompt is not a finite number")
-    _, (scored,) = _run([logits], {}, [token_id], {0: min(num_top, len(logits))})
-    return scored
+    if isinstance(logits, Row):
+        (logits,) = find_out([Scored(logits, token_id, num_top)])
+    return logits.take() if isinstance(logits, Known) else on_host.score(logits, token_id, num_top)
 
 
-def extend_decoding(work, answers, logits):
-    """What fastpath/answer.pyx says, with all draws ahead of it: one wait for the whole step."""
-    if not isinstance(logits, Logits):
-        return answer.extend_decoding(work, answers, logits)
-    ready = list(takewhile(_simply_goes_on, work))
-    rows, wanted = list(logits)[: len(ready)], {}
-    for at, (sequence, _) in enumerate(ready):
-        request, said = sequence.request, sequence.output_ids
-        try:
-            excluded = answers[sequence].excluded_ids()
-        except (NumericsError, RequestError):
-            continue  # the answer says so itself when its turn comes
-        place = len(sequence), sequence.choice
-        wanted[at] = Wanted(rows[at], request.sampling, request.prompt_ids, said, *place, excluded)
-    for at, drawn in zip(wanted, draw_rows(list(wanted.values())), strict=True):
-        rows[at] = drawn
-    return answer.extend_decoding(ready, answers, rows)
+def find_out(asked: list[Wanted | Scored]) -> list[Known]:
+    """What is asked of rows of one pass."""
+    pieces, room = [[]], MOST_DRAWN
+    for one in asked:
+        if isinstance(one, Wanted) and room == 0:
+            pieces, room = [*pieces, []], MOST_DRAWN
+        room -= isinstance(one, Wanted)
+        pieces[-1].append(one)
+    return [found for piece in pieces for found in _find_out(piece)]
 
 
-def _simply_goes_on(one) -> bool:
-    sequence, chunk = one
-    return bool(chunk.num_logits == 1 and sequence.output_ids and not sequence.draft_ids)
-
-
-def draw_rows(wanted: list[Wanted]) -> list[Drawn]:
-    """The token of each row, all of one pass."""
-    return [one for first in range(0, len(wanted), MOST_DRAWN) for one in _draw(wanted[first : first + MOST_DRAWN])]
-
-
-def _draw(wanted: list[Wanted]) -> list[Drawn]:
-    settings = {
-        at: draw_settings(
-            one.sampling, prompt_ids=one.prompt_ids, output_ids=one.output_ids, position=one.position,
-            choice=one.choice, excluded=one.excluded,
-        )
-        for at, one in enumerate(wanted) if one.row.is_finite
-    }  # fmt: skip
-    draws = {at: how for at, how in settings.items() if not how.is_plain}
-    scores = {at: min(num, len(wanted[at].row)) for at in settings if (num := wanted[at].sampling.logprobs) is not None}
-    tokens = [one.row.peak for one in wanted]
-    scored = {}
+def _find_out(asked: list[Wanted | Scored]) -> list[Known]:
+    """One copy over, at most two launches, one wait."""
+    settings, scores, tokens = {}, {}, []
+    for at, one in enumerate(asked):
+        tokens.append(one.token_id if isinstance(one, Scored) else one.row.peak)
+        if not one.row.is_finite:
+            continue
+        num_top = one.num_top if isinstance(one, Scored) else one.sampling.logprobs
+        if num_top is not None:
+            scores[at] = min(num_top, len(one.row))
+        if isinstance(one, Wanted):
+            settings[at] = draw_settings(
+                one.sampling, prompt_ids=one.prompt_ids, output_ids=one.output_ids, position=one.position,
+                choice=one.choice, excluded=one.excluded,
+            )  # fmt: skip
+    draws, scored = {at: how for at, how in settings.items() if not how.is_plain}, {}
     if draws or scores:
-        tokens, found = _run([one.row for one in wanted], draws, tokens, scores)
+        tokens, found = _run([one.row for one in asked], draws, tokens, scores)
         scored = dict(zip(scores, found, strict=True))
     return [
-        Drawn(scored.get(at) or on_host.Sampled(token_id=token)) if at in settings and token >= 0
-        else Drawn(None, NumericsError(_complaint(one, token)))
-        for at, (one, token) in enumerate(zip(wanted, tokens, strict=True))
+        Known(scored.get(at) or on_host.Sampled(token_id=token)) if one.row.is_finite and token >= 0
+        else Known(None, NumericsError(_complaint(one, token)))
+        for at, (one, token) in enumerate(zip(asked, tokens, strict=True))
     ]  # fmt: skip
 
 
-def _complaint(one: Wanted, token: int) -> str:
+def _complaint(one: Wanted | Scored, token: int) -> str:
+    if isinstance(one, Scored):
+        return "a logit of the prompt is not a finite number"
     kind = "penalized logit" if one.row.is_finite and token == EDITED else "logit"
     return f"a {kind} for position {one.position} is not a finite number"
 

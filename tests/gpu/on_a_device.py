@@ -322,8 +322,40 @@ def test_a_step_draws_all_its_rows_with_one_launch():
     assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found
 
 
+@pytest.mark.parametrize("mode", ["disable", "ngram"])
+def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
+    """Guesses of a sequence, the scores of a prompt, and several prompts' first tokens; a grammar's guesses alone wait."""
+    limits = EngineLimits(max_num_sequences=8, speculative_mode=mode, draft_length=0 if mode == "disable" else 4)
+    engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=limits)
+    law = reference.backend.load_engine(MODEL, limits=limits)
+    ids = tuple(engine.tokenizer.encode_prompt("one two three one two three one two three one"))
+    asked = [{"temperature": 0}, {"temperature": 0.5, "logprobs": 1}, {"repetition_penalty": 1.05}, {"logit_bias": {5: 1}}]
+    wanted = [
+        Request(
+            request_id=str(i), prompt_ids=ids, sampling=SamplingParams(seed=i, **one),
+            prompt_logprobs=2 if i % 2 else None, stopping=StoppingParams(max_tokens=12),
+        )
+        for i, one in enumerate(asked)
+    ]  # fmt: skip
+    reads, read = [], engine.model.device.read
+    engine.model.device.read = lambda *arguments: reads.append(1) or read(*arguments)
+    step, waits = engine.step, []
+
+    def stepping():
+        reads.clear()
+        said = step()
+        waits.append(len(reads))
+        return said
+
+    engine.step = stepping
+    assert answers(engine, wanted) == answers(law, wanted)
+    assert max(waits) == 1
+    assert mode == "disable" or engine.guesses.num_accepted > 0
+
+
 def test_blocks_that_share_a_row_draw_the_same(expected, monkeypatch):
-    """By a cooperative launch. A vocabulary as small as the demo's would not be cut otherwise."""
+    """By a cooperative launch, and two draws at most in one. Neither happens to the demo otherwise: it is too small."""
+    monkeypatch.setattr(fastpath.gpu.sampling, "MOST_DRAWN", 2)
     monkeypatch.setattr(fastpath.gpu.sampling, "parts_of_row", lambda rows, vocab, blocks: min(3, blocks // rows))
     engine = fastpath.backend.load_engine(MODEL, device="cuda")
     assert answers(engine, requests(engine)) == expected[None]
