@@ -1,8 +1,9 @@
 """What a step draws and scores, found out before its answers take their turns: one wait for all of them.
 
-Known ahead is what a row's token depends on: the settings of the request, and what was said until then. A guess is drawn
-behind those before it, as if they were right; if one is not, nobody asks for the rows behind it (N11). Not known ahead: what
-a grammar allows behind a guess, and rows that several choices draw from. These are drawn when their turn comes.
+Known ahead is what a row's token depends on: the settings of the request, and what was said until then. A guess is
+drawn behind those before it, as if they were right; if one is not, nobody asks for the rows behind it (N11). Not known
+ahead: what a grammar allows behind a guess, and rows that several choices draw from, or that lie beside a tree's. These
+are drawn when their turn comes.
 """
 
 from itertools import takewhile

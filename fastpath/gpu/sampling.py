@@ -1,7 +1,7 @@
 """From logits on a device to tokens (N10): only tokens, and log-probabilities that were asked for, come back.
 
-All rows of a step are drawn by one launch and waited for once (ahead.py). A row that is already on the host (a medusa or
-eagle head's) is sampled by the CPU fast path, with the same bits.
+All rows of a step are drawn by one launch and waited for once (ahead.py). A row that is already on the host (a medusa
+or eagle head's) is sampled by the CPU fast path, with the same bits.
 """
 
 from typing import NamedTuple

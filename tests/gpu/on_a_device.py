@@ -324,12 +324,14 @@ def test_a_step_draws_all_its_rows_with_one_launch():
 
 @pytest.mark.parametrize("mode", ["disable", "ngram"])
 def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
-    """Guesses of a sequence, the scores of a prompt, and several prompts' first tokens; a grammar's guesses alone wait."""
+    """Guesses of a sequence, the scores of a prompt, and several prompts' first tokens."""
     limits = EngineLimits(max_num_sequences=8, speculative_mode=mode, draft_length=0 if mode == "disable" else 4)
     engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=limits)
     law = reference.backend.load_engine(MODEL, limits=limits)
     ids = tuple(engine.tokenizer.encode_prompt("one two three one two three one two three one"))
-    asked = [{"temperature": 0}, {"temperature": 0.5, "logprobs": 1}, {"repetition_penalty": 1.05}, {"logit_bias": {5: 1}}]
+    asked = [
+        {"temperature": 0}, {"temperature": 0.5, "logprobs": 1}, {"repetition_penalty": 1.05}, {"logit_bias": {5: 1.0}},
+    ]  # fmt: skip
     wanted = [
         Request(
             request_id=str(i), prompt_ids=ids, sampling=SamplingParams(seed=i, **one),
