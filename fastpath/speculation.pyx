@@ -116,7 +116,8 @@ cdef class DraftSpeculator(Speculator):
     def propose(self, dict lengths) -> None:
         """Set `draft_ids` and `side_draft_ids`; a sequence without pages, or beyond the context, goes without."""
         first = self._write([(one, self._lines[one]) for one, length in lengths.items() if self._reserve(one, length)])
-        sides = [(one, side) for one, line, row in first for side in self._sides(one, line, row, lengths[one])]
+        wide = first if self.tree_width > 1 else ()
+        sides = [(one, side) for one, line, row in wide for side in self._sides(one, line, row, lengths[one])]
         writing = [(one, line) for one, line, _ in first] + sides
         while writing := [(one, line) for one, line in writing if len((<_Line>line).draft_ids) < lengths[one]]:
             writing = [(one, line) for one, line, _ in self._write(writing)]
@@ -154,8 +155,12 @@ cdef class DraftSpeculator(Speculator):
         if not lines:
             return []
         rows = self.model.forward([(<_Line>line).chunk(sequence) for sequence, line in lines], self.cache)
-        return [(sequence, line, row) for (sequence, line), row in zip(lines, rows)
-                if guess(sequence, (<_Line>line).draft_ids, row)]
+        could = self.guess_all([(sequence, (<_Line>line).draft_ids) for sequence, line in lines], rows)
+        return [(sequence, line, row) for (sequence, line), row, is_more in zip(lines, rows, could) if is_more]
+
+    def guess_all(self, list drafts, rows) -> list[bool]:
+        """One token more for each sequence with its guesses so far; which could go on. A device draws all at once."""
+        return [guess(sequence, draft_ids, row) for (sequence, draft_ids), row in zip(drafts, rows)]
 
     cdef list _sides(self, sequence, _Line line, logits, long length):
         """Lines that begin with the next best tokens instead of the first guess, as many as find pages."""

@@ -1,4 +1,4 @@
-"""What a step draws and scores, found out before its answers take their turns: one wait for all of them.
+"""What a step draws, scores and guesses, found out together: one wait for all of it, and not one for each row.
 
 Known ahead is what a row's token depends on: the settings of the request, and what was said until then. A guess is
 drawn behind those before it, as if they were right; if one is not, nobody asks for the rows behind it (N11). Not known
@@ -8,7 +8,7 @@ are drawn when their turn comes.
 
 from itertools import takewhile
 
-from fastpath import answer
+from fastpath import answer, speculation
 from fastpath.gpu.logits import Logits
 from fastpath.gpu.sampling import Scored, Wanted, find_out
 from reference.errors import NumericsError, RequestError
@@ -56,5 +56,24 @@ def _ask_for_tokens(asked, row: int, sequence, its_answer, logits) -> None:
     for i in range(1 + (len(sequence.draft_ids) if is_free else 0)):
         position, before = len(sequence) + i, [*said, *sequence.draft_ids[:i]] if i else said
         asked[row + i] = Wanted(
-            logits[row + i], request.sampling, request.prompt_ids, before, position, sequence.choice, excluded
+            logits[row + i], request.sampling, request.prompt_ids, before, position, sequence.choice, excluded,
+            request.sampling.logprobs,
         )  # fmt: skip
+
+
+class DraftSpeculator(speculation.DraftSpeculator):
+    """What fastpath/speculation.pyx says, with all guesses of a pass of the draft model drawn together."""
+
+    def guess_all(self, drafts, rows) -> list[bool]:
+        """One token more for each sequence with its guesses so far; which could go on."""
+        wanted = [
+            Wanted(
+                row, one.request.sampling, one.request.prompt_ids, [*one.output_ids, *draft_ids],
+                len(one) + len(draft_ids), one.choice, (), None,
+            )
+            for (one, draft_ids), row in zip(drafts, rows, strict=True)
+        ]  # fmt: skip
+        found = find_out(wanted)
+        for (_, draft_ids), known in zip(drafts, found, strict=True):
+            draft_ids += [] if known.error else [known.sampled.token_id]
+        return [not known.error for known in found]

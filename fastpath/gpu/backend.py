@@ -39,7 +39,7 @@ def make_parts(device: Device) -> Parts:
         adjust=on_host.adjust,
         weigh=on_host.weigh,
         NgramSpeculator=speculation.NgramSpeculator,
-        DraftSpeculator=speculation.DraftSpeculator,
+        DraftSpeculator=ahead.DraftSpeculator,
         MedusaHeads=partial(MedusaHeads, device),
         MedusaSpeculator=medusa.MedusaSpeculator,
         EagleSpeculator=eagle.EagleSpeculator,

@@ -20,7 +20,7 @@ MOST_DRAWN = 64  # rows at once: each needs room for its edited logits and weigh
 
 
 class Wanted(NamedTuple):
-    """A row with everything that its token depends on."""
+    """A row with everything that its token depends on, and how many log-probabilities are asked for (None: none)."""
 
     row: Row
     sampling: SamplingParams
@@ -28,7 +28,8 @@ class Wanted(NamedTuple):
     output_ids: list[int]
     position: int
     choice: int
-    excluded: object = ()
+    excluded: object
+    num_top: int | None
 
 
 class Scored(NamedTuple):
@@ -55,7 +56,8 @@ class Known(NamedTuple):
 def sample(logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()):
     """The token at `position`, as fastpath/sampling.pyx says."""
     if isinstance(logits, Row):
-        (logits,) = find_out([Wanted(logits, sampling, prompt_ids, output_ids, position, choice, excluded)])
+        rest = (prompt_ids, output_ids, position, choice, excluded, sampling.logprobs)
+        (logits,) = find_out([Wanted(logits, sampling, *rest)])
     if isinstance(logits, Known):
         return logits.take()
     rest = {"prompt_ids": prompt_ids, "output_ids": output_ids, "position": position, "choice": choice}
@@ -87,9 +89,8 @@ def _find_out(asked: list[Wanted | Scored]) -> list[Known]:
         tokens.append(one.token_id if isinstance(one, Scored) else one.row.peak)
         if not one.row.is_finite:
             continue
-        num_top = one.num_top if isinstance(one, Scored) else one.sampling.logprobs
-        if num_top is not None:
-            scores[at] = min(num_top, len(one.row))
+        if one.num_top is not None:
+            scores[at] = min(one.num_top, len(one.row))
         if isinstance(one, Wanted):
             settings[at] = draw_settings(
                 one.sampling, prompt_ids=one.prompt_ids, output_ids=one.output_ids, position=one.position,
