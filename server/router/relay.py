@@ -1,0 +1,170 @@
+"""One request's way through the router: asked of one endpoint after another until one has answered to the end.
+
+Before anything has gone out to the client, a request that cannot connect, or gets 503, or 429 while another endpoint
+is free, goes on to another. One that breaks off later is asked again elsewhere, up to `MAX_FAILURES` times: a request
+that kills whoever takes it must not go round. A whole answer is simply begun anew; a stream goes on where it stood, at
+an endpoint whose answers are the same (stream.py), and may wait `PATIENCE_SECONDS` for one.
+"""
+
+import aiohttp
+import orjson
+from sanic import HTTPResponse, Request
+from sanic.compat import Header
+from sanic.log import logger
+from yarl import URL
+
+from server.router.ask import HOP_BY_HOP, RESPONSES, Ask
+from server.router.endpoint import Endpoint
+from server.router.homes import Home, Homes
+from server.router.joined import DivergedError
+from server.router.metrics import RouterMetrics
+from server.router.routing import NoEndpointError, Router
+from server.router.stream import EndpointLostError, Stream
+
+MAX_FAILURES = 3
+PATIENCE_SECONDS = 20.0
+BUSY, AWAY = 429, 503
+EVENTS = "text/event-stream"
+FAILURES = (aiohttp.ClientError, EndpointLostError, OSError, TimeoutError)
+
+
+class Relay:
+    """The state of one request under way: who has refused it, how often it was broken off, what the client has."""
+
+    def __init__(self, request: Request, ask: Ask, router: Router, homes: Homes, session, metrics: RouterMetrics):
+        self.request, self.ask, self.router, self.homes = request, ask, router, homes
+        self.session, self.metrics = session, metrics
+        self.refused: set[Endpoint] = set()
+        self.refusal: HTTPResponse | None = None
+        self.stream: Stream | None = None
+        self.num_failures = 0
+
+    async def run(self) -> HTTPResponse | None:
+        """The answer, or None if it was streamed. NoEndpointError if there is nobody to ask, and nobody has said no."""
+        error: Exception | None = None
+        while True:
+            try:
+                endpoint = await self._next_endpoint()
+            except NoEndpointError as none:
+                return await self._give_up(error or none, none)
+            try:
+                async with endpoint.asked():
+                    answer = await self._ask(endpoint)
+                if answer is not self.refusal or answer is None:
+                    return answer
+            except DivergedError as diverged:
+                return await self._diverge(endpoint, diverged)
+            except FAILURES as failure:
+                error = failure
+                self._count_failure(endpoint, failure)
+
+    async def _next_endpoint(self) -> Endpoint:
+        """Who is asked now; with a stream half way, only somebody who gives the same answer."""
+        has_begun = self.stream is not None and self.stream.has_begun
+        if has_begun and self.stream.fingerprint is None:
+            raise NoEndpointError("The endpoint broke off, and no other one can go on where it stood.")
+        if self.num_failures > MAX_FAILURES:
+            raise NoEndpointError("Several endpoints broke off this request.")
+        return await self.router.pick(
+            self.ask,
+            self.refused,
+            fingerprint=self.stream.fingerprint if has_begun else None,
+            patience=PATIENCE_SECONDS if self.num_failures else 0,
+        )
+
+    async def _ask(self, endpoint: Endpoint) -> HTTPResponse | None:
+        """One endpoint's answer: a whole one, None for one that was streamed, or `self.refusal`."""
+        fingerprint = endpoint.fingerprint(self.ask.model) if self.ask.is_generating else None
+        self.metrics.requests.labels(endpoint.url).inc()
+        url = URL(endpoint.url + self.ask.target_there, encoded=True)
+        body = self.ask.body_for(fingerprint) or None
+        asked = self.session.request(
+            self.ask.method, url, headers=self.ask.headers, data=body, allow_redirects=False
+        )
+        async with asked as response:
+            if response.status == 200 and response.content_type == EVENTS:
+                return await self._stream(endpoint, response, fingerprint)
+            answer = await self._whole(endpoint, response)
+        if response.status not in (BUSY, AWAY):
+            if self.stream is None or not self.stream.has_begun:
+                return answer
+            raise EndpointLostError(f"The endpoint answered {response.status} to a request that another had taken.")
+        self._refuse(endpoint, response.status, answer)
+        return answer
+
+    def _refuse(self, endpoint: Endpoint, status: int, answer: HTTPResponse) -> None:
+        """Not this one, and not now: the client sees it only if nobody else says yes."""
+        self.refused.add(endpoint)
+        self.refusal = answer
+        self.metrics.retries.labels(endpoint.url).inc()
+        if status == AWAY:
+            endpoint.eject()
+
+    async def _stream(self, endpoint: Endpoint, response, fingerprint: str | None) -> None:
+        if self.stream is None or not self.stream.has_begun:
+            kind = response.headers.get("content-type", EVENTS)
+            self.stream = Stream(self.request, self.ask, fingerprint, passed_on(response.headers), kind)
+            renames = await self._follow(endpoint, response)
+        else:
+            renames = await self._follow(endpoint, response)
+            self.metrics.failovers.labels("resumed").inc()
+            logger.info("A stream that another endpoint had begun has ended at %s.", endpoint.url)
+        if renames:
+            self.homes.put(self.stream.response_id, Home(endpoint, renames))
+
+    async def _follow(self, endpoint: Endpoint, response) -> tuple[tuple[bytes, bytes], ...]:
+        try:
+            return await self.stream.follow(response)
+        finally:
+            if (response_id := self.stream.response_id) and self.homes.get(response_id) is None:
+                self.homes.put(response_id, Home(endpoint))
+
+    async def _whole(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> HTTPResponse:
+        """The answer read to its end, so that it can still be asked for elsewhere if that does not come."""
+        body = await response.read()
+        if self.ask.home:
+            body = self.ask.home.outward(body)
+        if self.ask.path == RESPONSES and response.status == 200:
+            if response_id := _id_of(body):
+                self.homes.put(response_id, Home(endpoint))
+        kind = response.headers.get("content-type")
+        return HTTPResponse(body, response.status, passed_on(response.headers), kind)
+
+    def _count_failure(self, endpoint: Endpoint, error: Exception) -> None:
+        """It broke off, or was never reached: no more requests until it has been looked at."""
+        endpoint.eject()
+        self.metrics.errors.labels(endpoint.url).inc()
+        logger.warning("Endpoint %s failed on a request: %s %s", endpoint.url, type(error).__name__, error)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            self.refused.add(endpoint)
+            self.metrics.retries.labels(endpoint.url).inc()
+        else:
+            self.num_failures += 1
+
+    async def _give_up(self, error: Exception, none: NoEndpointError) -> HTTPResponse | None:
+        """Nobody is left: the last refusal, or an error of ours, as an answer or as a stream's last event."""
+        if self.stream is not None and self.stream.has_begun:
+            self.metrics.failovers.labels("failed").inc()
+            await self.stream.fail(none, getattr(error, "farewell", None))
+            return None
+        if self.refusal is not None:
+            return self.refusal
+        raise none
+
+    async def _diverge(self, endpoint: Endpoint, error: DivergedError) -> None:
+        """Better no more words than wrong ones."""
+        logger.error("Endpoint %s cannot go on with a stream: %s", endpoint.url, error)
+        self.metrics.failovers.labels("diverged").inc()
+        await self.stream.fail(error)
+
+
+def passed_on(headers) -> Header:
+    """An endpoint's headers but for those that hold between the two of us, and those that we write ourselves."""
+    return Header([pair for pair in headers.items() if pair[0].lower() not in HOP_BY_HOP | {"content-type"}])
+
+
+def _id_of(body: bytes) -> str | None:
+    try:
+        return orjson.loads(body).get("id")
+    except (ValueError, AttributeError):
+        return None
