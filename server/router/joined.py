@@ -5,10 +5,10 @@ many depends on load. Texts and lists grow; anything else is said once. Whatever
 endpoint is not what it says it is, and not one more word of it may go out.
 """
 
-from reference.errors import VerbatimError
+from server.engine_client import EngineFailedError
 
 
-class DivergedError(VerbatimError):
+class DivergedError(EngineFailedError):
     """Two endpoints gave different answers to one request."""
 
 

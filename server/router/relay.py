@@ -13,6 +13,7 @@ from sanic.compat import Header
 from sanic.log import logger
 from yarl import URL
 
+from reference.errors import RequestError
 from server.router.ask import HOP_BY_HOP, RESPONSES, Ask
 from server.router.endpoint import Endpoint
 from server.router.homes import Home, Homes
@@ -26,6 +27,7 @@ PATIENCE_SECONDS = 20.0
 BUSY, AWAY = 429, 503
 EVENTS = "text/event-stream"
 FAILURES = (aiohttp.ClientError, EndpointLostError, OSError, TimeoutError)
+NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Relay:
@@ -76,10 +78,9 @@ class Relay:
         """One endpoint's answer: a whole one, None for one that was streamed, or `self.refusal`."""
         fingerprint = endpoint.fingerprint(self.ask.model) if self.ask.is_generating else None
         self.metrics.requests.labels(endpoint.url).inc()
-        url = URL(endpoint.url + self.ask.target_there, encoded=True)
         body = self.ask.body_for(fingerprint) or None
         asked = self.session.request(
-            self.ask.method, url, headers=self.ask.headers, data=body, allow_redirects=False
+            self.ask.method, self._url(endpoint), headers=self.ask.headers, data=body, allow_redirects=False
         )
         async with asked as response:
             if response.status == 200 and response.content_type == EVENTS:
@@ -91,6 +92,12 @@ class Relay:
             raise EndpointLostError(f"The endpoint answered {response.status} to a request that another had taken.")
         self._refuse(endpoint, response.status, answer)
         return answer
+
+    def _url(self, endpoint: Endpoint) -> URL:
+        try:
+            return URL(endpoint.url + self.ask.target_there, encoded=True)
+        except ValueError:  # it must not count against the endpoint
+            raise RequestError("The URL cannot be read.", code="invalid_url") from None
 
     def _refuse(self, endpoint: Endpoint, status: int, answer: HTTPResponse) -> None:
         """Not this one, and not now: the client sees it only if nobody else says yes."""
@@ -104,20 +111,18 @@ class Relay:
         if self.stream is None or not self.stream.has_begun:
             kind = response.headers.get("content-type", EVENTS)
             self.stream = Stream(self.request, self.ask, fingerprint, passed_on(response.headers), kind)
-            renames = await self._follow(endpoint, response)
+            renames = await self.stream.follow(response)
         else:
-            renames = await self._follow(endpoint, response)
+            renames = await self.stream.follow(response)
             self.metrics.failovers.labels("resumed").inc()
             logger.info("A stream that another endpoint had begun has ended at %s.", endpoint.url)
-        if renames:
-            self.homes.put(self.stream.response_id, Home(endpoint, renames))
+        self._keep_home(endpoint, self.stream.response_id, renames)
 
-    async def _follow(self, endpoint: Endpoint, response) -> tuple[tuple[bytes, bytes], ...]:
-        try:
-            return await self.stream.follow(response)
-        finally:
-            if (response_id := self.stream.response_id) and self.homes.get(response_id) is None:
-                self.homes.put(response_id, Home(endpoint))
+    def _keep_home(self, endpoint: Endpoint, response_id: str | None, renames: tuple = ()) -> None:
+        """Remember where a response is, by the id that the client knows, and what else is called otherwise there."""
+        if response_id is not None:
+            known = self.ask.home.renames if self.ask.home else ()
+            self.homes.put(response_id, Home(endpoint, (*known, *renames)))
 
     async def _whole(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> HTTPResponse:
         """The answer read to its end, so that it can still be asked for elsewhere if that does not come."""
@@ -125,8 +130,7 @@ class Relay:
         if self.ask.home:
             body = self.ask.home.outward(body)
         if self.ask.path == RESPONSES and response.status == 200:
-            if response_id := _id_of(body):
-                self.homes.put(response_id, Home(endpoint))
+            self._keep_home(endpoint, _id_of(body))
         kind = response.headers.get("content-type")
         return HTTPResponse(body, response.status, passed_on(response.headers), kind)
 
@@ -135,7 +139,7 @@ class Relay:
         endpoint.eject()
         self.metrics.errors.labels(endpoint.url).inc()
         logger.warning("Endpoint %s failed on a request: %s %s", endpoint.url, type(error).__name__, error)
-        if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error, NEVER_REACHED):
             self.refused.add(endpoint)
             self.metrics.retries.labels(endpoint.url).inc()
         else:
