@@ -19,8 +19,11 @@ async def list_models(ask: Ask, router: Router, session: aiohttp.ClientSession) 
     answers = [answer for answer in await asyncio.gather(*(_ask(one, ask, session) for one in ready)) if answer]
     lists = [orjson.loads(body)["data"] for status, body in answers if status == 200]
     if lists:
-        models = {model["id"]: model for listed in reversed(lists) for model in reversed(listed)}
-        return json({"object": "list", "data": list(reversed(models.values()))})
+        models: dict[str, dict] = {}
+        for listed in lists:
+            for model in listed:
+                models.setdefault(model["id"], model)
+        return json({"object": "list", "data": list(models.values())})
     for status, body in answers:
         return HTTPResponse(body, status, content_type="application/json")
     raise NoEndpointError("No endpoint of this router is ready just now; try again.")

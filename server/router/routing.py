@@ -52,7 +52,7 @@ class Router:
     ) -> Endpoint:
         """The endpoint to ask. NoEndpointError if there is none, nor becomes one ready within `patience` seconds."""
         deadline = asyncio.get_running_loop().time() + patience
-        while not (found := self.candidates(ask, refused, fingerprint)):
+        while self.has_ended or not (found := self.candidates(ask, refused, fingerprint)):
             if self.has_ended or asyncio.get_running_loop().time() >= deadline:
                 raise NoEndpointError("No endpoint of this router can take the request just now; try again.")
             await asyncio.sleep(LOOK_SECONDS)

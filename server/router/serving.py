@@ -1,0 +1,65 @@
+"""Starts a router and serves until it is told to stop: for programs `serve`, for the command `run`."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from server.router.app import create_app
+from server.router.children import ChildFailedError, Children
+from server.router.endpoint import Endpoint
+from server.router.routing import Router
+from server.router.settings import Settings
+
+
+def serve(
+    model: str | None,
+    model_lib: str | None,
+    router_host: str,
+    router_port: int,
+    endpoint_hosts: Sequence[str],
+    endpoint_ports: Sequence[int],
+    endpoint_num_gpus: Sequence[int],
+    enable_prefix_cache: bool,
+    router_mode: Literal["disagg", "round-robin"] = "round-robin",
+    pd_balance_factor: float = 0.0,
+    router_type: type[Router] = Router,
+    *,
+    endpoint_urls: Sequence[str] = (),
+    server_arguments: Sequence[str] = (),
+    start_seconds: float = 600.0,
+) -> None:
+    """Start a server for each endpoint and a router in front of them; returns when it has been told to stop.
+
+    The signature is that of MLC LLM; what follows the star is more. ValueError names what cannot be done.
+    """
+    settings = Settings(
+        model=model, model_lib=model_lib, router_host=router_host, router_port=router_port,
+        endpoint_hosts=tuple(endpoint_hosts), endpoint_ports=tuple(endpoint_ports),
+        endpoint_num_gpus=tuple(endpoint_num_gpus), enable_prefix_cache=enable_prefix_cache, router_mode=router_mode,
+        pd_balance_factor=pd_balance_factor, endpoint_urls=tuple(endpoint_urls),
+        server_arguments=tuple(server_arguments), start_seconds=start_seconds,
+    )  # fmt: skip
+    run(settings, router_type)
+
+
+def run(settings: Settings, router_type: type[Router] = Router) -> None:
+    """The same for settings. ChildFailedError if a server cannot be started."""
+    children = Children(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until Sanic listens to it
+    with contextlib.ExitStack() as stack:
+        stack.callback(children.stop)
+        children.start(settings.start_seconds, report)
+        app = create_app(router_type(map(Endpoint, settings.urls)), children)
+        app.run(
+            host=settings.router_host, port=settings.router_port, single_process=True, motd=False, access_log=False
+        )
+
+
+def report(message: str) -> None:
+    """A line for whoever watches the start."""
+    print(f"verbatim router: {message}", flush=True)
+
+
+__all__ = ["ChildFailedError", "report", "run", "serve"]
