@@ -1,4 +1,4 @@
-"""`python -m server.router.child`: `python -m server` that ends when the router that started it does, however that was."""
+"""`python -m server.router.child`: `python -m server` that ends with the router that started it, however that ended."""
 
 import sys
 

@@ -82,7 +82,8 @@ class ChunkResumption:
             if isinstance(value, dict):
                 has_news |= self._cut((*path, key), value)
             elif key == "tool_calls":
-                has_news |= any([self._cut((*path, key, call["index"]), call) for call in value])
+                for call in value:
+                    has_news |= self._cut((*path, key, call["index"]), call)
             elif isinstance(value, list) or (key in TEXTS and value is not None):
                 container[key] = self._joined.cut((*path, key), value)
                 has_news |= bool(container[key])

@@ -52,9 +52,7 @@ def run(settings: Settings, router_type: type[Router] = Router) -> None:
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)
         app = create_app(router_type(map(Endpoint, settings.urls)), children)
-        app.run(
-            host=settings.router_host, port=settings.router_port, single_process=True, motd=False, access_log=False
-        )
+        app.run(host=settings.router_host, port=settings.router_port, single_process=True, motd=False, access_log=False)
 
 
 def report(message: str) -> None:

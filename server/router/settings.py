@@ -100,7 +100,8 @@ class Settings:
             _require(count in (0, 1), "endpoint_num_gpus", count, "0 (the processor) or 1: one model is on one GPU")
         for word in self.server_arguments:
             name = word.partition("=")[0]
-            _require(name not in OURS_TO_GIVE, "server_arguments", name, f"given as {OURS_TO_GIVE.get(name)}, before --")
+            instead = OURS_TO_GIVE.get(name)
+            _require(instead is None, "server_arguments", name, f"given as {instead}, before the --")
 
 
 def url_of(host: str, port: int) -> str:

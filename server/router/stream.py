@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import aiohttp
-import orjson
 from sanic import Request
 
 from server import sse
