@@ -33,12 +33,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # aiohttp would add them where a client has none
 
 
-def create_app(router: Router, children: Children) -> Sanic:
+def create_app(router: Router, children: Children, failover_seconds: float) -> Sanic:
     """An app in front of the router's endpoints; it ends `children`, the servers that were started for it."""
     dumps = partial(json.dumps, separators=(",", ":"))
     app = Sanic("verbatim-router", config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps)
     app.ctx.router, app.ctx.children, app.ctx.homes = router, children, Homes()
-    app.ctx.metrics = RouterMetrics(router)
+    app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), failover_seconds
     app.blueprint(own_routes())
     app.add_route(pass_on, "/<path:path>", methods=METHODS, name="pass_on", unquote=False)
     app.add_route(pass_on, "/", methods=METHODS, name="pass_on_root")
@@ -95,7 +95,7 @@ async def pass_on(request: Request, path: str = "") -> HTTPResponse | None:
     ask = await asyncio.to_thread(read_ask, request, request_id) if is_long else read_ask(request, request_id)
     try:
         ask = await with_home(ask, ctx.router, ctx.homes, ctx.session)
-        return await Relay(request, ask, ctx.router, ctx.homes, ctx.session, ctx.metrics).run()
+        return await Relay(request, ask).run()
     except asyncio.CancelledError:
         journal.write(request, journal.CLIENT_LEFT)
         raise

@@ -45,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--pd-balance-factor", type=float, metavar="X", help="belongs to disagg; 0")
     add("--endpoint-urls", type=_words, metavar="URL,URL", help="servers that run already, of any make")
     add("--start-seconds", type=float, metavar="SECONDS", help="to wait for the servers' start (default: 600)")
+    add("--failover-seconds", type=float, metavar="SECONDS", help="to wait for who can go on with an answer (20)")
     return parser
 
 

@@ -3,7 +3,7 @@
 Before anything has gone out to the client, a request that cannot connect, or gets 503, or 429 while another endpoint
 is free, goes on to another. One that breaks off later is asked again elsewhere, up to `MAX_FAILURES` times: a request
 that kills whoever takes it must not go round. A whole answer is simply begun anew; a stream goes on where it stood, at
-an endpoint whose answers are the same (stream.py), and may wait `PATIENCE_SECONDS` for one.
+an endpoint whose answers are the same (stream.py), and may wait `--failover-seconds` for one.
 """
 
 import aiohttp
@@ -23,7 +23,6 @@ from server.router.routing import NoEndpointError, Router
 from server.router.stream import EndpointLostError, Stream
 
 MAX_FAILURES = 3
-PATIENCE_SECONDS = 20.0
 BUSY, AWAY = 429, 503
 EVENTS = "text/event-stream"
 FAILURES = (aiohttp.ClientError, EndpointLostError, OSError, TimeoutError)
@@ -33,9 +32,13 @@ NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 class Relay:
     """The state of one request under way: who has refused it, how often it was broken off, what the client has."""
 
-    def __init__(self, request: Request, ask: Ask, router: Router, homes: Homes, session, metrics: RouterMetrics):
-        self.request, self.ask, self.router, self.homes = request, ask, router, homes
-        self.session, self.metrics = session, metrics
+    def __init__(self, request: Request, ask: Ask):
+        ctx = request.app.ctx
+        self.request, self.ask = request, ask
+        self.router: Router = ctx.router
+        self.homes: Homes = ctx.homes
+        self.metrics: RouterMetrics = ctx.metrics
+        self.session, self.patience = ctx.session, ctx.failover_seconds
         self.refused: set[Endpoint] = set()
         self.refusal: HTTPResponse | None = None
         self.stream: Stream | None = None
@@ -71,7 +74,7 @@ class Relay:
             self.ask,
             self.refused,
             fingerprint=self.stream.fingerprint if has_begun else None,
-            patience=PATIENCE_SECONDS if self.num_failures else 0,
+            patience=self.patience if self.num_failures else 0,
         )
 
     async def _ask(self, endpoint: Endpoint) -> HTTPResponse | None:

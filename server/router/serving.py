@@ -10,7 +10,7 @@ from server.router.app import create_app
 from server.router.children import ChildFailedError, Children
 from server.router.endpoint import Endpoint
 from server.router.routing import Router
-from server.router.settings import Settings
+from server.router.settings import Settings, url_of
 
 
 def serve(
@@ -29,6 +29,7 @@ def serve(
     endpoint_urls: Sequence[str] = (),
     server_arguments: Sequence[str] = (),
     start_seconds: float = 600.0,
+    failover_seconds: float = 20.0,
 ) -> None:
     """Start a server for each endpoint and a router in front of them; returns when it has been told to stop.
 
@@ -39,7 +40,7 @@ def serve(
         endpoint_hosts=tuple(endpoint_hosts), endpoint_ports=tuple(endpoint_ports),
         endpoint_num_gpus=tuple(endpoint_num_gpus), enable_prefix_cache=enable_prefix_cache, router_mode=router_mode,
         pd_balance_factor=pd_balance_factor, endpoint_urls=tuple(endpoint_urls),
-        server_arguments=tuple(server_arguments), start_seconds=start_seconds,
+        server_arguments=tuple(server_arguments), start_seconds=start_seconds, failover_seconds=failover_seconds,
     )  # fmt: skip
     run(settings, router_type)
 
@@ -51,7 +52,8 @@ def run(settings: Settings, router_type: type[Router] = Router) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)
-        app = create_app(router_type(map(Endpoint, settings.urls)), children)
+        app = create_app(router_type(map(Endpoint, settings.urls)), children, settings.failover_seconds)
+        report(f"listening on {url_of(settings.router_host, settings.router_port)}, {len(settings.urls)} endpoints")
         app.run(host=settings.router_host, port=settings.router_port, single_process=True, motd=False, access_log=False)
 
 

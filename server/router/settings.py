@@ -38,6 +38,7 @@ class Settings:
     endpoint_urls: tuple[str, ...] = ()
     server_arguments: tuple[str, ...] = ()
     start_seconds: float = 600.0
+    failover_seconds: float = 20.0
 
     def __post_init__(self):
         """Refuse what cannot be done."""
@@ -47,8 +48,9 @@ class Settings:
         factor = self.pd_balance_factor
         _require(factor == 0, "pd_balance_factor", factor, f"0: it belongs to disagg, and {SAYS_NO}")
         _check_port("router_port", self.router_port)
-        is_time = 0 < self.start_seconds <= MAX_TIMEOUT_SECONDS
-        _require(is_time, "start_seconds", self.start_seconds, f"above 0 and at most {MAX_TIMEOUT_SECONDS}")
+        for name in ("start_seconds", "failover_seconds"):
+            seconds = getattr(self, name)
+            _require(0 <= seconds <= MAX_TIMEOUT_SECONDS, name, seconds, f"0 to {MAX_TIMEOUT_SECONDS}")
         if self.endpoint_urls:
             self._check_urls()
         else:
