@@ -23,6 +23,7 @@ from server.router.routing import NoEndpointError, Router
 from server.router.stream import EndpointLostError, Stream
 
 MAX_FAILURES = 3
+PATIENCE_SECONDS = 1.0  # with nothing lost yet: a connection that was kept may have been stale, and its server be well
 BUSY, AWAY = 429, 503
 EVENTS = "text/event-stream"
 FAILURES = (aiohttp.ClientError, EndpointLostError, OSError, TimeoutError)
@@ -74,7 +75,7 @@ class Relay:
             self.ask,
             self.refused,
             fingerprint=self.stream.fingerprint if has_begun else None,
-            patience=self.patience if self.num_failures else 0,
+            patience=self.patience if has_begun else PATIENCE_SECONDS if self.num_failures else 0,
         )
 
     async def _ask(self, endpoint: Endpoint) -> HTTPResponse | None:

@@ -115,7 +115,8 @@ class Stream:
         if self.ask.path != RESPONSES:
             return sse.event(body)
         number = read_event(self._given[-1])["sequence_number"] + 1 if self._given else 0
-        return sse.named_event({"type": "error", "sequence_number": number} | body["error"])
+        told = {name: body["error"][name] for name in ("code", "message", "param")}
+        return sse.named_event({"type": "error", "sequence_number": number} | told)
 
 
 def is_error(event: bytes) -> bool:

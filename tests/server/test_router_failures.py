@@ -6,10 +6,11 @@ import re
 import signal
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from live_router import kill, plain, routed, start_again, wait_idle
+from live_router import COMMAND, Router, kill, plain, routed, start_again, wait_idle
 from live_server import chat_body, stream_events, wait_until
 
 MODEL = "verbatim-demo"
@@ -62,6 +63,29 @@ def test_a_stream_outlives_its_server(tmp_path, name):
         wait_idle(router)
 
 
+def test_a_stream_moves_between_servers_that_cut_it_differently(tmp_path):
+    """One guesses ahead and so sends several tokens at once, the other never does; what they say is the same."""
+    messages = [{"role": "user", "content": "Count from 1 to 30: 1 2 3 4 5 6 7 8 9 10 11 12"}]
+    body = chat_body(messages=messages, temperature=0, max_tokens=600, logprobs=True)
+    with routed(tmp_path, ("--speculative-mode", "ngram"), ()) as router:
+        cut, even = (one.http.post("/v1/chat/completions", json=body | {"stream": True}) for one in router.servers)
+        assert cut.text.count("\n\n") < even.text.count("\n\n")
+        router.chat(max_tokens=1)  # it is the turn of the one that guesses
+        if router.metric("verbatim_router_requests_total", endpoint=router.servers[0].url):
+            router.chat(max_tokens=1)
+        moved = read_stream(router, "/v1/chat/completions", body, at=40, act=lambda: kill(router.servers[0]))
+        assert router.metric("verbatim_router_failovers_total", outcome="resumed") == 1
+        assert said(moved) == said([line[6:].encode() for line in even.text.splitlines() if line])
+
+
+def said(events: list[bytes]) -> tuple:
+    """Text, log-probabilities and end of a stream with one choice."""
+    choices = [json.loads(event)["choices"][0] for event in events if event != b"[DONE]"]
+    text = "".join(choice["delta"].get("content", "") for choice in choices)
+    scores = [entry for choice in choices for entry in (choice["logprobs"] or {}).get("content", ())]
+    return text, scores, choices[-1]["finish_reason"]
+
+
 def test_a_response_that_has_moved_is_found_by_the_id_that_the_client_knows(tmp_path):
     with routed(tmp_path, (), ()) as router:
         events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill(router.busy()))
@@ -108,7 +132,7 @@ def test_a_stream_waits_for_its_only_server(tmp_path):
 
 def test_a_whole_answer_is_asked_for_again(tmp_path):
     with routed(tmp_path, (), ()) as router:
-        body = chat_body(**LONG, n=16, max_tokens=1900)
+        body = chat_body(**LONG, n=4, max_tokens=1500)
         answers = []
         thread = threading.Thread(target=lambda: answers.append(router.http.post("/v1/chat/completions", json=body)))
         thread.start()
@@ -177,6 +201,99 @@ def test_a_full_server_is_passed_over(tmp_path, stream):
             for thread in threads:
                 thread.join()
         assert router.metric("verbatim_router_endpoint_ejected") == 0
+
+
+def test_a_server_that_is_told_to_end_keeps_its_streams(tmp_path):
+    with routed(tmp_path, (), ()) as router:
+        path, body = BODIES["chat"]
+        undisturbed, told = read_stream(router, path, body), []
+
+        def end():
+            told.append(router.busy())
+            told[0].process.terminate()
+            wait_until(lambda: router.metric("verbatim_router_endpoint_ejected") == 1, 10)
+            assert router.chat(max_tokens=1).status_code == 200
+
+        assert by_choice(read_stream(router, path, body, at=60, act=end)) == by_choice(undisturbed)
+        assert told[0].process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_is_given_up(tmp_path):
+    with routed(tmp_path, (), ()) as router:
+        path, body = BODIES["chat"]
+        undisturbed, silent = read_stream(router, path, body), []
+
+        def stop():
+            silent.append(router.busy().process.pid)
+            os.killpg(silent[0], signal.SIGSTOP)
+
+        try:
+            assert by_choice(read_stream(router, path, body, at=60, act=stop)) == by_choice(undisturbed)
+        finally:
+            os.killpg(silent[0], signal.SIGCONT)
+        assert router.metric("verbatim_router_failovers_total", outcome="resumed") == 1
+
+
+class Liar(ThreadingHTTPServer):
+    """Shows a fingerprint that is not its own, and answers whatever it likes."""
+
+    daemon_threads = True
+
+    def __init__(self, ready: bytes, events: list[bytes]):
+        super().__init__(("127.0.0.1", 0), LiarHandler)
+        self.ready, self.events = ready, events
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class LiarHandler(BaseHTTPRequestHandler):
+    """The pages of a Liar."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):  # noqa: N802
+        self.answer("application/json", self.server.ready)
+
+    def do_POST(self):  # noqa: N802
+        self.answer("text/event-stream", b"".join(b"data: " + event + b"\n\n" for event in self.server.events))
+
+    def answer(self, kind: str, body: bytes):
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize("lie", ["another word", "the end", "nonsense", "another form", "another model"])
+def test_not_one_wrong_word_is_passed_on(tmp_path, lie):
+    """Whoever goes on must have said the same so far, whatever fingerprint it shows."""
+    with routed(tmp_path, ()) as honest, Liar(b"", []) as liar:
+        server = honest.servers[0]
+        body = chat_body(**LONG, max_tokens=1000)
+        true = read_stream(server, "/v1/chat/completions", body)
+        lies = {
+            "another word": [true[20].replace(b'"content":"', b'"content":"x')],
+            "the end": [true[-2], b"[DONE]"],
+            "nonsense": [b"{nonsense"],
+            "another form": [b'{"choices":[[]]}'],
+            "another model": [true[20].replace(b"verbatim-0", b"verbatim-1")],
+        }
+        liar.ready, liar.events = server.http.get("/ready").content, [*true[:20], *lies[lie], *true[21:]]
+        made = Router("", tmp_path / "second.log", "--endpoint-urls", f"{server.url},{liar.url}", command=COMMAND)
+        try:
+            made.wait_ready().servers = [server]
+            for _ in range(2):  # the one whose turn it is second begins honestly
+                if made.metric("verbatim_router_requests_total", endpoint=liar.url) == 0:
+                    made.chat(max_tokens=1)
+            events = read_stream(made, "/v1/chat/completions", body, at=60, act=lambda: kill(server))
+            assert json.loads(events[-1])["error"]["code"] == "engine_failed"
+            assert list(map(plain, events[:-1])) == list(map(plain, true[: len(events) - 1]))
+            assert made.metric("verbatim_router_failovers_total", outcome="diverged") == 1
+            assert made.num_running() == 0
+        finally:
+            made.close()
 
 
 def test_another_model_never_goes_on(tmp_path):
