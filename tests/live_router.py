@@ -13,7 +13,16 @@ from live_server import Server, is_built, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 COMMAND = (sys.executable, "-m", "server.router")
-LIMITS = ("--threads", "1", "--prefix-cache-mode", "disable", "--max-num-sequence", "16", "--max-total-seq-length", "32768")
+LIMITS = (
+    "--threads",
+    "1",
+    "--prefix-cache-mode",
+    "disable",
+    "--max-num-sequence",
+    "16",
+    "--max-total-seq-length",
+    "32768",
+)
 FRESH = re.compile(rb'(chatcmpl|cmpl|resp|msg|fc|call)[-_][0-9a-f]{20,32}|"created(_at)?":\d+')
 
 
@@ -48,7 +57,9 @@ class Router(Server):
         """The sum over all samples of that name with those labels."""
         text = self.http.get("/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
 
 def kill(server: Server) -> None:

@@ -5,6 +5,9 @@ first. A router that is killed takes them along: they hold the other end of a pi
 """
 
 import asyncio
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +25,8 @@ SILENCE_SECONDS = 5
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
 QUICK_DEATH_SECONDS = 30
-STOP_SECONDS = 70  # a server lets answers end for 60
+STOP_SECONDS = 5
+INSISTING_SECONDS = 20
 
 
 class ChildFailedError(Exception):
@@ -37,11 +41,14 @@ class Child:
         self.command = [sys.executable, "-m", "server.router.child", *arguments]
         self.process: subprocess.Popen | None = None
         self.started = 0.0
+        self._environment = dict(os.environ)  # as it is now: Sanic will tell all children of ours that they are workers
 
     def start(self) -> None:
         """Begin, or begin again."""
         self.started = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, start_new_session=True, env=self._environment
+        )
 
     def is_ready(self) -> bool:
         """Whether it would take a request; ChildFailedError if it never will."""
@@ -90,16 +97,26 @@ class Children:
         await asyncio.gather(*map(revive, self._all))
 
     def stop(self) -> None:
-        """End all at once, each after its running answers; insist after a while."""
-        running = [child.process for child in self._all if child.process and child.process.poll() is None]
-        for process in running:
+        """End all, at the same time. The router has no requests any more, so they have none of it either."""
+        processes = [child.process for child in self._all if child.process]
+        for process in processes:
             process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in running:
-            try:
-                process.wait(max(0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        _wait(processes, STOP_SECONDS)
+        for process in processes:
+            process.stdin.close()  # a server that was just starting may have missed the signal: now it repeats it
+        _wait(processes, INSISTING_SECONDS)
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _wait(processes: list[subprocess.Popen], seconds: float) -> None:
+    """Until all have ended, but no longer than that."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0, deadline - time.monotonic()))
 
 
 def arguments_of(settings: Settings, place: tuple[str, int], device: str) -> list[str]:

@@ -48,7 +48,8 @@ def serve(
 def run(settings: Settings, router_type: type[Router] = Router) -> None:
     """The same for settings. ChildFailedError if a server cannot be started."""
     children = Children(settings)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until Sanic listens to it
+    for number in (signal.SIGTERM, signal.SIGINT):  # until Sanic listens to them
+        signal.signal(number, lambda heard, _frame: sys.exit(128 + heard))
     with contextlib.ExitStack() as stack:
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)

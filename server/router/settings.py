@@ -84,10 +84,7 @@ class Settings:
             value = getattr(self, name)
             _require(not value, name, value, "absent beside --endpoint-urls, whose servers run already")
         for url in self.endpoint_urls:
-            parts = urlsplit(url)
-            is_plain = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
-            is_plain = is_plain and not (parts.query or parts.fragment or parts.username or parts.password)
-            _require(bool(is_plain), "endpoint_urls", url, "http://HOST:PORT or https://HOST:PORT")
+            _require(_is_plain(url), "endpoint_urls", url, "http://HOST:PORT or https://HOST:PORT")
 
     def _check_places(self) -> None:
         ports = self.endpoint_ports or (FIRST_PORT,)
@@ -109,6 +106,17 @@ class Settings:
 def url_of(host: str, port: int) -> str:
     """Where a server is that listens there."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_plain(url: str) -> bool:
+    """Whether a URL says where a server is, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        has_place = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    return has_place and not has_more
 
 
 def _check_port(name: str, port: int) -> None:

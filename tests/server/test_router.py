@@ -148,7 +148,9 @@ def test_kept_responses_are_found_where_they_are(router):
             client.responses.delete(first.id)
             assert router.http.get(f"/v1/responses/{first.id}").status_code == 404
     for server in router.servers:  # made without the router, which has to look for it
-        made = server.http.post("/v1/responses", json={"model": MODEL, "input": "Hello", "max_output_tokens": 16}).json()
+        made = server.http.post(
+            "/v1/responses", json={"model": MODEL, "input": "Hello", "max_output_tokens": 16}
+        ).json()
         assert router.http.get(f"/v1/responses/{made['id']}").json()["output"] == made["output"]
         body = {"model": MODEL, "input": "And?", "previous_response_id": made["id"], "max_output_tokens": 16}
         assert router.http.post("/v1/responses", json=body).status_code == 200

@@ -271,7 +271,7 @@ def test_not_one_wrong_word_is_passed_on(tmp_path, lie):
     """Whoever goes on must have said the same so far, whatever fingerprint it shows."""
     with routed(tmp_path, ()) as honest, Liar(b"", []) as liar:
         server = honest.servers[0]
-        body = chat_body(**LONG, max_tokens=1000)
+        body = chat_body(**LONG, max_tokens=1900)
         true = read_stream(server, "/v1/chat/completions", body)
         lies = {
             "another word": [true[20].replace(b'"content":"', b'"content":"x')],
