@@ -253,10 +253,10 @@ class LiarHandler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         self.answer("application/json", self.server.ready)
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         self.answer("text/event-stream", b"".join(b"data: " + event + b"\n\n" for event in self.server.events))
 
     def answer(self, kind: str, body: bytes):
