@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -103,3 +105,48 @@ def wait_idle(router: Router) -> None:
     for server in router.servers:
         if server.process.poll() is None:
             wait_until(lambda server=server: server.health()["running"] + server.health()["waiting"] == 0, 30)
+
+
+class Miniature(ThreadingHTTPServer):
+    """A server that is not ours: it shows `pages` and answers every POST with `events`, cut off behind them or not."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), MiniatureHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.pages: dict[str, bytes] = {}
+        self.events: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.is_cut = False
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class MiniatureHandler(BaseHTTPRequestHandler):
+    """The answers of a Miniature."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        page = self.server.pages.get(self.path)
+        self.answer(200 if page else 404, "application/json", page or b"{}")
+
+    def do_POST(self):
+        self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+        body = b"".join(b"data: " + event + b"\n\n" for event in self.server.events)
+        self.answer(200, "text/event-stream", body, is_cut=self.server.is_cut)
+
+    def answer(self, status: int, kind: str, body: bytes, *, is_cut: bool = False):
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body) + is_cut))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = is_cut

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import orjson
 from sanic import Request
 
+from reference.errors import RequestError
 from server.router.homes import Home
 
 SEED_BITS = 63
@@ -60,6 +61,7 @@ class Ask:
 def read_ask(request: Request, request_id: str) -> Ask:
     """The request as it came. A body that is no JSON object is passed on as it is, for an endpoint to refuse."""
     path = request.path
+    _check_headers(request)
     fields = _fields_of(request.body) if request.method == "POST" else {}
     headers = [pair for pair in request.headers.items() if pair[0].lower() not in HOP_BY_HOP]
     model = unquote(path.removeprefix(MODELS)) if path.startswith(MODELS) else fields.get("model")
@@ -72,6 +74,14 @@ def read_ask(request: Request, request_id: str) -> Ask:
         is_seeded=not fields or fields.get("seed") is not None, seed=secrets.randbits(SEED_BITS),
         response_id=previous if isinstance(previous, str) and previous else None,
     )  # fmt: skip
+
+
+def _check_headers(request: Request) -> None:
+    """Bytes that are no UTF-8 cannot be passed on."""
+    try:
+        "".join(request.headers.values()).encode()
+    except UnicodeEncodeError:
+        raise RequestError("The headers must be UTF-8.", code="invalid_header") from None
 
 
 def _fields_of(body: bytes) -> dict:

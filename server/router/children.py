@@ -140,4 +140,7 @@ async def revive(child: Child) -> None:
         logger.error("The server for %s ended with code %s; starting it again in %.1f s.", child.url, code, delay)
         await asyncio.sleep(delay)
         delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-        child.start()
+        try:
+            child.start()
+        except OSError as error:
+            logger.error("The server for %s cannot be started now: %s", child.url, error)

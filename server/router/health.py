@@ -21,6 +21,7 @@ SILENCE_SECONDS = 3.0
 MAX_SILENCES = 3
 HAS_NO_SUCH_PAGE = (404, 405, 501)
 WANTS_A_KEY = (401, 403)
+WRONG_FORM = (ValueError, KeyError, TypeError)
 
 
 async def watch(endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
@@ -37,7 +38,7 @@ async def watch(endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
             if silences >= MAX_SILENCES:
                 endpoint.is_ready, reason = False, "it does not answer"
                 endpoint.give_up()
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, *WRONG_FORM) as error:
             endpoint.is_ready, reason = False, type(error).__name__
         if endpoint.is_ready != was_ready:
             logger.info("Endpoint %s is %s", endpoint.url, "ready." if endpoint.is_ready else f"ejected: {reason}.")

@@ -6,6 +6,8 @@ that kills whoever takes it must not go round. A whole answer is simply begun an
 an endpoint whose answers are the same (stream.py), and may wait `--failover-seconds` for one.
 """
 
+import asyncio
+
 import aiohttp
 import orjson
 from sanic import HTTPResponse, Request
@@ -25,6 +27,7 @@ from server.router.stream import EndpointLostError, Stream
 MAX_FAILURES = 3
 PATIENCE_SECONDS = 1.0  # with nothing lost yet: a connection that was kept may have been stale, and its server be well
 BUSY, AWAY = 429, 503
+BUSY_SECONDS = 0.5
 EVENTS = "text/event-stream"
 FAILURES = (aiohttp.ClientError, EndpointLostError, OSError, TimeoutError)
 NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -44,6 +47,12 @@ class Relay:
         self.refusal: HTTPResponse | None = None
         self.stream: Stream | None = None
         self.num_failures = 0
+        self.until = 0.0  # so long it may wait for an endpoint, by the loop's clock
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has seen the beginning of a stream."""
+        return self.stream is not None and self.stream.has_begun
 
     async def run(self) -> HTTPResponse | None:
         """The answer, or None if it was streamed. NoEndpointError if there is nobody to ask, and nobody has said no."""
@@ -66,17 +75,14 @@ class Relay:
 
     async def _next_endpoint(self) -> Endpoint:
         """Who is asked now; with a stream half way, only somebody who gives the same answer."""
-        has_begun = self.stream is not None and self.stream.has_begun
-        if has_begun and self.stream.fingerprint is None:
+        if self.has_begun and self.stream.fingerprint is None:
             raise NoEndpointError("The endpoint broke off, and no other one can go on where it stood.")
+        if self.has_begun and self.refusal is not None and asyncio.get_running_loop().time() >= self.until:
+            raise NoEndpointError("The endpoint broke off, and the others were too busy to go on in time.")
         if self.num_failures > MAX_FAILURES:
             raise NoEndpointError("Several endpoints broke off this request.")
-        return await self.router.pick(
-            self.ask,
-            self.refused,
-            fingerprint=self.stream.fingerprint if has_begun else None,
-            patience=self.patience if has_begun else PATIENCE_SECONDS if self.num_failures else 0,
-        )
+        fingerprint = self.stream.fingerprint if self.has_begun else None
+        return await self.router.pick(self.ask, self.refused, fingerprint=fingerprint, until=self.until)
 
     async def _ask(self, endpoint: Endpoint) -> HTTPResponse | None:
         """One endpoint's answer: a whole one, None for one that was streamed, or `self.refusal`."""
@@ -91,10 +97,10 @@ class Relay:
                 return await self._stream(endpoint, response, fingerprint)
             answer = await self._whole(endpoint, response)
         if response.status not in (BUSY, AWAY):
-            if self.stream is None or not self.stream.has_begun:
+            if not self.has_begun:
                 return answer
             raise EndpointLostError(f"The endpoint answered {response.status} to a request that another had taken.")
-        self._refuse(endpoint, response.status, answer)
+        await self._refuse(endpoint, response.status, answer)
         return answer
 
     def _url(self, endpoint: Endpoint) -> URL:
@@ -103,16 +109,19 @@ class Relay:
         except ValueError:  # it must not count against the endpoint
             raise RequestError("The URL cannot be read.", code="invalid_url") from None
 
-    def _refuse(self, endpoint: Endpoint, status: int, answer: HTTPResponse) -> None:
+    async def _refuse(self, endpoint: Endpoint, status: int, answer: HTTPResponse) -> None:
         """Not this one, and not now: the client sees it only if nobody else says yes."""
-        self.refused.add(endpoint)
         self.refusal = answer
         self.metrics.retries.labels(endpoint.url).inc()
         if status == AWAY:
             endpoint.eject()
+        if not self.has_begun:
+            self.refused.add(endpoint)
+        elif status == BUSY:
+            await asyncio.sleep(BUSY_SECONDS)  # a stream that has begun is worth another try
 
     async def _stream(self, endpoint: Endpoint, response, fingerprint: str | None) -> None:
-        if self.stream is None or not self.stream.has_begun:
+        if not self.has_begun:
             kind = response.headers.get("content-type", EVENTS)
             self.stream = Stream(self.request, self.ask, fingerprint, passed_on(response.headers), kind)
             renames = await self.stream.follow(response)
@@ -143,15 +152,17 @@ class Relay:
         endpoint.eject()
         self.metrics.errors.labels(endpoint.url).inc()
         logger.warning("Endpoint %s failed on a request: %s %s", endpoint.url, type(error).__name__, error)
-        if isinstance(error, NEVER_REACHED):
-            self.refused.add(endpoint)
-            self.metrics.retries.labels(endpoint.url).inc()
-        else:
+        if not isinstance(error, NEVER_REACHED):
             self.num_failures += 1
+            self.until = asyncio.get_running_loop().time() + (self.patience if self.has_begun else PATIENCE_SECONDS)
+            return
+        self.metrics.retries.labels(endpoint.url).inc()
+        if not self.has_begun:
+            self.refused.add(endpoint)
 
     async def _give_up(self, error: Exception, none: NoEndpointError) -> HTTPResponse | None:
         """Nobody is left: the last refusal, or an error of ours, as an answer or as a stream's last event."""
-        if self.stream is not None and self.stream.has_begun:
+        if self.has_begun:
             self.metrics.failovers.labels("failed").inc()
             await self.stream.fail(none, getattr(error, "farewell", None))
             return None

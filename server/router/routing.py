@@ -48,12 +48,13 @@ class Router:
         ]
 
     async def pick(
-        self, ask: Ask, refused: set[Endpoint], *, fingerprint: str | None = None, patience: float = 0
+        self, ask: Ask, refused: set[Endpoint], *, fingerprint: str | None = None, until: float = 0
     ) -> Endpoint:
-        """The endpoint to ask. NoEndpointError if there is none, nor becomes one ready within `patience` seconds."""
-        deadline = asyncio.get_running_loop().time() + patience
-        while self.has_ended or not (found := self.candidates(ask, refused, fingerprint)):
-            if self.has_ended or asyncio.get_running_loop().time() >= deadline:
+        """The endpoint to ask. NoEndpointError if there is none, and none is ready by then (a time of the loop's)."""
+        while not self.has_ended:
+            if found := self.candidates(ask, refused, fingerprint):
+                return self.choose(ask, found)
+            if asyncio.get_running_loop().time() >= until:
                 raise NoEndpointError("No endpoint of this router can take the request just now; try again.")
             await asyncio.sleep(LOOK_SECONDS)
-        return self.choose(ask, found)
+        raise NoEndpointError("The router is shutting down.")

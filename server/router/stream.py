@@ -5,8 +5,8 @@ another endpoint could go on with, what the client has is kept (up to `MAX_GIVEN
 `follow` is called again with another one's answer to the same request, and sends only what the client does not have.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 import aiohttp
 from sanic import Request
@@ -50,15 +50,16 @@ class Stream:
     def response_id(self) -> str | None:
         """The id of the response that is streamed, once the client has it."""
         is_response = self.ask.path == RESPONSES and self._given
-        return read_event(self._given[0])["response"]["id"] if is_response else None
+        return read_event(self._given[0]).get("response", {}).get("id") if is_response else None
 
     async def follow(self, response: aiohttp.ClientResponse) -> tuple[tuple[bytes, bytes], ...]:
         """Pass on an endpoint's answer to its end, and return what ids of it were replaced by which.
 
         EndpointLostError if it ends too early, DivergedError if it is another answer than the client has begun to get.
         """
-        resumption = self._resumption() if self._given else None
-        async with aclosing(events_of(response.content)) as batches:
+        with of_our_form():
+            resumption = self._resumption() if self._given else None
+        async with aclosing(events_of(response.content, keeps_rest=self.fingerprint is None)) as batches:
             async for batch in batches:
                 await self._pass_on(batch, resumption)
                 if self._is_over:
@@ -84,10 +85,9 @@ class Stream:
         """In one write; when something is wrong with an event, those before it go out all the same."""
         ready = []
         try:
-            for event in batch:
-                ready += self._taken(event, resumption)
-        except (KeyError, TypeError, AttributeError):
-            raise DivergedError("Another endpoint sent an event of another form.") from None
+            with of_our_form():
+                for event in batch:
+                    ready += self._taken(event, resumption)
         finally:
             if ready:
                 await self._line.send(*ready)
@@ -124,8 +124,17 @@ def is_error(event: bytes) -> bool:
     return event.startswith((PLAIN_ERROR, FAILED_RESPONSE))
 
 
-async def events_of(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
-    """The events of a stream, those together that have come together; half an event at the end is dropped."""
+@contextmanager
+def of_our_form() -> Iterator[None]:
+    """Around the reading of events that are taken apart."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        raise DivergedError("Another endpoint sent an event of another form.") from None
+
+
+async def events_of(content: aiohttp.StreamReader, *, keeps_rest: bool) -> AsyncIterator[list[bytes]]:
+    """The events of a stream, those together that have come together; half an event at its end only if wanted."""
     rest = b""
     async for data in content.iter_any():
         data = rest + data
@@ -133,3 +142,5 @@ async def events_of(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]
         *events, rest = data.split(end)
         if events:
             yield [event + end for event in events]
+    if rest and keeps_rest:
+        yield [rest]

@@ -202,3 +202,10 @@ def test_models_of_all_and_keys(tmp_path):
         body = chat_body(model="two", stream=True, max_tokens=3)
         with router.http.stream("POST", "/v1/chat/completions", json=body) as stream:
             assert list(stream_events(stream))[-1] == "[DONE]"
+
+
+def test_headers_that_cannot_be_passed_on(router):
+    with socket.create_connection(("127.0.0.1", router.port), 60) as sock, sock.makefile("rb") as file:
+        sock.sendall(b"GET /v1/models/x HTTP/1.1\r\nHost: x\r\nX-Odd: \xff\r\n\r\n")
+        assert b" 400 " in file.readline()
+    assert router.metric("verbatim_router_errors_total") == 0

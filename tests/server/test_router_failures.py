@@ -6,11 +6,10 @@ import re
 import signal
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from live_router import COMMAND, Router, kill, plain, routed, start_again, wait_idle
+from live_router import COMMAND, Miniature, Router, kill, plain, routed, start_again, wait_idle
 from live_server import chat_body, stream_events, wait_until
 
 MODEL = "verbatim-demo"
@@ -235,41 +234,10 @@ def test_a_server_that_falls_silent_is_given_up(tmp_path):
         assert router.metric("verbatim_router_failovers_total", outcome="resumed") == 1
 
 
-class Liar(ThreadingHTTPServer):
-    """Shows a fingerprint that is not its own, and answers whatever it likes."""
-
-    daemon_threads = True
-
-    def __init__(self, ready: bytes, events: list[bytes]):
-        super().__init__(("127.0.0.1", 0), LiarHandler)
-        self.ready, self.events = ready, events
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class LiarHandler(BaseHTTPRequestHandler):
-    """The pages of a Liar."""
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self.answer("application/json", self.server.ready)
-
-    def do_POST(self):
-        self.answer("text/event-stream", b"".join(b"data: " + event + b"\n\n" for event in self.server.events))
-
-    def answer(self, kind: str, body: bytes):
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.end_headers()
-        self.wfile.write(body)
-
-
 @pytest.mark.parametrize("lie", ["another word", "the end", "nonsense", "another form", "another model"])
 def test_not_one_wrong_word_is_passed_on(tmp_path, lie):
     """Whoever goes on must have said the same so far, whatever fingerprint it shows."""
-    with routed(tmp_path, ()) as honest, Liar(b"", []) as liar:
+    with routed(tmp_path, ()) as honest, Miniature() as liar:
         server = honest.servers[0]
         body = chat_body(**LONG, max_tokens=1900)
         true = read_stream(server, "/v1/chat/completions", body)
@@ -280,7 +248,8 @@ def test_not_one_wrong_word_is_passed_on(tmp_path, lie):
             "another form": [b'{"choices":[[]]}'],
             "another model": [true[20].replace(b"verbatim-0", b"verbatim-1")],
         }
-        liar.ready, liar.events = server.http.get("/ready").content, [*true[:20], *lies[lie], *true[21:]]
+        liar.pages["/ready"] = server.http.get("/ready").content
+        liar.events = [*true[:20], *lies[lie], *true[21:]]
         made = Router("", tmp_path / "second.log", "--endpoint-urls", f"{server.url},{liar.url}", command=COMMAND)
         try:
             made.wait_ready().servers = [server]
@@ -315,3 +284,27 @@ def test_a_response_that_cannot_go_on_ends_with_an_event_of_its_kind(tmp_path):
         last = json.loads(events[-1])
         assert last["type"] == "error" and last["code"] == "engine_unavailable"
         assert last["sequence_number"] == json.loads(events[-2])["sequence_number"] + 1
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_servers_of_another_make(tmp_path, is_cut):
+    """They are asked word for word, without a seed; nobody can go on with their streams, and the client is told."""
+    events = [b'{"choices":[{"delta":{"content":"%d"}}]}' % number for number in range(5)]
+    with Miniature() as other:
+        other.pages["/v1/models"] = b'{"object":"list","data":[{"id":"theirs","object":"model"}]}'
+        other.events, other.is_cut = events, is_cut
+        made = Router("", tmp_path / "router.log", "--endpoint-urls", other.url, command=COMMAND)
+        try:
+            made.wait_ready()
+            assert made.http.get("/v1/models").json()["data"][0]["id"] == "theirs"
+            body = b' { "model" : "theirs", "stream" : true, "seed" : null } '
+            answer = made.http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+            assert other.bodies == [body]
+            lines = answer.text.split("\n\n")[:-1]
+            assert [line.encode() for line in lines[:5]] == [b"data: " + event for event in events]
+            assert len(lines) == (6 if is_cut else 5)
+            if is_cut:
+                assert json.loads(lines[5][6:])["error"]["code"] == "engine_unavailable"
+            assert made.http.get("/nothing").status_code == 404
+        finally:
+            made.close()
