@@ -121,6 +121,9 @@ class Miniature(ThreadingHTTPServer):
         self.is_cut = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, request, client_address):
+        """Who hangs up is no concern of ours."""
+
     def __exit__(self, *_):
         self.shutdown()
         self.server_close()

@@ -10,6 +10,7 @@ import pytest
 from live_router import COMMAND, LIMITS, Router
 from live_server import Reader, children, family, free_port, is_built, wait_until
 
+from server.router.command_line import read_command_line
 from server.router.settings import Settings
 
 SERVERS = ("--", "--backend", "fastpath", *LIMITS[:2])
@@ -49,11 +50,17 @@ def run(*arguments: str) -> tuple[int, str]:
         (["--", "--host=0.0.0.0"], ["--host", "--endpoint-hosts"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(arguments, words):
-    code, line = run(*arguments)
-    assert code == 2
+def test_what_cannot_be_is_refused_in_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        read_command_line(arguments)
+    line = capsys.readouterr().err.splitlines()[-1]
     for word in words:
         assert word in line, line
+
+
+def test_the_command_refuses_before_it_starts_anything():
+    code, line = run("--router-mode", "disagg")
+    assert code == 2 and "--router-mode 'disagg' cannot be: it must be round-robin" in line
 
 
 def test_a_server_that_cannot_start_ends_the_router():

@@ -9,8 +9,8 @@ import time
 
 import httpx
 import pytest
-from live_router import COMMAND, Miniature, Router, kill, plain, routed, start_again, wait_idle
-from live_server import chat_body, stream_events, wait_until
+from live_router import COMMAND, LIMITS, Miniature, Router, kill, plain, routed, start_again, wait_idle
+from live_server import chat_body, running, stream_events, wait_until
 
 MODEL = "verbatim-demo"
 LONG = {"temperature": 1, "seed": 11, "ignore_eos": True}
@@ -234,35 +234,46 @@ def test_a_server_that_falls_silent_is_given_up(tmp_path):
         assert router.metric("verbatim_router_failovers_total", outcome="resumed") == 1
 
 
-@pytest.mark.parametrize("lie", ["another word", "the end", "nonsense", "another form", "another model"])
-def test_not_one_wrong_word_is_passed_on(tmp_path, lie):
-    """Whoever goes on must have said the same so far, whatever fingerprint it shows."""
-    with routed(tmp_path, ()) as honest, Miniature() as liar:
-        server = honest.servers[0]
-        body = chat_body(**LONG, max_tokens=1900)
-        true = read_stream(server, "/v1/chat/completions", body)
-        lies = {
-            "another word": [true[20].replace(b'"content":"', b'"content":"x')],
-            "the end": [true[-2], b"[DONE]"],
-            "nonsense": [b"{nonsense"],
-            "another form": [b'{"choices":[[]]}'],
-            "another model": [true[20].replace(b"verbatim-0", b"verbatim-1")],
-        }
-        liar.pages["/ready"] = server.http.get("/ready").content
-        liar.events = [*true[:20], *lies[lie], *true[21:]]
-        made = Router("", tmp_path / "second.log", "--endpoint-urls", f"{server.url},{liar.url}", command=COMMAND)
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """What a server says of itself, a request, and the events of its answer."""
+    body = chat_body(**LONG, max_tokens=60)
+    with running("fastpath", tmp_path_factory.mktemp("recorded"), *LIMITS) as server:
+        events = read_stream(server.wait_ready(), "/v1/chat/completions", body)
+        return server.http.get("/ready").content, body, events
+
+
+LIES = {
+    "nothing but the truth": lambda event: event,
+    "another word": lambda event: event.replace(b'"content":"', b'"content":"x'),
+    "an early end": lambda event: event.replace(b'"finish_reason":null', b'"finish_reason":"stop"'),
+    "nonsense": lambda event: b"{nonsense",
+    "another form": lambda event: b'{"choices":[[]]}',
+    "another model": lambda event: event.replace(b"verbatim-0", b"verbatim-1"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_not_one_wrong_word_is_passed_on(tmp_path, recorded, lie):
+    """Two servers show one fingerprint. One dies after 40 events; the other's twentieth is not what the first said."""
+    ready, body, events = recorded
+    with Miniature() as first, Miniature() as second:
+        first.pages["/ready"] = second.pages["/ready"] = ready
+        first.events, first.is_cut = events[:40], True
+        second.events = [*events[:20], LIES[lie](events[20]), *events[21:]]
+        urls = f"{first.url},{second.url}"
+        made = Router("", tmp_path / "router.log", "--endpoint-urls", urls, command=COMMAND)
         try:
-            made.wait_ready().servers = [server]
-            for _ in range(2):  # the one whose turn it is second begins honestly
-                if made.metric("verbatim_router_requests_total", endpoint=liar.url) == 0:
-                    made.chat(max_tokens=1)
-            events = read_stream(made, "/v1/chat/completions", body, at=60, act=lambda: kill(server))
-            assert json.loads(events[-1])["error"]["code"] == "engine_failed"
-            assert list(map(plain, events[:-1])) == list(map(plain, true[: len(events) - 1]))
-            assert made.metric("verbatim_router_failovers_total", outcome="diverged") == 1
-            assert made.num_running() == 0
+            made.wait_ready().chat(max_tokens=1)  # the second in turn is asked first
+            assert (len(first.bodies), len(second.bodies)) == (0, 1)
+            seen = read_stream(made, "/v1/chat/completions", body)
+            assert (len(first.bodies), len(second.bodies)) == (1, 2)
         finally:
             made.close()
+        if lie == "nothing but the truth":
+            assert seen == events
+        else:
+            assert json.loads(seen.pop())["error"]["code"] == "engine_failed" and seen == events[:40]
 
 
 def test_another_model_never_goes_on(tmp_path):
@@ -305,6 +316,7 @@ def test_servers_of_another_make(tmp_path, is_cut):
             assert len(lines) == (6 if is_cut else 5)
             if is_cut:
                 assert json.loads(lines[5][6:])["error"]["code"] == "engine_unavailable"
+            made.wait_ready()
             assert made.http.get("/nothing").status_code == 404
         finally:
             made.close()
