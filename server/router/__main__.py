@@ -3,7 +3,7 @@
 import sys
 
 from server.router.command_line import read_command_line
-from server.router.serving import ChildFailedError, run
+from server.router.serving import CannotStartError, run
 
 
 def main(arguments: list[str]) -> None:
@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> None:
     settings = read_command_line(arguments)
     try:
         run(settings)
-    except ChildFailedError as error:
+    except CannotStartError as error:
         sys.exit(f"verbatim router: {error}")
 
 

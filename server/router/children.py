@@ -29,8 +29,8 @@ STOP_SECONDS = 5
 INSISTING_SECONDS = 20
 
 
-class ChildFailedError(Exception):
-    """A server has ended before it was ready."""
+class CannotStartError(Exception):
+    """A server has ended before it was ready, or the router's own port is taken."""
 
 
 class Child:
@@ -51,9 +51,9 @@ class Child:
         )
 
     def is_ready(self) -> bool:
-        """Whether it would take a request; ChildFailedError if it never will."""
+        """Whether it would take a request; CannotStartError if it never will."""
         if (code := self.process.poll()) is not None:
-            raise ChildFailedError(f"the server for {self.url} ended with code {code} before it was ready")
+            raise CannotStartError(f"the server for {self.url} ended with code {code} before it was ready")
         try:
             with urllib.request.urlopen(f"{self.url}/ready", timeout=SILENCE_SECONDS) as answer:
                 return answer.status == 200
@@ -71,7 +71,7 @@ class Children:
     def start(self, seconds: float, report: Callable[[str], None]) -> None:
         """Start all and wait until they are ready, but no longer than that if one at least is.
 
-        `report` is told what happens. ChildFailedError if a server ends, or none is ready in time.
+        `report` is told what happens. CannotStartError if a server ends, or none is ready in time.
         """
         for child in self._all:
             child.start()
@@ -87,7 +87,7 @@ class Children:
                 report(f"still waiting for {names} after {now - began:.0f} s")
             if late and now - began >= seconds:
                 if len(late) == len(self._all):
-                    raise ChildFailedError(f"none of {names} was ready within {seconds:g} s")
+                    raise CannotStartError(f"none of {names} was ready within {seconds:g} s")
                 report(f"going on without {names}, not ready within {seconds:g} s")
                 return
             time.sleep(LOOK_SECONDS)

@@ -2,12 +2,13 @@
 
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from server.router.app import create_app
-from server.router.children import ChildFailedError, Children
+from server.router.children import CannotStartError, Children
 from server.router.endpoint import Endpoint
 from server.router.routing import Router
 from server.router.settings import Settings, url_of
@@ -46,16 +47,30 @@ def serve(
 
 
 def run(settings: Settings, router_type: type[Router] = Router) -> None:
-    """The same for settings. ChildFailedError if a server cannot be started."""
+    """The same for settings. CannotStartError if a server cannot be started, or its port is taken."""
     children = Children(settings)
     for number in (signal.SIGTERM, signal.SIGINT):  # until Sanic listens to them
         signal.signal(number, lambda heard, _frame: sys.exit(128 + heard))
     with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(bind(settings))  # before anything is started that may take long
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)
         app = create_app(router_type(map(Endpoint, settings.urls)), children, settings.failover_seconds)
         report(f"listening on {url_of(settings.router_host, settings.router_port)}, {len(settings.urls)} endpoints")
-        app.run(host=settings.router_host, port=settings.router_port, single_process=True, motd=False, access_log=False)
+        app.run(sock=listener, single_process=True, motd=False, access_log=False)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The router's port, which nobody else can take from now on; it does not listen yet."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.router_host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.router_host, settings.router_port))
+        return listener
+    except OSError as error:
+        listener.close()
+        place = f"{settings.router_host} port {settings.router_port}"
+        raise CannotStartError(f"it cannot listen at {place}: {error}") from None
 
 
 def report(message: str) -> None:
@@ -63,4 +78,4 @@ def report(message: str) -> None:
     print(f"verbatim router: {message}", flush=True)
 
 
-__all__ = ["ChildFailedError", "report", "run", "serve"]
+__all__ = ["CannotStartError", "report", "run", "serve"]

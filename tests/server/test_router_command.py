@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_a_server_that_cannot_start_ends_the_router():
     code, line = run("no/such/model", "--router-port", str(free_port()), "--endpoint-ports", str(free_port()))
     assert code == 1 and line.startswith("verbatim router: the server for http://127.0.0.1:")
     assert "ended with code" in line
+
+
+def test_a_port_that_is_taken_ends_the_router():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, line = run("--router-port", str(taken.getsockname()[1]), "--endpoint-ports", str(free_port()))
+    assert code == 1 and line.startswith("verbatim router: it cannot listen at 127.0.0.1 port ")
+    assert "in use" in line
 
 
 def test_devices_and_places():
