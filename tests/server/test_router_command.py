@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from live_router import COMMAND, LIMITS, Router
 from live_server import Reader, children, family, free_port, is_built, wait_until
@@ -124,7 +125,7 @@ def test_it_starts_servers_again_and_ends_them(start):
     os.killpg(first, signal.SIGKILL)
     wait_until(lambda: first not in servers_of(router) and len(servers_of(router)) == 2)
     assert reader.finish()[-1] == "[DONE]"
-    wait_until(lambda: router.log.count(".1:" + ports[0] + " is ready.") == 2, 30)
+    wait_until(lambda: answers(ports[0]) and answers(ports[1]), 30)
     router.wait_ready()
     assert [router.chat(max_tokens=1).status_code for _ in range(4)] == [200] * 4
     reader = Reader(router, max_tokens=1900, n=4).wait_for(20)
@@ -132,6 +133,14 @@ def test_it_starts_servers_again_and_ends_them(start):
     assert router.stop() == 0  # only after the answer has come to its end
     assert reader.finish()[-1] == "[DONE]" and reader.error is None
     assert [family(pid) for pid in (*started, second)] == [[], [], []]
+
+
+def answers(port: str) -> bool:
+    """Whether a server is ready there."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_router_that_is_killed_takes_its_servers_along(start):
