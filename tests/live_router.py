@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -87,6 +87,27 @@ def routed(directory: Path, *rows: tuple[str, ...], router: tuple[str, ...] = ()
         for server in servers:
             server.wait_ready()
         yield made.wait_ready()
+
+
+def kill_busy(router: Router) -> Server:
+    """End the server that has something to do, and return it."""
+    with frozen(router) as busy:
+        kill(busy)
+    return busy
+
+
+@contextmanager
+def frozen(router: Router):
+    """The server that has something to do, which does nothing more meanwhile: an answer of the demo model is short."""
+    leaders = [server.process.pid for server in router.servers if server.process.poll() is None]
+    for leader in leaders:
+        os.killpg(leader, signal.SIGSTOP)
+    try:
+        yield router.busy()
+    finally:
+        for leader in leaders:
+            with suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGCONT)
 
 
 def start_again(server: Server, *row: str) -> Server:

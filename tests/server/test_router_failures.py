@@ -9,7 +9,19 @@ import time
 
 import httpx
 import pytest
-from live_router import COMMAND, LIMITS, Miniature, Router, kill, plain, routed, start_again, wait_idle
+from live_router import (
+    COMMAND,
+    LIMITS,
+    Miniature,
+    Router,
+    frozen,
+    kill,
+    kill_busy,
+    plain,
+    routed,
+    start_again,
+    wait_idle,
+)
 from live_server import chat_body, running, stream_events, wait_until
 
 MODEL = "verbatim-demo"
@@ -53,7 +65,7 @@ def test_a_stream_outlives_its_server(tmp_path, name):
     with routed(tmp_path, (), ()) as router:
         undisturbed = read_stream(router, path, body)
         dead = []
-        moved = read_stream(router, path, body, at=60, act=lambda: dead.append(router.busy()) or kill(dead[0]))
+        moved = read_stream(router, path, body, at=60, act=lambda: dead.append(kill_busy(router)))
         assert by_choice(moved) == by_choice(undisturbed)
         ids = {re.search(rb'"(?:id|item_id)":"(?:chatcmpl|cmpl|msg|resp)[-_](\w+)"', event)[1] for event in moved[:-1]}
         assert len(ids) == (2 if name == "response" else 1)
@@ -87,7 +99,7 @@ def said(events: list[bytes]) -> tuple:
 
 def test_a_response_that_has_moved_is_found_by_the_id_that_the_client_knows(tmp_path):
     with routed(tmp_path, (), ()) as router:
-        events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill(router.busy()))
+        events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill_busy(router))
         numbers = [json.loads(event)["sequence_number"] for event in events[:-1]]
         assert numbers == list(range(len(numbers)))
         last = json.loads(events[-2])["response"]
@@ -104,7 +116,7 @@ def test_without_a_seed_it_is_one_answer_all_the_same(tmp_path):
     """The router gives the seed: what comes after the move fits what came before it, checked token by token."""
     with routed(tmp_path, (), ()) as router:
         body = chat_body(temperature=1, max_tokens=1500)
-        events = read_stream(router, "/v1/chat/completions", body, at=60, act=lambda: kill(router.busy()))
+        events = read_stream(router, "/v1/chat/completions", body, at=60, act=lambda: kill_busy(router))
         assert events[-1] == b"[DONE]" and json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
         assert len(events) > 1200
         assert router.metric("verbatim_router_failovers_total", outcome="resumed") == 1
@@ -136,7 +148,7 @@ def test_a_whole_answer_is_asked_for_again(tmp_path):
         thread = threading.Thread(target=lambda: answers.append(router.http.post("/v1/chat/completions", json=body)))
         thread.start()
         wait_until(lambda: router.num_running() == 1)
-        kill(router.busy())
+        kill_busy(router)
         thread.join(60)
         alone = next(server for server in router.servers if server.process.poll() is None)
         direct = alone.http.post("/v1/chat/completions", json=body)
@@ -208,8 +220,9 @@ def test_a_server_that_is_told_to_end_keeps_its_streams(tmp_path):
         undisturbed, told = read_stream(router, path, body), []
 
         def end():
-            told.append(router.busy())
-            told[0].process.terminate()
+            with frozen(router) as busy:
+                told.append(busy)
+                busy.process.terminate()
             wait_until(lambda: router.metric("verbatim_router_endpoint_ejected") == 1, 10)
             assert router.chat(max_tokens=1).status_code == 200
 
@@ -224,7 +237,8 @@ def test_a_server_that_falls_silent_is_given_up(tmp_path):
         undisturbed, silent = read_stream(router, path, body), []
 
         def stop():
-            silent.append(router.busy().process.pid)
+            with frozen(router) as busy:
+                silent.append(busy.process.pid)
             os.killpg(silent[0], signal.SIGSTOP)
 
         try:
@@ -281,7 +295,7 @@ def test_another_model_never_goes_on(tmp_path):
     rows = ((), ("--kv-cache-dtype", "bfloat16"))
     with routed(tmp_path, *rows, router=("--failover-seconds", "1")) as router:
         path, body = BODIES["chat"]
-        events = read_stream(router, path, body, at=60, act=lambda: kill(router.busy()))
+        events = read_stream(router, path, body, at=60, act=lambda: kill_busy(router))
         assert json.loads(events[-1])["error"]["code"] == "engine_unavailable"
         assert 60 <= len(events) < 3000
         assert router.metric("verbatim_router_failovers_total", outcome="failed") == 1
