@@ -5,8 +5,9 @@ another endpoint could go on with, what the client has is kept (up to `MAX_GIVEN
 `follow` is called again with another one's answer to the same request, and sends only what the client does not have.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
 from sanic import Request
@@ -19,6 +20,7 @@ from server.router.resume_chunks import ChunkResumption, read_event
 from server.router.resume_events import EventResumption
 
 MAX_GIVEN_BYTES = 32 << 20
+DRAIN_SECONDS = 1
 PLAIN_ERROR = b'data: {"error"'
 FAILED_RESPONSE = b"event: response.failed\n"
 LOST = b'"engine_unavailable"'  # the code of an engine that has died, and of a server that is shut down
@@ -67,6 +69,9 @@ class Stream:
         if self.fingerprint is not None and not self._is_over:
             raise EndpointLostError("The endpoint ended the stream before its end.")
         await self._line.response.eof()
+        with suppress(aiohttp.ClientError, TimeoutError):  # read to its end, the connection serves once more
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await response.content.read()
         return resumption.renames if resumption else ()
 
     async def fail(self, error: Exception, farewell: bytes | None = None) -> None:

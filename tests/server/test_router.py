@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from live_router import plain, routed, wait_idle
@@ -167,6 +168,23 @@ def test_openai_python_streams_through_it(router):
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         assert text == whole.choices[0].message.content
         assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_connections_to_the_servers_are_kept(router):
+    """Also after a stream, of which the last bytes come when the client has all that it wants."""
+    for _ in router.servers:
+        assert router.chat(max_tokens=1).status_code == 200
+    before = [established(server.port) for server in router.servers]
+    for _ in range(6):
+        with router.http.stream("POST", "/v1/chat/completions", json=chat_body(stream=True)) as stream:
+            assert list(stream_events(stream))[-1] == "[DONE]"
+    assert [established(server.port) for server in router.servers] == before
+
+
+def established(port: int) -> set[str]:
+    """The connections to a port, by their other ends."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "01"}
 
 
 def test_its_own_pages(router):

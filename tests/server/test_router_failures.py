@@ -230,6 +230,21 @@ def test_a_server_that_is_told_to_end_keeps_its_streams(tmp_path):
         assert told[0].process.wait(30) == 0
 
 
+def test_answers_that_outlast_the_drain_are_told(tmp_path):
+    with routed(tmp_path, ()) as servers:
+        urls, limit = servers.servers[0].url, {"SANIC_GRACEFUL_SHUTDOWN_TIMEOUT": "3"}
+        made = Router("", tmp_path / "second.log", "--endpoint-urls", urls, command=COMMAND, **limit)
+        try:
+            made.wait_ready().servers = servers.servers
+            body = chat_body(**LONG, n=16, max_tokens=1900)
+            events = read_stream(made, "/v1/chat/completions", body, at=20, act=made.process.terminate)
+            assert json.loads(events[-1])["error"]["message"] == "The router is shutting down."
+            assert made.process.wait(30) == 0
+            wait_until(lambda: servers.servers[0].health()["running"] == 0)
+        finally:
+            made.close()
+
+
 @pytest.mark.slow
 def test_a_server_that_falls_silent_is_given_up(tmp_path):
     with routed(tmp_path, (), ()) as router:
