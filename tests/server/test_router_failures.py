@@ -89,6 +89,25 @@ def test_a_stream_moves_between_servers_that_cut_it_differently(tmp_path):
         assert said(moved) == said([line[6:].encode() for line in even.text.splitlines() if line])
 
 
+def test_another_engine_goes_on(tmp_path):
+    """NumPy begins, dies, and C goes on: an answer does not depend on who computes it."""
+    same = LIMITS[2:]
+    with running("reference", tmp_path, *same) as numpy, running("fastpath", tmp_path, *same) as fast:
+        for server in (numpy, fast):
+            server.wait_ready()
+        urls = f"{fast.url},{numpy.url}"
+        made = Router("", tmp_path / "router.log", "--endpoint-urls", urls, command=COMMAND)
+        try:
+            made.wait_ready()  # the second in turn is asked first
+            path, body = "/v1/chat/completions", chat_body(**LONG, max_tokens=300, logprobs=True, top_logprobs=2)
+            moved = read_stream(made, path, body, at=15, act=lambda: kill(numpy))
+            assert made.metric("verbatim_router_requests_total", endpoint=numpy.url) == 1
+            assert made.metric("verbatim_router_failovers_total", outcome="resumed") == 1
+            assert list(map(plain, moved)) == list(map(plain, read_stream(fast, path, body)))
+        finally:
+            made.close()
+
+
 def said(events: list[bytes]) -> tuple:
     """Text, log-probabilities and end of a stream with one choice."""
     choices = [json.loads(event)["choices"][0] for event in events if event != b"[DONE]"]
