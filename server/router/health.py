@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 
 import aiohttp
+import orjson
 from sanic.log import logger
 
 from server.router.endpoint import Endpoint
@@ -57,17 +58,23 @@ async def _wait(endpoint: Endpoint, seconds: float) -> None:
 async def _look(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
     async with asyncio.timeout(SILENCE_SECONDS):
         async with session.get(endpoint.url + "/ready") as answer:
-            if answer.status not in HAS_NO_SUCH_PAGE:
-                if answer.status == 200:
-                    endpoint.models = _models_of(await answer.json(content_type=None))
-                return answer.status == 200
+            is_ready = answer.status == 200
+            if is_ready and (models := _models_of(await answer.read())) is not None:
+                endpoint.models = models
+                return True
+            if not is_ready and answer.status not in HAS_NO_SUCH_PAGE:
+                return False
         async with session.get(endpoint.url + "/v1/models") as answer:
             if answer.status == 200:
-                listed = await answer.json(content_type=None)
+                listed = orjson.loads(await answer.read())
                 endpoint.models = {model["id"]: None for model in listed["data"]}
-            return answer.status == 200 or answer.status in WANTS_A_KEY
+            return is_ready or answer.status == 200 or answer.status in WANTS_A_KEY
 
 
-def _models_of(body: object) -> dict[str, str] | None:
-    """What a ready server names; None for one that names nothing."""
-    return body.get("models") if isinstance(body, dict) and isinstance(body.get("models"), dict) else None
+def _models_of(body: bytes) -> dict[str, str] | None:
+    """What a verbatim server that is ready names; None if it is none."""
+    try:
+        models = orjson.loads(body)["models"]
+    except WRONG_FORM:
+        return None
+    return models if isinstance(models, dict) else None

@@ -352,6 +352,8 @@ def test_servers_of_another_make(tmp_path, is_cut):
     with Miniature() as other:
         other.pages["/v1/models"] = b'{"object":"list","data":[{"id":"theirs","object":"model"}]}'
         other.events, other.is_cut = events, is_cut
+        if is_cut:  # a page that says nothing to us
+            other.pages["/ready"] = b"<html>Welcome</html>"
         made = Router("", tmp_path / "router.log", "--endpoint-urls", other.url, command=COMMAND)
         try:
             made.wait_ready()
