@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 
 from reference.config import ModelConfig
 from reference.dialects import Dialect, choose_dialect
@@ -12,6 +11,7 @@ from reference.limits import EngineLimits
 from reference.pooling import load_pooling
 from reference.template import ChatTemplate, load_template
 from reference.tokenizer import Tokenizer, load_tokenizer
+from server.identity import fingerprint_of
 from server.options import Options
 
 
@@ -90,23 +90,19 @@ def load_served_model(options: Options) -> ServedModel:
         config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
     tokenizer = load_tokenizer(options.model)
     template = load_template(options.model, tokenizer, options.chat_template)
+    source, pooling = template.source if template else "", load_pooling(options.model)
+    dialect = choose_dialect(source, options.tool_parser)
     return ServedModel(
         model_id=options.model_id,
         created=int((options.model / "config.json").stat().st_mtime),
-        fingerprint=fingerprint_of(options, config),
+        fingerprint=fingerprint_of(options, config, source, dialect.name, pooling),
         config=config,
         tokenizer=tokenizer,
         template=template,
-        dialect=choose_dialect(template.source if template else "", options.tool_parser),
-        pooling=load_pooling(options.model),
+        dialect=dialect,
+        pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
     )
-
-
-def fingerprint_of(options: Options, config: ModelConfig) -> str:
-    """What the bits of an answer depend on beside its model and request: version, integers, narrower pages (N1, N4)."""
-    pages = None if options.kv_cache_dtype == "float32" else f"kv-{options.kv_cache_dtype}"
-    return "-".join(filter(None, ["verbatim", own_version(), options.quantization or config.quantization, pages]))
 
 
 def load_shape(options: Options) -> ModelConfig:
@@ -115,11 +111,3 @@ def load_shape(options: Options) -> ModelConfig:
         context_size=options.context_window_size, window=options.sliding_window_size, sinks=options.attention_sink_size
     )
     return limits.reshape(load_config(options.model))
-
-
-def own_version() -> str:
-    """The installed version, or "checkout" where nothing is installed."""
-    try:
-        return version("verbatim")
-    except PackageNotFoundError:
-        return "checkout"

@@ -17,6 +17,7 @@ import orjson
 
 from server.errors import describe, log
 
+KIND = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -59,8 +60,8 @@ PLAIN = Style()
 class Line:
     """The answer to one request, which begins with the first thing that is sent."""
 
-    def __init__(self, request):
-        self.request = request
+    def __init__(self, request, headers=HEADERS, kind: str = KIND):
+        self.request, self.headers, self.kind = request, headers, kind
         self.response = None
         self._latest = time.monotonic()
         self._beginning = asyncio.Lock()
@@ -74,8 +75,7 @@ class Line:
         if self.response is None:
             async with self._beginning:
                 if self.response is None:
-                    kind = "text/event-stream; charset=utf-8"
-                    self.response = await self.request.respond(content_type=kind, headers=HEADERS)
+                    self.response = await self.request.respond(content_type=self.kind, headers=self.headers)
                     await self.response.send(events[0])
                     events = events[1:]
         self._latest = time.monotonic()

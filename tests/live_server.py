@@ -43,16 +43,18 @@ def wait_until(condition, seconds: float = READY_SECONDS, message: str = "it did
 class Server:
     """One running server. `log` is what it has printed so far."""
 
-    def __init__(self, backend: str, log_path: Path, *arguments: str, command=SERVE, **variables: str):
+    def __init__(
+        self, backend: str, log_path: Path, *arguments: str, command=SERVE, port: int | None = None, **variables: str
+    ):
         self.backend, self.log_path = backend, log_path
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.directory = tempfile.TemporaryDirectory(
             prefix="live-"
         )  # for its socket: a server that is killed leaves it
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
         self.process = subprocess.Popen(
-            [*command, "--backend", backend, "--port", str(self.port), *arguments],
+            [*command, *self.own_arguments(), *arguments],
             stdout=log_path.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,  # whatever goes wrong stays in its own process group
@@ -60,6 +62,10 @@ class Server:
             cwd=log_path.parent,
         )
         self.http = httpx.Client(base_url=self.url, timeout=120)
+
+    def own_arguments(self) -> list[str]:
+        """What the command line begins with."""
+        return ["--backend", self.backend, "--port", str(self.port)]
 
     @property
     def log(self) -> str:

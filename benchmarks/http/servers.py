@@ -22,11 +22,14 @@ COMMANDS = {
 class Server:
     """One running server, by its name in `COMMANDS` or by its own command."""
 
-    def __init__(self, name: str, directory: Path, cores: set[int], command: tuple[str, ...] = (), **variables: str):
+    def __init__(
+        self, name: str, directory: Path, cores: set[int], command: tuple[str, ...] = (),
+        port_option: str = "--port", **variables: str,
+    ):  # fmt: skip
         self.name, self.port = name, _free_port()
         self.log_path = directory / f"{name.replace(' ', '-')}.log"
         self.process = subprocess.Popen(
-            [sys.executable, *(command or COMMANDS[name]), "--port", str(self.port)],
+            [sys.executable, *(command or COMMANDS[name]), port_option, str(self.port)],
             env=os.environ | {"TMPDIR": str(directory)} | variables,
             stdout=self.log_path.open("wb"),
             stderr=subprocess.STDOUT,
@@ -76,10 +79,10 @@ class Server:
 
 
 @contextmanager
-def started(name: str, cores: set[int], engine_cores: set[int], command: tuple[str, ...] = (), **variables: str):
-    """A server that is ready, ended with the block."""
+def started(name: str, cores: set[int], engine_cores: set[int], command: tuple[str, ...] = (), **more: str):
+    """A server that is ready, ended with the block; `more` are variables of its environment, or `port_option`."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        server = Server(name, Path(directory), cores, command, **variables)
+        server = Server(name, Path(directory), cores, command, **more)
         try:
             server.wait_ready().pin_engine(engine_cores)
             yield server

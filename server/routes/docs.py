@@ -3,8 +3,8 @@
 from sanic import Blueprint, html, json
 
 from server.docs_page import render
+from server.identity import own_version
 from server.openapi import document
-from server.served import own_version
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 

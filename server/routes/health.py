@@ -2,7 +2,8 @@
 
 `model` and `engine` are those of the main model.
 
-GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping.
+GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping. It names the models
+with their fingerprints, for whoever has several servers to choose from.
 """
 
 from sanic import Blueprint, json
@@ -26,6 +27,7 @@ def health_routes() -> Blueprint:
             raise EngineUnavailableError("The server is shutting down.")
         for engine in request.app.ctx.engines.values():
             engine.check_connected()
-        return json({"status": "ready"})
+        models = {model.model_id: model.fingerprint for model in request.app.ctx.models}
+        return json({"status": "ready", "models": models})
 
     return blueprint
