@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,9 +90,10 @@ def routed(directory: Path, *rows: tuple[str, ...], router: tuple[str, ...] = ()
         yield made.wait_ready()
 
 
-def kill_busy(router: Router) -> Server:
-    """End the server that has something to do, and return it."""
+def kill_busy(router: Router, *, seconds: float = 0) -> Server:
+    """End the server that has something to do, and return it; nobody does anything for so long."""
     with frozen(router) as busy:
+        time.sleep(seconds)
         kill(busy)
     return busy
 

@@ -53,6 +53,11 @@ class Ask:
         return body.rstrip()[:-1] + b',"seed":%d}' % self.seed  # of two seeds (one may be null) the last counts
 
     @property
+    def is_for_kept(self) -> bool:
+        """Whether the answer is the kept response itself."""
+        return self.path != RESPONSES
+
+    @property
     def target_there(self) -> str:
         """Path and query, as the endpoint knows them."""
         return self.home.inward(self.target.encode()).decode() if self.home else self.target

@@ -1,7 +1,7 @@
 """Where kept responses are: GET, DELETE and `previous_response_id` must go to the endpoint that has the response.
 
-A response whose stream has moved has another id there, and so have its items; the client goes on using those that it
-saw first, and `Home` translates. The latest ten thousand are remembered; of others the endpoints are asked.
+A response whose stream has moved has another id and another time there, and so have its items; the client goes on using
+what it saw first, and `Home` translates. The latest ten thousand are remembered; of others the endpoints are asked.
 """
 
 from collections import OrderedDict
@@ -14,10 +14,14 @@ MAX_HOMES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The endpoint of a response, and pairs of ids: what it is called there, and what by the client."""
+    """The endpoint of a response, and pairs of ids: what it is called there, and what by the client.
+
+    `created` is such a pair of its field `created_at`.
+    """
 
     endpoint: Endpoint
     renames: tuple[tuple[bytes, bytes], ...] = ()
+    created: tuple[bytes, bytes] | None = None
 
     def inward(self, text: bytes) -> bytes:
         """A client's words as the endpoint knows them."""
@@ -25,9 +29,13 @@ class Home:
             text = text.replace(ours, theirs)
         return text
 
-    def outward(self, text: bytes) -> bytes:
-        """The endpoint's words as the client knows them. Ids are random and long: nothing else looks like one."""
-        for theirs, ours in self.renames:
+    def outward(self, text: bytes, *, is_itself: bool) -> bytes:
+        """The endpoint's words as the client knows them: the response itself, or another that is about it.
+
+        Ids are random and long: nothing else looks like one. Inside of a text the quotes of a field are escaped.
+        """
+        times = (self.created,) if is_itself and self.created else ()
+        for theirs, ours in (*self.renames, *times):
             text = text.replace(theirs, ours)
         return text
 

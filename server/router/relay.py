@@ -124,24 +124,24 @@ class Relay:
         if not self.has_begun:
             kind = response.headers.get("content-type", EVENTS)
             self.stream = Stream(self.request, self.ask, fingerprint, passed_on(response.headers), kind)
-            renames = await self.stream.follow(response)
+            await self.stream.follow(response)
         else:
-            renames = await self.stream.follow(response)
+            await self.stream.follow(response)
             self.metrics.failovers.labels("resumed").inc()
             logger.info("A stream that another endpoint had begun has ended at %s.", endpoint.url)
-        self._keep_home(endpoint, self.stream.response_id, renames)
+        self._keep_home(endpoint, self.stream.response_id, self.stream.renames, self.stream.created)
 
-    def _keep_home(self, endpoint: Endpoint, response_id: str | None, renames: tuple = ()) -> None:
+    def _keep_home(self, endpoint: Endpoint, response_id: str | None, renames: tuple = (), created=None) -> None:
         """Remember where a response is, by the id that the client knows, and what else is called otherwise there."""
         if response_id is not None:
             known = self.ask.home.renames if self.ask.home else ()
-            self.homes.put(response_id, Home(endpoint, (*known, *renames)))
+            self.homes.put(response_id, Home(endpoint, (*known, *renames), created))
 
     async def _whole(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> HTTPResponse:
         """The answer read to its end, so that it can still be asked for elsewhere if that does not come."""
         body = await response.read()
         if self.ask.home:
-            body = self.ask.home.outward(body)
+            body = self.ask.home.outward(body, is_itself=self.ask.is_for_kept)
         if self.ask.path == RESPONSES and response.status == 200:
             self._keep_home(endpoint, _id_of(body))
         kind = response.headers.get("content-type")

@@ -20,7 +20,7 @@ CALL_DIGITS = 20  # of a chat's id that the ids of its calls begin with
 class ChunkResumption:
     """`given` are the events that the client has, at least one; `take` makes of the other endpoint's the rest."""
 
-    renames = ()
+    renames, created = (), None
 
     def __init__(self, given: list[bytes]):
         chunks = [read_event(one) for one in given if one != DONE]

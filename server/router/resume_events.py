@@ -2,7 +2,7 @@
 
 Deltas are joined and compared by what they say; all other events come in the same order on both and are compared one
 by one. The other endpoint's ids become those that the client saw first (`renames`), so do times, and events are
-numbered on from the last that the client has.
+numbered on from the last that the client has. `renames` and `created` are what was replaced by what (homes.py).
 """
 
 from server.protocol.answer import padding
@@ -27,6 +27,7 @@ class EventResumption:
         self._num_ids = self._num_others = 0
         self._joined = Joined()
         self.renames: tuple[tuple[bytes, bytes], ...] = ()
+        self.created: tuple[bytes, bytes] | None = None
         for one in events:
             for key in pieces_of(one):
                 self._joined.give(key, one[key[-1]])
@@ -53,6 +54,8 @@ class EventResumption:
             raw = raw.replace(name, known)
         value = read_event(raw)
         if "response" in value:
+            times = value["response"]["created_at"], self._created_at
+            self.created = tuple(b'"created_at":%d' % time for time in times)
             value["response"]["created_at"] = self._created_at
         return value
 

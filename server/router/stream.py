@@ -42,6 +42,7 @@ class Stream:
         self._line = sse.Line(request, headers, kind)
         self._given: list[bytes] = []
         self._num_bytes = 0
+        self.renames, self.created = (), None
 
     @property
     def has_begun(self) -> bool:
@@ -54,8 +55,8 @@ class Stream:
         is_response = self.ask.path == RESPONSES and self._given
         return read_event(self._given[0]).get("response", {}).get("id") if is_response else None
 
-    async def follow(self, response: aiohttp.ClientResponse) -> tuple[tuple[bytes, bytes], ...]:
-        """Pass on an endpoint's answer to its end, and return what ids of it were replaced by which.
+    async def follow(self, response: aiohttp.ClientResponse) -> None:
+        """Pass on an endpoint's answer to its end; `renames` and `created` say what of it was replaced.
 
         EndpointLostError if it ends too early, DivergedError if it is another answer than the client has begun to get.
         """
@@ -72,7 +73,8 @@ class Stream:
         with suppress(aiohttp.ClientError, TimeoutError):  # read to its end, the connection serves once more
             async with asyncio.timeout(DRAIN_SECONDS):
                 await response.content.read()
-        return resumption.renames if resumption else ()
+        if resumption:
+            self.renames, self.created = resumption.renames, resumption.created
 
     async def fail(self, error: Exception, farewell: bytes | None = None) -> None:
         """End a stream that nobody can go on with: with the endpoint's own last event, or with one of ours."""
@@ -102,7 +104,7 @@ class Stream:
         if event.startswith(b":") or self.fingerprint is None:  # a comment, or nothing that could be resumed
             return [event]
         if self.ask.home:
-            event = self.ask.home.outward(event)
+            event = self.ask.home.outward(event, is_itself=self.ask.is_for_kept)
         if is_error(event) and LOST in event:
             raise EndpointLostError("The endpoint's engine has died, or the endpoint is shut down.", event)
         events = resumption.take(event) if resumption and not is_error(event) else [event]

@@ -118,7 +118,7 @@ def said(events: list[bytes]) -> tuple:
 
 def test_a_response_that_has_moved_is_found_by_the_id_that_the_client_knows(tmp_path):
     with routed(tmp_path, (), ()) as router:
-        events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill_busy(router))
+        events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill_busy(router, seconds=1.1))
         numbers = [json.loads(event)["sequence_number"] for event in events[:-1]]
         assert numbers == list(range(len(numbers)))
         last = json.loads(events[-2])["response"]
