@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fastpath.cache import PAGE_SIZE
 from fastpath.gpu.cache import page_bytes
 from fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
+from fastpath.gpu.operations import ROOM_BYTES
 from fastpath.gpu.sampling import MOST_DRAWN
 from reference.checkpoint import EMBEDDING, HEAD
 from reference.config import ModelConfig
@@ -17,6 +18,7 @@ from reference.limits import EngineLimits
 from reference.weights import load_shards
 
 MODULE_BYTES = 64 << 20  # the kernels, graphs, and what the driver keeps for itself
+MOST_GUESSES = 4  # of a sequence, where how many suits the batch (fastpath/speculation.pyx)
 SAMPLING_BYTES = 32  # a row that is drawn, a token of the vocabulary: edited logits, weights, lists at their longest
 
 
@@ -62,9 +64,10 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
     rows = limits.token_budget
     scratch = sum(scratch_sizes(config, rows).values()) + 4 * rows * config.vocab_size + PARTS_BYTES + MODULE_BYTES
     weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
-    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences)  # in powers of two
+    ahead = 0 if limits.speculative_mode == "disable" else limits.draft_length or MOST_GUESSES
+    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences * (1 + ahead))  # in powers of two
     return Plan(
-        weights=sum(weights), scratch=scratch + drawn * SAMPLING_BYTES * config.vocab_size,
+        weights=sum(weights), scratch=scratch + drawn * (SAMPLING_BYTES * config.vocab_size + ROOM_BYTES),
         page=page_bytes(config, limits.kv_cache_dtype) + _draft_page_bytes(config, directories, limits),
         free=free, share=share,
     )  # fmt: skip

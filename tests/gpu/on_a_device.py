@@ -439,6 +439,9 @@ def test_the_memory_plan_says_what_each_part_needs(device):
     assert make_plan(config, [MODEL], "w8a8", limits, free=free).weights < plan.weights
     narrower = replace(limits, kv_cache_dtype="float16")
     assert 2 * make_plan(config, [MODEL], None, narrower, free=free).page == plan.page
+    few = replace(limits, max_num_sequences=2)
+    guessing = make_plan(config, [MODEL], None, replace(few, speculative_mode="ngram"), free=free)
+    assert make_plan(config, [MODEL], None, few, free=free).scratch < guessing.scratch, "guesses are drawn, too"
     small = replace(plan, free=int((plan.weights + plan.scratch + 10 * plan.page) / plan.share) + 100)
     assert small.limit(EngineLimits(), config).max_total_tokens == 160, "as many as fit, where nobody says how many"
     with pytest.raises(BackendError, match=r"weights .* MiB, scratch .* MiB, cache of 4096 tokens .* MiB; raise gpu"):
