@@ -18,7 +18,7 @@ from server.options import Options
 
 DIGITS = 16
 READ_BYTES = 64 << 20  # of all files together, at most
-BLOCK_BYTES = 4096
+BLOCK_BYTES = 64 << 10  # each may be a movement of a disk's head
 
 
 def fingerprint_of(options: Options, config: ModelConfig, *words: str) -> str:
