@@ -123,7 +123,8 @@ def test_ready_means_that_a_request_would_be_taken(start):
         return answers[-1].status_code == 200
 
     wait_until(is_ready)
-    assert answers[-1].json()["status"] == "ready"
+    fingerprint = server.chat(max_tokens=1).json()["system_fingerprint"]
+    assert answers[-1].json() == {"status": "ready", "models": {"verbatim-demo": fingerprint}}
     os.kill(server.engine_pid(), signal.SIGKILL)
     wait_until(lambda: not is_ready())
     assert answers[-1].status_code == 503 and answers[-1].headers["retry-after"]
