@@ -60,10 +60,8 @@ def test_no_kernel_touches_what_the_one_ahead_of_it_writes_before_that_has_ended
         assert "st.global" not in early and not (name.endswith(("f32", "f16", "bf16")) and "cp.async.ca" in early), name
 
 
-def test_nothing_is_read_or_written_outside_its_array():
+def test_nothing_is_read_or_written_outside_its_array(cpp_compiler):
     """Some kernel tests once more, in a process of their own whose memory is watched."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
     runtime = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
     if not Path(runtime).is_absolute():
         pytest.skip("the compiler has no AddressSanitizer")
@@ -79,10 +77,8 @@ def test_nothing_is_read_or_written_outside_its_array():
     assert " passed" in done.stdout
 
 
-def test_the_watch_over_memory_sees_a_store_past_an_end(tmp_path):
+def test_the_watch_over_memory_sees_a_store_past_an_end(cpp_compiler, tmp_path):
     """Else the test above would prove nothing: one element too many, and the process must end."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
     runtime = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
     if not Path(runtime).is_absolute():
         pytest.skip("the compiler has no AddressSanitizer")

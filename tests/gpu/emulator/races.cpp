@@ -2,10 +2,11 @@
 //
 // The compiler calls what is below for each load and store (-fsanitize=thread, but this is in place of its library). Orders:
 // __syncthreads for a block; __syncwarp for the lanes that meet there, while shuffles and votes order nothing, as CUDA has it;
-// `meet` for blocks that share a counter; the end of a launch. A launch that overlaps the one ahead of it (programmatic dependent launch) is
-// ordered behind it only once its threads have waited, and must wait before it ends. Atomic operations do not race each other.
-// Each 4 bytes keep their last few accesses (N. Fang and others, "ThreadSanitizer", 2009, keeps four as well); so a race may
-// be missed, none is made up. A block at a time runs (EMU_THREADS=1): what is found does not depend on luck.
+// `meet` for blocks that share a counter; the end of a launch. A launch that overlaps the one ahead of it (programmatic
+// dependent launch) is ordered behind it only once its threads have waited, and must wait before it ends. Atomic operations
+// do not race each other. Each 4 bytes keep their last few accesses, as LLVM's ThreadSanitizer does
+// (https://github.com/google/sanitizers/wiki/ThreadSanitizerAlgorithm); so a race may be missed, none is made up. A block at
+// a time runs (EMU_THREADS=1): what is found does not depend on luck.
 #include "races.h"
 #include <cstdint>
 #include <cstdio>
@@ -23,7 +24,7 @@ enum Memory : uint8_t { GLOBAL, DYNAMIC, OWN };  // both others are shared; own:
 
 struct Access {
   unsigned launch = 0, block, thread, phase, grid_phase, passed;  // passed: barriers of its warp; launch 0: nothing yet
-  uint8_t bytes; Kind kind; bool has_awaited; const void *code;
+  uint8_t bytes; Kind kind; const void *code;
 };
 struct Page { Memory memory; Access of[PAGE / WORD][CELLS]; };
 
@@ -97,7 +98,7 @@ void note(uintptr_t at, size_t size, Kind kind, const void *code) {
     if (Page *page = page_at(at / PAGE); page && is_own == (page->memory == OWN)) {
       const uint8_t bytes = ((1u << (stop - at)) - 1) << (at - word);
       const Access now{launch, here->block, here->thread, here->phase, here->grid_phase, here->seen[here->thread % 32] + 1,
-                       bytes, kind, here->has_awaited, code};
+                       bytes, kind, code};
       note_word(page->of[at % PAGE / WORD], at, now, page->memory != GLOBAL);
     }
     at = stop;
