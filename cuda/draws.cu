@@ -9,8 +9,9 @@
 // Ladder (a device has measured none): 1. a launch and a wait for every row. 2. one launch for all rows, with their settings
 // in an array; a thread adds up equal digits before it touches a counter that all threads share, where nearly all weights of
 // a large vocabulary begin with the same digit. 3. this: several blocks a row, since one multiprocessor alone reads 128,000
-// logits in 5 us at best (64 bytes a cycle), and a draw with top_p goes over its numbers thirteen times; scans by shuffles, two barriers each and not
-// twenty; a digit is found by all threads, where one counted down 256 numbers. 64 registers on sm_90a, nothing spills.
+// logits in 5 us at best (64 bytes a cycle), and a draw with top_p goes over its numbers thirteen times; scans by shuffles,
+// two barriers each and not twenty; a digit is found by all threads, where one counted down 256 numbers. 64 registers on
+// sm_90a, nothing spills.
 #include "block.cuh"
 
 enum { DIGITS = 256, ROUNDS = 6, AT_ONCE = 8, MOST_PARTS = 32 };
