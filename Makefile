@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BACKEND ?= fastpath
 EXTRAS ?= test
 ARGS ?=
-SOURCES := pyproject.toml setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/gpu/*.pyx fastpath/kernels/*)
+SOURCES := pyproject.toml setup.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
 
 .PHONY: serve test test-all lint clean
 
@@ -22,7 +22,7 @@ lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fastpath/*.so
+	rm -rf $(VENV) build dist src/*.egg-info; find fastpath -name "*.so" -delete
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "verbatim needs Python 3.11 or newer, this is " + sys.version)'

@@ -1,19 +1,22 @@
-"""Builds the Cython fast path, and puts the one-line `.pth` that lets `sanic` know our options into the wheel.
+"""Links the parts of the repository into one package, `verbatim`, and builds the Cython fast path.
 
 Everything else is declared in pyproject.toml. Extensions are optional: on a machine without a C compiler the
 build goes on without them, and `--backend fastpath` then says which command builds it. Nothing here needs CUDA.
 """
 
+import os
 import shutil
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-KERNELS = "fastpath/gpu/cuda"
-STARTUP_HOOK = "zz_verbatim.pth"  # sorts after an editable install's own .pth, whose path it needs
+PACKAGE = Path("src/verbatim")
+PARTS = ("reference", "fastpath", "server", "router", "conformance", "demo", "cuda")
+STARTUP_HOOK = Path("src/zz_verbatim.pth")  # sorts after an editable install's own .pth, whose path it needs
 
 DIRECTIVES = {
     "language_level": 3,
@@ -25,49 +28,79 @@ DIRECTIVES = {
 }
 
 # N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
-COMPILE_ARGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
+COMPILE_ARGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
 
 
-def built():
+def link_parts() -> None:
+    """Make src/verbatim/reference a link to reference/, and so on: the layout that Python and Cython expect."""
+    for part in PARTS:
+        link = PACKAGE / part
+        if link.exists():
+            continue
+        try:
+            link.symlink_to(os.path.relpath(part, PACKAGE), target_is_directory=True)
+        except OSError:  # Windows without the right to make symbolic links has junctions
+            import _winapi
+
+            _winapi.CreateJunction(str(Path(part).resolve()), str(link))
+
+
+def built() -> list[Extension]:
     """The extensions in C, each optional: `cythonize` makes new ones and forgets that of those it is given."""
-    made = cythonize(extensions(), compiler_directives=DIRECTIVES, include_path=["."], build_dir="build/cython")
+    made = cythonize(
+        extensions(),
+        compiler_directives=DIRECTIVES,
+        include_path=["src"],
+        build_dir="build/cython",
+        nthreads=os.cpu_count() or 1,
+    )
     for extension in made:
         extension.optional = True
     return made
 
 
-def extensions():
+def extensions() -> list[Extension]:
     """One extension a .pyx; `dispatch` also holds the kernels, once for each instruction set, `threads` the team."""
-    team = "fastpath/kernels/team.c"
-    kernels = sorted(str(path) for path in Path("fastpath/kernels").glob("*.c") if str(path) != team)
+    fastpath = PACKAGE / "fastpath"
+    team = str(fastpath / "kernels/team.c")
+    kernels = sorted(str(path) for path in fastpath.glob("kernels/*.c") if str(path) != team)
     sources = {"dispatch": kernels, "threads": [team]}
-    headers = sorted(str(path) for path in Path("fastpath/kernels").glob("*.h"))
+    headers = sorted(str(path) for path in fastpath.glob("kernels/*.h"))
     return [
         Extension(
-            ".".join(path.with_suffix("").parts),
+            ".".join(path.with_suffix("").relative_to("src").parts),
             [str(path), *sources.get(path.stem, [])],
             depends=headers,
-            include_dirs=["fastpath/kernels"],
+            include_dirs=[str(fastpath / "kernels")],
             extra_compile_args=COMPILE_ARGS,
+            extra_link_args=["-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
             libraries=["dl"] if path.stem == "driver" else [],
         )
-        for path in sorted(Path("fastpath").rglob("*.pyx"))
+        for path in sorted(fastpath.glob("**/*.pyx"))
     ]
 
 
+class ParallelBuild(build_ext):
+    """build_ext that compiles as many extensions at once as there are processors."""
+
+    def finalize_options(self):
+        """Set `parallel` where nobody has."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
 class BuildWithHook(build_py):
-    """build_py, and the start-up hook beside the packages in an ordinary wheel."""
+    """build_py, and the start-up hook beside the package in an ordinary wheel."""
 
     def run(self):
-        """Build, then copy the hook to the root of the wheel, and the GPU's kernels beside what compiles them."""
+        """Build, then copy the hook to the root of the wheel."""
         super().run()
         if not self.editable_mode:
-            shutil.copy(STARTUP_HOOK, Path(self.build_lib) / STARTUP_HOOK)
-            shutil.copytree("cuda", Path(self.build_lib) / KERNELS, dirs_exist_ok=True)
+            shutil.copy(STARTUP_HOOK, Path(self.build_lib) / STARTUP_HOOK.name)
 
     def get_outputs(self, include_bytecode=True):
         """Name the hook among the outputs, so that uninstalling removes it."""
-        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / STARTUP_HOOK)]
+        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / STARTUP_HOOK.name)]
 
 
 class EditableWithHook(editable_wheel):
@@ -90,10 +123,12 @@ class _StrategyWithHook:
 
     def __call__(self, wheel, files, mapping):
         self.inner(wheel, files, mapping)
-        wheel.writestr(STARTUP_HOOK, Path(STARTUP_HOOK).read_bytes())
+        wheel.writestr(STARTUP_HOOK.name, STARTUP_HOOK.read_bytes())
 
 
-setup(
-    ext_modules=built(),
-    cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook},
-)
+if __name__ == "__main__":
+    link_parts()
+    setup(
+        ext_modules=built(),
+        cmdclass={"build_ext": ParallelBuild, "build_py": BuildWithHook, "editable_wheel": EditableWithHook},
+    )

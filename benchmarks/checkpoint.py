@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.models import config_of
-from demo import MODEL
+from verbatim.demo import MODEL
 
 
 def write_checkpoint(directory: Path, shape: str) -> None:

@@ -22,8 +22,9 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine, stolen_seconds
 from benchmarks.models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
-from fastpath import backend, dispatch, probe, threads
-from reference.sequence import Chunk
+from verbatim.fastpath import backend
+from verbatim.fastpath.machine import dispatch, probe, threads
+from verbatim.reference.records.sequence import Chunk
 
 PEER, TORCH = (str(Path(__file__).with_name("cpu_peer.py")),), ("-m", "benchmarks.cpu_torch")
 FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}

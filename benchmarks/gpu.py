@@ -18,17 +18,17 @@ from unittest.mock import patch
 
 import numpy as np
 
-import fastpath.backend
-import fastpath.gpu.weights
 from benchmarks import gpu_peer
 from benchmarks.gpu_measure import bandwidth, decode, exactness, prefill, products
 from benchmarks.models import config_of, random_checkpoint
-from fastpath.gpu.backend import make_parts
-from fastpath.gpu.building import find_compiler
-from fastpath.gpu.device import Device, import_pycuda
-from fastpath.gpu.packing import pack
-from reference.errors import VerbatimError
-from reference.sequence import Chunk
+from verbatim.fastpath import backend as fastpath_backend
+from verbatim.fastpath.gpu import weights as fastpath_gpu_weights
+from verbatim.fastpath.gpu.backend import make_parts
+from verbatim.fastpath.gpu.building import find_compiler
+from verbatim.fastpath.gpu.device import Device, import_pycuda
+from verbatim.fastpath.gpu.packing import pack
+from verbatim.reference.records.errors import VerbatimError
+from verbatim.reference.records.sequence import Chunk
 
 ROOT = Path(__file__).parents[1]
 FORMATS = (None, "w8a8", "w4a8")
@@ -94,7 +94,7 @@ def first_tokens(device, shape: str, count: int) -> dict:
     config = config_of(shape)
     checkpoint, found = random_checkpoint(config), []
     prompt = tuple(int(i) for i in np.random.default_rng(3).integers(0, config.vocab_size, 20))
-    for parts in (make_parts(device), fastpath.backend.PARTS):
+    for parts in (make_parts(device), fastpath_backend.PARTS):
         model, cache, ids, rows = parts.Model(config, checkpoint), parts.PagedCache(config, 2), list(prompt), []
         while len(ids) < len(prompt) + count:
             start = 0 if len(ids) == len(prompt) else len(ids) - 1
@@ -116,7 +116,7 @@ def packing_once():
             packed[key] = pack(matrices, quantization)
         return packed[key]
 
-    with patch.object(fastpath.gpu.weights, "pack", remembering):
+    with patch.object(fastpath_gpu_weights, "pack", remembering):
         yield
 
 

@@ -38,7 +38,7 @@ def steps(out: Path, is_rehearsal: bool) -> list[Step]:
     python, tests = sys.executable, [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     sanitizer = shutil.which("compute-sanitizer")
     watched = [sanitizer or "", "--error-exitcode", "3", "--tool"]
-    is_built = importlib.util.find_spec("fastpath.gpu.driver")
+    is_built = importlib.util.find_spec("verbatim.fastpath.gpu.driver")
     no_sanitizer = None if sanitizer else "compute-sanitizer is not on the PATH"
     build = [python, "setup.py", "build_ext", "--inplace", "--parallel", "8"]
     speed = [python, "-m", "benchmarks.gpu", "--without-tests", "--minutes", "{minutes:.2f}", "--out", str(out)]

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from fastpath.gpu.building import FLAGS, FUSED
-from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
-from reference.sequence import Chunk
+from verbatim.fastpath.gpu.building import FLAGS, FUSED
+from verbatim.fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
+from verbatim.reference.records.sequence import Chunk
 
 
 class Stopwatch:

@@ -9,10 +9,10 @@ from functools import cache
 
 import numpy as np
 
-from reference.checkpoint import Checkpoint, FeedForward, Layer
-from reference.config import LayerConfig, ModelConfig, Rope
-from reference.quantization import GROUP_SIZE, QuantizedTensor
-from reference.weights import Tensor
+from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor
+from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope
 
 COMMON = {"context_size": 8192, "eos_ids": ()}
 SHAPES = {

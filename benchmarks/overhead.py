@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from demo import MODEL
-from fastpath import backend, dispatch, threads
-from reference.engine import Engine
-from reference.families import load_config
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.tokenizer import load_tokenizer
+from verbatim.demo import MODEL
+from verbatim.fastpath import backend
+from verbatim.fastpath.machine import dispatch, threads
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 BATCHES = (1, 16, 64)
 PROMPT, WARM_STEPS, LARGE_VOCABULARY = 24, 4, 151936  # tokens, steps, tokens
@@ -109,9 +110,9 @@ def measure(rounds: int, steps: int) -> list[dict]:
     """Every case once a round, in turn."""
     engines = {name: Steps(name) for name in ("fixed", "demo")}
     cases = [(name, batch, draw) for name in engines for batch in BATCHES for draw in DRAWS]
-    found = [
-        {"model": name, "batch": batch, "draw": draw, "step_us": []} for name, batch, draw in cases
-    ] + [{"vocabulary": LARGE_VOCABULARY, "draw": draw, "token_us": []} for draw in DRAWS]
+    found = [{"model": name, "batch": batch, "draw": draw, "step_us": []} for name, batch, draw in cases] + [
+        {"vocabulary": LARGE_VOCABULARY, "draw": draw, "token_us": []} for draw in DRAWS
+    ]
     for name, batch, draw in cases:
         engines[name].time(batch, draw, steps)  # once for nothing: the prefix cache fills
     for _ in range(rounds):

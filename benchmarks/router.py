@@ -58,7 +58,7 @@ def measure_all(settings: argparse.Namespace) -> list[dict]:
         pairs = {}
         for engine, command in COMMANDS.items():
             server = stack.enter_context(started(engine, *cores, command))
-            command = ("-m", "server.router", "--endpoint-urls", f"http://127.0.0.1:{server.port}")
+            command = ("-m", "verbatim.router", "--endpoint-urls", f"http://127.0.0.1:{server.port}")
             router = stack.enter_context(started(f"router {engine}", *cores, command, port_option="--router-port"))
             pairs[engine] = (server, router)
             for asked in (server, router):

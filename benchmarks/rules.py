@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from fastpath import dispatch, probe, threads
+from verbatim.fastpath.machine import dispatch, probe, threads
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "fastpath" / "kernels"

@@ -26,9 +26,9 @@ GOAL = 0.9
 PORTION = 4  # the run before those that count is so much shorter
 ALONE = """
 import json, sys, time
-from fastpath.backend import load_engine
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
+from verbatim.fastpath.backend import load_engine
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 directory, quantization, lib, count, prompt = json.loads(sys.argv[1])
 engine = load_engine(directory, device="cpu", quantization=quantization, model_lib=lib, limits=EngineLimits())
 for line in sys.stdin:

@@ -25,9 +25,9 @@ FORMATS = {"bf16": None, "w8a8": "w8a8", "w4a8": "w4a8"}
 PROMPT, CACHE_TOKENS = 16, 1024
 CHILD = f"""
 import json, sys
-from fastpath.backend import load_engine
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
+from verbatim.fastpath.backend import load_engine
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 directory, quantization, lib = json.loads(sys.argv[1])
 if directory:
     engine = load_engine(directory, device="cpu", quantization=quantization, model_lib=lib,

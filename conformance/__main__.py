@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance.case import LEVELS, PROFILES, REGISTRY, Case
-from conformance.catalogue import all_cases, chosen, costs, plan
-from conformance.client import Settings
-from conformance.exchange import Exchange
-from conformance.reports.machine import read_report, results_of, settings_of, to_junit, to_report
-from conformance.reports.page import to_matrix, to_page
-from conformance.reports.terminal import exit_code, print_results
-from conformance.runner import Result, Run, rejudge
+from verbatim.conformance.case import LEVELS, PROFILES, REGISTRY, Case
+from verbatim.conformance.catalogue import all_cases, chosen, costs, plan
+from verbatim.conformance.client import Settings
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.reports.machine import read_report, results_of, settings_of, to_junit, to_report
+from verbatim.conformance.reports.page import to_matrix, to_page
+from verbatim.conformance.reports.terminal import exit_code, print_results
+from verbatim.conformance.runner import Result, Run, rejudge
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,9 +6,9 @@ Every accessor fails the server, not the suite, when what it looks for is missin
 import json
 from functools import cached_property
 
-from conformance.case import FailError, dig, expect, shown
-from conformance.exchange import Exchange
-from conformance.sse import EventStream, read_events
+from verbatim.conformance.case import FailError, dig, expect, shown
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.sse import EventStream, read_events
 
 
 class Whole:

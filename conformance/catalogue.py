@@ -6,8 +6,8 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
-from conformance import cases as sections
-from conformance.case import LEVELS, PROFILES, REGISTRY, Case
+from verbatim.conformance import cases as sections
+from verbatim.conformance.case import LEVELS, PROFILES, REGISTRY, Case
 
 
 @cache

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from conformance.exchange import Exchange
+from verbatim.conformance.exchange import Exchange
 
 READ_BYTES = 1 << 16
 LEFT = "the suite left"

@@ -5,7 +5,7 @@ These are the rules in our own words, not the clients' code. Each function gives
 
 import json
 
-from conformance.sse import lines_of
+from verbatim.conformance.sse import lines_of
 
 
 def _load(text: str):

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from conformance.matrix import ABOVE, bodies, field
+from verbatim.conformance.matrix import ABOVE, bodies, field
 
 TEXT_ROWS = {
     "prompt_missing": ("A completion without a prompt", bodies({"prompt": ...}), "prompt"),

@@ -6,10 +6,10 @@ A Recorded probe gives saved exchanges instead of sending; the same case then ju
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from conformance.answers import Streamed, Whole
-from conformance.case import Case, FailError, SkipError, UnsupportedError, expect, shown
-from conformance.client import Client, Reading, Settings
-from conformance.exchange import Exchange
+from verbatim.conformance.answers import Streamed, Whole
+from verbatim.conformance.case import Case, FailError, SkipError, UnsupportedError, expect, shown
+from verbatim.conformance.client import Client, Reading, Settings
+from verbatim.conformance.exchange import Exchange
 
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
 PROMPTS = (

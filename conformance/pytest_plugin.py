@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from conformance.client import Client, Settings
-from conformance.probe import Budget
+from verbatim.conformance.client import Client, Settings
+from verbatim.conformance.probe import Budget
 
 
 def pytest_addoption(parser):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-from conformance.case import Case, OutcomeError
-from conformance.client import LEFT, Client, Reading, Settings
-from conformance.exchange import Exchange
-from conformance.probe import CHAT, Budget, Probe, RecordedProbe
+from verbatim.conformance.case import Case, OutcomeError
+from verbatim.conformance.client import LEFT, Client, Reading, Settings
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.probe import CHAT, Budget, Probe, RecordedProbe
 
 TROUBLES_BEFORE_A_LOOK = 3
 PATIENCE = 3  # times the timeout that a server has to answer anything before it counts as dead

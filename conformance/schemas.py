@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 
-from conformance.case import FailError, shown
+from verbatim.conformance.case import FailError, shown
 
 # The description forgets that OpenAI sends null here; `user` is null in its own example of a response.
 NULLS_SEEN = ("system_fingerprint", "service_tier", "usage", "user")

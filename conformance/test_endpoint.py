@@ -2,9 +2,9 @@
 
 import pytest
 
-from conformance.catalogue import chosen
-from conformance.probe import Probe
-from conformance.runner import judge
+from verbatim.conformance.catalogue import chosen
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.runner import judge
 
 
 def pytest_generate_tests(metafunc):

@@ -1,4 +1,4 @@
-// Activations (N7): silu or gelu of the gate times the other half, and soft caps; reference/numerics.py and experts.py.
+// Activations (N7): silu or gelu of the gate times the other half, and soft caps; reference/numerics/arithmetic.py and experts.py.
 //
 // `both` holds gate and up side by side, (rows, 2 inner); y is (rows, inner). A warp takes 32 features of a row, a lane
 // one.
@@ -30,7 +30,7 @@ DEVICE void gate_rows(const float *both, float *y, int8_t *q, float *scales, int
 GATE(gate_silu, silu_of)
 GATE(gate_gelu_tanh, gelu_tanh_of)
 
-// x + silu(y), one thread a feature: a block of a medusa head; reference/medusa.py.
+// x + silu(y), one thread a feature: a block of a medusa head; reference/speculation/medusa.py.
 KERNEL add_silu(float *x, const float *y, int count) {
     in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;

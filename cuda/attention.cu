@@ -1,4 +1,4 @@
-// Attention over paged keys and values (N8), a warp one query head of one token; reference/attention.py.
+// Attention over paged keys and values (N8), a warp one query head of one token; reference/model/attention.py.
 //
 // q * scale; blocks of 64 keys by absolute position; m_b = ceil(largest visible score), p = exp2(s - m_b), invisible 0.
 // Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2);

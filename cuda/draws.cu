@@ -1,4 +1,4 @@
-// A token for each row that is drawn (N10), all of a step in one launch; reference/sampling.py and rng.py.
+// A token for each row that is drawn (N10), all of a step in one launch; reference/sampling/rules.py and rng.py.
 //
 // Steps 1 to 4: logits edited by bias and penalties, excluded ones at -inf; the largest; w = floor(2^40 exp2(min(0, (l -
 // max) c))); top_k and top_p find by eight bits at a time the weight at which the tokens kept end, and how many of that

@@ -1,4 +1,4 @@
-// Rows of the embedding, widened (N1): x[r, :] = scale * table[ids[r], :]; reference/model.py, `_run`.
+// Rows of the embedding, widened (N1): x[r, :] = scale * table[ids[r], :]; reference/model/decoder.py, `_run`.
 //
 // Shapes: ids (rows,), table (vocab, hidden) as stored, x float32 (rows, hidden). One block a row. No sum.
 // Ladder (a device has measured none): 1. this.

@@ -1,4 +1,4 @@
-// A mixture of experts (N9): who counts how much for each token, and their outputs added; reference/experts.py.
+// A mixture of experts (N9): who counts how much for each token, and their outputs added; reference/model/experts.py.
 //
 // scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a
 // larger score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the

@@ -1,4 +1,4 @@
-// linear with float weights (N3): y[m,n] = sum over k of x[m,k] * w[n,k]; reference/numerics.py, `linear`.
+// linear with float weights (N3): y[m,n] = sum over k of x[m,k] * w[n,k]; reference/numerics/arithmetic.py, `linear`.
 //
 // Sum: from +0 in order of k inside a block of 256, then the totals of the blocks from +0 in order. The blocks do not
 // depend on each other, so a warp takes one of them; only the last addition waits for all.

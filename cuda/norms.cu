@@ -1,4 +1,4 @@
-// rms_norm (N5): y = x * (1 / sqrt(lane_sum(x * x) / n + eps)) * w, left to right; reference/numerics.py, `rms_norm`.
+// rms_norm (N5): y = x * (1 / sqrt(lane_sum(x * x) / n + eps)) * w, left to right; reference/numerics/arithmetic.py, `rms_norm`.
 //
 // A CUDA block normalises one item: `heads` items of `size` features lie side by side in a row of `from_stride` floats,
 // and in one of `to_stride` afterwards. Grid (items,); dynamic shared memory for `size` squares, behind it one number.

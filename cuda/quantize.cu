@@ -1,4 +1,4 @@
-// Activations rounded to int8 in groups of 32 (N4); reference/numerics.py, `quantize_activations`.
+// Activations rounded to int8 in groups of 32 (N4); reference/numerics/arithmetic.py, `quantize_activations`.
 //
 // x (rows, inputs), q int8 (rows, groups, 32), s float32 (rows, groups). A warp a group, a lane an element; zeros past
 // the last input: common.cuh, `quantize_group`. No sum; the largest of 32 has no order.

@@ -1,4 +1,4 @@
-// Rotary positions (N6), and the step's keys and values on their way into the pages; reference/numerics.py, `rotate`.
+// Rotary positions (N6), and the step's keys and values on their way into the pages; reference/numerics/arithmetic.py, `rotate`.
 //
 // (a, b) of a head's two halves becomes (a c - b s, b c + a s); features beyond them stay. A row of `x` holds queries,
 // keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page pages[first_page[row] +

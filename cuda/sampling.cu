@@ -1,4 +1,4 @@
-// What logits say as they are (N10): the likeliest token of each row, and log-probabilities; reference/sampling.py.
+// What logits say as they are (N10): the likeliest token of each row, and log-probabilities; reference/sampling/rules.py.
 //
 // `find_peaks`: the largest logit of a part of a row, ties to the lowest id, and whether all are finite: grid (parts, rows).
 // `join_peaks`: the same of each row from those of its parts, a warp a row.

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from demo import DRAFTS, MODEL
-from demo.corpus import SKILLS, conversations
-from demo.evaluate import SEED, Asker, write
-from reference.limits import EngineLimits
+from verbatim.demo import DRAFTS, MODEL
+from verbatim.demo.corpus import SKILLS, conversations
+from verbatim.demo.evaluate import SEED, Asker, write
+from verbatim.reference.records.limits import EngineLimits
 
 MODES = {
     "ngram": {"speculative_mode": "ngram"},

@@ -8,20 +8,34 @@ import json
 from dataclasses import dataclass, field
 from random import Random
 
-from demo import skills, tools
-from demo.words import Words
+from verbatim.demo import skills, tools
+from verbatim.demo.words import Words
 
 # Skill -> (its maker, how often it comes up in training). Tool calls and their answers are made below.
 TALK = {
-    "chat": (skills.chat, 4), "arithmetic": (skills.arithmetic, 40), "repeat": (skills.repeat, 16),
-    "reverse": (skills.reverse, 16), "spell": (skills.spell, 16), "count": (skills.count, 14),
-    "upper case": (skills.upper, 9), "facts": (skills.fact, 10), "decline": (skills.decline, 8),
+    "chat": (skills.chat, 4),
+    "arithmetic": (skills.arithmetic, 40),
+    "repeat": (skills.repeat, 16),
+    "reverse": (skills.reverse, 16),
+    "spell": (skills.spell, 16),
+    "count": (skills.count, 14),
+    "upper case": (skills.upper, 9),
+    "facts": (skills.fact, 10),
+    "decline": (skills.decline, 8),
     "extract JSON": (skills.extract, 8),
 }
 SKILLS = [*TALK, "tool call", "tool answer", "no tool"]
-SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You are Echo.", "Be brief.",
-          "Answer politely.", "You are a friendly assistant. Answer in one sentence.", "You are a test assistant.",
-          "You are a helpful, honest assistant. Use the tools when you need them.", "Today is Friday."]
+SYSTEM = [
+    "You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are Echo.",
+    "Be brief.",
+    "Answer politely.",
+    "You are a friendly assistant. Answer in one sentence.",
+    "You are a test assistant.",
+    "You are a helpful, honest assistant. Use the tools when you need them.",
+    "Today is Friday.",
+]
 
 
 DRILLS = 0.5  # of training: choosing among tools that only look something up, whose names begin alike or with a prefix
@@ -55,8 +69,10 @@ def call(words, box, answered):
     messages = [{"role": "user", "content": sentence}, {"role": "assistant", "content": None, "tool_calls": made}]
     if answered:
         answers = [tools.answer(words) for _ in calls]
-        messages += [{"role": "tool", "tool_call_id": f"call_{number}", "content": content}
-                     for number, (content, _) in enumerate(answers)]
+        messages += [
+            {"role": "tool", "tool_call_id": f"call_{number}", "content": content}
+            for number, (content, _) in enumerate(answers)
+        ]
         messages.append({"role": "assistant", "content": " ".join(said for _, said in answers)})
     return messages
 

@@ -27,8 +27,9 @@ def template():
 
 def render(conversation, prompt=False):
     """The conversation as one text; with `prompt` it ends where the assistant is to go on."""
-    return template().render(messages=conversation.messages, tools=conversation.tools or None,
-                             bos_token="<s>", add_generation_prompt=prompt)
+    return template().render(
+        messages=conversation.messages, tools=conversation.tools or None, bos_token="<s>", add_generation_prompt=prompt
+    )
 
 
 def pieces(text):

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from demo import DRAFT, HERE, MODEL
-from demo.corpus import SKILLS, Conversation, conversations
-from demo.dialogue import render
-from reference.dialects import choose_dialect
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.template import load_template
+from verbatim.demo import DRAFT, HERE, MODEL
+from verbatim.demo.corpus import SKILLS, Conversation, conversations
+from verbatim.demo.dialogue import render
+from verbatim.reference.dialects import choose_dialect
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.text.template import load_template
 
 README = HERE / "README.md"
 SEED = 2026
@@ -28,14 +28,14 @@ BEGIN, END = "<!-- accuracy -->", "<!-- end of accuracy -->"
 def expected(conversation):
     """The text of the last answer, as the model has to write it."""
     prompt = render(Conversation(conversation.messages[:-1], conversation.tools), prompt=True)
-    return render(conversation)[len(prompt):].removesuffix("<|im_end|>\n")
+    return render(conversation)[len(prompt) :].removesuffix("<|im_end|>\n")
 
 
 class Asker:
     """Answers conversations with an engine of the project, loaded with these settings."""
 
     def __init__(self, backend, folder, **settings):
-        self.engine = importlib.import_module(f"{backend}.backend").load_engine(folder, **settings)
+        self.engine = importlib.import_module(f"verbatim.{backend}.backend").load_engine(folder, **settings)
         self.template = load_template(folder, self.engine.tokenizer)
 
     def answer(self, asked, temperature=0):
@@ -43,9 +43,15 @@ class Asker:
         texts = dict.fromkeys(map(str, range(len(asked))), "")
         for name, conversation in zip(texts, asked, strict=True):
             pieces = self.template.render(conversation.messages[:-1], conversation.tools or None)
-            self.engine.add(Request(request_id=name, prompt_ids=tuple(self.engine.tokenizer.encode_pieces(pieces)),
-                                    sampling=SamplingParams(temperature=temperature, seed=SEED),
-                                    stopping=StoppingParams(max_tokens=200), grammar=self.grammar(conversation.tools)))
+            self.engine.add(
+                Request(
+                    request_id=name,
+                    prompt_ids=tuple(self.engine.tokenizer.encode_pieces(pieces)),
+                    sampling=SamplingParams(temperature=temperature, seed=SEED),
+                    stopping=StoppingParams(max_tokens=200),
+                    grammar=self.grammar(conversation.tools),
+                )
+            )
         while self.engine.has_work():
             for output in self.engine.step():
                 texts[output.request_id] += output.text
@@ -85,8 +91,16 @@ def markdown(right, limit, command):
     """The same as a table for the README."""
     rows = [f"| {skill} | {count / limit:.1%} |" for skill, count in right.items()]
     overall = sum(right.values()) / limit / len(right)
-    return "\n".join([f"`{command}`, {limit} questions per skill:", "", "| skill | accuracy |", "| --- | --- |", *rows,
-                      f"| **all** | **{overall:.1%}** |"])
+    return "\n".join(
+        [
+            f"`{command}`, {limit} questions per skill:",
+            "",
+            "| skill | accuracy |",
+            "| --- | --- |",
+            *rows,
+            f"| **all** | **{overall:.1%}** |",
+        ]
+    )
 
 
 def write(text, begin=BEGIN, end=END):

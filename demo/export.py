@@ -8,8 +8,8 @@ import shutil
 
 import torch
 
-from demo import DRAFT, HERE, MODEL, vocabulary
-from demo.dialogue import CONTROL, TEMPLATE
+from verbatim.demo import DRAFT, HERE, MODEL, vocabulary
+from verbatim.demo.dialogue import CONTROL, TEMPLATE
 
 
 def write(path, value):
@@ -60,7 +60,7 @@ def export(network, words, folder):
 
 def main():
     """Exports whatever checkpoints there are."""
-    from demo.network import DRAFT_SIZES, Network, Shape
+    from verbatim.demo.network import DRAFT_SIZES, Network, Shape
 
     build = HERE / "build"
     words = build / "tokenizer.model"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from demo.network import Layer, rotations
+from verbatim.demo.network import Layer, rotations
 
 MEDUSA_HEADS, MEDUSA_BLOCKS = 3, 2
 EAGLE_PASSES = 2  # the second one goes on from states that the first has guessed, as in use
@@ -41,8 +41,14 @@ class Medusa(nn.Module):
 
     def config(self):
         """config.json."""
-        return {"model_type": "medusa", "medusa_num_heads": MEDUSA_HEADS, "medusa_num_layers": MEDUSA_BLOCKS,
-                "hidden_size": self.shape.hidden_size, "vocab_size": self.shape.vocab_size, "torch_dtype": "bfloat16"}
+        return {
+            "model_type": "medusa",
+            "medusa_num_heads": MEDUSA_HEADS,
+            "medusa_num_layers": MEDUSA_BLOCKS,
+            "hidden_size": self.shape.hidden_size,
+            "vocab_size": self.shape.vocab_size,
+            "torch_dtype": "bfloat16",
+        }
 
     def loss(self, network, ids, states, spoken):
         """Cross-entropy of the assistant's words, each guessed from 2, 3, ... words before."""

@@ -27,14 +27,33 @@ class Shape:
 
     def config(self, bos=1, eos=2):
         """config.json as Hugging Face's LlamaConfig writes it."""
-        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(self), "hidden_act": "silu",
-                "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False, "rope_scaling": None,
-                "initializer_range": 0.02, "pretraining_tp": 1, "tie_word_embeddings": True, "use_cache": True,
-                "bos_token_id": bos, "eos_token_id": eos, "pad_token_id": 0, "torch_dtype": "bfloat16"}
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            **asdict(self),
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "mlp_bias": False,
+            "rope_scaling": None,
+            "initializer_range": 0.02,
+            "pretraining_tp": 1,
+            "tie_word_embeddings": True,
+            "use_cache": True,
+            "bos_token_id": bos,
+            "eos_token_id": eos,
+            "pad_token_id": 0,
+            "torch_dtype": "bfloat16",
+        }
 
 
-DRAFT_SIZES = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 3,
-               "num_key_value_heads": 1}
+DRAFT_SIZES = {
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+}
 
 
 class Norm(nn.Module):
@@ -91,8 +110,10 @@ class Attention(nn.Module):
     def forward(self, x, cosines, sines):
         """Mixes in what earlier positions hold."""
         batch, length, _ = x.shape
-        q, k, v = (project(x).view(batch, length, -1, self.shape.head_dim).transpose(1, 2)
-                   for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            project(x).view(batch, length, -1, self.shape.head_dim).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         q, k = rotate(q, cosines, sines).to(v.dtype), rotate(k, cosines, sines).to(v.dtype)
         shared = self.shape.num_attention_heads // self.shape.num_key_value_heads
         k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)

@@ -29,13 +29,20 @@ class Slot:
 def entity(words):
     """A string parameter for a place, a person or a thing, mentioned by its value alone."""
     choice = words.random.choice
-    names, draw, prepositions = choice([
-        (PLACES, words.city, ("in", "for", "in", "at")), (PLACES, words.city, ("in", "for", "of")),
-        (PERSONS, words.name, ("of", "for")), (THINGS, words.word, ("of", "for")),
-    ])
+    names, draw, prepositions = choice(
+        [
+            (PLACES, words.city, ("in", "for", "in", "at")),
+            (PLACES, words.city, ("in", "for", "of")),
+            (PERSONS, words.name, ("of", "for")),
+            (THINGS, words.word, ("of", "for")),
+        ]
+    )
     name = words.noun() if words.random.random() < 0.2 else choice(names)
-    schema = described(words, {"type": "string"}, choice([f"The {name}", f"Name of the {name}", name,
-                                                          f"The {name}, for example {draw()}"]))
+    schema = described(
+        words,
+        {"type": "string"},
+        choice([f"The {name}", f"Name of the {name}", name, f"The {name}, for example {draw()}"]),
+    )
     return Slot(name, schema, lambda: one(draw()), prepositions)
 
 
@@ -91,8 +98,12 @@ def text_slot(words):
     """A text in quotes."""
     name = words.random.choice(TEXTS)
     mark = words.random.choice(["'", "'", "‘’"])
-    ways = ["with the {0} " + mark[0] + "{1}" + mark[-1], "{0} " + mark[0] + "{1}" + mark[-1],
-            "with {0} " + mark[0] + "{1}" + mark[-1], "saying " + mark[0] + "{1}" + mark[-1]]
+    ways = [
+        "with the {0} " + mark[0] + "{1}" + mark[-1],
+        "{0} " + mark[0] + "{1}" + mark[-1],
+        "with {0} " + mark[0] + "{1}" + mark[-1],
+        "saying " + mark[0] + "{1}" + mark[-1],
+    ]
 
     def value():
         return words.text(words.random.randint(1, 4))
@@ -102,8 +113,9 @@ def text_slot(words):
 
 def person_slot(words):
     """A person besides the entity of a lookup."""
-    ways, names = words.random.choice([(["for {1}"], PERSONS), (["to {1}"], ["recipient", "to", "contact"]),
-                                       (["with {0} {1}", "{0} {1}"], PERSONS)])
+    ways, names = words.random.choice(
+        [(["for {1}"], PERSONS), (["to {1}"], ["recipient", "to", "contact"]), (["with {0} {1}", "{0} {1}"], PERSONS)]
+    )
     name = words.random.choice(names)
     return filled(words, name, described(words, {"type": "string"}, f"The {name}"), ways, words.name)
 
@@ -167,5 +179,6 @@ def mentions(words, chosen):
         texts.append(text)
     if words.random.random() < 0.3:
         words.random.shuffle(texts)
-    return "".join(text if i == 0 else words.random.choice([" ", " ", " and ", ", "]) + text
-                   for i, text in enumerate(texts)), arguments
+    return "".join(
+        text if i == 0 else words.random.choice([" ", " ", " and ", ", "]) + text for i, text in enumerate(texts)
+    ), arguments

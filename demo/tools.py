@@ -8,21 +8,61 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo.slots import MEASURES, entity, integer, mentions, place_slot, slots
+from verbatim.demo.slots import MEASURES, entity, integer, mentions, place_slot, slots
 
 FAMILIAR = ["weather", "time", "temperature", "price"]
-POLITE = ["{}.", "{}.", "{}", "Please {}.", "Can you {}?", "Could you {}?", "Could you please {}?",
-          "I want you to {}.", "I would like you to {}.", "{}, please.", "Hey, {}!"]
-LOOKUPS = ["What is the {noun} {place}?", "What's the {noun} {place}?", "Tell me the {noun} {place}.",
-           "I need the {noun} {place}.", "{Noun} {place}?", "Can you check the {noun} {place}?",
-           "Please find the {noun} {place}.", "Get the {noun} {place}.", "Show me the {noun} {place}, please.",
-           "How is the {noun} {place}?", "Look up the {noun} {place}.", "Do you know the {noun} {place}?",
-           "I want to know the {noun} {place}.", "what is the {noun} {place}"]
-LOOKUP_DESCRIPTIONS = ["Get the {noun} {of} a {name}.", "Returns the {noun} {of} the given {name}.",
-                       "Look up the {noun} {of} a {name}", "Current {noun} {of} a {name}.", "Find the {noun}.",
-                       "Get the current {noun} {of} a given {name}", "Tells the {noun} {of} one {name}."]
-LOOKUP_NAMES = ["get_{}", "get_{}", "find_{}", "check_{}", "fetch_{}", "lookup_{}", "{}_lookup", "get_current_{}",
-                "{}", "search_{}", "read_{}", "{}_info"]
+POLITE = [
+    "{}.",
+    "{}.",
+    "{}",
+    "Please {}.",
+    "Can you {}?",
+    "Could you {}?",
+    "Could you please {}?",
+    "I want you to {}.",
+    "I would like you to {}.",
+    "{}, please.",
+    "Hey, {}!",
+]
+LOOKUPS = [
+    "What is the {noun} {place}?",
+    "What's the {noun} {place}?",
+    "Tell me the {noun} {place}.",
+    "I need the {noun} {place}.",
+    "{Noun} {place}?",
+    "Can you check the {noun} {place}?",
+    "Please find the {noun} {place}.",
+    "Get the {noun} {place}.",
+    "Show me the {noun} {place}, please.",
+    "How is the {noun} {place}?",
+    "Look up the {noun} {place}.",
+    "Do you know the {noun} {place}?",
+    "I want to know the {noun} {place}.",
+    "what is the {noun} {place}",
+]
+LOOKUP_DESCRIPTIONS = [
+    "Get the {noun} {of} a {name}.",
+    "Returns the {noun} {of} the given {name}.",
+    "Look up the {noun} {of} a {name}",
+    "Current {noun} {of} a {name}.",
+    "Find the {noun}.",
+    "Get the current {noun} {of} a given {name}",
+    "Tells the {noun} {of} one {name}.",
+]
+LOOKUP_NAMES = [
+    "get_{}",
+    "get_{}",
+    "find_{}",
+    "check_{}",
+    "fetch_{}",
+    "lookup_{}",
+    "{}_lookup",
+    "get_current_{}",
+    "{}",
+    "search_{}",
+    "read_{}",
+    "{}_info",
+]
 
 
 @dataclass
@@ -66,10 +106,14 @@ def lookup(words, noun=None):
     """A tool that finds something out about a place, a person or a thing."""
     noun = noun or (words.random.choice(FAMILIAR) if words.random.random() < 0.1 else words.noun())
     main = entity(words)
-    extra = [slot for slot in slots(words, words.random.choice([0, 0, 0, 1, 1, 2]))
-             if slot.name not in (main.name, noun) and (slot.schema["type"] != "string" or "enum" in slot.schema)]
+    extra = [
+        slot
+        for slot in slots(words, words.random.choice([0, 0, 0, 1, 1, 2]))
+        if slot.name not in (main.name, noun) and (slot.schema["type"] != "string" or "enum" in slot.schema)
+    ]
     description = words.random.choice(LOOKUP_DESCRIPTIONS).format(
-        noun=noun, name=main.name, of=words.random.choice(main.prepositions))
+        noun=noun, name=main.name, of=words.random.choice(main.prepositions)
+    )
     name = camel(words, words.random.choice(LOOKUP_NAMES).format(noun))
 
     def ask():
@@ -110,8 +154,13 @@ def action(words, noun=None):
     kept = [slot for slot in parameters if slot.name != noun] or [place_slot(words)]
     article = words.random.choice(["a", "the"])
     name = camel(words, words.random.choice([f"{verb}_{noun}", f"{verb}_{noun}", f"{noun}_{verb}", f"{verb}_a_{noun}"]))
-    description = words.random.choice([f"{verb.capitalize()} {article} {noun}.", f"{verb.capitalize()} {noun}",
-                                       f"Use this to {verb} {article} {noun}."])
+    description = words.random.choice(
+        [
+            f"{verb.capitalize()} {article} {noun}.",
+            f"{verb.capitalize()} {noun}",
+            f"Use this to {verb} {article} {noun}.",
+        ]
+    )
     required = [slot.name for slot in kept if words.random.random() < 0.8] or [kept[0].name]
 
     def ask():

@@ -16,12 +16,12 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"Training needs {missing.name}: pip install 'verbatim[train]'") from None
 
-from demo import DRAFT, HERE, MODEL, vocabulary
-from demo.corpus import conversations
-from demo.dialogue import encode_with_weights, render
-from demo.export import export
-from demo.network import DRAFT_SIZES, Network, Shape
-from reference.weights import load_weights
+from verbatim.demo import DRAFT, HERE, MODEL, vocabulary
+from verbatim.demo.corpus import conversations
+from verbatim.demo.dialogue import encode_with_weights, render
+from verbatim.demo.export import export
+from verbatim.demo.network import DRAFT_SIZES, Network, Shape
+from verbatim.reference.checkpoint.weights import load_weights
 
 BUILD = HERE / "build"
 TOKENS = 4096  # in one step
@@ -82,8 +82,10 @@ def optimizers_of(network):
     """Muon for the matrices of the layers, AdamW for the embeddings and norms; one learning rate suits both."""
     matrices = [weight for name, weight in network.named_parameters() if weight.dim() == 2 and "embed" not in name]
     others = [weight for name, weight in network.named_parameters() if weight.dim() < 2 or "embed" in name]
-    return [torch.optim.Muon(matrices, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)]
+    return [
+        torch.optim.Muon(matrices, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True),
+    ]
 
 
 def rate_at(peak, step, progress):
@@ -94,8 +96,12 @@ def rate_at(peak, step, progress):
 def save(path, network, optimizers, step, seconds):
     """A checkpoint, replaced in one go."""
     path.parent.mkdir(exist_ok=True)
-    state = {"network": network.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-             "step": step, "seconds": seconds}
+    state = {
+        "network": network.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "step": step,
+        "seconds": seconds,
+    }
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
@@ -119,8 +125,11 @@ def train(network, processor, checkpoint, minutes, resume=False, rate=LEARNING_R
             optimizer.load_state_dict(kept)
         step, spent = state["step"], state["seconds"]
 
-    columns = [BarColumn(), TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  "
-                                       "{task.fields[speed]:.0f} tokens/s"), TimeRemainingColumn()]
+    columns = [
+        BarColumn(),
+        TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  {task.fields[speed]:.0f} tokens/s"),
+        TimeRemainingColumn(),
+    ]
     began = last = saved = time.monotonic()
     average = math.nan
     with Progress(*columns) as bar:
@@ -187,8 +196,16 @@ def main():
     if arguments.compile:
         network.compile(dynamic=False)
     # Weights that ship have had their short conversations.
-    network = train(network, processor, checkpoint, arguments.minutes, arguments.resume, arguments.rate,
-                    0.0 if arguments.start else EASY_PART, arguments.seed)
+    network = train(
+        network,
+        processor,
+        checkpoint,
+        arguments.minutes,
+        arguments.resume,
+        arguments.rate,
+        0.0 if arguments.start else EASY_PART,
+        arguments.seed,
+    )
     export(network, words, folder)
 
 

@@ -17,11 +17,11 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"Training needs {missing.name}: pip install 'verbatim[train]'") from None
 
-from demo import EAGLE, MEDUSA, MODEL, vocabulary
-from demo.export import write, write_safetensors
-from demo.heads import Eagle, Medusa
-from demo.network import Network, Shape
-from demo.train import WINDOWS, batches, begin_with, optimizers_of, rate_at
+from verbatim.demo import EAGLE, MEDUSA, MODEL, vocabulary
+from verbatim.demo.export import write, write_safetensors
+from verbatim.demo.heads import Eagle, Medusa
+from verbatim.demo.network import Network, Shape
+from verbatim.demo.train import WINDOWS, batches, begin_with, optimizers_of, rate_at
 
 KINDS = {"medusa": (Medusa, MEDUSA), "eagle": (Eagle, EAGLE)}
 LEARNING_RATE = 1e-2

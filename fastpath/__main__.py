@@ -2,12 +2,12 @@
 
 import sys
 
-from reference.cli import generate, run
+from verbatim.reference.commands.cli import generate, run
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; the engine is imported here, so that one that is not built is an error in one line."""
-    from fastpath import backend
+    from verbatim.fastpath import backend
 
     generate(backend, arguments)
 

@@ -1,31 +1,26 @@
-"""Mirrored. The fast engine put together: the loop of reference/engine.py with the parts of this package.
+"""Mirrored. The fast engine put together: the loop of reference/engine/loop.py with the parts of this package.
 
 An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
 """
 
-from fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
-from reference.engine import Engine
-from reference.errors import BackendError
-from reference.limits import EngineLimits
-from reference.loading import load_engine as load_parts
-from reference.loading import load_model as load_model_parts
-from reference.parts import Parts
+from verbatim.fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
+from verbatim.reference.engine.loading import load_engine as load_parts
+from verbatim.reference.engine.loading import load_model as load_model_parts
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.errors import BackendError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
 
 try:
-    from fastpath import (
-        answer,
-        cache,
-        detokenizer,
-        eagle,
-        medusa,
-        model,
-        prefix_cache,
-        sampling,
-        scheduler,
-        speculation,
-        stopping,
-    )
-    from fastpath.model_lib import open_model_lib
+    from verbatim.fastpath.cache import pages as cache
+    from verbatim.fastpath.cache import prefix_cache
+    from verbatim.fastpath.engine import answer, scheduler
+    from verbatim.fastpath.model import decoder as model
+    from verbatim.fastpath.model.model_lib import open_model_lib
+    from verbatim.fastpath.sampling import rules as sampling
+    from verbatim.fastpath.speculation import eagle, medusa
+    from verbatim.fastpath.speculation import speculators as speculation
+    from verbatim.fastpath.text import detokenizer, stopping
 except ImportError as error:
     raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
 
@@ -74,7 +69,7 @@ def load_engine(
     """
     options = {"quantization": quantization, "limits": limits, "draft_directory": draft_directory}
     if gpu := gpu_of(device):
-        from fastpath.gpu import backend as on_gpu  # its imports are only worth it there
+        from verbatim.fastpath.gpu import backend as on_gpu  # its imports are only worth it there
 
         if model_lib is not None:
             raise BackendError(f"--model-lib {model_lib} is for the processor: weights are packed anew for {gpu}")
@@ -85,7 +80,7 @@ def load_engine(
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):
     """Only the model; works without a tokenizer."""
     if gpu := gpu_of(device):
-        from fastpath.gpu import backend as on_gpu
+        from verbatim.fastpath.gpu import backend as on_gpu
 
         return on_gpu.load_model(directory, device=gpu, quantization=quantization)
     return load_model_parts(PARTS, directory, quantization=quantization)

@@ -3,8 +3,8 @@
 `cuda` without a GPU is an error in one line; `auto` takes a GPU where driver, PyCUDA and chip are all there.
 """
 
-from reference.device import check_name
-from reference.errors import BackendError
+from verbatim.reference.records.device import check_name
+from verbatim.reference.records.errors import BackendError
 
 
 def gpu_of(device: str) -> str | None:
@@ -13,7 +13,7 @@ def gpu_of(device: str) -> str | None:
     if device == "cpu":
         return None
     try:
-        from fastpath.gpu.device import count_devices, device_index, import_pycuda
+        from verbatim.fastpath.gpu.device import count_devices, device_index, import_pycuda
     except ImportError as error:
         if device == "auto":
             return None
@@ -35,13 +35,13 @@ def gpu_of(device: str) -> str | None:
 
 def gpu_free_bytes(gpu: str) -> int:
     """How much memory is free there."""
-    from fastpath.gpu.probe import free_bytes_of
+    from verbatim.fastpath.gpu.probe import free_bytes_of
 
     return free_bytes_of(gpu)
 
 
 def gpu_plan(config, directories, quantization: str | None, limits, *, free: int = 0):
     """What a model, and what guesses for it, would take of a GPU's memory: gpu/memory.py's plan."""
-    from fastpath.gpu.memory import make_plan
+    from verbatim.fastpath.gpu.memory import make_plan
 
     return make_plan(config, directories, quantization, limits, free=free)

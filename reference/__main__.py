@@ -3,8 +3,8 @@
 import sys
 from functools import partial
 
-from reference import backend
-from reference.cli import generate, run
+from verbatim.reference import backend
+from verbatim.reference.commands.cli import generate, run
 
 if __name__ == "__main__":
     sys.exit(run(partial(generate, backend)))

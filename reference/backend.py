@@ -1,25 +1,20 @@
 """Mirrored. The reference engine put together: the loop of engine.py with the parts of this package."""
 
-from reference import (
-    answer,
-    cache,
-    detokenizer,
-    eagle,
-    medusa,
-    model,
-    prefix_cache,
-    sampling,
-    scheduler,
-    speculation,
-    stopping,
-)
-from reference.device import check_device
-from reference.engine import Engine
-from reference.errors import BackendError
-from reference.limits import EngineLimits
-from reference.loading import load_engine as load_parts
-from reference.loading import load_model as load_model_parts
-from reference.parts import Parts
+from verbatim.reference.cache import pages as cache
+from verbatim.reference.cache import prefix_cache
+from verbatim.reference.engine import answer, scheduler
+from verbatim.reference.engine.loading import load_engine as load_parts
+from verbatim.reference.engine.loading import load_model as load_model_parts
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.model import decoder as model
+from verbatim.reference.records.device import check_device
+from verbatim.reference.records.errors import BackendError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
+from verbatim.reference.sampling import rules as sampling
+from verbatim.reference.speculation import eagle, medusa
+from verbatim.reference.speculation import speculators as speculation
+from verbatim.reference.text import detokenizer, stopping
 
 PARTS = Parts(
     name="reference",

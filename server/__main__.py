@@ -1,11 +1,11 @@
-"""`python -m server` is `sanic server.app`, for a checkout whose start-up hook is not installed."""
+"""`python -m server`, in a checkout, is `sanic server.app`."""
 
 import sys
 
 from sanic.__main__ import main
 from sanic.cli.arguments import Group
 
-from server.command_line import register
+from verbatim.server.settings.command_line import register
 
 
 def run(arguments: list[str]) -> None:
@@ -13,7 +13,7 @@ def run(arguments: list[str]) -> None:
     known = {group.name for group in Group._registry}
     if not any(str(name).startswith("Verbatim") for name in known):
         register(Group)
-    sys.argv = ["sanic", "server.app", *arguments]
+    sys.argv = ["sanic", "verbatim.server.app:app", *arguments]
     main()
 
 

@@ -17,29 +17,30 @@ from pathlib import Path
 
 from sanic import Config, Sanic
 
-from reference.errors import VerbatimError
-from server import journal, lineup
-from server.cors import CrossOrigin
-from server.engine_client import EngineClient
-from server.engines import check_backend
-from server.errors import OpenAIErrorHandler
-from server.keys import load_keys
-from server.metrics import Metrics, make_directory
-from server.options import PLACE, Options
-from server.parent import end_with_parent
-from server.routes.chat import chat_routes
-from server.routes.completions import completion_routes
-from server.routes.debug import debug_routes
-from server.routes.docs import docs_routes
-from server.routes.embeddings import embedding_routes
-from server.routes.health import health_routes
-from server.routes.metrics import metrics_routes
-from server.routes.models import model_routes
-from server.routes.playground import playground_routes
-from server.routes.responses import response_routes
-from server.routes.tokens import token_routes
-from server.served import ServedModels, load_served_model
-from server.supervise import EngineSupervisor, patch_manager, watch_workers
+from verbatim.reference.records.errors import VerbatimError
+from verbatim.server.engine.backends import check_backend
+from verbatim.server.engine.client import EngineClient
+from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
+from verbatim.server.http import journal
+from verbatim.server.http.cors import CrossOrigin
+from verbatim.server.http.error_answers import OpenAIErrorHandler
+from verbatim.server.http.keys import load_keys
+from verbatim.server.http.metrics import Metrics, make_directory
+from verbatim.server.models import lineup
+from verbatim.server.models.served import ServedModels, load_served_model
+from verbatim.server.routes.chat import chat_routes
+from verbatim.server.routes.completions import completion_routes
+from verbatim.server.routes.debug import debug_routes
+from verbatim.server.routes.docs import docs_routes
+from verbatim.server.routes.embeddings import embedding_routes
+from verbatim.server.routes.health import health_routes
+from verbatim.server.routes.metrics import metrics_routes
+from verbatim.server.routes.models import model_routes
+from verbatim.server.routes.playground import playground_routes
+from verbatim.server.routes.responses import response_routes
+from verbatim.server.routes.tokens import token_routes
+from verbatim.server.settings.options import PLACE, Options
 
 FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
 ROUTES = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reference.errors import BackendError
+from verbatim.reference.records.errors import BackendError
 
 if "GPU_TESTS" not in os.environ:  # `auto` is the processor for everyone but tests/gpu
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -17,15 +17,15 @@ SHARED = Path(__file__).parents[2] / "shared"
 def backend(request):
     """The module `backend` of each engine in turn."""
     try:
-        return importlib.import_module(f"{request.param}.backend")
+        return importlib.import_module(f"verbatim.{request.param}.backend")
     except BackendError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def part(backend):
-    """A function that imports an engine's module of a mirrored name: "rng", "sampling", ..."""
-    return lambda name: importlib.import_module(f"{backend.PARTS.name}.{name}")
+    """A function that imports an engine's module of a mirrored name: "sampling.rng", "cache.pages", ..."""
+    return lambda name: importlib.import_module(f"verbatim.{backend.PARTS.name}.{name}")
 
 
 @pytest.fixture(scope="session")

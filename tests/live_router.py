@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import Server, is_built, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
-COMMAND = (sys.executable, "-m", "server.router")
+from live_server import Server, is_built, wait_until
+
+COMMAND = (sys.executable, "-m", "verbatim.router")
 LIMITS = (
     "--threads",
     "1",

@@ -15,9 +15,9 @@ import httpx
 import openai
 import pytest
 
-from reference.errors import BackendError
-from server.engines import check_backend
-from server.options import Options
+from verbatim.reference.records.errors import BackendError
+from verbatim.server.engine.backends import check_backend
+from verbatim.server.settings.options import Options
 
 COMMAND = str(Path(sys.executable).with_name("sanic"))
 SERVE = (COMMAND, "server.app")
@@ -44,14 +44,19 @@ class Server:
     """One running server. `log` is what it has printed so far."""
 
     def __init__(
-        self, backend: str, log_path: Path, *arguments: str, command=SERVE, port: int | None = None, **variables: str
+        self,
+        backend: str,
+        log_path: Path,
+        *arguments: str,
+        command=SERVE,
+        port: int | None = None,
+        cwd: Path | None = None,
+        **variables: str,
     ):
         self.backend, self.log_path = backend, log_path
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.directory = tempfile.TemporaryDirectory(
-            prefix="live-"
-        )  # for its socket: a server that is killed leaves it
+        self.directory = tempfile.TemporaryDirectory(prefix="live-")  # for its socket, which a killed server leaves
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
         self.process = subprocess.Popen(
             [*command, *self.own_arguments(), *arguments],
@@ -59,7 +64,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # whatever goes wrong stays in its own process group
             env=environment | {"TMPDIR": self.directory.name} | variables,
-            cwd=log_path.parent,
+            cwd=cwd or log_path.parent,
         )
         self.http = httpx.Client(base_url=self.url, timeout=120)
 
@@ -97,7 +102,7 @@ class Server:
     def engine_pid(self) -> int | None:
         """The engine's process: the child of the main process that runs its module."""
         for pid in children(self.process.pid):
-            if "server.engine_process" in command_line(pid):
+            if "verbatim.server.engine.process" in command_line(pid):
                 return pid
         return None
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from demo import MODEL
-from reference.sequence import Chunk
-from reference.tokenizer import BYTE_OF_CHARACTER, Tokenizer
+from verbatim.demo import MODEL
+from verbatim.reference.records.sequence import Chunk
+from verbatim.reference.text.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SMALL = {

@@ -8,19 +8,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"reference", "fastpath", "server", "conformance", "demo", "benchmarks", "cuda", "tests"}
+PARTS = {"reference", "fastpath", "server", "router", "conformance", "demo"}  # what `verbatim` is made of
+OURS = {*PARTS, "benchmarks", "cuda", "tests"}
 MIRRORED = {
-    "rng", "numerics", "attention", "experts", "cache", "prefix_cache", "model", "sampling", "stopping", "detokenizer",
-    "answer", "scheduler", "speculation", "medusa", "eagle", "backend", "logits", "perplexity",
+    "cache.pages", "cache.prefix_cache", "engine.answer", "engine.scheduler", "model.attention", "model.decoder",
+    "model.experts", "numerics.arithmetic", "sampling.rng", "sampling.rules", "speculation.eagle", "speculation.medusa",
+    "speculation.speculators", "text.detokenizer", "text.stopping", "backend", "commands.logits", "commands.perplexity",
 }  # fmt: skip
 MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
 MAY_IMPORT = {
     "reference": {"reference", "demo"},
     "fastpath": {"fastpath", "reference"},
     "server": {"server", "reference", "demo"},
+    "router": {"router", "server", "reference", "demo"},
     "conformance": {"conformance"},
     "demo": {"demo", "reference", "fastpath"},
 }
+ROOMS = {  # each room may import those to its left; "" is a package's own files, its front door
+    "reference": (
+        "records", "numerics", "checkpoint", "text", "dialects", "cache", "model", "sampling", "speculation", "engine",
+        "commands", "",
+    ),
+    "fastpath": (
+        "machine", "numerics", "cache", "model", "sampling", "text", "speculation", "engine", "gpu", "", "commands",
+    ),
+    "server": ("", "settings", "http", "engine", "models", "api", "docs", "routes"),
+}  # fmt: skip
+FRONT_DOORS = {  # files that stand in front of all rooms of their package, or of some
+    "reference/backend.py", "fastpath/backend.py", "fastpath/device.py", "server/app.py",
+    *(f"{part}/__main__.py" for part in PARTS),
+}  # fmt: skip
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s+([\w., ]+))", re.MULTILINE)
 
 
@@ -32,7 +49,11 @@ def tracked(*suffixes):
 
 
 def imports_of(path):
-    """Dotted names that a file imports anywhere in it, `from a import b` counted as a.b and as a."""
+    """Dotted names that a file imports anywhere in it, without `verbatim.`; `from a import b` counts as a.b."""
+    return (name.removeprefix("verbatim.") for name in names_in(path))
+
+
+def names_in(path):
     if path.suffix == ".py":
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -47,7 +68,41 @@ def imports_of(path):
 
 def module_name(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[2:] if parts[:2] == ("src", "verbatim") else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_arrows(package):
+    """Pairs of files of a package, without suffix, of which the first imports the second; a .pxd is its .pyx."""
+    files = {module_name(path): path for path in tracked(".py", ".pyx", ".pxd") if path.is_relative_to(ROOT / package)}
+    arrows = set()
+    for path in [path for path in tracked(".py", ".pyx", ".pxd") if path.is_relative_to(ROOT / package)]:
+        for name in imports_of(path):
+            target = name if name in files else name.rpartition(".")[0]
+            if target in files and target != module_name(path):
+                arrows.add((module_name(path), target))
+    return arrows
+
+
+def room_of(module):
+    """The folder of a file below its package; "" for files of the package itself."""
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    return room if (ROOT / package / room).is_dir() else ""
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_those_below_them_only(package):
+    floor = {room: index for index, room in enumerate(ROOMS[package])}
+    doors = {name.rpartition(".")[0].replace("/", ".") for name in FRONT_DOORS}
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms <= set(floor), "a room that has no place in the order"
+    upward = [
+        f"{source} imports {target}"
+        for source, target in sorted(import_arrows(package))
+        if source not in doors and target not in doors and floor[room_of(source)] < floor[room_of(target)]
+    ]
+    assert upward == []
 
 
 def test_packages_import_in_one_direction_only():
@@ -66,7 +121,10 @@ def test_mirrored_names_of_the_reference_stay_with_it(package):
     wrong = []
     for path in tracked(".py", ".pyx", ".pxd"):
         relative = path.relative_to(ROOT)
-        is_free = relative.parts[0] != package or relative.as_posix() in ("server/engines.py", "fastpath/diff.py")
+        is_free = relative.parts[0] != package or relative.as_posix() in (
+            "server/engine/backends.py",
+            "fastpath/commands/diff.py",
+        )
         for name in () if is_free else imports_of(path):
             parts = name.split(".")
             if parts[0] == "reference" and len(parts) > 1 and parts[1] in MIRRORED:
@@ -74,14 +132,19 @@ def test_mirrored_names_of_the_reference_stay_with_it(package):
     assert wrong == []
 
 
+def is_mirrored(name):
+    """Whether a dotted name is that of a mirrored module of the reference, or of something in one."""
+    package, _, rest = name.partition(".")
+    return package == "reference" and any(rest == module or rest.startswith(module + ".") for module in MIRRORED)
+
+
 def test_the_shared_half_of_the_reference_does_not_lean_on_the_mirrored_half():
     wrong = []
     for path in (ROOT / "reference").rglob("*.py"):
-        is_mirrored = path.stem in MIRRORED or path.stem == "__main__"
-        for name in () if is_mirrored else imports_of(path):
-            parts = name.split(".")
-            if parts[0] == "reference" and len(parts) > 1 and parts[1] in MIRRORED:
-                wrong.append(f"{path.name} imports {name}")
+        module = module_name(path).partition(".")[2]
+        is_free = module in MIRRORED or path.stem == "__main__"
+        names = () if is_free else imports_of(path)
+        wrong += [f"{path.name} imports {name}" for name in names if is_mirrored(name)]
     assert wrong == []
 
 
@@ -119,9 +182,14 @@ def test_every_file_says_what_it_is():
 
 
 def test_mirrored_modules_say_so():
-    modules = [p for p in tracked(".py", ".pyx") if p.parent.name in ("reference", "fastpath") and p.stem in MIRRORED]
-    assert len(modules) > 10
-    modules = [p for p in modules if p.stem not in ("logits", "perplexity")]  # commands, which say what to type
+    shared = {"commands.logits", "commands.perplexity"}  # commands, which say what to type
+    modules = [
+        path
+        for path in tracked(".py", ".pyx")
+        if path.relative_to(ROOT).parts[0] in ("reference", "fastpath")
+        and module_name(path).partition(".")[2] in MIRRORED - shared
+    ]
+    assert len(modules) > 20
     quiet = [str(p.relative_to(ROOT)) for p in modules if not first_line(p).startswith("Mirrored.")]
     assert quiet == []
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UNITS = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "fastpath").rglob("*.pyx")]
+UNITS = [
+    ".".join(("verbatim", *path.relative_to(ROOT).with_suffix("").parts)) for path in (ROOT / "fastpath").rglob("*.pyx")
+]
 
 
 @pytest.mark.parametrize("name", sorted(UNITS))

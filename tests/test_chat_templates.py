@@ -8,11 +8,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from small_models import write_byte_tokenizer
 
-from reference.errors import RequestError
-from reference.template import load_template
-from reference.tokenizer import load_tokenizer
+from small_models import write_byte_tokenizer
+from verbatim.reference.records.errors import RequestError
+from verbatim.reference.text.template import load_template
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="transformers 5 is not installed")
 
@@ -237,7 +237,7 @@ def test_today_is_the_same_day(both, monkeypatch):
         def now(cls, tz=None):
             return cls(2031, 2, 3)
 
-    monkeypatch.setattr("reference.sandbox.datetime", Still)
+    monkeypatch.setattr("verbatim.reference.text.sandbox.datetime", Still)
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Still)
     expected = as_they_do(CONVERSATIONS["one question"], None)
     assert "2031" in expected

@@ -8,16 +8,16 @@ import json
 
 import numpy as np
 import pytest
-from small_models import logits_of
 
-from reference.checkpoint import open_checkpoint
-from reference.config import Rope, RopeScaling
-from reference.errors import ModelError
-from reference.families import load_config
-from reference.quantization import FORMATS
-from reference.quantize import quantize_directory
-from reference.sequence import Chunk
-from reference.weights import load_weights
+from small_models import logits_of
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.commands.quantize import quantize_directory
+from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.records.config import Rope, RopeScaling
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.sequence import Chunk
 
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -110,8 +110,8 @@ def test_logits_agree_with_transformers(backend, peers, name):
 @pytest.mark.parametrize("quantization", [None, *FORMATS])
 @pytest.mark.parametrize("name", ["qwen2", "phi3", "mixtral", "qwen3 moe, a dense layer"])
 def test_a_library_of_packed_weights_changes_no_bit(peers, tmp_path, name, quantization):
-    backend = pytest.importorskip("fastpath.backend", reason="the fast path is not built")
-    from fastpath.model_lib import open_model_lib
+    backend = pytest.importorskip("verbatim.fastpath.backend", reason="the fast path is not built")
+    from verbatim.fastpath.model.model_lib import open_model_lib
 
     directory, _ = peers(name)
     config = load_config(directory)
@@ -208,9 +208,9 @@ def test_quantised_on_disk_and_while_loading_is_the_same(backend, peers, tmp_pat
 @pytest.mark.parametrize("quantization", [None, *FORMATS])
 @pytest.mark.parametrize("name", CASES | OURS)
 def test_engines_agree_to_the_bit(peers, name, quantization):
-    fastpath = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
-    from fastpath import backend as fast
-    from reference import backend as law
+    fastpath = pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
+    from verbatim.fastpath import backend as fast
+    from verbatim.reference import backend as law
 
     directory, _ = peers(name)
     expected = logits_of(law, directory, IDS, quantization).astype(np.float32)

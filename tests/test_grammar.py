@@ -9,18 +9,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import write_byte_tokenizer, write_chat_model
 
-from demo import MODEL
-from reference.dialects import DIALECTS, CallStart, TextDelta
-from reference.dialects.rules import argument_rules
-from reference.errors import RequestError, UnsupportedError
-from reference.families import load_config
-from reference.grammar import GrammarCompiler
-from reference.grammar_text import MAX_GRAMMAR_BYTES, PREAMBLE, Grammar, GrammarKind, json_object, json_schema
-from reference.limits import EngineLimits
-from reference.request import FinishReason, Request, SamplingParams, StoppingParams
-from reference.tokenizer import load_tokenizer
+from small_models import write_byte_tokenizer, write_chat_model
+from verbatim.demo import MODEL
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.dialects import DIALECTS, CallStart, TextDelta
+from verbatim.reference.dialects.rules import argument_rules
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.grammar_text import (
+    MAX_GRAMMAR_BYTES,
+    PREAMBLE,
+    Grammar,
+    GrammarKind,
+    json_object,
+    json_schema,
+)
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
+from verbatim.reference.text.grammar import GrammarCompiler
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 PERSON = {
     "type": "object",

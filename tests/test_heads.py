@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from small_models import SMALL, write_model
 
-from reference.checkpoint import open_checkpoint
-from reference.drafts import load_eagle_head, load_medusa_heads
-from reference.families import load_config
-from reference.sequence import Chunk
-from reference.weights import load_weights
+from small_models import SMALL, write_model
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.records.sequence import Chunk
+from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-from demo.heads import Eagle, Medusa  # noqa: E402
-from demo.network import Shape  # noqa: E402
-from demo.train_heads import export  # noqa: E402
+from verbatim.demo.heads import Eagle, Medusa  # noqa: E402
+from verbatim.demo.network import Shape  # noqa: E402
+from verbatim.demo.train_heads import export  # noqa: E402
 
 SHAPE = Shape(**{name: SMALL[name] for name in Shape.__dataclass_fields__})
 IDS = np.random.default_rng(1).integers(0, SHAPE.vocab_size, 60)

@@ -6,6 +6,7 @@ import venv
 from pathlib import Path
 
 import pytest
+
 from live_server import Server
 
 ROOT = Path(__file__).parents[1]

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from small_models import write_chat_model
 
-from reference.errors import ModelError
-from reference.families import load_config
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
+from small_models import write_chat_model
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 40}
 

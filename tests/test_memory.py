@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpath import memory
-from reference.weights import release
+from verbatim.fastpath.machine import memory
+from verbatim.reference.checkpoint.weights import release
 
 MIB = 1 << 20
 

@@ -5,14 +5,15 @@ import logging
 import os
 
 import pytest
-from small_models import write_chat_model
 
-from fastpath import backend, model_lib
-from fastpath.memory import HugePages
-from reference.backend import load_engine as load_reference
-from reference.errors import BackendError, ModelError
-from reference.quantize import quantize_directory
-from reference.request import Request, SamplingParams, StoppingParams
+from small_models import write_chat_model
+from verbatim.fastpath import backend
+from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.model import model_lib
+from verbatim.reference.backend import load_engine as load_reference
+from verbatim.reference.commands.quantize import quantize_directory
+from verbatim.reference.records.errors import BackendError, ModelError
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 WHOLE = "model.safetensors"
 MODELS = {

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from reference.errors import ModelError
-from reference.quantization import FORMATS, QuantizedTensor, choose_format, from_stored, quantize, to_stored
+from verbatim.reference.numerics.quantization import (
+    FORMATS,
+    QuantizedTensor,
+    choose_format,
+    from_stored,
+    quantize,
+    to_stored,
+)
+from verbatim.reference.records.errors import ModelError
 
 F = np.float32
 BOUNDS = {"w8a8": (-127, 127), "w4a8": (-8, 7)}

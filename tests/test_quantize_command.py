@@ -7,16 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from small_models import write_chat_model, write_model
 
-import reference.quantize
-from reference.errors import ModelError
-from reference.limits import EngineLimits
-from reference.quantization import FORMATS
-from reference.quantize import quantize_directory
-from reference.request import Request, StoppingParams
-from reference.sequence import Chunk
-from reference.weights import load_shards
+from small_models import write_chat_model, write_model
+from verbatim.reference.checkpoint.weights import load_shards
+from verbatim.reference.commands import quantize as reference_quantize
+from verbatim.reference.commands.quantize import quantize_directory
+from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, StoppingParams
+from verbatim.reference.records.sequence import Chunk
 
 MODELS = {
     "tied": {},
@@ -106,9 +106,9 @@ def break_off(monkeypatch, source, target, quantization, num_matrices):
         num_matrices -= 1
         return genuine(*arguments)
 
-    genuine = reference.quantize.quantize
+    genuine = reference_quantize.quantize
     with monkeypatch.context() as patch:
-        patch.setattr(reference.quantize, "quantize", breaks)
+        patch.setattr(reference_quantize, "quantize", breaks)
         try:
             quantize_directory(source, target, quantization)
         except KeyboardInterrupt:
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on(tmp_path):
     source, target = write_model(tmp_path / "float"), tmp_path / "integers"
     quantize_directory(source, tmp_path / "whole", "w4a8")
     killed = (
-        "import os, signal, sys, reference.quantize as module\n"
+        "import os, signal, sys, verbatim.reference.commands.quantize as module\n"
         "made, genuine = [], module.quantize\n"
         "module.quantize = lambda *a: made.append(a) or (os.kill(os.getpid(), signal.SIGKILL)"
         " if len(made) == 6 else genuine(*a))\n"
@@ -146,7 +146,9 @@ def test_a_killed_run_goes_on(tmp_path):
     assert subprocess.run([sys.executable, "-c", killed, *words], capture_output=True).returncode == -9
     size = (target / "model.safetensors.partial").stat().st_size
     assert 0 < size < (tmp_path / "whole" / "model.safetensors").stat().st_size
-    done = subprocess.run([sys.executable, "-m", "reference.quantize", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "verbatim.reference.commands.quantize", *words], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert contents(target) == contents(tmp_path / "whole")
 
@@ -164,7 +166,15 @@ def test_refusals_are_one_clear_line(tmp_path):
         ((source, source, "w4a8"), "exists and is no unfinished work"),
         ((tmp_path / "nothing", tmp_path / "new", "w4a8"), "nothing does not exist"),
     ):
-        command = [sys.executable, "-m", "reference.quantize", words[0], words[1], "--format", words[2]]
+        command = [
+            sys.executable,
+            "-m",
+            "verbatim.reference.commands.quantize",
+            words[0],
+            words[1],
+            "--format",
+            words[2],
+        ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert done.returncode == 1
         assert message in done.stderr

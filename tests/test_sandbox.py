@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from reference.errors import ModelError, RequestError
-from reference.sandbox import MAX_WORK, Sandbox
-from reference.template import ChatTemplate
+from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.reference.text.sandbox import MAX_WORK, Sandbox
+from verbatim.reference.text.template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "hi " * 300}]
 TOO_MUCH, TOO_DEEP, TOO_WIDE = f"more than {MAX_WORK} steps of work", "calls itself too deeply", "wider than 999"

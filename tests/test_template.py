@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from demo import MODEL
-from reference.errors import ModelError, RequestError
-from reference.template import ChatTemplate, load_template
-from reference.tokenizer import load_tokenizer
+from verbatim.demo import MODEL
+from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.reference.text.template import ChatTemplate, load_template
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 CONTROL = {"<|start|>": 1, "<|end|>": 2}
 SIMPLE = (

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from demo import MODEL
-from reference.detokenizer import Detokenizer
-from reference.errors import ModelError
-from reference.tokenizer import load_tokenizer
+from verbatim.demo import MODEL
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.text.detokenizer import Detokenizer
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 TEXTS = ["Hello, world!", " two  spaces ", "1234 + 5 = ?\n\n", "naïve Ωmega 日本語 👩‍👩‍👧 \u0000\x07", "", "   "]
 CORPUS = [

@@ -6,6 +6,7 @@ even then, which is part of what the tolerance is for.
 
 import numpy as np
 import pytest
+
 from small_models import SMALL, logits_of, write_model
 
 LLAMA3 = {

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from small_models import SMALL, random_tensors, stored_bits, write_model, write_safetensors
 
-from reference.checkpoint import open_checkpoint
-from reference.errors import ModelError
-from reference.families import load_config
-from reference.weights import load_weights
+from small_models import SMALL, random_tensors, stored_bits, write_model, write_safetensors
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.records.errors import ModelError
 
 NAME = "model.embed_tokens.weight"
 SHAPE = (96, 48)

@@ -1,4 +1,4 @@
-"""An engine that computes nothing: it speaks the protocol of server/wire.py, and a token costs it next to nothing.
+"""An engine that computes nothing: it speaks the protocol of server/engine/wire.py, and a token costs next to nothing.
 
 Each step gives every running request one token, in one frame a worker, as a real engine's step does. Frames go out as
 fast as the worker takes them, or one every `STEP_SECONDS`; then each token's text is the time at which its frame was
@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from server import wire
-from server.options import SOCKET
-from server.parent import end_with_parent
+from verbatim.server.engine import wire
+from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.settings.options import SOCKET
 
 STEP_SECONDS = "BENCHMARK_STEP_SECONDS"
 WORDS = (" the", " river", " is", " wide", ",", " cold", " and", " grün", ".", "\n")

@@ -1,10 +1,13 @@
 """Our server, whole and unchanged, but for the module that its supervisor starts as the engine."""
 
+import os
 import sys
+from pathlib import Path
 
-from server import supervise
-from server.__main__ import run
+from verbatim.server.__main__ import run
+from verbatim.server.engine import supervise
 
 if __name__ == "__main__":
     supervise.ENGINE = "benchmarks.http.engine"
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # where that module is found
     run(sys.argv[1:])

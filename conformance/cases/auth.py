@@ -1,8 +1,8 @@
 """Keys: where a server asks for one, a wrong one is a 401 with an error object."""
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SkipError, case, equal, expect
-from conformance.exchange import Exchange
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SkipError, case, equal, expect
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.probe import CHAT, Probe
 
 WRONG = {"Authorization": "Bearer sk-wrong"}
 

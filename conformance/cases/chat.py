@@ -2,9 +2,9 @@
 
 import time
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
-from conformance.probe import CHAT, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
+from verbatim.conformance.probe import CHAT, Probe
+from verbatim.conformance.schemas import conforms
 
 CALL = {"id": "call_abc123", "type": "function", "function": {"name": "lookup", "arguments": '{"key": "x"}'}}
 

@@ -1,8 +1,21 @@
 """Whole chat completions: caps, choices and fields beside the messages."""
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, WarnError, case, dig, equal, expect, shown
-from conformance.cases.chat import user
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.case import (
+    MAY,
+    MUST,
+    OBSERVED,
+    SHOULD,
+    SPEC,
+    SkipError,
+    WarnError,
+    case,
+    dig,
+    equal,
+    expect,
+    shown,
+)
+from verbatim.conformance.cases.chat import user
+from verbatim.conformance.probe import CHAT, Probe
 
 
 @case(

@@ -1,9 +1,9 @@
 """Whole chat completions: every kind of message that clients send is taken and read."""
 
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
-from conformance.cases.chat import CALL, user
-from conformance.probe import CHAT, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
+from verbatim.conformance.cases.chat import CALL, user
+from verbatim.conformance.probe import CHAT, Probe
+from verbatim.conformance.schemas import conforms
 
 
 @case("chat.system_role", "A system message is taken and read.", source=SPEC, level=MUST, fault="no system")

@@ -1,8 +1,8 @@
 """Legacy completions: prompts of every form, echo, and log-probabilities as four parallel arrays."""
 
-from conformance.case import MUST, SHOULD, SPEC, case, dig, equal, expect
-from conformance.probe import COMPLETIONS, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MUST, SHOULD, SPEC, case, dig, equal, expect
+from verbatim.conformance.probe import COMPLETIONS, Probe
+from verbatim.conformance.schemas import conforms
 
 STORY = "Once upon a time there was a lamp by a river and"
 

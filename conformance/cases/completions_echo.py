@@ -1,8 +1,8 @@
 """Legacy completions: echo and log-probabilities as four parallel arrays."""
 
-from conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.cases.completions import STORY
-from conformance.probe import COMPLETIONS, Probe
+from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.cases.completions import STORY
+from verbatim.conformance.probe import COMPLETIONS, Probe
 
 
 @case(

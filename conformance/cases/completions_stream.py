@@ -1,10 +1,10 @@
 """Legacy completions: the rest of the fields, and streams."""
 
-from conformance.answers import Whole
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.cases.completions import STORY
-from conformance.probe import COMPLETIONS, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.cases.completions import STORY
+from verbatim.conformance.probe import COMPLETIONS, Probe
+from verbatim.conformance.schemas import conforms
 
 
 @case(

@@ -5,9 +5,9 @@ Whoever leaves must free what they held: afterwards a short request is about as 
 
 import time
 
-from conformance.answers import Streamed, Whole, parsed
-from conformance.case import MAY, MUST, SHOULD, FailError, SkipError, case, equal, expect
-from conformance.probe import CHAT, PROMPTS, Probe, Reading
+from verbatim.conformance.answers import Streamed, Whole, parsed
+from verbatim.conformance.case import MAY, MUST, SHOULD, FailError, SkipError, case, equal, expect
+from verbatim.conformance.probe import CHAT, PROMPTS, Probe, Reading
 
 SLOW = 3.0
 

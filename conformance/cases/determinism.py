@@ -1,8 +1,8 @@
 """Determinism: a seed repeats an answer, alone and beside others, streamed and whole."""
 
-from conformance.answers import Whole
-from conformance.case import MAY, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
-from conformance.probe import CHAT, PROMPTS, Probe
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MAY, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
+from verbatim.conformance.probe import CHAT, PROMPTS, Probe
 
 STORY = PROMPTS[1]
 HOT = {"temperature": 1.3, "max_tokens": 24}

@@ -4,10 +4,10 @@ import base64
 import math
 import struct
 
-from conformance.answers import Whole
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, FailError, case, dig, equal, expect
-from conformance.probe import Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, FailError, case, dig, equal, expect
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import conforms
 
 PATH = "/embeddings"
 

@@ -2,7 +2,7 @@
 
 import re
 
-from conformance.case import (
+from verbatim.conformance.case import (
     MUST,
     OBSERVED,
     SHOULD,
@@ -14,9 +14,9 @@ from conformance.case import (
     expect,
     shown,
 )
-from conformance.exchange import Exchange
-from conformance.probe import CHAT, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.probe import CHAT, Probe
+from verbatim.conformance.schemas import conforms
 
 BAD_CHATS = (
     {"messages": ...},

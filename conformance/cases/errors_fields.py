@@ -1,6 +1,6 @@
 """Errors by field: the statuses and codes that OpenAI was seen to give."""
 
-from conformance.case import (
+from verbatim.conformance.case import (
     MAY,
     MUST,
     OBSERVED,
@@ -13,7 +13,7 @@ from conformance.case import (
     expect,
     shown,
 )
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.probe import CHAT, Probe
 
 
 @case(

@@ -1,6 +1,6 @@
 """Errors of URLs, methods and media types, and of completions."""
 
-from conformance.case import (
+from verbatim.conformance.case import (
     MUST,
     OBSERVED,
     SHOULD,
@@ -8,8 +8,8 @@ from conformance.case import (
     equal,
     expect,
 )
-from conformance.cases.errors import provoked
-from conformance.probe import CHAT, COMPLETIONS, Probe
+from verbatim.conformance.cases.errors import provoked
+from verbatim.conformance.probe import CHAT, COMPLETIONS, Probe
 
 
 @case(

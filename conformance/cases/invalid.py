@@ -4,10 +4,10 @@ One row of matrix.py makes three cases: it is refused (MUST), streamed it is ref
 error's `param` names the field (SHOULD).
 """
 
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, FailError, case, shown
-from conformance.matrix import CHAT_ROWS
-from conformance.matrix_text import TEXT_ROWS
-from conformance.probe import CHAT, COMPLETIONS, Probe
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, FailError, case, shown
+from verbatim.conformance.matrix import CHAT_ROWS
+from verbatim.conformance.matrix_text import TEXT_ROWS
+from verbatim.conformance.probe import CHAT, COMPLETIONS, Probe
 
 
 def _requests(probe: Probe, path: str, row, stream: bool):

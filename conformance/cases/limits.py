@@ -3,10 +3,10 @@
 They run last and one by one, those last of all after which some servers give no answer for long.
 """
 
-from conformance.answers import Whole
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, WarnError, case, equal, expect
-from conformance.exchange import Exchange
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, WarnError, case, equal, expect
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.probe import CHAT, Probe
 
 HUGE_WORDS = 160_000
 

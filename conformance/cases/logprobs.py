@@ -2,10 +2,10 @@
 
 import math
 
-from conformance.answers import Whole
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect, shown
-from conformance.probe import PROMPTS, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect, shown
+from verbatim.conformance.probe import PROMPTS, Probe
+from verbatim.conformance.schemas import conforms
 
 EPSILON = 1e-6
 

@@ -1,9 +1,9 @@
 """Log-probabilities of chats: that they are of the text they come with."""
 
-from conformance.answers import joined_bytes
-from conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.cases.logprobs import ask, some
-from conformance.probe import CHAT, PROMPTS, Probe
+from verbatim.conformance.answers import joined_bytes
+from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.cases.logprobs import ask, some
+from verbatim.conformance.probe import CHAT, PROMPTS, Probe
 
 
 @case(

@@ -3,10 +3,10 @@
 import time
 from urllib.parse import quote
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, FailError, SkipError, case, dig, equal, expect
-from conformance.exchange import Exchange
-from conformance.probe import Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, FailError, SkipError, case, dig, equal, expect
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import conforms
 
 
 def listed(probe: Probe) -> list[dict]:

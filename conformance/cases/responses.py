@@ -1,9 +1,9 @@
 """The Responses API, where a server has it: items, typed events in order, function calls and their way back."""
 
-from conformance.answers import Streamed, Whole
-from conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.probe import Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Streamed, Whole
+from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import conforms
 
 PATH = "/responses"
 

@@ -1,11 +1,11 @@
 """The Responses API: function calls, exact answers and refusals."""
 
-from conformance.answers import Whole, parsed
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect, shown
-from conformance.cases.responses import OPEN, PATH, TOOL, body, events, exactly, items, respond, text_of
-from conformance.clients import codex
-from conformance.probe import Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Whole, parsed
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect, shown
+from verbatim.conformance.cases.responses import OPEN, PATH, TOOL, body, events, exactly, items, respond, text_of
+from verbatim.conformance.clients import codex
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import conforms
 
 
 @case(

@@ -1,8 +1,8 @@
 """The Responses API streamed: typed events in order."""
 
-from conformance.case import MUST, SPEC, SkipError, case, dig, equal
-from conformance.cases.responses import LONG, OPEN, events, respond, text_of
-from conformance.probe import Probe
+from verbatim.conformance.case import MUST, SPEC, SkipError, case, dig, equal
+from verbatim.conformance.cases.responses import LONG, OPEN, events, respond, text_of
+from verbatim.conformance.probe import Probe
 
 
 @case(

@@ -1,7 +1,7 @@
 """Sampling: bounds are accepted, zeros mean nothing, and every knob does what its name says."""
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
-from conformance.probe import PROMPTS, Probe
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
+from verbatim.conformance.probe import PROMPTS, Probe
 
 STORY = PROMPTS[1]
 

@@ -3,9 +3,9 @@
 The stops are cut out of the model's own greedy answer, so that no case needs a model that can follow orders.
 """
 
-from conformance.answers import Whole
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
-from conformance.probe import Probe
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
+from verbatim.conformance.probe import Probe
 
 
 def middle(probe: Probe) -> tuple[str, str, str]:

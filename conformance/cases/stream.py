@@ -1,8 +1,8 @@
 """Streamed chat completions: chunks, their order, usage, tool calls in fragments, and replays through known clients."""
 
-from conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
-from conformance.probe import PROMPTS, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
+from verbatim.conformance.probe import PROMPTS, Probe
+from verbatim.conformance.schemas import conforms
 
 USAGE = {"stream_options": {"include_usage": True}}
 

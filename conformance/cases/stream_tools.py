@@ -1,9 +1,9 @@
 """Streamed tool calls in fragments, and replays of captured streams through known clients."""
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, WarnError, case, dig, equal, expect, shown
-from conformance.cases.stream import NAMED, TOOL, USAGE, forced_stream
-from conformance.clients import CHAT_CLIENTS
-from conformance.probe import Probe
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, WarnError, case, dig, equal, expect, shown
+from verbatim.conformance.cases.stream import NAMED, TOOL, USAGE, forced_stream
+from verbatim.conformance.clients import CHAT_CLIENTS
+from verbatim.conformance.probe import Probe
 
 
 @case(

@@ -1,10 +1,10 @@
 """Streamed chat completions: usage, options, several choices and log-probabilities."""
 
-from conformance.answers import Streamed
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.cases.stream import USAGE
-from conformance.probe import CHAT, PROMPTS, Probe
-from conformance.schemas import conforms
+from verbatim.conformance.answers import Streamed
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.cases.stream import USAGE
+from verbatim.conformance.probe import CHAT, PROMPTS, Probe
+from verbatim.conformance.schemas import conforms
 
 
 @case(

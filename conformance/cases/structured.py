@@ -2,10 +2,10 @@
 
 import json
 
-from conformance.answers import Whole, parsed
-from conformance.case import MAY, MUST, SHOULD, SPEC, SkipError, WarnError, case, dig, equal, expect
-from conformance.probe import CHAT, Probe
-from conformance.schemas import fits
+from verbatim.conformance.answers import Whole, parsed
+from verbatim.conformance.case import MAY, MUST, SHOULD, SPEC, SkipError, WarnError, case, dig, equal, expect
+from verbatim.conformance.probe import CHAT, Probe
+from verbatim.conformance.schemas import fits
 
 
 def closed(**properties: dict) -> dict:

@@ -1,10 +1,10 @@
 """Structured output at its edges: cut, streamed, hot, and wrongly asked for."""
 
-from conformance.answers import parsed
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
-from conformance.cases.structured import closed, exact, forced, wanting
-from conformance.probe import CHAT, Probe
-from conformance.schemas import fits
+from verbatim.conformance.answers import parsed
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
+from verbatim.conformance.cases.structured import closed, exact, forced, wanting
+from verbatim.conformance.probe import CHAT, Probe
+from verbatim.conformance.schemas import fits
 
 
 @case(

@@ -1,7 +1,7 @@
 """Tool calls: forced, forbidden and left to the model, their shape, and the way back of the tool's answer."""
 
-from conformance.answers import Whole
-from conformance.case import (
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import (
     MUST,
     OBSERVED,
     SHOULD,
@@ -11,7 +11,7 @@ from conformance.case import (
     equal,
     expect,
 )
-from conformance.probe import Probe
+from verbatim.conformance.probe import Probe
 
 WORD = 'lamp \U0001f9d1\u200d\U0001f680 "quoted" \\ back\nnew line \u4f60\u597d'
 

@@ -1,6 +1,6 @@
 """Tool calls: the shape of a call and of its arguments."""
 
-from conformance.case import (
+from verbatim.conformance.case import (
     MUST,
     OBSERVED,
     SHOULD,
@@ -12,9 +12,9 @@ from conformance.case import (
     equal,
     expect,
 )
-from conformance.cases.tools import PLAIN, WORD, call, tool
-from conformance.probe import Probe
-from conformance.schemas import fits
+from verbatim.conformance.cases.tools import PLAIN, WORD, call, tool
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import fits
 
 
 @case(

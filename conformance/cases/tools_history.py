@@ -1,7 +1,7 @@
 """Tool calls on their way back: answers of tools, and histories that do not fit."""
 
-from conformance.answers import Whole
-from conformance.case import (
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import (
     MAY,
     MUST,
     OBSERVED,
@@ -15,8 +15,8 @@ from conformance.case import (
     equal,
     expect,
 )
-from conformance.cases.tools import call, named, names, tool
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.cases.tools import call, named, names, tool
+from verbatim.conformance.probe import CHAT, Probe
 
 
 def _history(probe: Probe) -> tuple[Whole, list[dict]]:

@@ -1,6 +1,6 @@
 """Tools as requests offer them: odd lists, odd names, many of them."""
 
-from conformance.case import (
+from verbatim.conformance.case import (
     MAY,
     MUST,
     OBSERVED,
@@ -11,8 +11,8 @@ from conformance.case import (
     equal,
     expect,
 )
-from conformance.cases.tools import tool
-from conformance.probe import CHAT, Probe
+from verbatim.conformance.cases.tools import tool
+from verbatim.conformance.probe import CHAT, Probe
 
 
 @case(

@@ -1,7 +1,7 @@
 """What is below the JSON: headers, connections, and event streams byte by byte."""
 
-from conformance.case import MUST, SHOULD, SPEC, SkipError, case, equal, expect
-from conformance.probe import CHAT, PROMPTS, Probe
+from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, equal, expect
+from verbatim.conformance.probe import CHAT, PROMPTS, Probe
 
 LONG = "Count from one to fifty in words."
 

@@ -1,10 +1,10 @@
 """Below the JSON: headers and connections."""
 
-from conformance.answers import Streamed, Whole
-from conformance.case import MAY, MUST, SHOULD, SPEC, FailError, WarnError, case, equal, expect
-from conformance.cases.transport import LONG
-from conformance.probe import CHAT, Probe, Reading
-from conformance.sse import read_events
+from verbatim.conformance.answers import Streamed, Whole
+from verbatim.conformance.case import MAY, MUST, SHOULD, SPEC, FailError, WarnError, case, equal, expect
+from verbatim.conformance.cases.transport import LONG
+from verbatim.conformance.probe import CHAT, Probe, Reading
+from verbatim.conformance.sse import read_events
 
 
 @case("transport.stream_false", "stream of false or null gives JSON.", source=SPEC, level=MUST, fault="stream key")

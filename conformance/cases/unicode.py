@@ -3,9 +3,9 @@
 import json
 import re
 
-from conformance.answers import Whole
-from conformance.case import MUST, SHOULD, SkipError, case, dig, equal, expect
-from conformance.probe import CHAT, COMPLETIONS, PROMPTS, Probe
+from verbatim.conformance.answers import Whole
+from verbatim.conformance.case import MUST, SHOULD, SkipError, case, dig, equal, expect
+from verbatim.conformance.probe import CHAT, COMPLETIONS, PROMPTS, Probe
 
 TEXTS = {
     "emoji": "\U0001f600 and \U0001f680",

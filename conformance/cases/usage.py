@@ -1,8 +1,8 @@
 """Usage: the numbers add up, agree with one another, and count what was sent."""
 
-from conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
-from conformance.probe import Probe
-from conformance.schemas import conforms
+from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect
+from verbatim.conformance.probe import Probe
+from verbatim.conformance.schemas import conforms
 
 
 @case(

@@ -4,11 +4,11 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from conformance import __version__
-from conformance.case import REGISTRY
-from conformance.client import Settings
-from conformance.exchange import Exchange
-from conformance.runner import Result
+from verbatim.conformance import __version__
+from verbatim.conformance.case import REGISTRY
+from verbatim.conformance.client import Settings
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.runner import Result
 
 
 def to_report(results: list[Result], settings: Settings, *, server: str, date: str) -> dict:

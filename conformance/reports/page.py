@@ -3,8 +3,8 @@
 from collections import Counter
 from html import escape
 
-from conformance.case import LEVELS, VERDICTS
-from conformance.runner import Result
+from verbatim.conformance.case import LEVELS, VERDICTS
+from verbatim.conformance.runner import Result
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1d2129; }

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from conformance.case import LEVELS, VERDICTS
-from conformance.runner import Result
+from verbatim.conformance.case import LEVELS, VERDICTS
+from verbatim.conformance.runner import Result
 
 COLOURS = {
     "pass": "green",

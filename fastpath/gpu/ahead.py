@@ -8,14 +8,15 @@ are drawn when their turn comes.
 
 from itertools import takewhile
 
-from fastpath import answer, speculation
-from fastpath.gpu.logits import Logits
-from fastpath.gpu.sampling import Scored, Wanted, find_out
-from reference.errors import NumericsError, RequestError
+from verbatim.fastpath.engine import answer
+from verbatim.fastpath.gpu.logits import Logits
+from verbatim.fastpath.gpu.sampling import Scored, Wanted, find_out
+from verbatim.fastpath.speculation import speculators as speculation
+from verbatim.reference.records.errors import NumericsError, RequestError
 
 
 def extend_decoding(work, answers, logits):
-    """What fastpath/answer.pyx says; also finds out what the rest of `work` asks for, which `logits` then knows."""
+    """What fastpath/engine/answer.pyx says; also finds out what the rest of `work` asks for, for `logits` to know."""
     if not isinstance(logits, Logits):
         return answer.extend_decoding(work, answers, logits)
     ready = list(takewhile(_simply_goes_on, work))
@@ -62,7 +63,7 @@ def _ask_for_tokens(asked, row: int, sequence, its_answer, logits) -> None:
 
 
 class DraftSpeculator(speculation.DraftSpeculator):
-    """What fastpath/speculation.pyx says, with all guesses of a pass of the draft model drawn together."""
+    """What fastpath/speculation/speculators.pyx says, with all guesses of a pass of the draft model drawn together."""
 
     def guess_all(self, drafts, rows) -> list[bool]:
         """One token more for each sequence with its guesses so far; which could go on."""

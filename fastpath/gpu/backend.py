@@ -1,4 +1,4 @@
-"""The GPU engine put together: the loop of reference/engine.py with a model, pages and sampling that live on a device.
+"""The GPU engine put together: the loop of reference/engine/loop.py with a model, pages and sampling on a device.
 
 What is not about numbers (scheduler, prefix cache, stopping, text, speculation) is the CPU fast path's. Everything the
 loop is given has the same bits, so an answer does not say where it was computed.
@@ -6,20 +6,24 @@ loop is given has the same bits, so an answer does not say where it was computed
 
 from functools import partial
 
-from fastpath import answer, detokenizer, eagle, medusa, prefix_cache, scheduler, speculation, stopping
-from fastpath import sampling as on_host
-from fastpath.gpu import ahead, sampling
-from fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
-from fastpath.gpu.device import Device
-from fastpath.gpu.medusa import MedusaHeads
-from fastpath.gpu.memory import make_plan
-from fastpath.gpu.model import Model
-from reference.engine import Engine
-from reference.families import load_config
-from reference.limits import EngineLimits
-from reference.loading import load_engine as load_parts
-from reference.loading import load_model as load_model_parts
-from reference.parts import Parts
+from verbatim.fastpath.cache import prefix_cache
+from verbatim.fastpath.engine import answer, scheduler
+from verbatim.fastpath.gpu import ahead, sampling
+from verbatim.fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
+from verbatim.fastpath.gpu.device import Device
+from verbatim.fastpath.gpu.medusa import MedusaHeads
+from verbatim.fastpath.gpu.memory import make_plan
+from verbatim.fastpath.gpu.model import Model
+from verbatim.fastpath.sampling import rules as on_host
+from verbatim.fastpath.speculation import eagle, medusa
+from verbatim.fastpath.speculation import speculators as speculation
+from verbatim.fastpath.text import detokenizer, stopping
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.engine.loading import load_engine as load_parts
+from verbatim.reference.engine.loading import load_model as load_model_parts
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
 
 
 def make_parts(device: Device) -> Parts:

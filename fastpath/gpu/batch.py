@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastpath.cache import NO_PAGE, PAGE_SIZE
-from fastpath.gpu.operations import KEY_BLOCK, Places
-from reference.limits import MAX_DRAFT_LENGTH
-from reference.sequence import wanted_rows
+from verbatim.fastpath.cache.pages import NO_PAGE, PAGE_SIZE
+from verbatim.fastpath.gpu.operations import KEY_BLOCK, Places
+from verbatim.reference.records.limits import MAX_DRAFT_LENGTH
+from verbatim.reference.records.sequence import wanted_rows
 
 PAGES_A_BLOCK = KEY_BLOCK // PAGE_SIZE
 MOST_DECODED = MAX_DRAFT_LENGTH + 1  # a token and the most guesses that there can be

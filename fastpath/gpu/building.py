@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fastpath.gpu.nvrtc import Nvrtc
-from reference.errors import BackendError
+from verbatim.fastpath.gpu.nvrtc import Nvrtc
+from verbatim.reference.records.errors import BackendError
 
 # N0: nothing fused, subnormals kept, division and root correctly rounded.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -34,9 +34,8 @@ def architecture(capability: tuple[int, int]) -> str:
 
 
 def sources_folder() -> Path:
-    """Where the .cu files lie: beside this module in an installed package, at the root of a checkout."""
-    installed = Path(__file__).parent / "cuda"
-    return installed if installed.exists() else Path(__file__).parents[2] / "cuda"
+    """Where the .cu files lie: verbatim/cuda."""
+    return Path(__file__).parents[2] / "cuda"
 
 
 def cache_folder() -> Path:

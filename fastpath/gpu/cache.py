@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from fastpath.cache import PAGE_SIZE, PagedCache
-from fastpath.gpu.operations import Operations
-from fastpath.numerics import widen
-from reference.limits import KV_CACHE_DTYPES
+from verbatim.fastpath.cache.pages import PAGE_SIZE, PagedCache
+from verbatim.fastpath.gpu.operations import Operations
+from verbatim.fastpath.numerics.arithmetic import widen
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # how kernels' names end
 

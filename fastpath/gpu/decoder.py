@@ -1,14 +1,14 @@
 """The layers of a decoder as work on a stream (N3 to N9): nothing here waits, so that a pass can become a graph.
 
-The order of operations is fastpath/decoder.pyx's. Where nobody watches, what a half of a layer adds is added by the
-kernel that made it: the same two roundings.
+The order of operations is fastpath/model/forward.pyx's. Where nobody watches, what a half of a layer adds is
+added by the kernel that made it: the same two roundings.
 """
 
-from fastpath.attention import LOG2E, query_scale
-from fastpath.gpu.batch import Shape
-from fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, Heads, Matrix, Operations
-from fastpath.gpu.weights import DeviceWeights, Gated, Layer
-from reference.errors import BackendError
+from verbatim.fastpath.gpu.batch import Shape
+from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, Heads, Matrix, Operations
+from verbatim.fastpath.gpu.weights import DeviceWeights, Gated, Layer
+from verbatim.fastpath.model.attention import LOG2E, query_scale
+from verbatim.reference.records.errors import BackendError
 
 PARTS_BYTES = 256 << 20  # room for blocks of keys in parallel; a pass that needs more goes through them in order
 
@@ -16,7 +16,7 @@ PARTS_BYTES = 256 << 20  # room for blocks of keys in parallel; a pass that need
 class Decoder:
     """What a model is between its embedding and its last norm, with its scratch memory.
 
-    `watch`, once set, is called with (layer or None, operation, rows), as reference/model.py says.
+    `watch`, once set, is called with (layer or None, operation, rows), as reference/model/decoder.py says.
     """
 
     def __init__(self, device, config, checkpoint, quantization: str | None):

@@ -7,7 +7,7 @@ streams are PyCUDA's own, by their handles. (CUDA driver API, "Graph Management"
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
-from reference.errors import BackendError
+from verbatim.reference.records.errors import BackendError
 
 cdef extern from "dlfcn.h" nogil:
     void *dlopen(const char *, int)

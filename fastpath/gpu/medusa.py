@@ -1,9 +1,9 @@
-"""Medusa heads on a device: fastpath/medusa.pyx's blocks as launches. Logits come back to the host."""
+"""Medusa heads on a device: fastpath/speculation/medusa.pyx's blocks as launches. Logits come back to the host."""
 
 import numpy as np
 
-from fastpath.gpu.packing import pack
-from fastpath.gpu.weights import Uploads
+from verbatim.fastpath.gpu.packing import pack
+from verbatim.fastpath.gpu.weights import Uploads
 
 
 class MedusaHeads(Uploads):

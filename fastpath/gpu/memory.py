@@ -5,20 +5,20 @@ Sizes are taken from the files before anything is loaded: a model too large is r
 
 from dataclasses import dataclass, replace
 
-from fastpath.cache import PAGE_SIZE
-from fastpath.gpu.cache import page_bytes
-from fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
-from fastpath.gpu.operations import ROOM_BYTES
-from fastpath.gpu.sampling import MOST_DRAWN
-from reference.checkpoint import EMBEDDING, HEAD
-from reference.config import ModelConfig
-from reference.errors import BackendError
-from reference.families import load_config
-from reference.limits import EngineLimits
-from reference.weights import load_shards
+from verbatim.fastpath.cache.pages import PAGE_SIZE
+from verbatim.fastpath.gpu.cache import page_bytes
+from verbatim.fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
+from verbatim.fastpath.gpu.operations import ROOM_BYTES
+from verbatim.fastpath.gpu.sampling import MOST_DRAWN
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
+from verbatim.reference.checkpoint.weights import load_shards
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import BackendError
+from verbatim.reference.records.limits import EngineLimits
 
 MODULE_BYTES = 64 << 20  # the kernels, graphs, and what the driver keeps for itself
-MOST_GUESSES = 4  # of a sequence, where how many suits the batch (fastpath/speculation.pyx)
+MOST_GUESSES = 4  # of a sequence, where how many suits the batch (fastpath/speculation/speculators.pyx)
 SAMPLING_BYTES = 32  # a row that is drawn, a token of the vocabulary: edited logits, weights, lists at their longest
 
 

@@ -6,10 +6,10 @@ Python is entered once a step. What comes back is each row's likeliest token and
 
 import numpy as np
 
-from fastpath.gpu.batch import Shape, check, describe, fill
-from fastpath.gpu.decoder import PARTS_BYTES, Decoder
-from fastpath.gpu.logits import Logits
-from fastpath.gpu.operations import NOWHERE, PEAKS_BYTES
+from verbatim.fastpath.gpu.batch import Shape, check, describe, fill
+from verbatim.fastpath.gpu.decoder import PARTS_BYTES, Decoder
+from verbatim.fastpath.gpu.logits import Logits
+from verbatim.fastpath.gpu.operations import NOWHERE, PEAKS_BYTES
 
 MOST_GRAPHS = 64  # the oldest goes
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reference.quantization import to_stored
-from reference.weights import Tensor
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.numerics.quantization import to_stored
 
 WARP = 32
 EIGHT = 8  # inputs that a thread reads at once, and groups of integers in a block of K

@@ -6,13 +6,13 @@
 import subprocess
 import sys
 
-from fastpath.gpu.device import device_index, import_pycuda
-from reference.errors import BackendError
+from verbatim.fastpath.gpu.device import device_index, import_pycuda
+from verbatim.reference.records.errors import BackendError
 
 
 def free_bytes_of(name: str) -> int:
     """Bytes that are free on that device; BackendError if it cannot be asked."""
-    command = [sys.executable, "-m", "fastpath.gpu.probe", name]
+    command = [sys.executable, "-m", "verbatim.fastpath.gpu.probe", name]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.request import SamplingParams
+from verbatim.reference.records.request import SamplingParams
 
 # `draw` of cuda/draws.cu
 DRAW = np.dtype(

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpath import sampling as on_host
-from fastpath.gpu.logits import Row
-from fastpath.gpu.operations import ROOM_BYTES, parts_of_row
-from fastpath.gpu.requests import DrawSettings, draw_settings, joined
-from reference.errors import NumericsError
-from reference.request import SamplingParams
+from verbatim.fastpath.gpu.logits import Row
+from verbatim.fastpath.gpu.operations import ROOM_BYTES, parts_of_row
+from verbatim.fastpath.gpu.requests import DrawSettings, draw_settings, joined
+from verbatim.fastpath.sampling import rules as on_host
+from verbatim.reference.records.errors import NumericsError
+from verbatim.reference.records.request import SamplingParams
 
 EDITED = -2  # what the kernel answers where step 1 has made a number that is none; -1 is one that was none before
 MOST_DRAWN = 64  # rows at once: each needs room for its edited logits and weights
@@ -54,7 +54,7 @@ class Known(NamedTuple):
 
 
 def sample(logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()):
-    """The token at `position`, as fastpath/sampling.pyx says."""
+    """The token at `position`, as fastpath/sampling/rules.pyx says."""
     if isinstance(logits, Row):
         rest = (prompt_ids, output_ids, position, choice, excluded, sampling.logprobs)
         (logits,) = find_out([Wanted(logits, sampling, *rest)])

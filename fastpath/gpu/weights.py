@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastpath.gpu.operations import NOTHING, Matrix
-from fastpath.gpu.packing import KINDS, pack, pack_stack
-from reference.rotary import rotary_table
+from verbatim.fastpath.gpu.operations import NOTHING, Matrix
+from verbatim.fastpath.gpu.packing import KINDS, pack, pack_stack
+from verbatim.reference.numerics.rotary import rotary_table
 
 NORMS = ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm")
 

@@ -8,15 +8,15 @@ tokens, whose text an answer does not show unless its request asks for it (`Requ
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.deltas import CallArguments, CallStart, Delta, DialectParser, TextDelta
-from reference.dialects.functionary import FunctionaryParser, functionary_grammar
-from reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
-from reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
-from reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
-from reference.dialects.pythonic import PythonicParser, pythonic_grammar
-from reference.dialects.rules import calls_or_json
-from reference.grammar_text import Grammar
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, DialectParser, TextDelta
+from verbatim.reference.dialects.functionary import FunctionaryParser, functionary_grammar
+from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
+from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
+from verbatim.reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
+from verbatim.reference.dialects.pythonic import PythonicParser, pythonic_grammar
+from verbatim.reference.dialects.rules import calls_or_json
+from verbatim.reference.records.grammar_text import Grammar
 
 __all__ = [
     "DIALECTS", "CallArguments", "CallStart", "Delta", "Dialect", "DialectParser", "TextDelta", "calls_or_json",

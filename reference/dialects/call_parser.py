@@ -8,8 +8,8 @@ mark, heads and tails are.
 
 from collections.abc import Iterable, Set
 
-from reference.dialects.deltas import CallArguments, CallStart, Delta, TextDelta, joined
-from reference.dialects.forms import Form, ObjectEnd, held_length
+from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, TextDelta, joined
+from verbatim.reference.dialects.forms import Form, ObjectEnd, held_length
 
 
 class CallParser:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.forms import NAME, SPACE, Form, marked, spaced
-from reference.dialects.rules import MarkIds, argument_rules, call_rules, grammar, opening_rules
-from reference.grammar_text import Grammar
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.forms import NAME, SPACE, Form, marked, spaced
+from verbatim.reference.dialects.rules import MarkIds, argument_rules, call_rules, grammar, opening_rules
+from verbatim.reference.records.grammar_text import Grammar
 
 OPEN, CLOSE = "<function=", "</function>"
 HEAD = Form(*marked(OPEN), NAME, ">", SPACE, r"(?=\{)")

@@ -7,11 +7,19 @@ has come.
 import json
 from collections.abc import Iterable, Set
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.deltas import CallArguments, Delta
-from reference.dialects.forms import NAME, SPACE, Form, marked, spaced
-from reference.dialects.rules import MarkIds, argument_rules, call_rules, grammar, json_head, mark, opening_rules
-from reference.grammar_text import Grammar
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.deltas import CallArguments, Delta
+from verbatim.reference.dialects.forms import NAME, SPACE, Form, marked, spaced
+from verbatim.reference.dialects.rules import (
+    MarkIds,
+    argument_rules,
+    call_rules,
+    grammar,
+    json_head,
+    mark,
+    opening_rules,
+)
+from verbatim.reference.records.grammar_text import Grammar
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 HEAD = Form(*marked(OPEN, "{", '"name"', ":", '"'), NAME, '"', *spaced(",", '"arguments"', ":"), SPACE, r"(?=\{)")

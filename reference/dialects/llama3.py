@@ -6,9 +6,9 @@ it is text, and so is code behind the tag. `name` comes first, then `parameters`
 
 from collections.abc import Iterable, Set
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.forms import NAME, SPACE, Form, marked, spaced
-from reference.dialects.rules import (
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.forms import NAME, SPACE, Form, marked, spaced
+from verbatim.reference.dialects.rules import (
     MarkIds,
     any_name,
     argument_rules,
@@ -18,7 +18,7 @@ from reference.dialects.rules import (
     json_head,
     text_without,
 )
-from reference.grammar_text import Grammar
+from verbatim.reference.records.grammar_text import Grammar
 
 TAG = "<|python_tag|>"
 

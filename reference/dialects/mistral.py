@@ -6,11 +6,19 @@ The list's calls may carry an `id`, and the newer form a `[CALL_ID]`; both are r
 import json
 from collections.abc import Iterable
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.deltas import Delta
-from reference.dialects.forms import NAME, SPACE, Form, marked, spaced
-from reference.dialects.rules import MarkIds, argument_rules, call_rules, grammar, json_head, mark, opening_rules
-from reference.grammar_text import Grammar
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.deltas import Delta
+from verbatim.reference.dialects.forms import NAME, SPACE, Form, marked, spaced
+from verbatim.reference.dialects.rules import (
+    MarkIds,
+    argument_rules,
+    call_rules,
+    grammar,
+    json_head,
+    mark,
+    opening_rules,
+)
+from verbatim.reference.records.grammar_text import Grammar
 
 OPEN, ARGUMENTS, CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 MARKS = (OPEN, ARGUMENTS, CALL_ID)

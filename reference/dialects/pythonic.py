@@ -8,13 +8,13 @@ import json
 import re
 from collections.abc import Set
 
-from reference.dialects.call_parser import CallParser
-from reference.dialects.deltas import CallArguments, Delta
-from reference.dialects.forms import NAME, SPACE, Form, spaced
-from reference.dialects.literals import KEY, CallEnd, arguments_to_json
-from reference.dialects.rules import MarkIds, any_name, call_rules, expression, grammar, text_without
-from reference.errors import RequestError, UnsupportedError
-from reference.grammar_text import Grammar, json_rule
+from verbatim.reference.dialects.call_parser import CallParser
+from verbatim.reference.dialects.deltas import CallArguments, Delta
+from verbatim.reference.dialects.forms import NAME, SPACE, Form, spaced
+from verbatim.reference.dialects.literals import KEY, CallEnd, arguments_to_json
+from verbatim.reference.dialects.rules import MarkIds, any_name, call_rules, expression, grammar, text_without
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.grammar_text import Grammar, json_rule
 
 FIRST = Form(*spaced("["), SPACE, NAME, r"\(")
 NEXT = Form(*spaced(","), SPACE, NAME, r"\(")

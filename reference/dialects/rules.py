@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from reference.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
+from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
 
 # The schema of a function that names no parameters: as in OpenAI's API it takes none.
 NO_PARAMETERS = {"properties": {}, "additionalProperties": False}

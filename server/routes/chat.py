@@ -2,8 +2,8 @@
 
 from sanic import Blueprint
 
-from server.protocol.chat import read_chat
-from server.routes.respond import respond
+from verbatim.server.api.chat import read_chat
+from verbatim.server.routes.respond import respond
 
 
 def chat_routes() -> Blueprint:

@@ -2,8 +2,8 @@
 
 from sanic import Blueprint
 
-from server.protocol.completions import read_completion
-from server.routes.respond import respond
+from verbatim.server.api.completions import read_completion
+from verbatim.server.routes.respond import respond
 
 
 def completion_routes() -> Blueprint:

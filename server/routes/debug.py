@@ -2,11 +2,10 @@
 
 from sanic import Blueprint, json
 
-from server.protocol.fields import Fields
-from server.routes.respond import read_body
-from server.served import ServedModel
-
-COMMANDS = ("dump_event_trace", "dump_engine_metrics", "reset_engine", "profiler_start", "profiler_stop")
+from verbatim.server.api.fields import Fields
+from verbatim.server.engine.debugging import COMMANDS
+from verbatim.server.models.served import ServedModel
+from verbatim.server.routes.respond import read_body
 
 
 def debug_routes() -> Blueprint:

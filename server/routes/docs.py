@@ -2,9 +2,9 @@
 
 from sanic import Blueprint, html, json
 
-from server.docs_page import render
-from server.identity import own_version
-from server.openapi import document
+from verbatim.server.docs.openapi import document
+from verbatim.server.docs.page import render
+from verbatim.server.models.identity import own_version
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 

@@ -4,8 +4,8 @@ from contextlib import aclosing
 
 from sanic import Blueprint, json
 
-from server.protocol.embeddings import read_embeddings
-from server.routes.respond import answering, read_body
+from verbatim.server.api.embeddings import read_embeddings
+from verbatim.server.routes.respond import answering, read_body
 
 
 def embedding_routes() -> Blueprint:

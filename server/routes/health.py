@@ -8,7 +8,7 @@ with their fingerprints, for whoever has several servers to choose from.
 
 from sanic import Blueprint, json
 
-from server.engine_client import EngineUnavailableError
+from verbatim.server.errors import EngineUnavailableError
 
 
 def health_routes() -> Blueprint:

@@ -2,7 +2,8 @@
 
 from sanic import Blueprint, HTTPResponse
 
-from server.engine_client import EngineClient, EngineUnavailableError
+from verbatim.server.engine.client import EngineClient
+from verbatim.server.errors import EngineUnavailableError
 
 
 def metrics_routes() -> Blueprint:

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from sanic import HTTPResponse, Request, json
 
-from reference.errors import ContextLengthError, RequestError, UnsupportedError
-from reference.request import Output
-from server import journal, sse
-from server.engine_client import EngineClient
-from server.protocol.answer import Answer
-from server.protocol.fields import parse_json
-from server.protocol.response_events import ResponseAnswer
-from server.served import ServedModel, ServedModels
+from verbatim.reference.records.errors import ContextLengthError, RequestError, UnsupportedError
+from verbatim.reference.records.request import Output
+from verbatim.server.api.answer import Answer
+from verbatim.server.api.fields import parse_json
+from verbatim.server.api.response_events import ResponseAnswer
+from verbatim.server.engine.client import EngineClient
+from verbatim.server.http import journal, sse
+from verbatim.server.models.served import ServedModel, ServedModels
 
 LONG_BODY_BYTES = 64 << 10
 T = TypeVar("T")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from sanic import Blueprint, json
 
-from reference.errors import RequestError, UnsupportedError
-from reference.request import require_integer
-from server.options import PLACE
-from server.protocol.responses import read_response
-from server.response_store import ResponseNotFoundError, ResponseStore
-from server.routes.respond import respond
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.request import require_integer
+from verbatim.server.api.response_store import ResponseStore
+from verbatim.server.api.responses import read_response
+from verbatim.server.errors import ResponseNotFoundError
+from verbatim.server.routes.respond import respond
+from verbatim.server.settings.options import PLACE
 
 MAX_LISTED = 100
 

@@ -2,8 +2,8 @@
 
 from sanic import Blueprint, json
 
-from server.protocol.tokens import detokenize, tokenize
-from server.routes.respond import read_body
+from verbatim.server.api.tokens import detokenize, tokenize
+from verbatim.server.routes.respond import read_body
 
 
 def token_routes() -> Blueprint:

@@ -7,11 +7,11 @@ from urllib.parse import quote
 import pytest
 from mini_server import KEY, MODEL, MiniServer
 
-from conformance.case import Case
-from conformance.catalogue import all_cases, costs
-from conformance.client import Client, Settings
-from conformance.probe import Budget, Probe
-from conformance.runner import Result, judge, rejudge
+from verbatim.conformance.case import Case
+from verbatim.conformance.catalogue import all_cases, costs
+from verbatim.conformance.client import Client, Settings
+from verbatim.conformance.probe import Budget, Probe
+from verbatim.conformance.runner import Result, judge, rejudge
 
 CASES = list(all_cases().values())
 

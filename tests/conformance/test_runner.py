@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import pytest
 from mini_server import KEY, MODEL, MiniServer
 
-from conformance.catalogue import all_cases, chosen
-from conformance.client import Client, Settings
-from conformance.exchange import Exchange
-from conformance.runner import Run
+from verbatim.conformance.catalogue import all_cases, chosen
+from verbatim.conformance.client import Client, Settings
+from verbatim.conformance.exchange import Exchange
+from verbatim.conformance.runner import Run
 
 SOME = ["chat.schema", "chat.id_unique", "stream.usage_once", "stop.excluded", "errors.shape", "tools.named"]
 

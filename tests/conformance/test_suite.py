@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from mini_server import KEY, MODEL, MiniServer
 
-from conformance.__main__ import main
-from conformance.catalogue import all_cases, chosen, costs, plan
-from conformance.clients import CHAT_CLIENTS
-from conformance.sse import read_events
+from verbatim.conformance.__main__ import main
+from verbatim.conformance.catalogue import all_cases, chosen, costs, plan
+from verbatim.conformance.clients import CHAT_CLIENTS
+from verbatim.conformance.sse import read_events
 
 ROOT = Path(__file__).parents[2]
 SOME = ["chat.schema", "chat.id_unique", "stream.usage_once", "stop.excluded", "errors.shape", "auth.scheme_case"]

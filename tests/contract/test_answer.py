@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from small_models import Letters
 
-from reference.request import FinishReason, Request, SamplingParams, StoppingParams
-from reference.sequence import Chunk, Sequence
+from small_models import Letters
+from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Chunk, Sequence
 
 VOCAB, EOS, PROMPT = 40, 3, (5, 6)
 KINDS = (
@@ -67,7 +67,7 @@ def test_rows_may_come_as_a_list_or_in_another_order_in_memory(backend):
 
 @pytest.mark.parametrize("number", [1, 2, 5, 20])
 def test_any_number_of_threads_draws_the_same(backend, number):
-    threads = pytest.importorskip("fastpath.threads", reason="the fast path is not built")
+    threads = pytest.importorskip("verbatim.fastpath.machine.threads", reason="the fast path is not built")
     chosen, logits, found = threads.count(), logits_of(2, 40), []
     try:
         for count in (1, number):

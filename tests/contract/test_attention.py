@@ -26,12 +26,12 @@ def softmax_attention(queries, keys, values, positions, window=None, sinks=0):
 def test_it_is_causal_softmax_attention(part, shape):
     queries, keys, values = draw(*shape)
     positions = np.arange(len(keys) - len(queries), len(keys))
-    found = part("attention").attention(queries, keys, values, positions)
+    found = part("model.attention").attention(queries, keys, values, positions)
     np.testing.assert_allclose(found, softmax_attention(queries, keys, values, positions), atol=2e-6)
 
 
 def test_a_token_does_not_depend_on_its_chunk(part):
-    attention = part("attention").attention
+    attention = part("model.attention").attention
     queries, keys, values = draw(150, 4, 2, 24, 150)
     whole = attention(queries, keys, values, np.arange(150))
     for size in (1, 7, 64):
@@ -43,7 +43,7 @@ def test_a_token_does_not_depend_on_its_chunk(part):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_what_is_stored_narrower_is_what_it_widens_to(part, dtype):
-    attention, numerics = part("attention").attention, part("numerics")
+    attention, numerics = part("model.attention").attention, part("numerics.arithmetic")
     queries, keys, values = draw(20, 6, 2, 24, 150)
     stored = [numerics.narrow(x, dtype) for x in (keys, values)]
     found = attention(queries, *stored, np.arange(130, 150))
@@ -53,7 +53,7 @@ def test_what_is_stored_narrower_is_what_it_widens_to(part, dtype):
 
 
 def test_the_future_is_out_of_sight(part):
-    attention = part("attention").attention
+    attention = part("model.attention").attention
     queries, keys, values = draw(3, 2, 1, 16, 100)
     before = attention(queries, keys, values, np.array([10, 63, 64]))
     keys[65:], values[65:] = 100, 100
@@ -67,14 +67,14 @@ def test_the_future_is_out_of_sight(part):
 def test_a_window_and_its_sinks(part, window, sinks):
     queries, keys, values = draw(9, 4, 2, 16, 200)
     positions = np.array([0, 4, 21, 63, 64, 100, 140, 198, 199])
-    found = part("attention").attention(queries, keys, values, positions, window=window, sinks=sinks)
+    found = part("model.attention").attention(queries, keys, values, positions, window=window, sinks=sinks)
     expected = softmax_attention(queries, keys, values, positions, window, sinks)
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_what_a_window_hides_may_be_anything(part):
     """Its pages are given back, so another sequence's keys may lie there, and what overflowed in them."""
-    attention = part("attention").attention
+    attention = part("model.attention").attention
     queries, keys, values = draw(2, 2, 1, 16, 200)
     options = {"window": 30, "sinks": 5}
     before = attention(queries, keys, values, np.array([150, 199]), **options)
@@ -85,7 +85,7 @@ def test_what_a_window_hides_may_be_anything(part):
 
 def test_large_scores_do_not_overflow(part):
     queries, keys, values = draw(2, 1, 1, 16, 200)
-    found = part("attention").attention(queries * 300, keys, values, np.array([150, 199]))
+    found = part("model.attention").attention(queries * 300, keys, values, np.array([150, 199]))
     assert np.isfinite(found).all()
     exact = softmax_attention(queries * np.float32(300), keys, values, np.array([150, 199]))
     np.testing.assert_allclose(found, exact, atol=1e-3)

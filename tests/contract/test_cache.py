@@ -10,7 +10,7 @@ CONFIG = SimpleNamespace(num_layers=2, num_kv_heads=3, head_dim=10)
 
 @pytest.fixture
 def cache(part):
-    return part("cache").PagedCache(CONFIG, 8)
+    return part("cache.pages").PagedCache(CONFIG, 8)
 
 
 def random(tokens, seed=0):
@@ -18,7 +18,7 @@ def random(tokens, seed=0):
 
 
 def test_pages_hold_sixteen_tokens(part):
-    cache = part("cache")
+    cache = part("cache.pages")
     assert cache.PAGE_SIZE == 16
     assert [cache.pages_for(n) for n in (0, 1, 16, 17, 160)] == [0, 1, 1, 2, 10]
 
@@ -36,7 +36,7 @@ def test_what_is_written_is_read(cache):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_narrower_pages_hold_what_was_rounded_once_in_half_the_room(part, cache, dtype):
-    narrower, numerics = part("cache").PagedCache(CONFIG, 8, dtype), part("numerics")
+    narrower, numerics = part("cache.pages").PagedCache(CONFIG, 8, dtype), part("numerics.arithmetic")
     assert (cache.dtype, narrower.dtype) == ("float32", dtype)
     assert 2 * narrower.keys.nbytes == cache.keys.nbytes
     assert 2 * narrower.values.nbytes == cache.values.nbytes

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 
 def decode(part, pieces):
-    one = part("detokenizer").Detokenizer()
+    one = part("text.detokenizer").Detokenizer()
     return [*map(one.push, pieces), one.finish()]
 
 

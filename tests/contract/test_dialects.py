@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.dialects import DIALECTS, CallArguments, CallStart, TextDelta, choose_dialect
-from reference.dialects.hermes import HermesParser
+from verbatim.reference.dialects import DIALECTS, CallArguments, CallStart, TextDelta, choose_dialect
+from verbatim.reference.dialects.hermes import HermesParser
 
 NAMES = frozenset({"f", "get_weather"})
 OTHERS = ("llama3", "mistral", "pythonic", "functionary")

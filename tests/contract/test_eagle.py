@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_models import write_eagle, write_model
 
-from reference.checkpoint import open_checkpoint, open_eagle
-from reference.families import load_config, load_eagle_config
-from reference.request import Request, SamplingParams
-from reference.sequence import Chunk, Sequence
-from reference.weights import Tensor, load_weights
+from small_models import write_eagle, write_model
+from verbatim.reference.checkpoint.families import load_config, load_eagle_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint, open_eagle
+from verbatim.reference.checkpoint.weights import Tensor, load_weights
+from verbatim.reference.records.request import Request, SamplingParams
+from verbatim.reference.records.sequence import Chunk, Sequence
 
 IDS = tuple(int(i) for i in np.random.default_rng(5).integers(0, 96, 50))
 STATES = np.random.default_rng(6).standard_normal((50, 48)).astype(np.float32)
@@ -26,7 +26,7 @@ def open_head(part, tmp_path):
         config = load_eagle_config(head)
         embedding = open_checkpoint(load_config(directory), load_weights(directory)).embedding
         checkpoint = open_eagle(config, load_weights(head), embedding)
-        return part("backend").load_model(directory), part("model").Model(config, checkpoint), checkpoint
+        return part("backend").load_model(directory), part("model.decoder").Model(config, checkpoint), checkpoint
 
     return load
 
@@ -36,7 +36,7 @@ def nothing(matrix):
 
 
 def states_of(part, head, sizes):
-    cache, found, start = part("cache").PagedCache(head.config, 8), [], 0
+    cache, found, start = part("cache.pages").PagedCache(head.config, 8), [], 0
     for size in sizes:
         chunk = Chunk(token_ids=IDS[start : start + size], start=start, pages=tuple(range(8)))
         found.append(np.array(head.states([chunk], cache, STATES[start : start + size])))
@@ -51,9 +51,9 @@ def test_a_layer_that_adds_nothing_leaves_the_token_and_the_state_joined(part, o
     layer = checkpoint.layers[0]
     assert layer.attention_norm is None
     mute = replace(layer, output=nothing(layer.output), mlp=replace(layer.mlp, down=nothing(layer.mlp.down)))
-    head = part("model").Model(head.config, replace(checkpoint, layers=(mute,)))
+    head = part("model.decoder").Model(head.config, replace(checkpoint, layers=(mute,)))
     joined = np.concatenate([checkpoint.embedding.float32()[list(IDS)], STATES], axis=1)
-    expected = part("numerics").linear(joined, checkpoint.fusion.weight.float32())
+    expected = part("numerics.arithmetic").linear(joined, checkpoint.fusion.weight.float32())
     if bias:
         expected = expected + checkpoint.fusion.bias.float32()
     np.testing.assert_array_equal(states_of(part, head, [50]), expected)
@@ -77,7 +77,7 @@ def test_an_embedding_of_its_own_is_used(open_head, tmp_path):
 
 
 def speculator_of(part, model, head):
-    return part("eagle").EagleSpeculator(model, head, part("cache").PagedCache(head.config, 12))
+    return part("speculation.eagle").EagleSpeculator(model, head, part("cache.pages").PagedCache(head.config, 12))
 
 
 def guesses(speculator, prompt_ids, last_id, start=0, states=STATES):

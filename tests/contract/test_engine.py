@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from small_models import random_tensors, write_chat_model, write_safetensors
 
-from reference.cache import pages_for
-from reference.errors import ContextLengthError, QueueFullError, RequestError
-from reference.limits import EngineLimits
-from reference.request import FinishReason, Request, SamplingParams, StoppingParams
-from reference.sequence import Chunk
+from small_models import random_tensors, write_chat_model, write_safetensors
+from verbatim.reference.cache.pages import pages_for
+from verbatim.reference.records.errors import ContextLengthError, QueueFullError, RequestError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Chunk
 
 PROMPT = tuple(range(300, 340))
 

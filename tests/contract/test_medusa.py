@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from small_models import write_medusa, write_model
 
-from reference.medusa_checkpoint import load_medusa
-from reference.request import Request, SamplingParams
-from reference.sequence import Chunk, Sequence
+from small_models import write_medusa, write_model
+from verbatim.reference.checkpoint.medusa import load_medusa
+from verbatim.reference.records.request import Request, SamplingParams
+from verbatim.reference.records.sequence import Chunk, Sequence
 
 STATES = np.random.default_rng(3).standard_normal((5, 48)).astype(np.float32)
 
@@ -17,7 +17,7 @@ def model(part, tmp_path):
 
 
 def heads_in(part, directory, **settings):
-    return part("medusa").MedusaHeads(load_medusa(write_medusa(directory, **settings)))
+    return part("speculation.medusa").MedusaHeads(load_medusa(write_medusa(directory, **settings)))
 
 
 def test_a_head_that_adds_nothing_says_what_the_model_says(part, model, tmp_path):
@@ -32,7 +32,7 @@ def test_a_head_that_adds_nothing_says_what_the_model_says(part, model, tmp_path
 @pytest.mark.parametrize("dtype", ["F32", "BF16"])
 @pytest.mark.parametrize("has_outputs", [False, True])
 def test_scores_are_blocks_and_a_product_in_the_stated_order(part, model, tmp_path, dtype, has_outputs):
-    linear, silu = part("numerics").linear, part("numerics").silu
+    linear, silu = part("numerics.arithmetic").linear, part("numerics.arithmetic").silu
     heads = heads_in(part, tmp_path, dtype=dtype, has_outputs=has_outputs)
     stored, found = load_medusa(tmp_path), heads.score(STATES, 3, model)
     assert len(stored.outputs) == 3 * has_outputs
@@ -54,7 +54,7 @@ def test_a_row_does_not_depend_on_its_neighbours(part, model, tmp_path):
 def test_guesses_come_from_the_state_of_the_token_before_the_last(part, model, tmp_path):
     """That is the state that the last token was drawn from, wherever in its chunk it lies."""
     heads = heads_in(part, tmp_path)
-    speculator = part("medusa").MedusaSpeculator(model, heads)
+    speculator = part("speculation.medusa").MedusaSpeculator(model, heads)
     wanted = Request(request_id="a", prompt_ids=(5, 6, 7), sampling=SamplingParams(temperature=0))
     sequence, fork = (Sequence(request=wanted, output_ids=[8]) for _ in range(2))
     speculator.observe([(sequence, Chunk(token_ids=(6, 7, 1, 2), start=1, pages=(0,)))], STATES[:4])

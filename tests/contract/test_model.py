@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from small_models import write_model
 
-from reference.sequence import Chunk
+from small_models import write_model
+from verbatim.reference.records.sequence import Chunk
 
 IDS = tuple(int(i) for i in np.random.default_rng(5).integers(0, 96, 90))
 KINDS = {
@@ -29,7 +29,7 @@ def model(request, part, tmp_path_factory):
 
 @pytest.fixture
 def cache(part, model):
-    return part("cache").PagedCache(model.config, 32)
+    return part("cache.pages").PagedCache(model.config, 32)
 
 
 def pages_for(cache, num_tokens):
@@ -121,7 +121,7 @@ def test_the_published_text_of_a_real_model(part, stories):
     engine = part("backend").load_engine(stories)
     expected = json.loads((stories / "expected.json").read_text())[1]
     ids = engine.tokenizer.encode_prompt(expected["prompt"])
-    cache = part("cache").PagedCache(engine.config, 32)
+    cache = part("cache.pages").PagedCache(engine.config, 32)
     pages = pages_for(cache, 512)
     chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages)
     for _ in range(80):

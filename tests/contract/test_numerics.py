@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reference.quantization import FORMATS, quantize
+from verbatim.reference.numerics.quantization import FORMATS, quantize
 
 F = np.float32
 
@@ -37,7 +37,7 @@ def test_float16_is_rounded_to_nearest_even_once(part):
     halves = np.arange(0x7BFF, dtype=np.uint16).view(np.float16).astype(np.float64)
     between = F((halves[1:] + halves[:-1]) / 2)  # as near to the one as to the other, subnormals too
     x = np.concatenate([x, between, -between, np.nextafter(between, F(0)), np.nextafter(between, F(1e9))])
-    found = part("numerics").narrow(x, "float16")
+    found = part("numerics.arithmetic").narrow(x, "float16")
     assert found.dtype == np.float16
     assert found.tobytes() == b"".join(struct.pack("<e", value) for value in x.tolist())
 
@@ -47,17 +47,17 @@ def test_bfloat16_is_rounded_to_nearest_even_once(part):
     bits = random.integers(0, 0x7F7F0000, 300).astype(np.uint32)
     bits[100:200] = bits[100:200] & 0xFFFF0000 | 0x8000  # as near to the one as to the other
     bits[200:250] >>= 10  # subnormal
-    found = part("numerics").narrow(bits.view(F), "bfloat16")
+    found = part("numerics.arithmetic").narrow(bits.view(F), "bfloat16")
     assert found.dtype == np.uint16
     for one, stored in zip(bits.tolist(), found.tolist(), strict=True):
         first = one >> 17 << 1  # an even place
         candidates = (np.arange(first, first + 4).astype(np.uint32) << 16).view(F)
         assert stored == first + nearest_even(np.uint32(one).view(F), candidates)
-    np.testing.assert_array_equal(part("numerics").narrow(-bits.view(F), "bfloat16"), found | 0x8000)
+    np.testing.assert_array_equal(part("numerics.arithmetic").narrow(-bits.view(F), "bfloat16"), found | 0x8000)
 
 
 def test_past_the_largest_number_lies_infinity_and_nan_stays(part):
-    numerics, inf, nan = part("numerics"), float("inf"), float("nan")
+    numerics, inf, nan = part("numerics.arithmetic"), float("inf"), float("nan")
     x = np.array([65504, 65519.996, 65520, -1e30, inf, -inf, 1e-8, -1e-8, -0.0, nan], F)
     found = numerics.widen(numerics.narrow(x, "float16"))
     np.testing.assert_array_equal(found, np.array([65504, 65504, inf, -inf, inf, -inf, 0, 0, 0, nan], F))
@@ -71,7 +71,7 @@ def test_past_the_largest_number_lies_infinity_and_nan_stays(part):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_whatever_is_stored_is_widened_exactly(part, dtype):
-    numerics, bits = part("numerics"), np.arange(2**16, dtype=np.uint16)
+    numerics, bits = part("numerics.arithmetic"), np.arange(2**16, dtype=np.uint16)
     stored = bits.view(np.float16) if dtype == "float16" else bits
     found = numerics.widen(stored)
     expected = stored.astype(F) if dtype == "float16" else (bits.astype(np.uint32) << 16).view(F)
@@ -90,7 +90,7 @@ def test_lane_sum_adds_lanes_in_order_then_folds_them(part, length):
         lanes[i % 32] = F(lanes[i % 32] + value)
     for half in (16, 8, 4, 2, 1):
         lanes = [F(lanes[j] + lanes[j + half]) for j in range(half)]
-    same(part("numerics").lane_sum(x[None]), np.array([lanes[0]]))
+    same(part("numerics.arithmetic").lane_sum(x[None]), np.array([lanes[0]]))
 
 
 def test_linear_sums_blocks_of_256_and_rounds_every_product(part):
@@ -103,13 +103,13 @@ def test_linear_sums_blocks_of_256_and_rounds_every_product(part):
                 for k in range(start, min(start + 256, 600)):
                     block = F(block + F(x[m, k] * weight[n, k]))
                 expected[m, n] += block
-    same(part("numerics").linear(x, weight), expected)
+    same(part("numerics.arithmetic").linear(x, weight), expected)
 
 
 @pytest.mark.parametrize("quantization", FORMATS)
 def test_a_row_does_not_depend_on_its_neighbours(part, quantization):
     x, weight = normal(1, 13, 300), normal(2, 40, 300)
-    numerics, tensor = part("numerics"), quantize("w", weight, quantization)
+    numerics, tensor = part("numerics.arithmetic"), quantize("w", weight, quantization)
     whole, whole_quantized = numerics.linear(x, weight), numerics.linear_quantized(x, tensor)
     for row in range(13):
         same(numerics.linear(x[row : row + 1], weight)[0], whole[row])
@@ -121,7 +121,7 @@ def test_activations_round_to_the_nearest_127th_of_the_largest(part):
     x[0, :4] = 12.7, -6.4, 0.05, 0.15
     x[0, 32] = 2.0**-101
     x[0, 69] = -3
-    integers, scales = part("numerics").quantize_activations(x)
+    integers, scales = part("numerics.arithmetic").quantize_activations(x)
     assert integers.shape == (1, 3, 32)
     assert integers.dtype == np.int8
     assert integers[0, 0, :4].tolist() == [127, -64, 0, 2], "halves go to the even number, to float32's precision"
@@ -133,7 +133,7 @@ def test_activations_round_to_the_nearest_127th_of_the_largest(part):
 @pytest.mark.parametrize("quantization", FORMATS)
 def test_quantized_linear_scales_exact_integer_dots(part, quantization):
     x, weight = normal(1, 2, 330), normal(2, 5, 330)
-    numerics, tensor = part("numerics"), quantize("w", weight, quantization)
+    numerics, tensor = part("numerics.arithmetic"), quantize("w", weight, quantization)
     integers, scales = numerics.quantize_activations(x)
     expected = np.zeros((2, 5), F)
     for start in (0, 8):
@@ -146,7 +146,7 @@ def test_quantized_linear_scales_exact_integer_dots(part, quantization):
 
 
 def test_rms_norm_is_left_to_right(part):
-    numerics, x, weight = part("numerics"), normal(1, 3, 50), normal(2, 50)
+    numerics, x, weight = part("numerics.arithmetic"), normal(1, 3, 50), normal(2, 50)
     for row, normed in zip(x, numerics.rms_norm(x, weight, 1e-5), strict=True):
         mean = numerics.lane_sum((row * row)[None])[0] / F(50)
         same(normed, row * (F(1) / np.sqrt(mean + F(1e-5))) * weight)
@@ -154,13 +154,13 @@ def test_rms_norm_is_left_to_right(part):
 
 def test_rotation_turns_halves_of_each_head(part):
     x, cosines, sines = normal(1, 4, 3, 6), normal(2, 4, 3), normal(3, 4, 3)
-    turned = part("numerics").rotate(x, cosines, sines)
+    turned = part("numerics.arithmetic").rotate(x, cosines, sines)
     a, b, c, s = x[..., :3], x[..., 3:], cosines[:, None], sines[:, None]
     same(turned, np.concatenate([a * c - b * s, b * c + a * s], axis=-1))
 
 
 def test_exp2_is_within_two_units_and_exact_on_whole_numbers(part):
-    exp2 = part("numerics").exp2
+    exp2 = part("numerics.arithmetic").exp2
     x = np.linspace(-126, 127, 200_001).astype(F)
     assert ulps(exp2(x), np.exp2(x.astype(np.float64))).max() <= 2
     whole = np.arange(-126, 128).astype(F)
@@ -169,20 +169,20 @@ def test_exp2_is_within_two_units_and_exact_on_whole_numbers(part):
 
 def test_exp2_ends(part):
     x = np.array([-126.00001, -1e30, -np.inf, 127.5, 1e30, -0.0], F)
-    same(part("numerics").exp2(x), np.array([0, 0, 0, 2.0**127, 2.0**127, 1], F))
+    same(part("numerics.arithmetic").exp2(x), np.array([0, 0, 0, 2.0**127, 2.0**127, 1], F))
     with np.errstate(invalid="ignore"):
-        assert np.isnan(part("numerics").exp2(np.array([0, np.nan], F))).tolist() == [False, True]
+        assert np.isnan(part("numerics.arithmetic").exp2(np.array([0, np.nan], F))).tolist() == [False, True]
 
 
 def test_log2_is_within_three_units(part):
     x = np.exp2(np.random.default_rng(0).uniform(-126, 127.9, 100_000)).astype(F)
     exact = np.log2(x.astype(np.float64))
-    assert ulps(part("numerics").log2(x), exact)[np.abs(exact) > 1e-3].max() <= 3
+    assert ulps(part("numerics.arithmetic").log2(x), exact)[np.abs(exact) > 1e-3].max() <= 3
     powers = np.exp2(np.arange(-126, 128)).astype(F)
-    same(part("numerics").log2(powers), np.arange(-126, 128).astype(F))
+    same(part("numerics.arithmetic").log2(powers), np.arange(-126, 128).astype(F))
 
 
 def test_silu_is_close_to_its_formula(part):
     x = np.linspace(-80, 80, 10_001).astype(F)
     exact = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
-    np.testing.assert_allclose(part("numerics").silu(x), exact, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(part("numerics.arithmetic").silu(x), exact, rtol=1e-5, atol=1e-30)

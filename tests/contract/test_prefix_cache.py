@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import write_model
 
-from reference.families import load_config
+from small_models import write_model
+from verbatim.reference.checkpoint.families import load_config
 
 SIZE = 16
 
@@ -17,7 +17,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def new_tree(part, config):
-    cache, prefix_cache = part("cache"), part("prefix_cache")
+    cache, prefix_cache = part("cache.pages"), part("cache.prefix_cache")
     return lambda num_pages=64: prefix_cache.PrefixCache(cache.PagedCache(config, num_pages))
 
 

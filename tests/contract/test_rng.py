@@ -15,22 +15,22 @@ DIGITS_OF_PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x29
     ],
 )  # fmt: skip
 def test_philox_gives_the_published_words(part, counter, key, words):
-    assert " ".join(f"{word:08x}" for word in part("rng").philox(counter, key)) == words
+    assert " ".join(f"{word:08x}" for word in part("sampling.rng").philox(counter, key)) == words
 
 
 def test_bits_are_the_first_two_words_low_word_first(part):
-    rng = part("rng")
+    rng = part("sampling.rng")
     words = rng.philox((12, 3, 0, 0), (0x89ABCDEF, 0x01234567))
     assert rng.random_bits(0x0123456789ABCDEF, 12, 3) == words[0] | words[1] << 32
 
 
 def test_a_negative_seed_counts_modulo_two_to_the_64(part):
-    bits = part("rng").random_bits
+    bits = part("sampling.rng").random_bits
     assert bits(-1, 5, 0) == bits(2**64 - 1, 5, 0)
     assert bits(-(2**63), 5, 0) == bits(2**63, 5, 0)
 
 
 def test_seed_position_and_choice_all_matter(part):
-    bits = part("rng").random_bits
+    bits = part("sampling.rng").random_bits
     draws = {bits(seed, position, choice) for seed in (0, 1, 2**32) for position in (0, 1) for choice in (0, 1)}
     assert len(draws) == 12

@@ -11,7 +11,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from reference.request import SamplingParams
+from verbatim.reference.records.request import SamplingParams
 
 MILLION = 10**6
 FEW = 20_000  # draws of the reference in `make test`; all of them in `make test-all`
@@ -75,7 +75,7 @@ def z_of(counts, chances):
 
 def num_draws(part):
     """A million, but fewer of the reference, which takes its time."""
-    return FEW if part("rng").__name__.startswith("reference") else MILLION
+    return FEW if part("sampling.rng").__name__.startswith("verbatim.reference") else MILLION
 
 
 def counters(number):
@@ -91,11 +91,11 @@ def test_draws_follow_the_exact_distribution(part, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_million_draws_of_the_reference(name):
-    check_draws(lambda module: importlib.import_module(f"reference.{module}"), MILLION, name)
+    check_draws(lambda module: importlib.import_module(f"verbatim.reference.{module}"), MILLION, name)
 
 
 def check_draws(part, number, name):
-    sampling, random_bits = part("sampling"), part("rng").random_bits
+    sampling, random_bits = part("sampling.rules"), part("sampling.rng").random_bits
     params = SamplingParams(seed=0, **SETTINGS[name])
     weights = sampling.weigh(
         sampling.adjust(LOGITS, params, prompt_ids=PROMPT_IDS, output_ids=OUTPUT_IDS), params, EXCLUDED
@@ -112,7 +112,7 @@ def check_draws(part, number, name):
 def sample(part, params, counter):
     seed, position, choice = counter
     params = SamplingParams(**{name: getattr(params, name) for name in params.__slots__} | {"seed": seed})
-    sampled = part("sampling").sample(
+    sampled = part("sampling.rules").sample(
         LOGITS, params, prompt_ids=PROMPT_IDS, output_ids=OUTPUT_IDS, position=position, choice=choice,
         excluded=EXCLUDED,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def test_the_statistic_sees_a_small_mistake():
 
 @pytest.mark.parametrize("neighbour", [(0, 1, 0), (0, 0, 1), (1, 0, 0), (0, 64, 0), (2**32, 0, 0), (0, 7, 1)])
 def test_neighbouring_draws_know_nothing_of_each_other(part, neighbour):
-    draw, random_bits = part("sampling").draw, part("rng").random_bits
+    draw, random_bits = part("sampling.rules").draw, part("sampling.rng").random_bits
     weights = np.array([50, 20, 1, 30, 0, 25, 40, 9], np.uint64) << np.uint64(30)
     chances, pairs = weights / weights.sum(), np.zeros((8, 8), int)
     for seed, position, choice in counters(num_draws(part) // 4):
@@ -146,7 +146,7 @@ def test_neighbouring_draws_know_nothing_of_each_other(part, neighbour):
 
 def test_weights_are_the_probabilities_in_forty_binary_places(part):
     logits = (np.random.default_rng(2).standard_normal(3000) * 4).astype(np.float32)
-    weights = part("sampling").weigh(logits, SamplingParams(temperature=0.7, seed=0))
+    weights = part("sampling.rules").weigh(logits, SamplingParams(temperature=0.7, seed=0))
     assert int(weights.max()) == 2**40
     with localcontext(prec=50):
         peak = Decimal(float(logits.max()))
@@ -165,15 +165,15 @@ def test_every_token_owns_just_its_part_of_the_random_numbers(part):
         for token_id, weight in enumerate(map(int, weights)):
             first, past = -(-(before << 64) // total), -(-(before + weight << 64) // total)
             if weight:
-                assert part("sampling").draw(weights, first) == token_id
-                assert part("sampling").draw(weights, past - 1) == token_id
+                assert part("sampling.rules").draw(weights, first) == token_id
+                assert part("sampling.rules").draw(weights, past - 1) == token_id
             before += weight
         assert before == total
 
 
 def test_the_total_of_a_million_equal_tokens_is_exact(part):
     size = 2**20
-    sampling = part("sampling")
+    sampling = part("sampling.rules")
     weights = sampling.weigh(np.full(size, 3.25, np.float32), SamplingParams(seed=0))
     assert sum(map(int, weights)) == 2**60
     for bits in (0, 2**44 - 1, 2**44, 2**63, 2**64 - 2**44 - 1, 2**64 - 2**44, 2**64 - 1):
@@ -186,9 +186,9 @@ def test_totals_do_not_depend_on_the_order_of_the_tokens(part):
     random = np.random.default_rng(4)
     logits = (random.standard_normal(2000) * 3).astype(np.float32)
     params = SamplingParams(seed=0, top_p=0.9, min_p=0.001)
-    weights = part("sampling").weigh(logits, params)
+    weights = part("sampling.rules").weigh(logits, params)
     for _ in range(5):
         order = random.permutation(2000)
-        shuffled = part("sampling").weigh(np.ascontiguousarray(logits[order]), params)
+        shuffled = part("sampling.rules").weigh(np.ascontiguousarray(logits[order]), params)
         assert sum(map(int, shuffled)) == sum(map(int, weights))
         assert shuffled.tolist() == weights[order].tolist()

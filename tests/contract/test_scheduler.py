@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from reference.request import Request
-from reference.sequence import Sequence
+from verbatim.reference.records.request import Request
+from verbatim.reference.records.sequence import Sequence
 
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)
 
 
 def new_scheduler(part, *, pages=64, sequences=4, budget=32, **settings):
-    cache = part("cache").PagedCache(CONFIG, pages)
-    return part("scheduler").Scheduler(cache, max_num_sequences=sequences, token_budget=budget, **settings)
+    cache = part("cache.pages").PagedCache(CONFIG, pages)
+    return part("engine.scheduler").Scheduler(cache, max_num_sequences=sequences, token_budget=budget, **settings)
 
 
 def sequence(name, num_prompt, **fields):

@@ -4,15 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_models import write_chat_model, write_eagle, write_medusa, write_model, write_safetensors
 
-from demo import DRAFTS, MODEL
-from reference.errors import ModelError, RequestError
-from reference.grammar_text import json_schema
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.sequence import Sequence
-from reference.template import load_template
+from small_models import write_chat_model, write_eagle, write_medusa, write_model, write_safetensors
+from verbatim.demo import DRAFTS, MODEL
+from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.reference.records.grammar_text import json_schema
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Sequence
+from verbatim.reference.text.template import load_template
 
 MODES = {
     "ngram": {"speculative_mode": "ngram"},
@@ -214,7 +214,7 @@ def test_stop_strings_and_limits_cut_what_was_guessed_right(new_engine, mode):
 
 
 def test_lookup_takes_the_longest_run_and_then_the_latest(part):
-    lookup = part("speculation").lookup
+    lookup = part("speculation.speculators").lookup
     assert lookup((1, 2, 3, 9, 1, 2, 3), 2) == [9, 1]
     assert lookup((1, 2, 7, 5, 2, 8, 1, 2), 1) == [7], "two tokens agree there, one elsewhere"
     assert lookup((2, 7, 2, 8, 2), 3) == [8, 2], "the latest of equals, and no further than the end"
@@ -223,7 +223,16 @@ def test_lookup_takes_the_longest_run_and_then_the_latest(part):
 
 
 def test_fewer_guesses_for_larger_batches(part):
-    assert [part("speculation").adaptive_length(n) for n in (1, 9, 10, 19, 20, 29, 30, 128)] == [4, 4, 3, 3, 2, 2, 0, 0]
+    assert [part("speculation.speculators").adaptive_length(n) for n in (1, 9, 10, 19, 20, 29, 30, 128)] == [
+        4,
+        4,
+        3,
+        3,
+        2,
+        2,
+        0,
+        0,
+    ]
 
 
 def test_a_sequence_without_room_goes_without(backend, random_draft):

@@ -8,9 +8,9 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reference.request import FinishReason, Request, StoppingParams
-from reference.sequence import Sequence
-from reference.tokenizer import BYTE_OF_CHARACTER, load_tokenizer
+from verbatim.reference.records.request import FinishReason, Request, StoppingParams
+from verbatim.reference.records.sequence import Sequence
+from verbatim.reference.text.tokenizer import BYTE_OF_CHARACTER, load_tokenizer
 
 # Tokens cut words and characters anywhere; some continue nothing.
 PIECES = [

@@ -1,11 +1,11 @@
 """When an answer ends, and what of it may be shown: the rules of docs/semantics.md, "Stopping", in their order."""
 
-from reference.request import FinishReason, StoppingParams
+from verbatim.reference.records.request import FinishReason, StoppingParams
 
 
 def stopper(part, *, eos_ids=(), num_prompt=1, context_size=1000, **stopping):
     params = StoppingParams(**stopping)
-    return part("stopping").Stopper(params, eos_ids=eos_ids, num_prompt=num_prompt, context_size=context_size)
+    return part("text.stopping").Stopper(params, eos_ids=eos_ids, num_prompt=num_prompt, context_size=context_size)
 
 
 def push(one, *pieces):

@@ -1,11 +1,11 @@
 """Sliding windows: pages behind them are given back, the sinks' stay, and nobody can tell from the answer."""
 
 import pytest
-from small_models import write_chat_model
 
-from reference.errors import ModelError
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
+from small_models import write_chat_model
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 WINDOW, SINKS = 40, 4
 MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": WINDOW}

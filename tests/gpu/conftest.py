@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+
 from gpu.emulator import Emulator, build, compiler
 from gpu.on_device import OnDevice
-
-from fastpath.gpu.device import Device
+from verbatim.fastpath.gpu.device import Device
 
 os.environ.setdefault("EMU_THREADS", "1")
 ON_DEVICE = os.environ.get("GPU_TESTS") == "device"

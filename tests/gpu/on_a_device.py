@@ -12,27 +12,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from small_models import stored_bits
+from verbatim.demo import DRAFTS, MODEL
+from verbatim.fastpath import backend as fastpath_backend
+from verbatim.fastpath.gpu import backend as fastpath_gpu_backend
+from verbatim.fastpath.gpu import sampling as fastpath_gpu_sampling
+from verbatim.fastpath.gpu.cache import DevicePagedCache
+from verbatim.fastpath.gpu.device import Device, count_devices
+from verbatim.fastpath.gpu.memory import make_plan
+from verbatim.fastpath.gpu.probe import free_bytes_of
+from verbatim.reference import backend as reference_backend
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import Tensor, Weights
+from verbatim.reference.records.errors import BackendError, NumericsError
+from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Chunk
 
-import fastpath.backend
-import fastpath.gpu.backend
-import fastpath.gpu.sampling
-import reference.backend
-from demo import DRAFTS, MODEL
-from fastpath.gpu.cache import DevicePagedCache
-from fastpath.gpu.device import Device, count_devices
-from fastpath.gpu.memory import make_plan
-from fastpath.gpu.probe import free_bytes_of
-from reference.checkpoint import open_checkpoint
-from reference.errors import BackendError, NumericsError
-from reference.families import load_config
-from reference.grammar_text import Grammar, GrammarKind
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.sequence import Chunk
-from reference.weights import Tensor, Weights
-
-LAW = reference.backend.PARTS
+LAW = reference_backend.PARTS
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 16, "eos_token_id": 2,
@@ -87,7 +87,7 @@ def pair(device, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(raw))
         config = load_config(tmp_path)
         checkpoint = open_checkpoint(config, RandomWeights(dtype))
-        parts = fastpath.gpu.backend.make_parts(device)
+        parts = fastpath_gpu_backend.make_parts(device)
         models = [one.Model(config, checkpoint, quantization=quantization) for one in (LAW, parts)]
         return models, [one.PagedCache(config, 24, kv_cache_dtype) for one in (LAW, parts)]
 
@@ -223,7 +223,7 @@ def test_a_logit_that_is_no_number_ends_its_request_alone(pair):
     rows = model.forward([Chunk(token_ids=(1, 2), start=0, pages=(0,), num_logits=2)], cache)
     model.device.write(rows.address(0), np.array([np.inf], np.float32))
     rows.peaks[0, 1] = 0
-    parts, rest = fastpath.gpu.backend.make_parts(model.device), {"prompt_ids": (1,), "output_ids": [], "choice": 0}
+    parts, rest = fastpath_gpu_backend.make_parts(model.device), {"prompt_ids": (1,), "output_ids": [], "choice": 0}
     for row in (rows[0], np.asarray(rows[0])):
         with pytest.raises(NumericsError, match="position 7"):
             parts.sample(row, SamplingParams(seed=0), position=7, **rest)
@@ -273,7 +273,7 @@ def expected():
     """What the reference says, float and quantised."""
     found = {}
     for quantization in (None, "w4a8"):
-        engine = reference.backend.load_engine(MODEL, quantization=quantization)
+        engine = reference_backend.load_engine(MODEL, quantization=quantization)
         found[quantization] = answers(engine, requests(engine))
     return found
 
@@ -289,14 +289,14 @@ def expected():
 )  # fmt: skip
 def test_the_demo_model_says_the_same(expected, limits):
     draft = DRAFTS.get(limits.get("speculative_mode"))
-    engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=EngineLimits(**limits), draft_directory=draft)
+    engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(**limits), draft_directory=draft)
     assert answers(engine, requests(engine)) == expected[None]
     assert engine.model.num_replays > 0 or engine.guesses.speculator is not None
 
 
 def test_a_step_draws_all_its_rows_with_one_launch():
     """Whatever its rows ask for: a grammar, penalties, log-probabilities. And it waits once for tokens and scores."""
-    engine = fastpath.backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
+    engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
     wanted, steps, ops = requests(engine), [], engine.model.operations
     grammar = Grammar(kind=GrammarKind.REGEX, source="[a-z ]{30}")
     wanted.append(replace(wanted[4], request_id="9", n=1, grammar=grammar))
@@ -327,8 +327,8 @@ def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
     """Guesses of a sequence, the scores of a prompt, and several prompts' first tokens."""
     limits = EngineLimits(max_num_sequences=8, speculative_mode=mode, draft_length=0 if mode == "disable" else 4)
     rest = {"limits": limits, "draft_directory": DRAFTS.get(mode)}
-    engine = fastpath.backend.load_engine(MODEL, device="cuda", **rest)
-    law = reference.backend.load_engine(MODEL, **rest)
+    engine = fastpath_backend.load_engine(MODEL, device="cuda", **rest)
+    law = reference_backend.load_engine(MODEL, **rest)
     ids = tuple(engine.tokenizer.encode_prompt("one two three one two three one two three one"))
     asked = [
         {"temperature": 0}, {"temperature": 0.5, "logprobs": 1}, {"repetition_penalty": 1.05}, {"logit_bias": {5: 1.0}},
@@ -358,9 +358,9 @@ def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
 
 def test_blocks_that_share_a_row_draw_the_same(expected, monkeypatch):
     """By a cooperative launch, and two draws at most in one. Neither happens to the demo otherwise: it is too small."""
-    monkeypatch.setattr(fastpath.gpu.sampling, "MOST_DRAWN", 2)
-    monkeypatch.setattr(fastpath.gpu.sampling, "parts_of_row", lambda rows, vocab, blocks: min(3, blocks // rows))
-    engine = fastpath.backend.load_engine(MODEL, device="cuda")
+    monkeypatch.setattr(fastpath_gpu_sampling, "MOST_DRAWN", 2)
+    monkeypatch.setattr(fastpath_gpu_sampling, "parts_of_row", lambda rows, vocab, blocks: min(3, blocks // rows))
+    engine = fastpath_backend.load_engine(MODEL, device="cuda")
     assert answers(engine, requests(engine)) == expected[None]
 
 
@@ -381,14 +381,14 @@ def test_a_launch_whose_blocks_cannot_all_be_there_is_refused(device):
 
 
 def test_the_demo_model_in_integers_says_the_same(expected):
-    engine = fastpath.backend.load_engine(MODEL, device="auto", quantization="w4a8")
-    assert type(engine.model).__module__ == "fastpath.gpu.model", "auto takes a GPU where there is one"
+    engine = fastpath_backend.load_engine(MODEL, device="auto", quantization="w4a8")
+    assert type(engine.model).__module__ == "verbatim.fastpath.gpu.model", "auto takes a GPU where there is one"
     assert answers(engine, requests(engine)) == expected["w4a8"]
 
 
 def test_a_grammar_and_a_pooled_prompt():
     said = []
-    for backend, device in ((reference.backend, "cpu"), (fastpath.backend, "cuda")):
+    for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device)
         first, second, *_ = requests(engine)
         grammar = Grammar(kind=GrammarKind.REGEX, source="(yes, of course|no)")
@@ -402,7 +402,7 @@ def test_a_grammar_and_a_pooled_prompt():
 def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
     said = []
     limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", draft_length=2)
-    for backend, device in ((reference.backend, "cpu"), (fastpath.backend, "cuda")):
+    for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device, limits=limits, draft_directory=DRAFTS["small_draft"])
         assert engine.cache.dtype == engine.guesses.speculator.cache.dtype == "bfloat16"
         said.append(answers(engine, requests(engine)[:2]))
@@ -413,7 +413,17 @@ def test_the_model_command_writes_the_same_logits(tmp_path):
     found = []
     for package, device in (("reference", "cpu"), ("fastpath", "cuda:0")):
         out = tmp_path / f"{package}.npz"
-        command = [sys.executable, "-m", f"{package}.logits", "--device", device, "--ids", "1,5,9,300", "--out", out]
+        command = [
+            sys.executable,
+            "-m",
+            f"verbatim.{package}.commands.logits",
+            "--device",
+            device,
+            "--ids",
+            "1,5,9,300",
+            "--out",
+            out,
+        ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         found.append(np.load(out)["logits"])
@@ -423,7 +433,7 @@ def test_the_model_command_writes_the_same_logits(tmp_path):
 def test_a_device_that_is_not_there_is_one_clear_line():
     number = count_devices()
     with pytest.raises(BackendError, match=rf"cuda:{number}: PyCUDA finds {number} GPU"):
-        fastpath.backend.load_model(MODEL, device=f"cuda:{number}")
+        fastpath_backend.load_model(MODEL, device=f"cuda:{number}")
     with pytest.raises(BackendError, match=f"no device cuda:{number}"):
         Device(f"cuda:{number}")
     with pytest.raises(BackendError, match="memory of cuda:99 cannot be asked"):
@@ -451,7 +461,7 @@ def test_the_memory_plan_says_what_each_part_needs(device):
 
 
 def test_weights_take_what_the_plan_says(device):
-    model = fastpath.backend.load_model(MODEL, device="cuda")
+    model = fastpath_backend.load_model(MODEL, device="cuda")
     planned = make_plan(model.config, [MODEL], None, EngineLimits(), free=1).weights
     tables = 4 * model.config.context_size * model.config.head_dim
     assert abs(model.weights.num_bytes - tables - planned) < 0.02 * planned

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from fastpath.gpu.device import Device
+from verbatim.fastpath.gpu.device import Device
 
 
 class OnDevice:

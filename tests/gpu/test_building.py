@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from fastpath.gpu import building
-from fastpath.gpu.nvrtc import Nvrtc
-from reference.errors import BackendError
+from verbatim.fastpath.gpu import building
+from verbatim.fastpath.gpu.nvrtc import Nvrtc
+from verbatim.reference.records.errors import BackendError
 
 
 @pytest.fixture(autouse=True)

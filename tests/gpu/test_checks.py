@@ -4,7 +4,6 @@ import sys
 from importlib import util
 
 import pytest
-
 from benchmarks import gpu_checks
 from benchmarks.gpu_checks import Step, run, steps
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from gpu.emulator import ASAN, build, compiler
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,8 @@ def test_the_watch_over_memory_sees_a_store_past_an_end(cpp_compiler, tmp_path):
 
     library = build(cache_folder(), *ASAN)
     script = (
-        "from gpu.emulator import Emulator; from fastpath.gpu.operations import Operations; import numpy as np;"
+        "from gpu.emulator import Emulator; from verbatim.fastpath.gpu.operations import Operations; "
+        "import numpy as np;"
         f"gpu = Emulator({str(library)!r}); x = gpu.put(np.zeros(300, np.float32));"
         "Operations(gpu.launch).add_scaled(x, x, scale=1.0, count=301)"
     )

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fastpath.gpu.driver import is_driver_there
+
 from gpu.conftest import cache_folder
 from gpu.emulator import RACES
 from gpu.fake_machine import MissingError, environment
+from verbatim.fastpath.gpu.driver import is_driver_there
 
 ROOT = Path(__file__).parents[2]
 ON_A_DEVICE, BUILDING = (Path(__file__).with_name(name) for name in ("on_a_device.py", "test_building.py"))
@@ -37,7 +38,7 @@ def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", ON_A_DEVICE, BUILDING]
     data = f"--data-file={tmp_path / 'coverage'}"
     if find_spec("coverage"):
-        words = ["-m", "coverage", "run", data, "--source=fastpath.gpu", *words]
+        words = ["-m", "coverage", "run", data, "--source=verbatim.fastpath.gpu", *words]
     done = python(*words, env=fake_gpu)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
@@ -90,7 +91,8 @@ def test_without_a_compiler_the_line_says_what_to_install(fake_gpu, tmp_path):
 def test_the_server_computes_on_the_fake_device(fake_gpu):
     """Through the server's own start: sizes from the GPU's memory, then an engine on it."""
     script = (
-        "from server.engines import load_engine; from server.lineup import settle; from server.options import Options;"
+        "from verbatim.server.engine.backends import load_engine; from verbatim.server.models.lineup import settle; "
+        "from verbatim.server.settings.options import Options;"
         "[fitted] = settle(Options.from_environment());"
         "engine = load_engine(fitted); print(type(engine.model).__module__, fitted.max_total_seq_length)"
     )
@@ -98,7 +100,7 @@ def test_the_server_computes_on_the_fake_device(fake_gpu):
     done = python("-c", script, env=fake_gpu | names)
     assert done.returncode == 0, done.stderr
     module, tokens = done.stdout.split()
-    assert module == "fastpath.gpu.model" and 10_000 < int(tokens) < 128 * 2048
+    assert module == "verbatim.fastpath.gpu.model" and 10_000 < int(tokens) < 128 * 2048
 
 
 def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):

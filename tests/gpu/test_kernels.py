@@ -4,13 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from small_models import stored_bits
 
-import reference.attention
-import reference.experts
-import reference.numerics
-from fastpath.gpu.cache import KINDS
-from fastpath.gpu.operations import (
+from small_models import stored_bits
+from verbatim.fastpath.gpu.cache import KINDS
+from verbatim.fastpath.gpu.operations import (
     MAX_HEAD_DIM,
     SHARED_BYTES,
     WEIGHT_BYTES,
@@ -20,11 +17,14 @@ from fastpath.gpu.operations import (
     Places,
     few_rows,
 )
-from fastpath.gpu.packing import pack_floats, pack_integers
-from reference.config import Experts
-from reference.limits import KV_CACHE_DTYPES
-from reference.quantization import FORMATS, quantize
-from reference.weights import Tensor
+from verbatim.fastpath.gpu.packing import pack_floats, pack_integers
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.model import attention as reference_attention
+from verbatim.reference.model import experts as reference_experts
+from verbatim.reference.numerics import arithmetic as reference_numerics
+from verbatim.reference.numerics.quantization import FORMATS, quantize
+from verbatim.reference.records.config import Experts
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
 DTYPES = ["F32", "F16", "BF16"]
@@ -72,7 +72,7 @@ def test_rms_norm(gpu, size):
     found, y = gpu.room(3, size)
     numbers_of = {"rows": 3, "size": size, "epsilon": 1e-5, "wanted": gpu.put(wanted)}
     Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **numbers_of)
-    same(found, reference.numerics.rms_norm(x[wanted], weight, 1e-5))
+    same(found, reference_numerics.rms_norm(x[wanted], weight, 1e-5))
     Operations(gpu.launch).rms_norm(gpu.put(x), 0, y, **numbers_of)
     same(found, x[wanted])
 
@@ -83,7 +83,7 @@ def rounded(gpu, rows, inputs):
     (integers, q), (scales, s) = gpu.room(rows, groups, 32, dtype=np.int8), gpu.room(rows, groups)
 
     def check(x):
-        for found, expected in zip((integers, scales), reference.numerics.quantize_activations(x), strict=True):
+        for found, expected in zip((integers, scales), reference_numerics.quantize_activations(x), strict=True):
             same(found, expected)
 
     return (q, s), check
@@ -96,7 +96,7 @@ def test_rms_norm_rounds_on_its_way_out(gpu, size):
     places, check = rounded(gpu, 2, size)
     shape = {"rows": 2, "size": size, "epsilon": 1e-5, "rounded": places}
     Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **shape)
-    expected = reference.numerics.rms_norm(x, weight, 1e-5)
+    expected = reference_numerics.rms_norm(x, weight, 1e-5)
     same(found, expected)
     check(expected)
 
@@ -108,7 +108,7 @@ def test_rms_norm_of_heads_in_place(gpu):
     shape = {"rows": 5, "heads": 3, "size": 16, "from_stride": 100, "to_stride": 100, "epsilon": 1e-6}
     Operations(gpu.launch).rms_norm(y, gpu.put(weight), y, **shape)
     expected = x.copy()
-    heads = reference.numerics.rms_norm(x[:, :48].reshape(5, 3, 16), weight, 1e-6)
+    heads = reference_numerics.rms_norm(x[:, :48].reshape(5, 3, 16), weight, 1e-6)
     expected[:, :48] = heads.reshape(5, 48)
     same(found, expected)
 
@@ -129,7 +129,7 @@ def test_quantize(gpu, inputs, spread):
     integers, q = gpu.room(6, groups, 32, dtype=np.int8)
     scales, s = gpu.room(6, groups)
     Operations(gpu.launch).quantize(gpu.put(x), q, s, rows=6, inputs=inputs)
-    expected = reference.numerics.quantize_activations(x)
+    expected = reference_numerics.quantize_activations(x)
     same(integers, expected[0])
     same(scales, expected[1])
 
@@ -145,7 +145,7 @@ def test_linear(gpu, rows, outputs, inputs, dtype):
     bias, x = numbers(2, outputs), numbers(3, rows, inputs)
     found, y = gpu.room(rows, outputs)
     Operations(gpu.launch).linear(on_device(gpu, pack_floats([stored], bias)), gpu.put(x), 0, y, rows=rows)
-    same(found, reference.numerics.linear(x, stored.float32()) + bias)
+    same(found, reference_numerics.linear(x, stored.float32()) + bias)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -153,13 +153,13 @@ def test_linear(gpu, rows, outputs, inputs, dtype):
 def test_linear_of_integers(gpu, rows, outputs, inputs, kind):
     weight, x = quantize("w", numbers(1, outputs, inputs, spread=2), kind), numbers(3, rows, inputs)
     residual = numbers(4, rows, outputs)
-    integers, scales = reference.numerics.quantize_activations(x)
+    integers, scales = reference_numerics.quantize_activations(x)
     found, y = gpu.room(rows, outputs)
     found[...] = residual
     matrix = on_device(gpu, pack_integers([weight]))
     after = {"residual": y, "scale": 0.5}
     Operations(gpu.launch).linear(matrix, gpu.put(integers), gpu.put(scales), y, rows=rows, **after)
-    same(found, residual + reference.numerics.linear_quantized(x, weight) * np.float32(0.5))
+    same(found, residual + reference_numerics.linear_quantized(x, weight) * np.float32(0.5))
 
 
 def test_stacked_matrices_are_their_parts(gpu):
@@ -167,7 +167,7 @@ def test_stacked_matrices_are_their_parts(gpu):
     x = numbers(3, 4, 64)
     found, y = gpu.room(4, 49)
     Operations(gpu.launch).linear(on_device(gpu, pack_floats(parts)), gpu.put(x), 0, y, rows=4)
-    same(found, np.concatenate([reference.numerics.linear(x, part.float32()) for part in parts], axis=1))
+    same(found, np.concatenate([reference_numerics.linear(x, part.float32()) for part in parts], axis=1))
 
 
 def stored(kind, values):
@@ -182,14 +182,14 @@ def stored(kind, values):
 def product(x, weight):
     """The reference's, float or integer."""
     is_float = isinstance(weight, np.ndarray)
-    return reference.numerics.linear(x, weight) if is_float else reference.numerics.linear_quantized(x, weight)
+    return reference_numerics.linear(x, weight) if is_float else reference_numerics.linear_quantized(x, weight)
 
 
 def operand(gpu, x, kind):
     """Addresses of rows as a product takes them: floats, or integers and scales."""
     if kind not in FORMATS:
         return gpu.put(x), 0
-    return tuple(gpu.put(part) for part in reference.numerics.quantize_activations(x))
+    return tuple(gpu.put(part) for part in reference_numerics.quantize_activations(x))
 
 
 @pytest.mark.parametrize("kind", ["f32", *FORMATS])
@@ -235,7 +235,7 @@ def test_gate(gpu, activation):
     both = numbers(1, 5, 2, 70, spread=7)
     found, y = gpu.room(5, 70)
     places, check = rounded(gpu, 5, 70)
-    expected = reference.numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1]
+    expected = reference_numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1]
     Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70, rounded=places)
     same(found, expected)
     check(expected)
@@ -249,7 +249,7 @@ def test_add_silu(gpu):
     found, address = gpu.room(300)
     found[...] = x
     Operations(gpu.launch).add_silu(address, gpu.put(y), count=300)
-    same(found, x + reference.numerics.silu(y))
+    same(found, x + reference_numerics.silu(y))
 
 
 @pytest.mark.parametrize("cap", [0.0, 30.0])
@@ -258,7 +258,7 @@ def test_finish_logits(gpu, cap):
     found, address = gpu.room(300)
     found[...] = x
     Operations(gpu.launch).finish_logits(address, divisor=3.0, cap=cap, count=300)
-    same(found, reference.attention.softcap(x / np.float32(3), cap))
+    same(found, reference_attention.softcap(x / np.float32(3), cap))
 
 
 @pytest.mark.parametrize("is_normalized", [True, False])
@@ -272,7 +272,7 @@ def test_weigh_experts(gpu, experts, per_token, is_normalized):
     settings = Experts(
         num_experts=experts, num_per_token=per_token, intermediate_size=1, is_normalized=is_normalized
     )  # fmt: skip
-    expected = reference.experts.expert_weights(scores, settings)
+    expected = reference_experts.expert_weights(scores, settings)
     same(found, expected)
     assert [list(row) for row in ids] == [list(np.flatnonzero(row)) for row in expected]
     scores[2:4] = np.nan
@@ -336,10 +336,10 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
         pages=gpu.put(pages),
     )  # fmt: skip
     cap = options.get("cap", 0.0)
-    scale = reference.attention.query_scale(head_dim, options.get("scale"), cap)
+    scale = reference_attention.query_scale(head_dim, options.get("scale"), cap)
     shape = Heads(
         heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=float(scale), cap=cap,
-        scaled_cap=cap * reference.attention.LOG2E,
+        scaled_cap=cap * reference_attention.LOG2E,
     )  # fmt: skip
     found, out = gpu.room(tokens, heads, head_dim)
     seen = {name: options[name] for name in ("window", "sinks") if name in options}
@@ -360,20 +360,20 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
 @pytest.mark.parametrize(("head_dim", "heads", "kv_heads", "before", "tokens", "options"), ATTENTION)
 def test_attention(gpu, head_dim, heads, kv_heads, before, tokens, options, in_parallel, dtype):
     total = before + tokens
-    keys, values = (reference.numerics.narrow(numbers(i, total, kv_heads, head_dim), dtype) for i in (1, 2))
+    keys, values = (reference_numerics.narrow(numbers(i, total, kv_heads, head_dim), dtype) for i in (1, 2))
     queries, positions = numbers(3, tokens, heads, head_dim), np.arange(before, total)
     found = attend(gpu, queries, keys, values, positions, dtype, in_parallel, options)
-    same(found, reference.attention.attention(queries, keys, values, positions, **options))
+    same(found, reference_attention.attention(queries, keys, values, positions, **options))
 
 
 @pytest.mark.parametrize("in_parallel", [False, True])
 def test_attention_over_keys_that_float16_could_not_hold(gpu, in_parallel):
     keys, values, queries = numbers(1, 150, 2, 8), numbers(2, 150, 2, 8), numbers(3, 20, 6, 8)
     keys[[3, 70, 141], 0, 5] = 1e9, -1e9, 1e9
-    stored, positions = [reference.numerics.narrow(x, "float16") for x in (keys, values)], np.arange(0, 140, 7)
+    stored, positions = [reference_numerics.narrow(x, "float16") for x in (keys, values)], np.arange(0, 140, 7)
     found = attend(gpu, queries, *stored, positions, "float16", in_parallel, {})
     with np.errstate(all="ignore"):
-        expected = reference.attention.attention(queries, *stored, positions)
+        expected = reference_attention.attention(queries, *stored, positions)
     is_number = ~np.isnan(expected)
     assert is_number[3:, :3].any() and not is_number.all(), "some of the rows that see an infinity are numbers"
     np.testing.assert_array_equal(np.isnan(found), ~is_number)
@@ -402,12 +402,12 @@ def test_rotate_and_store(gpu, half, dtype):
     expected = x.copy()
     turning = heads + kv_heads
     if half:
-        turned = reference.numerics.rotate(x[:, :turning], cosines[positions], sines[positions])
+        turned = reference_numerics.rotate(x[:, :turning], cosines[positions], sines[positions])
         expected[:, :turning] = turned
     for row, position in enumerate(positions):
         page, place = pages[first_page[row] + position // 16], position % 16
-        expected_keys[page, :, :, place] = reference.numerics.narrow(expected[row, heads:turning], dtype)
-        expected_values[page, :, place] = reference.numerics.narrow(expected[row, turning:], dtype)
+        expected_keys[page, :, :, place] = reference_numerics.narrow(expected[row, heads:turning], dtype)
+        expected_values[page, :, place] = reference_numerics.narrow(expected[row, turning:], dtype)
     same(found, expected)
     same(keys, expected_keys)
     same(values, expected_values)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gpu.conftest import cache_folder
 from gpu.emulator import COOPERATIVE, EMULATOR, OVERLAPS, RACES, Emulator, build
 

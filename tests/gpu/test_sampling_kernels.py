@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-import reference.sampling
-from fastpath.gpu.operations import PEAKS_BYTES, ROOM_BYTES, Operations, parts_of_row
-from fastpath.gpu.requests import draw_settings, joined
-from reference.errors import NumericsError
-from reference.request import SamplingParams
+from verbatim.fastpath.gpu.operations import PEAKS_BYTES, ROOM_BYTES, Operations, parts_of_row
+from verbatim.fastpath.gpu.requests import draw_settings, joined
+from verbatim.reference.records.errors import NumericsError
+from verbatim.reference.records.request import SamplingParams
+from verbatim.reference.sampling import rules as reference_sampling
 
 VOCAB = 700
 RANDOM = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_all_rows_of_a_step_at_once(gpu):
     asked = [(i % 3, SamplingParams(seed=i, **SETTINGS[name]), masks[i % 3], i, i) for i, name in enumerate(names)]
     rest = {"prompt_ids": PROMPT, "output_ids": OUTPUT}
     expected = [
-        reference.sampling.sample(rows[row], sampling, position=p, choice=c, excluded=mask, **rest).token_id
+        reference_sampling.sample(rows[row], sampling, position=p, choice=c, excluded=mask, **rest).token_id
         for row, sampling, mask, p, c in asked
     ]
     for parts in (1, 2, 3):
@@ -90,7 +90,7 @@ def test_the_token_drawn(gpu, name, kind, parts):
     row, excluded = logits(kind), tuple(int(i) for i in np.flatnonzero(RANDOM.random(VOCAB) < 0.3))
     for seed, mask in ((5, excluded), (-1, ())) if parts > 1 else itertools.product((0, -1, 2**63 + 5), ((), excluded)):
         sampling = SamplingParams(seed=seed, **SETTINGS[name])
-        expected = reference.sampling.sample(
+        expected = reference_sampling.sample(
             row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2, excluded=mask
         )  # fmt: skip
         assert draw(gpu, row, sampling, mask, parts=parts) == expected.token_id
@@ -101,13 +101,13 @@ def test_more_tokens_than_threads(gpu, name):
     """What one thread has stored another one reads."""
     row = (np.random.default_rng(3).standard_normal(2600) * 3).astype(np.float32)
     sampling = SamplingParams(seed=4, **SETTINGS[name])
-    expected = reference.sampling.sample(row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2)
+    expected = reference_sampling.sample(row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2)
     assert [draw(gpu, row, sampling, parts=parts) for parts in (1, 2)] == [expected.token_id] * 2
     ids, i = gpu.room(1, 4, dtype=np.int32)
     logprobs, p = gpu.room(1, 4)
     places, tokens = gpu.put(np.array([[0], [0]], np.int32)), gpu.put(np.array([expected.token_id], np.int32))
     Operations(gpu.launch).score_rows(gpu.put(row), places, tokens, i, p, scores=1, vocab=2600, num_top=3)
-    scored = reference.sampling.score(row, expected.token_id, 3)
+    scored = reference_sampling.score(row, expected.token_id, 3)
     assert ids[0].tolist() == [expected.token_id, *(token_id for token_id, _ in scored.top)]
     assert logprobs[0].tolist() == [scored.logprob, *(logprob for _, logprob in scored.top)]
 
@@ -120,7 +120,7 @@ def test_a_row_whose_tokens_kept_lie_in_one_part_or_in_each(gpu, parts):
     for logits_of, top_k in ((row, 650), (peaked, 8)):
         for seed in range(4):
             sampling = SamplingParams(seed=seed, top_k=top_k)
-            expected = reference.sampling.sample(
+            expected = reference_sampling.sample(
                 logits_of, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2
             )  # fmt: skip
             assert draw(gpu, logits_of, sampling, parts=parts) == expected.token_id
@@ -130,7 +130,7 @@ def test_many_positions_and_choices(gpu):
     row, sampling = logits("usual")[:50], SamplingParams(seed=9, temperature=2.0, top_p=0.97)
     rest = {"prompt_ids": PROMPT[:3], "output_ids": OUTPUT}
     cases = [(position, choice) for position in range(20) for choice in (0, 3)]
-    expected = [reference.sampling.sample(row, sampling, position=p, choice=c, **rest).token_id for p, c in cases]
+    expected = [reference_sampling.sample(row, sampling, position=p, choice=c, **rest).token_id for p, c in cases]
     assert len(set(expected)) > 10
     assert [draw(gpu, row, sampling, position=p, choice=c) for p, c in cases] == expected
 
@@ -142,7 +142,7 @@ def test_logits_that_are_no_numbers_are_told(gpu):
     row[690], row[699] = 0, 3e38
     punished = SamplingParams(seed=0, repetition_penalty=0.01)
     with pytest.raises(NumericsError, match="penalized"), np.errstate(over="ignore"):
-        reference.sampling.sample(row, punished, prompt_ids=PROMPT, output_ids=OUTPUT, position=0, choice=0)
+        reference_sampling.sample(row, punished, prompt_ids=PROMPT, output_ids=OUTPUT, position=0, choice=0)
     assert [draw(gpu, row, punished, parts=parts) for parts in (1, 4)] == [-2, -2]
     row[0] = np.nan  # what is wrong before edits is told first, whichever part has it
     assert draw(gpu, row, punished, parts=4) == -1
@@ -182,7 +182,7 @@ def test_log_probabilities(gpu, kind, num_top):
     addresses = gpu.put(rows), gpu.put(places.astype(np.int32)), gpu.put(tokens.astype(np.int32)), i, p
     Operations(gpu.launch).score_rows(*addresses, scores=2, vocab=VOCAB, num_top=num_top)
     for at, (row, token) in enumerate(((rows[1], 41), (rows[0], 5))):
-        expected = reference.sampling.score(row, token, num_top)
+        expected = reference_sampling.score(row, token, num_top)
         assert ids[at].tolist() == [token, *(token_id for token_id, _ in expected.top)]
         assert logprobs[at].tolist() == [expected.logprob, *(logprob for _, logprob in expected.top)]
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from reference.errors import BackendError
+from verbatim.reference.records.errors import BackendError
 
 try:
-    from fastpath import backend, dispatch  # noqa: F401
+    import verbatim.fastpath.backend  # noqa: F401
+    from verbatim.fastpath.machine import dispatch
 
     LEVELS = dispatch.available()
 except BackendError as error:

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from small_models import Letters
+from verbatim.reference import backend as reference_backend
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Sequence
 
-import reference.backend
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.sequence import Sequence
+pytest.importorskip("verbatim.fastpath.model.decoder", reason="the fast path is not built")
+from verbatim.fastpath import backend as fastpath_backend
 
-pytest.importorskip("fastpath.model", reason="the fast path is not built")
-import fastpath.backend
-
-BOTH = reference.backend.PARTS, fastpath.backend.PARTS
+BOTH = reference_backend.PARTS, fastpath_backend.PARTS
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)
 
 

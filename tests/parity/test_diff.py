@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from small_models import SMALL, random_tensors, write_chat_model, write_model, write_safetensors
+from verbatim.reference import backend as reference_backend
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
-import reference.backend
-from reference.request import Request, SamplingParams, StoppingParams
-
-pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
-from fastpath import backend, diff
+pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
+from verbatim.fastpath import backend
+from verbatim.fastpath.commands import diff
 
 PROMPTS = [(5, 6, 7, 8, 9), (20, 21, 22), tuple(range(30, 50))]
 MIXTRAL = {
@@ -77,7 +78,7 @@ def requests(prompts=PROMPTS, temperature=1.0, max_tokens=4):
 
 def engines(directory, fast_directory=None, quantization=None):
     settings = {"quantization": quantization, "tokenizer": diff.Wordless(), "num_requests": len(PROMPTS)}
-    law = diff.load(reference.backend, directory, **settings)
+    law = diff.load(reference_backend, directory, **settings)
     return law, diff.load(backend, fast_directory or directory, **settings)
 
 
@@ -230,7 +231,10 @@ def test_a_fault_of_sampling_and_of_the_end_has_its_name(directory):
 
 def command(*words):
     return subprocess.run(
-        [sys.executable, "-m", "fastpath.diff", *map(str, words)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "verbatim.fastpath.commands.diff", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from reference.errors import BackendError
+from verbatim.reference.records.errors import BackendError
 
-dispatch = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
+dispatch = pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
 ROOT = Path(__file__).parents[2]
 
 
-def run(code, cwd=ROOT, **environment):
+def run(code, cwd=ROOT / "src", **environment):
     """What a fresh Python prints; only packages below `cwd` are ours there, whatever is installed."""
     only_here = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
-    only_here += f"sys.path = [{str(cwd)!r}, *(p for p in sys.path if p != {str(ROOT)!r})]; "
+    only_here += f"sys.path = [{str(cwd)!r}, *(p for p in sys.path if p != {str(ROOT / 'src')!r})]; "
     command = [sys.executable, "-P", "-c", only_here + code]
     kept = {name: value for name, value in os.environ.items() if name not in ("VERBATIM_CPU", "PYTHONPATH")}
     return subprocess.run(command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=60)
@@ -26,18 +26,22 @@ def run(code, cwd=ROOT, **environment):
 def test_the_best_level_is_the_default_and_plain_is_always_there():
     levels = dispatch.available()
     assert levels[-1] == "plain"
-    assert run("from fastpath import dispatch; print(dispatch.level())").stdout.strip() == levels[0]
+    assert run("from verbatim.fastpath.machine import dispatch; print(dispatch.level())").stdout.strip() == levels[0]
 
 
 @pytest.mark.parametrize("name", dispatch.available())
 def test_the_environment_chooses(name):
-    assert run("from fastpath import dispatch; print(dispatch.level())", VERBATIM_CPU=name).stdout.strip() == name
+    assert (
+        run("from verbatim.fastpath.machine import dispatch; print(dispatch.level())", VERBATIM_CPU=name).stdout.strip()
+        == name
+    )
 
 
 def test_an_unknown_level_is_refused_with_those_that_there_are():
     with pytest.raises(BackendError, match=f"one of {', '.join(dispatch.available())} on this machine, not 'sse9'"):
         dispatch.use("sse9")
-    code = "from reference.cli import run; from fastpath.__main__ import main; sys.exit(run(main, ['hello']))"
+    code = "from verbatim.reference.commands.cli import run; from verbatim.fastpath.__main__ import main; "
+    code += "sys.exit(run(main, ['hello']))"
     result = run(code, VERBATIM_CPU="sse9")
     assert result.returncode == 1
     assert result.stderr.startswith("error: VERBATIM_CPU must be one of")
@@ -45,8 +49,11 @@ def test_an_unknown_level_is_refused_with_those_that_there_are():
 
 def test_an_engine_that_is_not_built_names_the_command_that_builds_it(tmp_path):
     for package in ("reference", "fastpath", "demo"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.so", "build", "*.pt"))
-    code = "from reference.cli import run; from fastpath.__main__ import main; sys.exit(run(main, ['hello']))"
+        target = tmp_path / "verbatim" / package
+        shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("*.so", "build", "*.pt"))
+    (tmp_path / "verbatim" / "__init__.py").touch()
+    code = "from verbatim.reference.commands.cli import run; from verbatim.fastpath.__main__ import main; "
+    code += "sys.exit(run(main, ['hello']))"
     result = run(code, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("error: the fast path is not built: run `pip install -e .` with a C compiler")

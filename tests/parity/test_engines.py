@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from small_models import SMALL, Letters, random_tensors, stored_bits, write_chat_model, write_model
+from verbatim.reference import backend as reference_backend
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import Tensor, Weights
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
+from verbatim.reference.records.request import POOLINGS, Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Chunk
 
-import reference.backend
-from reference.checkpoint import open_checkpoint
-from reference.engine import Engine
-from reference.families import load_config
-from reference.limits import KV_CACHE_DTYPES, EngineLimits
-from reference.quantization import FORMATS
-from reference.request import POOLINGS, Request, SamplingParams, StoppingParams
-from reference.sequence import Chunk
-from reference.weights import Tensor, Weights
-
-dispatch = pytest.importorskip("fastpath.dispatch", reason="the fast path is not built")
-import fastpath.backend  # noqa: E402
+dispatch = pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
+from verbatim.fastpath import backend as fastpath_backend  # noqa: E402
 
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -112,13 +112,13 @@ def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path
     config, checkpoint = build(drawn, tmp_path_factory.mktemp("model"))
     everyone, stored = requests(drawn), {"kv_cache_dtype": drawn["kv_cache_dtype"]}
     alone = everyone[:6]
-    law = reference.backend.PARTS
+    law = reference_backend.PARTS
     model = law.Model(config, checkpoint, quantization=drawn["quantization"])
     expected = {}
     for request in alone:
         expected |= answers(law, config, model, [request], **stored)
     assert len(expected["mean"][0]) == len(expected["last"][0]) == config.hidden_size
-    fast = fastpath.backend.PARTS
+    fast = fastpath_backend.PARTS
     model, chosen = fast.Model(config, checkpoint, quantization=drawn["quantization"]), dispatch.level()
     try:
         for level in dispatch.available():
@@ -154,15 +154,15 @@ def test_narrower_pages_are_the_law_s_also_shared_and_given_back(level, dtype, s
         return said
 
     apart = [[one] for one in wanted]
-    expected = say(reference.backend, apart, prefix_cache_mode="disable")
-    assert say(reference.backend, apart) == expected, "behind a beginning that is known"
-    assert say(fastpath.backend, apart) == expected, "behind a beginning that is known"
-    assert say(fastpath.backend, [wanted], max_total_tokens=96, token_budget=16) == expected, "after a preemption"
+    expected = say(reference_backend, apart, prefix_cache_mode="disable")
+    assert say(reference_backend, apart) == expected, "behind a beginning that is known"
+    assert say(fastpath_backend, apart) == expected, "behind a beginning that is known"
+    assert say(fastpath_backend, [wanted], max_total_tokens=96, token_budget=16) == expected, "after a preemption"
 
 
 @cache
 def law_logits(directory, quantization, ids):
-    return logits(reference.backend, directory, quantization, ids)
+    return logits(reference_backend, directory, quantization, ids)
 
 
 def logits(backend, directory, quantization, ids):
@@ -180,5 +180,5 @@ def test_logits_of_a_wider_model(level, quantization, tmp_path_factory):
     if not directory.exists():
         write_model(directory, dtype="BF16", scale=0.05, vocab_size=300, **shape)
     ids = tuple(int(i) for i in np.random.default_rng(2).integers(0, 300, 150))
-    found = logits(fastpath.backend, directory, quantization, ids)
+    found = logits(fastpath_backend, directory, quantization, ids)
     np.testing.assert_array_equal(found.view(np.uint32), law_logits(directory, quantization, ids).view(np.uint32))

@@ -2,22 +2,22 @@
 
 import numpy as np
 import pytest
+
 from small_models import Letters, write_eagle, write_medusa, write_model
+from verbatim.reference import backend as reference_backend
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.reference.records.sequence import Chunk
+from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
 
-import reference.backend
-from reference.checkpoint import open_checkpoint
-from reference.drafts import load_eagle_head, load_medusa_heads
-from reference.engine import Engine
-from reference.families import load_config
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
-from reference.sequence import Chunk
-from reference.weights import load_weights
+pytest.importorskip("verbatim.fastpath.model.decoder", reason="the fast path is not built")
+from verbatim.fastpath import backend as fastpath_backend
 
-pytest.importorskip("fastpath.model", reason="the fast path is not built")
-import fastpath.backend
-
-BOTH = reference.backend, fastpath.backend
+BOTH = reference_backend, fastpath_backend
 SHAPE = {"hidden_size": 300, "head_dim": 36, "vocab_size": 131, "eos_token_id": None}  # past a block of 256
 STATES = np.random.default_rng(3).standard_normal((70, 300)).astype(np.float32)
 

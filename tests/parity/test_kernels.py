@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from parity.poison import poisoned
 from small_models import stored_bits
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.model import attention as reference_attention
+from verbatim.reference.numerics import arithmetic as reference_numerics
+from verbatim.reference.numerics.quantization import FORMATS, quantize
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
+from verbatim.reference.records.request import SamplingParams
+from verbatim.reference.sampling import rng as reference_rng
+from verbatim.reference.sampling import rules as reference_sampling
 
-import reference.attention
-import reference.numerics
-import reference.rng
-import reference.sampling
-from reference.limits import KV_CACHE_DTYPES
-from reference.quantization import FORMATS, quantize
-from reference.request import SamplingParams
-from reference.weights import Tensor
-
-fast_attention = pytest.importorskip("fastpath.attention", reason="the fast path is not built")
-from fastpath import numerics, rng, sampling  # noqa: E402
+fast_attention = pytest.importorskip("verbatim.fastpath.model.attention", reason="the fast path is not built")
+from verbatim.fastpath.numerics import arithmetic as numerics  # noqa: E402
+from verbatim.fastpath.sampling import rng  # noqa: E402
+from verbatim.fastpath.sampling import rules as sampling  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("level")
 PARITY = settings(deadline=None, max_examples=60, print_blob=True)
@@ -48,7 +50,7 @@ def same(found, expected):
 
 def both(name, *arguments):
     """Call the function of that name on both sides, the fast one in poisoned memory, and compare."""
-    expected = getattr(reference.numerics, name)(*arguments)
+    expected = getattr(reference_numerics, name)(*arguments)
     with poisoned():
         found = getattr(numerics, name)(*arguments)
     same(found, expected)
@@ -59,7 +61,7 @@ def both(name, *arguments):
 def test_narrow_and_widen(seed, rows, length, spread, dtype):
     x = numbers(seed, rows, length, spread=spread)
     both("narrow", x, dtype)
-    both("widen", reference.numerics.narrow(x, dtype))
+    both("widen", reference_numerics.narrow(x, dtype))
 
 
 @pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
@@ -89,7 +91,7 @@ def test_linear_with_weights_as_stored(seed, rows, inputs, outputs, dtype):
     tensor = Tensor("w", dtype, stored_bits(weight, dtype))
     with poisoned():
         found = numerics.linear_stored(x, tensor)
-    same(found, reference.numerics.linear(x, tensor.float32()))
+    same(found, reference_numerics.linear(x, tensor.float32()))
 
 
 def test_every_finite_float16_is_widened_exactly():
@@ -106,7 +108,7 @@ def test_quantize_activations(seed, rows, inputs, spread):
     x = numbers(seed, rows, inputs, spread=spread)
     with poisoned():
         integers, scales = numerics.quantize_activations(x)
-    expected_integers, expected_scales = reference.numerics.quantize_activations(x)
+    expected_integers, expected_scales = reference_numerics.quantize_activations(x)
     same(integers, expected_integers)
     same(scales, expected_scales)
 
@@ -168,13 +170,13 @@ def test_exponentials_on_a_sweep_of_all_floats():
 )  # fmt: skip
 def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks, dtype):
     shape = (num_keys, kv_heads, head_dim)
-    stored = [reference.numerics.narrow(numbers(seed + i, *shape, spread=min(spread, 8)), dtype) for i in range(2)]
+    stored = [reference_numerics.narrow(numbers(seed + i, *shape, spread=min(spread, 8)), dtype) for i in range(2)]
     queries = numbers(seed + 2, tokens, kv_heads * shared_by, head_dim, spread=min(spread, 8))
     positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
     positions = np.sort(positions) if seed % 2 else positions
     with poisoned():
         found = fast_attention.attention(queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks)
-    expected = reference.attention.attention(
+    expected = reference_attention.attention(
         queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks
     )
     same(found, expected)
@@ -187,12 +189,12 @@ def test_attention_over_keys_that_float16_could_not_hold(seed, tokens, num_keys,
     random = np.random.default_rng(seed)
     keys, values = numbers(seed, num_keys, 2, 8), numbers(seed + 1, num_keys, 2, 8)
     keys[random.random(keys.shape) < share / 8] *= np.float32(1e9)
-    stored = [reference.numerics.narrow(x, "float16") for x in (keys, values)]
+    stored = [reference_numerics.narrow(x, "float16") for x in (keys, values)]
     arguments = numbers(seed + 2, tokens, 6, 8), *stored, random.integers(0, num_keys, tokens)
     with poisoned():
         found = fast_attention.attention(*arguments, cap=cap)
     with np.errstate(all="ignore"):
-        expected = reference.attention.attention(*arguments, cap=cap)
+        expected = reference_attention.attention(*arguments, cap=cap)
     is_number = ~np.isnan(expected)
     np.testing.assert_array_equal(np.isnan(found), ~is_number)
     same(found[is_number], expected[is_number])
@@ -201,7 +203,7 @@ def test_attention_over_keys_that_float16_could_not_hold(seed, tokens, num_keys,
 @PARITY
 @given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 127))
 def test_random_bits(seed, position, choice):
-    assert rng.random_bits(seed, position, choice) == reference.rng.random_bits(seed, position, choice)
+    assert rng.random_bits(seed, position, choice) == reference_rng.random_bits(seed, position, choice)
 
 
 def logits_with_ties(seed, length, spread):
@@ -234,16 +236,16 @@ def test_sampling(seed, length, spread):
     prompt_ids, output_ids = tuple(random.integers(0, length, 9).tolist()), random.integers(0, length, 7).tolist()
     context = {"prompt_ids": prompt_ids, "output_ids": output_ids}
     found = sampling.sample(logits, params, position=3, choice=1, excluded=excluded, **context)
-    expected = reference.sampling.sample(logits, params, position=3, choice=1, excluded=excluded, **context)
+    expected = reference_sampling.sample(logits, params, position=3, choice=1, excluded=excluded, **context)
     assert (found.token_id, found.logprob, found.top) == (expected.token_id, expected.logprob, expected.top)
-    adjusted = reference.sampling.adjust(logits, params, **context)
+    adjusted = reference_sampling.adjust(logits, params, **context)
     same(sampling.adjust(logits, params, **context), adjusted)
     for rule in ("mask", "temperature", "top_k", "top_p", "min_p"):
-        expected = reference.sampling.weigh(adjusted, params, excluded, last_rule=rule)
+        expected = reference_sampling.weigh(adjusted, params, excluded, last_rule=rule)
         with poisoned():
             found = sampling.weigh(adjusted, params, excluded, last_rule=rule)
         same(found, expected)
-    same(sampling.log_softmax(logits), reference.sampling.log_softmax(logits))
+    same(sampling.log_softmax(logits), reference_sampling.log_softmax(logits))
 
 
 @PARITY
@@ -251,7 +253,7 @@ def test_sampling(seed, length, spread):
        SEEDS, st.integers(1, 300))  # fmt: skip
 def test_the_largest_of_few_values(values, seed, length):
     logits = np.random.default_rng(seed).choice(np.array(values, np.float32), length)
-    assert sampling.greedy(logits) == reference.sampling.greedy(logits)
+    assert sampling.greedy(logits) == reference_sampling.greedy(logits)
 
 
 @PARITY
@@ -259,5 +261,5 @@ def test_the_largest_of_few_values(values, seed, length):
 def test_rules_on_any_weights(seed, length, bits, fraction, random_bits):
     weights = np.random.default_rng(seed).integers(0, 2**bits + 1, length).astype(np.uint64)
     for name, bound in (("keep_top_k", 1 + seed % 70), ("keep_top_p", fraction), ("keep_min_p", fraction)):
-        same(getattr(sampling, name)(weights, bound), getattr(reference.sampling, name)(weights, bound))
-    assert sampling.draw(weights, random_bits) == reference.sampling.draw(weights, random_bits)
+        same(getattr(sampling, name)(weights, bound), getattr(reference_sampling, name)(weights, bound))
+    assert sampling.draw(weights, random_bits) == reference_sampling.draw(weights, random_bits)

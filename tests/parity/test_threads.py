@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from parity.test_dispatch import run
 from small_models import SMALL, random_tensors, write_model, write_safetensors
+from verbatim.reference.records.errors import BackendError
+from verbatim.reference.records.sequence import Chunk
 
-from reference.errors import BackendError
-from reference.sequence import Chunk
-
-threads = pytest.importorskip("fastpath.threads", reason="the fast path is not built")
-from fastpath import backend  # noqa: E402
+threads = pytest.importorskip("verbatim.fastpath.machine.threads", reason="the fast path is not built")
+from verbatim.fastpath import backend  # noqa: E402
 
 NUMBERS = (1, 2, 3)
 
@@ -168,7 +168,7 @@ def test_what_is_no_number_of_threads_is_refused(number):
 
 
 def test_the_environment_says_how_many():
-    code = "from fastpath import threads; print(threads.count())"
+    code = "from verbatim.fastpath.machine import threads; print(threads.count())"
     assert run(code, VERBATIM_THREADS="5").stdout.strip() == "5"
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kept = os.environ.pop("VERBATIM_THREADS", None)

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
+
 from live_server import running
 
 

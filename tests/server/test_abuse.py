@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
+
 from live_server import running, wait_until
 from raw_http import TIMEOUT_SECONDS, ask, chat, connect, post, read_answer, reset
 

@@ -5,6 +5,7 @@ import socket
 import httpx
 import openai
 import pytest
+
 from live_server import chat_body, running, wait_until
 
 KEY, SECOND, FILED = "sk-one-5f2a", "sk-two-99be", "sk-filed-77c1"

@@ -1,6 +1,7 @@
 """Both engines give the same answer, word for word and number for number, behind the same HTTP."""
 
 import pytest
+
 from live_server import chat_body, running
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]

@@ -5,7 +5,6 @@ import os
 from argparse import Namespace
 
 import pytest
-
 from benchmarks.http.__main__ import ages, medians, record, summarize
 from benchmarks.http.bare_events import EVENTS
 from benchmarks.http.client import load, request

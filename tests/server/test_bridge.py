@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError
-from reference.grammar_text import Grammar, GrammarKind
-from reference.request import (
+from verbatim.reference.records.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError
+from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.request import (
     Candidate,
     FinishReason,
     Output,
@@ -22,10 +22,11 @@ from reference.request import (
     StoppingParams,
     TokenLogprob,
 )
-from server import wire
-from server.engine_client import EngineClient, EngineFailedError, EngineTimeoutError, EngineUnavailableError
-from server.engine_process import EngineLoop
-from server.metrics import Metrics
+from verbatim.server.engine import wire
+from verbatim.server.engine.client import EngineClient
+from verbatim.server.engine.process import EngineLoop
+from verbatim.server.errors import EngineFailedError, EngineTimeoutError, EngineUnavailableError
+from verbatim.server.http.metrics import Metrics
 
 FLOAT32 = st.floats(width=32, allow_nan=False)
 

@@ -5,6 +5,7 @@ import math
 
 import jsonschema
 import pytest
+
 from live_server import chat_body
 from raw_http import connect, post, read_chunks
 

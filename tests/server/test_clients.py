@@ -10,6 +10,7 @@ from typing import Literal
 
 import openai
 import pytest
+
 from live_server import running
 
 pydantic = pytest.importorskip("pydantic")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from live_server import COMMAND, wait_until
 
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_served_ends_at_once_with_one_line(arguments, words):
 
 
 def test_help_shows_our_options_among_sanics():
-    done = subprocess.run([COMMAND, "help", "--full"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([COMMAND, "server.app", "--help"], capture_output=True, text=True, timeout=60)
     for word in (
         "Verbatim: Model",
         "Verbatim: Engine",
@@ -76,7 +77,7 @@ def test_help_shows_our_options_among_sanics():
 
 
 def test_a_model_that_breaks_on_loading_ends_the_server(start, tmp_path):
-    from demo import MODEL
+    from verbatim.demo import MODEL
 
     model = tmp_path / "broken"
     model.mkdir()
@@ -133,7 +134,7 @@ def test_the_demo_guesses_with_what_ships_beside_it(start, mode):
 
 
 def test_options_reach_every_process(start, tmp_path):
-    from demo import MODEL
+    from verbatim.demo import MODEL
 
     model = tmp_path / "other-name"
     model.symlink_to(MODEL)
@@ -147,7 +148,7 @@ def test_options_reach_every_process(start, tmp_path):
 
 
 def test_python_m_server_is_the_same(start):
-    server = start("reference", command=(sys.executable, "-m", "server")).wait_ready()
+    server = start("reference", command=(sys.executable, "-m", "server"), cwd=Path(__file__).parents[2]).wait_ready()
     assert server.complete(max_tokens=2).status_code == 200
     assert server.stop() == 0
 

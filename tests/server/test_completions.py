@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from demo import MODEL
-from reference.tokenizer import load_tokenizer
-from server.protocol.logprobs import completion_token
+from verbatim.demo import MODEL
+from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.server.api.logprobs import completion_token
 
 TOKENIZER = load_tokenizer(MODEL)
 TEXTS = Counter(completion_token(TOKENIZER.token_bytes(i)) for i in range(TOKENIZER.vocab_size))

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+
 from live_server import chat_body, running, wait_until
 
 KEY = {"authorization": "Bearer sk-debug"}

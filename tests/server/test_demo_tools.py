@@ -6,10 +6,10 @@ from itertools import islice
 
 import jsonschema
 import pytest
-from live_server import running
 
-from demo.corpus import conversations
-from demo.evaluate import SEED
+from live_server import running
+from verbatim.demo.corpus import conversations
+from verbatim.demo.evaluate import SEED
 
 NUM_REQUESTS = 100
 LEAST_ACCURACY = 0.95  # the right tool with the right arguments, of all requests

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 from jsonschema import Draft202012Validator
-from live_server import chat_body
 
-from server.app import create_app
-from server.openapi import SCHEMAS, document
+from live_server import chat_body
+from verbatim.server.app import create_app
+from verbatim.server.docs.openapi import SCHEMAS, document
 
 DOCUMENT = document("test")
 MODEL = "verbatim-demo"

@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from small_models import write_byte_tokenizer, write_model
 
-from demo import MODEL
-from reference.backend import load_engine
-from reference.errors import ModelError
-from reference.families import load_config
-from reference.pooling import load_pooling
-from reference.request import Request
-from reference.tokenizer import load_tokenizer
+from small_models import write_byte_tokenizer, write_model
+from verbatim.demo import MODEL
+from verbatim.reference.backend import load_engine
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.model.pooling import load_pooling
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.request import Request
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 TEXTS = ["Hello there", "The capital of France", "Grüße 🙂"]
 HIDDEN = load_config(MODEL).hidden_size

@@ -1,6 +1,7 @@
 """Every bad request gets OpenAI's error object, the right status and the field at fault, streamed or not."""
 
 import pytest
+
 from live_server import chat_body
 
 USER = {"role": "user", "content": "Hello"}

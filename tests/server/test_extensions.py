@@ -5,10 +5,10 @@ import re
 
 import jsonschema
 import pytest
-from live_server import chat_body
 
-from demo import MODEL
-from reference.tokenizer import load_tokenizer
+from live_server import chat_body
+from verbatim.demo import MODEL
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 COLOURS = ["red / orange", "green-ish\n", 'the "blue" one', "грай 🙂"]
 PERSON = {

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from live_server import chat_body
 
 TOOL = {"type": "function", "function": {"name": "f"}}

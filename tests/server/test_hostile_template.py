@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from live_server import Reader, chat_body
 from small_models import write_chat_model
 

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from demo import MODEL
-from server import identity
-from server.options import Options
-from server.served import load_served_model
+from verbatim.demo import MODEL
+from verbatim.server.models import identity
+from verbatim.server.models.served import load_served_model
+from verbatim.server.settings.options import Options
 
 
 def fingerprint(model=MODEL, **options) -> str:

@@ -8,6 +8,7 @@ import time
 
 import httpx
 import pytest
+
 from live_server import Reader, chat_body, command_line, family, wait_until
 
 

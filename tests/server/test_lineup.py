@@ -10,12 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from live_server import Reader, children, command_line, running, wait_until
 
-from demo import DRAFT, MODEL
-from reference.families import load_config
-from server.memory import NotEnoughMemoryError, fit_all
-from server.options import Options
+from live_server import Reader, children, command_line, running, wait_until
+from verbatim.demo import DRAFT, MODEL
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.server.engine.memory import fit_all
+from verbatim.server.errors import NotEnoughMemoryError
+from verbatim.server.settings.options import Options
 
 GIB = 1 << 30
 
@@ -74,7 +75,7 @@ def test_unknown_ids_are_told_what_there_is(several, path):
 def test_an_engine_that_dies_ends_its_own_streams_only(several):
     witness = {"max_tokens": 400, "seed": 5, "temperature": 1}
     alone = [without_id(event) for event in Reader(several, **witness).finish()]
-    engines = [pid for pid in children(several.process.pid) if "server.engine_process" in command_line(pid)]
+    engines = [pid for pid in children(several.process.pid) if "verbatim.server.engine.process" in command_line(pid)]
     assert len(engines) == 3
     healthy = several.http.get("/health").json()
     assert set(healthy["engines"]) == {"verbatim-demo", "draft", "words"}

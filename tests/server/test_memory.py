@@ -1,13 +1,14 @@
 """What is worked out from the memory that is free: the three modes, what the user says, and what does not fit."""
 
 import pytest
+
 from live_server import is_built
 from small_models import write_chat_model
-
-from reference.families import load_config
-from server.engines import load_engine
-from server.memory import SHARE, NotEnoughMemoryError, estimate, fit_all, free_bytes
-from server.options import Options
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.server.engine.backends import load_engine
+from verbatim.server.engine.memory import SHARE, estimate, fit_all, free_bytes
+from verbatim.server.errors import NotEnoughMemoryError
+from verbatim.server.settings.options import Options
 
 GIB = 1 << 30
 LONG = 131072

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from live_server import running
 
-from demo import MODEL
-from reference.families import load_config
+from live_server import running
+from verbatim.demo import MODEL
+from verbatim.reference.checkpoint.families import load_config
 
 FOLDER = Path(__file__).parent / "node"
 HIDDEN = load_config(MODEL).hidden_size

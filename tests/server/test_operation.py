@@ -7,8 +7,9 @@ import uuid
 
 import httpx
 import pytest
-from live_server import chat_body, wait_until
 from prometheus_client.parser import text_string_to_metric_families
+
+from live_server import chat_body, wait_until
 
 METRICS = {
     "verbatim_engine_up": "gauge",

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import browse
 
-from demo import DRAFT, MODEL
+from browser import browse
+from verbatim.demo import DRAFT, MODEL
 
 ANSWERED = "!running && document.querySelectorAll('.assistant .facts')[{}]?.textContent"
 

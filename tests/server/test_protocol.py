@@ -3,18 +3,18 @@
 import json
 
 import pytest
-from small_models import write_byte_tokenizer, write_model
 
-from demo import MODEL
-from reference.backend import load_engine
-from reference.request import Candidate, FinishReason, Output, TokenLogprob
-from server.errors import describe
-from server.options import Options
-from server.protocol.chat import read_chat
-from server.protocol.fields import Fields, parse_json
-from server.protocol.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
-from server.protocol.messages import take_messages
-from server.served import load_served_model
+from small_models import write_byte_tokenizer, write_model
+from verbatim.demo import MODEL
+from verbatim.reference.backend import load_engine
+from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
+from verbatim.server.api.chat import read_chat
+from verbatim.server.api.fields import Fields, parse_json
+from verbatim.server.api.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
+from verbatim.server.api.messages import take_messages
+from verbatim.server.http.error_answers import describe
+from verbatim.server.models.served import load_served_model
+from verbatim.server.settings.options import Options
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from live_router import plain, routed, wait_idle
 from live_server import chat_body, stream_events, wait_until
 

@@ -9,6 +9,7 @@ import time
 
 import httpx
 import pytest
+
 from live_router import (
     COMMAND,
     LIMITS,

@@ -8,12 +8,12 @@ import random
 
 import orjson
 import pytest
+
 from live_router import LIMITS, plain
 from live_server import chat_body, running
-
-from server.router.joined import DivergedError
-from server.router.resume_chunks import ChunkResumption
-from server.router.resume_events import EventResumption
+from verbatim.router.joined import DivergedError
+from verbatim.router.resume_chunks import ChunkResumption
+from verbatim.router.resume_events import EventResumption
 
 MODEL = "verbatim-demo"
 TOOLS = [

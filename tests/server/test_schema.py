@@ -6,12 +6,12 @@ small, so that an answer is short also where a body asks for a long one.
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from live_server import running
 
-from demo import MODEL as DEMO_MODEL
-from reference.families import load_config
-from server.openapi import document
-from server.openapi_bodies import TOKEN_ID
+from live_server import running
+from verbatim.demo import MODEL as DEMO_MODEL
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.server.docs.bodies import TOKEN_ID
+from verbatim.server.docs.openapi import document
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install '.[clients]'")
 

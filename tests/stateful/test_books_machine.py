@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reference.request import Request, StoppingParams
-from reference.sequence import Sequence
+from verbatim.reference.records.request import Request, StoppingParams
+from verbatim.reference.records.sequence import Sequence
 
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=1)
 SIZE = 16
@@ -69,8 +69,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     @initialize(num_pages=st.integers(3, 20))
     def open(self, num_pages):
-        self.cache = self.part("cache").PagedCache(CONFIG, num_pages)
-        self.tree = self.part("prefix_cache").PrefixCache(self.cache)
+        self.cache = self.part("cache.pages").PagedCache(CONFIG, num_pages)
+        self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache)
         self.is_complete = True
 
     @rule(token_ids=TOKENS, salt=SALTS, is_done=st.booleans())
@@ -211,9 +211,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         has_tree=st.booleans(),
     )  # fmt: skip
     def open(self, num_pages, sequences, extra, has_tree):
-        self.cache = self.part("cache").PagedCache(CONFIG, num_pages)
-        self.tree = self.part("prefix_cache").PrefixCache(self.cache) if has_tree else None
-        self.scheduler = self.part("scheduler").Scheduler(
+        self.cache = self.part("cache.pages").PagedCache(CONFIG, num_pages)
+        self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache) if has_tree else None
+        self.scheduler = self.part("engine.scheduler").Scheduler(
             self.cache, self.tree, max_num_sequences=sequences, token_budget=sequences + extra
         )
 

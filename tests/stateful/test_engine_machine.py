@@ -13,19 +13,19 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from small_models import write_byte_tokenizer, write_eagle, write_medusa, write_model
 
-from reference.cache import NO_PAGE
-from reference.checkpoint import open_checkpoint
-from reference.drafts import load_eagle_head, load_medusa_heads
-from reference.engine import Engine
-from reference.errors import ContextLengthError, QueueFullError
-from reference.families import load_config
-from reference.grammar_text import Grammar, GrammarKind, json_schema
-from reference.limits import EngineLimits
-from reference.request import FinishReason, Request, SamplingParams, StoppingParams
-from reference.tokenizer import load_tokenizer
-from reference.weights import load_weights
+from small_models import write_byte_tokenizer, write_eagle, write_medusa, write_model
+from verbatim.reference.cache.pages import NO_PAGE
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.errors import ContextLengthError, QueueFullError
+from verbatim.reference.records.grammar_text import Grammar, GrammarKind, json_schema
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
+from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
+from verbatim.reference.text.tokenizer import load_tokenizer
 
 EOS, CONTROL, VOCAB = 256, 257, 260
 SHAPE = {

@@ -12,14 +12,14 @@ MOST_GROWTH = 4 << 20  # bytes between the third and the last thousands: what is
 PROGRAM = """
 import gc, random, sys
 from importlib import import_module
-from demo import MODEL
-from reference.grammar_text import json_schema
-from reference.limits import EngineLimits
-from reference.request import Request, SamplingParams, StoppingParams
+from verbatim.demo import MODEL
+from verbatim.reference.records.grammar_text import json_schema
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 count = int(sys.argv[2])
 limits = EngineLimits(max_num_sequences=16, max_total_tokens=1024, token_budget=256)
-engine = import_module(sys.argv[1] + ".backend").load_engine(MODEL, limits=limits)
+engine = import_module(f"verbatim.{sys.argv[1]}.backend").load_engine(MODEL, limits=limits)
 chance, numbers = random.Random(1), iter(range(count))
 schema = json_schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})
 

@@ -1,0 +1,162 @@
+"""Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
+
+A page holds 16 keys side by side, (kv_heads, head_dim, 16), so that keys lie in vector lanes (N8), and 16 values one
+after the other, (kv_heads, 16, head_dim rounded up to 16). Stored narrower than float32, they are rounded as they are
+written (N1); kernels/attention.h widens them block by block.
+"""
+
+import numpy as np
+
+from verbatim.fastpath.machine.dispatch cimport PACK, address, table
+from libc.stdint cimport int32_t
+
+from verbatim.fastpath.numerics.arithmetic import kind_of, narrow, widen
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
+
+PAGE_SIZE = PACK
+NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
+
+
+def pages_for(long num_tokens) -> int:
+    """How many pages hold that many tokens."""
+    return (num_tokens + PACK - 1) // PACK
+
+
+def _zeros(dtype, *shape):
+    """Zeros that begin at a cache line; the memory is not touched before it is used."""
+    size = int(np.prod(shape))
+    memory = np.zeros(size + 64 // dtype.itemsize, dtype)
+    start = -memory.ctypes.data % 64 // dtype.itemsize
+    return memory[start : start + size].reshape(shape)
+
+
+cdef class PagedCache:
+    """The pages of all layers, and who uses them."""
+
+    def __init__(self, config, long num_pages, str dtype="float32"):
+        stored = KV_CACHE_DTYPES[dtype]
+        self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
+        self.padded = (self.head_dim + PACK - 1) // PACK * PACK
+        self.num_pages, self.dtype = num_pages, dtype
+        self.keys = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
+        self.values = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
+        self.kind, self._size = kind_of(self.keys), stored.itemsize
+        self._keys, self._values = <char *>address(self.keys), <char *>address(self.values)
+        self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK * self._size
+        self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK * self._size
+        self._users, self._kept, self.let_go, self.num_idle = [0] * num_pages, {}, {}, 0
+        self._free = list(range(num_pages - 1, -1, -1))
+
+    @property
+    def num_free(self) -> int:
+        """Pages that nobody uses."""
+        return len(self._free)
+
+    def allocate(self) -> int:
+        """Take a free page; the caller has looked at `num_free`."""
+        page = self._free.pop()
+        self._users[page] = 1
+        return page
+
+    def share(self, pages) -> list[int]:
+        """Count one more user of each page, for a sequence that begins like another."""
+        for page in _held(pages):
+            if self._users[page] == 1 and page in self._kept:
+                self.num_idle -= 1
+            self._users[page] += 1
+        return list(pages)
+
+    def release(self, pages) -> None:
+        """Count one user less; a page without users is free."""
+        for page in _held(pages):
+            self._users[page] -= 1
+            if self._users[page] == 0:
+                self._free.append(page)
+            elif self._users[page] == 1 and page in self._kept:
+                self.num_idle += 1
+                self.let_go[page] = self._kept[page]
+
+    def keep(self, page, owner) -> None:
+        """A prefix cache is one of the page's users and could do without it; `owner` is what it calls the page.
+
+        While nobody else uses such a page it counts in `num_idle`; it has come into `let_go` when the last one left it.
+        """
+        self._kept[page] = owner
+        self.num_idle += self._users[page] == 1
+
+    def unkeep(self, page) -> None:
+        """It is needed there, or there no more."""
+        if page in self._kept:
+            self.num_idle -= self._users[page] == 1
+            del self._kept[page]
+            self.let_go.pop(page, None)
+
+    cpdef bint is_shared(self, long page):
+        """Whether writing to the page would be seen by another sequence."""
+        return <long>self._users[page] > 1
+
+    def copy(self, page) -> int:
+        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        own = self.allocate()
+        self.keys[:, own] = self.keys[:, page]
+        self.values[:, own] = self.values[:, page]
+        self.release([page])
+        return own
+
+    def fork(self, pages, long start, long stop):
+        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        if pages_for(stop) - start // PACK > self.num_free:
+            return None
+        own = self.share(pages[: pages_for(start)])
+        if start % PACK:
+            own[start // PACK] = self.copy(own[start // PACK])
+        own.extend([self.allocate() for _ in range(pages_for(stop) - len(own))])
+        return own
+
+    def write(self, long layer, pages, long start, keys, values) -> None:
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
+        page, row = _place(pages, np.arange(start, start + len(keys)))
+        self.keys[layer, page, :, :, row] = narrow(keys, self.dtype)
+        self.values[layer, page, :, row, : self.head_dim] = narrow(values, self.dtype)
+
+    def read(self, long layer, pages, long num_tokens):
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
+        page, row = _place(pages, np.arange(num_tokens))
+        return widen(self.keys[layer, page, :, :, row]), widen(self.values[layer, page, :, row, : self.head_dim])
+
+    def check(self, holdings) -> None:
+        """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
+        users = [0] * self.num_pages
+        for pages in holdings:
+            for page in _held(pages):
+                users[page] += 1
+        assert self.num_idle == sum([users[page] == 1 for page in self._kept]), "idle pages are miscounted"
+        assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
+        unused = [page for page, count in enumerate(users) if count == 0]
+        assert sorted(self._free) == unused, "the free list is wrong"
+
+    cdef char *layer_keys(self, long layer) noexcept nogil:
+        return self._keys + layer * self._layer_keys
+
+    cdef char *layer_values(self, long layer) noexcept nogil:
+        return self._values + layer * self._layer_values
+
+    cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
+                    const float *value) noexcept nogil:
+        """`write` for one token, by pointer."""
+        cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head
+        cdef char *keys = self.layer_keys(layer) + (page * self.head_dim * PACK + row) * self._size
+        cdef char *values = self.layer_values(layer) + (page * PACK + row) * self.padded * self._size
+        for head in range(self.num_kv_heads):
+            table().narrow(key + head * self.head_dim, self.head_dim, self.kind, keys, PACK)
+            table().narrow(value + head * self.head_dim, self.head_dim, self.kind, values, 1)
+            keys += self.head_dim * PACK * self._size
+            values += self.padded * PACK * self._size
+
+
+def _held(pages):
+    return [page for page in pages if page != NO_PAGE]
+
+
+def _place(pages, positions):
+    return np.maximum(pages, 0)[positions // PAGE_SIZE], positions % PAGE_SIZE  # one given back reads as any other

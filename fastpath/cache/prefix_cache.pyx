@@ -1,0 +1,232 @@
+"""Mirrored. What has been computed before: a radix tree of pages, so that requests that begin alike share it.
+
+Each node is one page with its up to 16 token ids. A match ends inside the first page that differs, so it is exact to
+the token. Leaves wait for eviction in a heap, the least recently used first, so that a full cache costs no walk a page.
+Token ids are packed, 4 bytes each: as Python's objects they would outlive their sequence by far, go one by one, and leave
+holes all over the memory that every step takes its objects from.
+"""
+
+from heapq import heappop, heappush
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t
+
+from verbatim.fastpath.cache.pages cimport PagedCache
+from verbatim.fastpath.machine.dispatch cimport PACK
+
+from verbatim.fastpath.cache.pages import NO_PAGE
+
+cdef enum:
+    PAGE_BYTES = PACK * sizeof(int32_t)  # of token ids
+
+
+cdef class Node:
+    """A page in the tree. `token_ids` are its 16, or fewer in a leaf where a sequence ended; `used` is a step count."""
+
+    cdef readonly bytes token_ids
+    cdef readonly object page  # None in a root
+    cdef readonly Node parent  # None in a root, and in one that is not in the tree
+    cdef readonly dict children
+    cdef public long used
+    cdef public bint is_pinned
+    cdef bint waits  # in the heap
+    cdef long rank  # there: `used` as it was then
+
+    def __cinit__(self, page=None):
+        self.page, self.children = page, {}
+
+    def __lt__(self, Node other):
+        return self.rank < other.rank
+
+
+cdef class PrefixCache:
+    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages."""
+
+    cdef readonly PagedCache cache
+    cdef dict _roots
+    cdef list _made, _heap  # the node of each page, None as long as the tree has never held it
+    cdef long _clock
+
+    def __init__(self, PagedCache cache):
+        self.cache, self._roots, self._made, self._heap, self._clock = cache, {}, [None] * cache.num_pages, [], 0
+
+    def match(self, token_ids, str salt="") -> tuple[list[int], int]:
+        """The longest known beginning: its pages, each with one more user, and how many tokens it is."""
+        cdef Node node = self._roots.get(salt), child
+        cdef long count = 0, agreeing = 0
+        cdef list pages = []
+        cdef bytes packed = _packed(token_ids)
+        self._clock += 1
+        while node is not None:
+            child = _closest(node, _part(packed, count // PACK), &agreeing)
+            if child is None:
+                break
+            child.used = self._clock
+            pages.append(child.page)
+            count += agreeing
+            node = child if agreeing == PACK else None
+        return self.cache.share(pages), count
+
+    def insert(self, token_ids, pages, str salt="", *, bint is_pinned=False) -> None:
+        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is."""
+        cdef Node node = self._roots.setdefault(salt, Node()), child
+        cdef long agreeing = 0, index
+        cdef bytes packed = _packed(token_ids), part
+        self._clock += 1
+        for index in range(min(<long>len(pages), (len(packed) + PAGE_BYTES - 1) // PAGE_BYTES)):
+            part = _part(packed, index)
+            child = _closest(node, part, &agreeing)
+            if child is None or agreeing < _length(part):
+                if pages[index] == NO_PAGE:
+                    break
+                child = self._hang(node, part, pages[index])
+            child.used = self._clock
+            if is_pinned:
+                child.is_pinned = True
+                self.cache.unkeep(child.page)
+            node = child
+
+    def evict(self) -> bool:
+        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+
+        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
+        and pages in use stay with their users.
+        """
+        cdef Node node, oldest = self._oldest_leaf()
+        if oldest is None:
+            if self.num_idle == 0:
+                return False
+            for node in self._nodes():
+                if self._is_idle(node) and (oldest is None or node.used < oldest.used):
+                    oldest = node
+        node = oldest.parent
+        del node.children[oldest.token_ids]
+        self._forget(_below([oldest]))
+        self._await_eviction(node)
+        return True
+
+    cdef Node _hang(self, Node parent, bytes token_ids, page):
+        """A page's node, made when it is needed first, under its parent."""
+        cdef Node node = self._made[page]
+        if node is None:
+            node = self._made[page] = Node(page)
+        node.token_ids, node.parent, node.is_pinned = token_ids, parent, False
+        parent.children[token_ids] = node
+        self.cache.keep(self.cache.share([page])[0], node)
+        return node
+
+    cdef Node _oldest_leaf(self):
+        """The least recently used leaf that is idle, taken out of the heap."""
+        cdef Node node
+        for node in self.cache.let_go.values():
+            self._await_eviction(node)
+        self.cache.let_go.clear()
+        while self._heap:
+            node = heappop(self._heap)
+            node.waits = False
+            if node.used == node.rank and self._is_leaf(node):
+                return node
+            self._await_eviction(node)
+        return None
+
+    cdef _await_eviction(self, Node node):
+        if not node.waits and self._is_leaf(node):
+            node.waits, node.rank = True, node.used
+            heappush(self._heap, node)
+
+    cdef bint _is_leaf(self, Node node):
+        """Whether it could be evicted, and nothing hangs on it."""
+        return node.parent is not None and not node.children and self._is_idle(node)
+
+    cdef _forget(self, list nodes):
+        cdef Node node
+        cdef list pages = [node.page for node in nodes]
+        for node in nodes:
+            self.cache.unkeep(node.page)
+            node.parent = None
+            node.children.clear()
+        self.cache.release(pages)
+
+    def clear(self) -> None:
+        """Forget everything, pinned or not; pages in use stay with their users."""
+        self._forget(self._nodes())
+        self._roots.clear()
+
+    @property
+    def num_idle(self) -> int:
+        """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
+        return self.cache.num_idle
+
+    def pages(self) -> list[int]:
+        """Every page that the tree holds, for the books."""
+        return [node.page for node in self._nodes()]
+
+    def check(self) -> None:
+        """Raise if the tree is not in order."""
+        for node in self._nodes():
+            assert node.parent.children[node.token_ids] is node, "a node is not where its parent looks for it"
+            assert 0 < len(node.token_ids) <= PAGE_BYTES, "a node holds no page's worth of tokens"
+            assert len(node.token_ids) == PAGE_BYTES or not node.children, "a short page has children"
+            is_held = node.parent.page is None or node.parent.is_pinned
+            assert is_held or not node.is_pinned, "a pin hangs on a loose page"
+        pages = self.pages()
+        assert len(set(pages)) == len(pages), "a page is in the tree twice"
+        assert self.num_idle == sum([self._is_idle(node) for node in self._nodes()]), "idle pages are miscounted"
+        awaited = {id(node) for node in self._heap} | {id(node) for node in self.cache.let_go.values()}
+        leaves = [node for node in self._nodes() if self._is_leaf(node)]
+        assert all([id(node) in awaited for node in leaves]), "a leaf would never be evicted"
+
+    cdef bint _is_idle(self, Node node):
+        return not node.is_pinned and not self.cache.is_shared(node.page)
+
+    cdef list _nodes(self):
+        """Every node but the roots."""
+        return [node for node in _below(self._roots.values()) if node.page is not None]
+
+
+cdef list _below(nodes):
+    """These nodes and all that hang on them."""
+    cdef list found = list(nodes)
+    for node in found:  # which grows
+        found.extend((<Node>node).children.values())
+    return found
+
+
+cdef bytes _packed(token_ids):
+    """Token ids, one after the other."""
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, len(token_ids) * sizeof(int32_t))
+    cdef int32_t *place = _ids(packed)
+    for token_id in token_ids:
+        place[0] = token_id
+        place += 1
+    return packed
+
+
+cdef bytes _part(bytes packed, long index):
+    """Those of one page."""
+    return packed[index * PAGE_BYTES : (index + 1) * PAGE_BYTES]
+
+
+cdef int32_t *_ids(bytes packed) noexcept:
+    return <int32_t *>PyBytes_AS_STRING(packed)
+
+
+cdef long _length(bytes packed) noexcept:
+    return PyBytes_GET_SIZE(packed) // sizeof(int32_t)
+
+
+cdef Node _closest(Node node, bytes part, long *agreeing):
+    """The child that agrees with `part` the longest from its start, and for how many tokens; None if not for one."""
+    cdef Node child, best = node.children.get(part)
+    cdef long count, longest = 0
+    agreeing[0] = _length(part)
+    if best is not None:
+        return best
+    for child in node.children.values():
+        count = 0
+        while count < min(agreeing[0], _length(child.token_ids)) and _ids(part)[count] == _ids(child.token_ids)[count]:
+            count += 1
+        if count > longest:
+            best, longest = child, count
+    agreeing[0] = longest
+    return best

@@ -1,0 +1,1 @@
+"""Commands over both engines: the first differing bit, logits, perplexity."""

@@ -1,0 +1,1 @@
+"""The scheduler, and what becomes of each choice."""

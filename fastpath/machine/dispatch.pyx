@@ -1,0 +1,49 @@
+"""Which instruction set runs: the best one that the processor has, or the one that VERBATIM_CPU names.
+
+The choice changes no bit (docs/numerics.md). All C kernels live in this extension, compiled once a level: avx512,
+avx2, plain. The other extensions ask for `table()`.
+"""
+
+import os
+
+from verbatim.reference.records.errors import BackendError
+
+__all__ = ["available", "level", "use"]
+
+cdef const kernels *_table = available_kernels()[0]
+
+
+cdef const kernels *table() noexcept nogil:
+    return _table
+
+
+cdef size_t address(array) except? 0:
+    return array.ctypes.data
+
+
+def available() -> list[str]:
+    """The levels that this processor can run, best first."""
+    names = []
+    cdef const kernels *const *one = available_kernels()
+    while one[0] != NULL:
+        names.append(one[0].name.decode())
+        one += 1
+    return names
+
+
+def level() -> str:
+    """The level in use."""
+    return _table.name.decode()
+
+
+def use(name: str) -> None:
+    """Switch to a level, for everything that is computed from now on; raises BackendError if it is not there."""
+    global _table
+    names = available()
+    if name not in names:
+        raise BackendError(f"VERBATIM_CPU must be one of {', '.join(names)} on this machine, not {name!r}")
+    _table = available_kernels()[<size_t>names.index(name)]
+
+
+if "VERBATIM_CPU" in os.environ:
+    use(os.environ["VERBATIM_CPU"])

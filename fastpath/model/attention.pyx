@@ -1,0 +1,56 @@
+"""Mirrored. Attention over cached keys, block by block of absolute position, merged by powers of two (N8).
+
+The work is in kernels/attention.h; this function packs plain arrays for it, the model hands it the cache's own pages.
+"""
+
+import numpy as np
+
+from verbatim.fastpath.machine.dispatch cimport address, heads, look, table
+from verbatim.fastpath.cache.pages cimport PagedCache
+from libc.stdint cimport int32_t
+
+from math import sqrt
+from types import SimpleNamespace
+
+from verbatim.fastpath.cache.pages import pages_for
+from verbatim.fastpath.numerics.arithmetic import kind_of, widen
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
+
+KEY_BLOCK = 64
+NAMES = {stored: name for name, stored in KV_CACHE_DTYPES.items()}
+LOG2E = 1.4426950408889634
+
+
+def query_scale(long head_dim, scale=None, cap=None) -> float:
+    """What queries are multiplied with, to be rounded to float32: the scale, times log2(e) without a cap."""
+    factor = 1.0 if cap else LOG2E
+    return factor / sqrt(head_dim) if scale is None else factor * scale
+
+
+def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0):
+    """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
+
+    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
+    (tokens,) with every position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/model/attention.py.
+    Returns (tokens, heads, head_dim).
+    """
+    cdef heads shape
+    cdef look one
+    cdef long kv_head
+    queries = np.ascontiguousarray(queries, np.float32)
+    num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
+    shape.num_heads = queries.shape[1]
+    shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
+    shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kind_of(keys)
+    config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
+    pages = np.arange(pages_for(num_keys), dtype=np.int32)
+    cdef PagedCache cache = PagedCache(config, len(pages), NAMES[keys.dtype])
+    cache.write(0, pages, 0, widen(keys), widen(values))
+    positions = np.asarray(positions, np.int32, order="C")
+    out = np.empty(queries.shape, np.float32)
+    shape.keys, shape.values = cache.layer_keys(0), cache.layer_values(0)
+    for kv_head in range(shape.num_kv_heads):
+        one = look(<const float *>address(queries), <float *>address(out), <int32_t *>address(pages),
+                   <int32_t *>address(positions), kv_head, 0, len(queries) * (shape.num_heads // shape.num_kv_heads))
+        table().attend(&shape, &one, NULL)
+    return out

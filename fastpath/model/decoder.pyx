@@ -1,0 +1,135 @@
+"""Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families (N3 to N9).
+
+Python gathers the step's rows here; decoder.pyx takes them through the layers.
+"""
+
+import numpy as np
+
+from verbatim.fastpath.cache.pages cimport PagedCache
+from verbatim.fastpath.model.forward cimport Decoder
+from verbatim.fastpath.machine.dispatch cimport PACK, W8A8, address, table
+from verbatim.fastpath.numerics.packed cimport multiply
+from verbatim.fastpath.model.phases cimport PIECE_ROWS, rows_of_step, span
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
+
+from verbatim.fastpath.cache.pages import NO_PAGE
+from verbatim.fastpath.machine.memory import KeptRoom
+from verbatim.fastpath.numerics.packed import pack
+from verbatim.reference.records.sequence import wanted_rows
+from verbatim.reference.checkpoint.weights import Tensor
+
+
+cdef class Model(Decoder):
+    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
+
+    `watch` as in reference/model/decoder.py. `model_lib` holds the matrices packed, or will (model_lib.py).
+    """
+
+    cdef object embedding, fusion, logits_room
+
+    def __init__(self, config, checkpoint, *, quantization: str | None = None, model_lib=None):
+        super().__init__(config, checkpoint, quantization, model_lib)
+        self.embedding, self.logits_room = checkpoint.embedding, KeptRoom(np.float32)
+        self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
+
+    def forward(self, chunks, PagedCache cache):
+        """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        return self.score(self._normed(self._run(chunks, cache)[wanted_rows(chunks)]))
+
+    def states(self, chunks, PagedCache cache, beside=None):
+        """The same for the last layer's normed states (tokens, hidden); an eagle head is given others `beside` the ids."""
+        return self._normed(self._run(chunks, cache, beside))
+
+    def score(self, states):
+        """Logits float32 (rows, vocab) of normed states."""
+        states = np.ascontiguousarray(states, np.float32)
+        if states.ndim != 2 or states.shape[1] != self.hidden or self.weights.head.weights == NULL:
+            raise ValueError(f"a model with a head scores states of {self.hidden} features, not {states.shape}")
+        logits = self.logits_room.empty(len(states), self.vocab_size)
+        self._reserve(len(states))
+        self._score(<const float *>address(states), len(states), <float *>address(logits))
+        if self.config.logits_divisor != 1:
+            logits /= np.float32(self.config.logits_divisor)
+        if self.config.final_softcap:
+            table().softcap(<float *>address(logits), logits.size, self.config.final_softcap, self.config.final_softcap)
+        self.show(-1, b"logits", <float *>address(logits), len(logits), self.vocab_size)
+        self.raise_failure()
+        return logits
+
+    cdef void _score(self, const float *states, long rows, float *logits) noexcept:
+        with nogil:
+            if self.weights.head.kind >= W8A8:
+                table().quantize(states, rows, self.hidden, &self.rounded.c)
+            multiply(&self.weights.head, states, &self.rounded.c, rows, logits)
+
+    cdef _normed(self, x):
+        """Rows of x after the last norm."""
+        self._reserve(len(x))
+        cdef const float *rows = <const float *>address(x)
+        if self.weights.norm == NULL:  # an eagle head has none
+            memcpy(self.normed, rows, len(x) * self.hidden * sizeof(float))
+        else:
+            table().rms_norm(rows, self.weights.norm, self.epsilon, len(x), self.hidden, self.normed)
+        self.show(-1, b"norm", self.normed, len(x), self.hidden)
+        self.raise_failure()
+        return self.scratch["normed"][: len(x)].copy()
+
+    cdef _run(self, chunks, PagedCache cache, beside=None):
+        """All rows through all layers."""
+        ids, positions, pages, spans = self._lay_out(chunks, cache)
+        embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
+        x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
+        if self.config.embedding_scale != 1:
+            x *= np.float32(self.config.embedding_scale)
+        if self.fusion is not None:
+            x = self.fusion(np.concatenate([x, beside], axis=1))
+        self._reserve(len(x))
+        self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
+        self._layers(rows_of_step(<float *>address(x), len(x), len(chunks), spans[len(chunks), 3],
+                                  <const span *><size_t>address(spans), <const int32_t *>address(positions),
+                                  <const int32_t *>address(pages)), cache)
+        return x
+
+    cdef long _pieces(self, long tokens) except -1:
+        """Into how many pieces the attention of a chunk is cut."""
+        cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
+        return (rows + PIECE_ROWS - 1) // PIECE_ROWS * self.shape.num_kv_heads
+
+    cdef _lay_out(self, chunks, PagedCache cache):
+        """Ids, positions and pages of the step's rows, and a span for each chunk and one behind the last.
+
+        All is checked here: kernels read and write where these numbers say.
+        """
+        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), row = 0, page = 0, piece = 0, start, i, one
+        cdef long size = cache.num_pages, held
+        if num_rows == 0:
+            raise IndexError("a step takes in at least one token")
+        if cache.num_kv_heads != self.shape.num_kv_heads or cache.head_dim != self.shape.head_dim:
+            raise ValueError("the cache was made for another model")
+        ids, positions = np.empty(num_rows, np.int64), np.empty(num_rows, np.int32)
+        pages = np.empty(sum([len(chunk.pages) for chunk in chunks]), np.int32)
+        spans = np.empty((len(chunks) + 1, 4), np.dtype("l"))
+        cdef int64_t[::1] all_ids = ids
+        cdef int32_t[::1] all_positions = positions, all_pages = pages
+        cdef long[:, ::1] all_spans = spans
+        for i, chunk in enumerate(chunks):
+            start, held = chunk.start, len(chunk.pages)
+            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2], all_spans[i, 3] = row, len(chunk.token_ids), page, piece
+            piece += self._pieces(len(chunk.token_ids))
+            if not 0 <= start <= start + len(chunk.token_ids) <= min(self.num_positions, held * PACK):
+                raise IndexError(f"positions {start} to {start + len(chunk.token_ids) - 1} lie outside the context "
+                                 "or the chunk's pages")
+            for one in chunk.token_ids:
+                if not 0 <= one < self.vocab_size:
+                    raise IndexError(f"token ids must lie in 0..{self.vocab_size - 1}, not {one}")
+                all_ids[row], all_positions[row] = one, start
+                row, start = row + 1, start + 1
+            held = page + <long>chunk.start // PACK  # pages before that may have been given back: nothing looks there
+            for one in chunk.pages:
+                if not (0 <= one < size or (one == NO_PAGE and page < held)):
+                    raise IndexError(f"pages must lie in 0..{size - 1}, not {chunk.pages}")
+                all_pages[page] = max(one, 0)
+                page += 1
+        all_spans[len(chunks), 3] = piece
+        return ids, positions, pages, spans

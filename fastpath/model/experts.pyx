@@ -1,0 +1,36 @@
+"""Mirrored. What each expert of a mixture counts for a token (N9); the mixing itself is the model's."""
+
+from verbatim.fastpath.machine.dispatch cimport table
+from libc.stdlib cimport free, malloc
+
+cdef float LOG2E = 1.4426950408889634
+
+
+cdef void expert_weights(float *scores, long num_experts, long num_per_token, bint is_normalized) noexcept nogil:
+    """Turn one token's scores into weights, in place: softmax for the best (ties to the lower id), 0 for the others."""
+    cdef float *shares = <float *>malloc(num_experts * sizeof(float))
+    cdef float peak = scores[0], total
+    cdef long i, rank
+    for i in range(1, num_experts):
+        peak = max(peak, scores[i])
+    for i in range(num_experts):
+        shares[i] = (scores[i] - peak) * LOG2E
+    table().exp2(shares, num_experts, shares)
+    total = 0 if is_normalized else table().lane_sum(shares, num_experts)
+    for i in range(num_experts):
+        rank = _rank(scores, num_experts, i)
+        if rank >= num_per_token:
+            shares[i] = 0
+    if is_normalized:
+        total = table().lane_sum(shares, num_experts)
+    for i in range(num_experts):
+        scores[i] = shares[i] / total
+    free(shares)
+
+
+cdef long _rank(const float *scores, long num_experts, long index) noexcept nogil:
+    """How many experts come before this one."""
+    cdef long i, before = 0
+    for i in range(num_experts):
+        before += scores[i] > scores[index] or (scores[i] == scores[index] and i < index)
+    return before

@@ -1,0 +1,33 @@
+# A checkpoint's tensors as the forward pass reaches them, by pointer. A norm or table that a family lacks is NULL.
+from verbatim.fastpath.machine.dispatch cimport matrix
+
+
+cdef struct gated:  # the feed-forward part, or one expert
+    matrix gate, up, down
+
+cdef struct layer_weights:
+    const float *attention_norm
+    const float *attention_out_norm
+    const float *query_norm
+    const float *key_norm
+    const float *mlp_norm
+    const float *mlp_out_norm
+    const float *cosines
+    const float *sines
+    long half, window, sinks, num_experts
+    matrix query, key, value, output, router
+    gated *parts  # the dense part, or num_experts of them
+
+
+cdef class Layers:
+    cdef layer_weights *layers
+    cdef long num_layers
+    cdef float norm_offset
+    cdef const float *norm
+    cdef matrix head
+    cdef list owners
+    cdef object model_lib, memory
+
+    cdef _load(self, layer_weights *into, layer, rope_table, quantization)
+    cdef const float *_vector(self, tensor) except? NULL
+    cdef matrix _matrix(self, source, quantization) except *

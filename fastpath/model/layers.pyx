@@ -1,0 +1,77 @@
+"""A checkpoint's tensors, packed for the kernels and kept alive as long as the pointers to them."""
+
+import numpy as np
+
+from verbatim.fastpath.machine.dispatch cimport address, matrix
+from verbatim.fastpath.numerics.packed cimport PackedMatrix
+from libc.stdlib cimport calloc, free
+
+from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.numerics.packed import pack
+from verbatim.reference.numerics.rotary import rotary_table
+
+
+cdef class Layers:
+    """All layers of a decoder, its last norm and its head, packed here or out of a model library."""
+
+    def __init__(self, config, checkpoint, quantization: str | None, model_lib=None):
+        if model_lib is not None:
+            routers = [layer.router for layer in checkpoint.layers if layer.router]
+            quantized = [(matrix, quantization) for matrix in checkpoint.quantized_matrices()]
+            model_lib.complete([*quantized, *((router, None) for router in routers)])
+        self.owners, self.norm_offset = [], config.norm_offset
+        self.model_lib, self.memory = model_lib, HugePages()
+        self.num_layers = config.num_layers
+        self.layers = <layer_weights *>calloc(self.num_layers, sizeof(layer_weights))
+        if self.layers == NULL:
+            raise MemoryError
+        ropes = {layer.rope for layer in config.layers if layer.rope}
+        tables = {rope: list(map(np.ascontiguousarray, rotary_table(rope, config.context_size))) for rope in ropes}
+        self.owners.append(tables)
+        for index, layer in enumerate(checkpoint.layers):
+            self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
+        self.norm = self._vector(checkpoint.norm)
+        if checkpoint.head is not None:  # an eagle head has none
+            self.head = self._matrix(checkpoint.head, quantization)
+
+    def __dealloc__(self):
+        cdef long index
+        if self.layers != NULL:
+            for index in range(self.num_layers):
+                free(self.layers[index].parts)
+        free(self.layers)
+
+    cdef _load(self, layer_weights *into, layer, rope_table, quantization):
+        into.attention_norm, into.mlp_norm = self._vector(layer.attention_norm), self._vector(layer.mlp_norm)
+        into.attention_out_norm = self._vector(layer.attention_out_norm)
+        into.mlp_out_norm = self._vector(layer.mlp_out_norm)
+        into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
+        into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
+        into.value, into.output = self._matrix(layer.value, quantization), self._matrix(layer.output, quantization)
+        into.window, into.sinks = layer.config.window or 0, layer.config.sinks
+        if rope_table is not None:
+            into.half = rope_table[0].shape[1]
+            into.cosines, into.sines = <float *>address(rope_table[0]), <float *>address(rope_table[1])
+        parts = layer.experts or (layer.mlp,)
+        if layer.experts:  # the router stays float: its scores decide
+            into.num_experts, into.router = len(parts), self._matrix(layer.router, None)
+        into.parts = <gated *>calloc(len(parts), sizeof(gated))
+        if into.parts == NULL:
+            raise MemoryError
+        for i, part in enumerate(parts):
+            into.parts[<long>i].gate = self._matrix(part.gate, quantization)
+            into.parts[<long>i].up = self._matrix(part.up, quantization)
+            into.parts[<long>i].down = self._matrix(part.down, quantization)
+
+    cdef const float *_vector(self, tensor) except? NULL:
+        """A norm's weight, or NULL where there is none."""
+        if tensor is None:
+            return NULL
+        values = np.ascontiguousarray(tensor.float32() + np.float32(self.norm_offset))
+        self.owners.append(values)
+        return <const float *>address(values)
+
+    cdef matrix _matrix(self, source, quantization) except *:
+        cdef PackedMatrix packed = pack(source, quantization, self.model_lib, self.memory)
+        self.owners.append(packed)
+        return packed.c

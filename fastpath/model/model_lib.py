@@ -1,0 +1,143 @@
+"""The model library of `--model-lib`: matrices as the kernels read them, packed once into a file and mapped ever after.
+
+It is a safetensors file of packed arrays, with a stamp that says of which files, in which format and in which layout.
+Once it is there the checkpoint's own matrices are not read any more, nor checked again: whoever made it has.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.numerics.packed import STRIP_SIZE, arrange
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import Matrix
+from verbatim.reference.checkpoint.weights import map_file, release
+from verbatim.reference.numerics.quantization import choose_format
+from verbatim.reference.records.errors import ModelError
+
+LAYOUT = 3  # counts the ways in which packed.pyx has laid a matrix out
+STAMP = "stamp"
+LEAST_BYTES = 64 << 20  # smaller checkpoints are packed faster than a file is worth
+ENTRY_BYTES = 256  # of the header, for each array and some more
+ALIGNMENT = 64
+PART_NUMBERS = 1 << 22  # of a matrix are packed at a time, which bounds the memory that takes
+DTYPES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "uint8": "U8"}
+logger = logging.getLogger("verbatim")
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept that nobody has named a file for."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "models"
+
+
+class ModelLib:
+    """One library, there or still to be made; `is_complete` tells which."""
+
+    def __init__(self, path: Path, stamp: bytes, *, is_named: bool):
+        self.path, self._stamp, self._is_named = path, stamp, is_named
+        self._arrays = self._read()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every matrix can be had from here."""
+        return self._arrays is not None
+
+    def find(self, name: str, memory: HugePages) -> np.ndarray:
+        """A matrix's packed weights, copied into `memory`."""
+        return memory.move(self._arrays[name].bits)
+
+    def complete(self, matrices: Iterable[tuple[Matrix, str | None]]) -> None:
+        """Pack these matrices, each in its format, unless the file is there.
+
+        If it cannot be written, a ModelError says so for a file that was named; the cache is done without.
+        """
+        if self.is_complete:
+            return
+        console = Console(stderr=True)
+        logger.info("Packing the weights into %s", self.path)
+        matrices = list(matrices)
+        shown = track(matrices, "packing", console=console, transient=True, disable=not console.is_terminal)
+        unfinished = self.path.with_suffix(f".{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _write(unfinished, self._stamp, shown, len(matrices))
+            unfinished.rename(self.path)  # whole or not at all, whoever else makes one at the same time
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            message = f"the packed weights cannot be written to {self.path}: {error}"
+            if self._is_named:
+                raise ModelError(message) from error
+            logger.warning("%s; they stay in memory", message)
+        else:
+            self._arrays = map_file(self.path)
+
+    def _read(self) -> dict | None:
+        if not self.path.exists():
+            return None
+        try:
+            arrays = map_file(self.path)
+        except ModelError:
+            if self._is_named:
+                raise
+            return None  # made anew
+        if STAMP in arrays and arrays[STAMP].bits.tobytes() == self._stamp:
+            return arrays
+        if self._is_named:
+            raise ModelError(f"{self.path} does not hold these weights in this format and layout: "
+                             "remove it, or name another file")  # fmt: skip
+        return None
+
+
+def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib | None:
+    """The library of a model directory: in the file named, else in the cache, where small models have none."""
+    directory = Path(directory)
+    form = choose_format(load_config(directory).quantization, quantization)
+    files = {file.name: file.stat() for file in sorted([*directory.glob("*.safetensors"), directory / "config.json"])}
+    if not path and sum(file.st_size for file in files.values()) < LEAST_BYTES:
+        return None
+    sources = {name: [file.st_size, file.st_mtime_ns] for name, file in files.items()}
+    stamp = json.dumps({"layout": LAYOUT, "format": form, "files": sources})
+    digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
+    cached = cache_folder() / f"{directory.resolve().name}-{form or 'float'}-{digest}.safetensors"
+    return ModelLib(Path(path or cached), stamp.encode(), is_named=bool(path))
+
+
+def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None]], count: int) -> None:
+    """The header is padded to a fixed size, so that nothing has to be packed before its length is known."""
+    start = -(-(8 + len(stamp) + ENTRY_BYTES * (count + 1)) // ALIGNMENT) * ALIGNMENT
+    header = {}
+
+    def add(name: str, parts: Iterable[np.ndarray]) -> None:
+        begin, rows = file.tell() - start, 0
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+            rows += len(part)
+        shape = rows, *part.shape[1:]
+        header[name] = {"dtype": DTYPES[part.dtype.name], "shape": shape, "data_offsets": [begin, file.tell() - start]}
+
+    with path.open("wb") as file:
+        file.seek(start)
+        for matrix, quantization in matrices:
+            add(matrix.weight.name, _arranged(matrix, quantization))
+            release(matrix.weight.bits)
+        add(STAMP, [np.frombuffer(stamp, np.uint8)])
+        file.seek(0)
+        file.write((start - 8).to_bytes(8, "little") + json.dumps(header).encode().ljust(start - 8))
+
+
+def _arranged(matrix: Matrix, quantization: str | None) -> Iterator[np.ndarray]:
+    """A matrix as the kernels read it, a few strips at a time."""
+    outputs = matrix.weight.shape[0]
+    step = max(1, PART_NUMBERS // matrix.num_inputs // STRIP_SIZE) * STRIP_SIZE
+    for first in range(0, outputs, step):
+        yield arrange(matrix.rows(first, min(first + step, outputs)), quantization)

@@ -1,0 +1,54 @@
+# A decoder's shape, weights and scratch memory, and what a step works on.
+from verbatim.fastpath.cache.pages cimport PagedCache
+from verbatim.fastpath.machine.dispatch cimport heads
+from verbatim.fastpath.model.layers cimport Layers, gated
+from verbatim.fastpath.numerics.packed cimport Activations, product
+from verbatim.fastpath.machine.threads cimport team
+from verbatim.fastpath.model.watched cimport Watched
+from libc.stdint cimport int32_t
+
+ctypedef float *floats
+
+# One sequence's share of the rows: its first row, how many, where in the step's list of pages its own begin, and the
+# first of its pieces of attention.
+cdef struct span:
+    long row, tokens, page, piece
+
+# What a step works on: x (rows, hidden), and each row's position.
+cdef struct rows_of_step:
+    float *x
+    long rows, num_spans, num_pieces
+    const span *spans
+    const int32_t *positions
+    const int32_t *pages
+
+cdef enum:
+    PIECE_ROWS = 64  # of attention: query heads of a key-value head, token by token
+
+
+cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil
+
+
+cdef class Phases(Watched):
+    cdef readonly object config
+    cdef Layers weights
+    cdef long num_layers, hidden, inner, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
+    cdef heads shape
+    cdef float epsilon, residual_scale
+    cdef int activation
+    cdef bint norms_heads, normalizes_experts
+    cdef Activations rounded, rounded_gated
+    cdef dict scratch
+    cdef floats normed, queries, keys, values, attended, projected, gated, scores, gathered, expert_output
+    cdef rows_of_step step
+    cdef PagedCache cache
+    cdef bint is_quantized
+    cdef _reserve(self, long rows)
+    cdef void _norm(self, team *members, const float *weight) noexcept nogil
+    cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil
+    cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
+    cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
+    cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
+    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
+    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil
+    cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil

@@ -1,0 +1,46 @@
+"""Intermediate results shown to whoever watches, under the names of reference/model/decoder.py; one `if` where nobody does.
+
+`watch` is called with (layer or None, operation, rows): rows float32 (tokens, features) are the model's own memory.
+"""
+
+import numpy as np
+
+from verbatim.fastpath.cache.pages cimport PagedCache
+from verbatim.fastpath.machine.dispatch cimport PACK
+from libc.stdint cimport int32_t
+
+
+cdef class Watched:
+    """What shows its work to `watch`, once that is set."""
+
+    cdef int show(self, long layer, const char *operation, float *x, long rows, long width) noexcept nogil:
+        """Rows in the model's memory; layer -1 stands for none."""
+        if self.watch is None:
+            return 0
+        with gil:
+            self._tell(None if layer < 0 else layer, operation.decode(), np.asarray(<float[:rows, :width]>x))
+        return 0
+
+    cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) noexcept nogil:
+        """What a sequence reads from the cache, in copies; `pages` hold at least that many tokens."""
+        if self.watch is None:
+            return 0
+        with gil:
+            numbers = [pages[i] for i in range((num_tokens + PACK - 1) // PACK)]
+            for name, stored in zip(("cached keys", "cached values"), cache.read(layer, numbers, num_tokens)):
+                self._tell(layer, name, stored.reshape(num_tokens, -1))
+        return 0
+
+    def _tell(self, layer, operation, rows):
+        """The step goes on to its end, whatever a watcher raises; then `raise_failure` lets it out."""
+        if self.failure is None:
+            try:
+                self.watch(layer, operation, rows)
+            except BaseException as error:
+                self.failure = error
+
+    cdef raise_failure(self):
+        """Raise what a watcher raised first."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure

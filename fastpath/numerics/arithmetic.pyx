@@ -1,0 +1,144 @@
+"""Mirrored. The arithmetic of the contract over the C kernels, for arrays (N1 to N7).
+
+The model calls the same kernels by pointer. What each function means is said in reference/numerics/arithmetic.py.
+"""
+
+import numpy as np
+
+from verbatim.fastpath.machine.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, SILU, address, quantized, table
+from verbatim.fastpath.numerics.packed cimport Activations, PackedMatrix, multiply
+
+from verbatim.fastpath.numerics.packed import pack_floats, pack_integers
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
+
+LN2 = np.float32(0.6931471805599453)
+
+
+def _float32(x):
+    return np.asarray(x, np.float32, order="C")
+
+
+cpdef int kind_of(stored) except -1:
+    """How the kernels call what an array holds."""
+    return {np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.uint16): BFLOAT16}[stored.dtype]
+
+
+def narrow(x, str dtype):
+    """x float32 as it is stored, rounded to nearest-even: float32, float16, or bfloat16's bits as uint16 (N1)."""
+    x = _float32(x)
+    stored = np.empty(x.shape, KV_CACHE_DTYPES[dtype])
+    table().narrow(<const float *>address(x), x.size, kind_of(stored), <void *>address(stored), 1)
+    return stored
+
+
+def widen(stored):
+    """What `narrow` stored as float32, exactly (N1)."""
+    stored = np.asarray(stored, order="C")
+    y = np.empty(stored.shape, np.float32)
+    table().widen(<const void *>address(stored), y.size, kind_of(stored), <float *>address(y))
+    return y
+
+
+def lane_sum(x):
+    """Sum over the last axis (N2)."""
+    x = _float32(x)
+    *outer, length = x.shape
+    rows = x.reshape(-1, length)
+    sums = np.empty(len(rows), np.float32)
+    for i in range(len(rows)):
+        sums[i] = table().lane_sum(<const float *>address(rows[i]), length)
+    return sums.reshape(outer)[()]
+
+
+def linear(x, weight):
+    """x (rows, inputs) times weight (outputs, inputs) transposed, float32 (N3)."""
+    return _multiply(_float32(x), pack_floats(_float32(weight), "F32"))
+
+
+def linear_stored(x, tensor):
+    """The same with a Tensor as stored, bfloat16 and float16 widened on the way (N1, N3)."""
+    return _multiply(_float32(x), pack_floats(tensor.bits, tensor.dtype))
+
+
+cdef _multiply(x, PackedMatrix weight, Activations rounded=None):
+    y = np.empty((len(x), weight.c.outputs), np.float32)
+    cdef const quantized *integers = NULL if rounded is None else &rounded.c
+    multiply(&weight.c, <const float *>address(x), integers, len(x), <float *>address(y))
+    return y
+
+
+cdef Activations _round(x):
+    rounded = Activations(x.shape[0], x.shape[1])
+    table().quantize(<const float *>address(x), x.shape[0], x.shape[1], &rounded.c)
+    return rounded
+
+
+def quantize_activations(x):
+    """Rows rounded to int8 in groups of 32: integers (rows, groups, 32) and float32 scales (rows, groups) (N4)."""
+    cdef Activations rounded = _round(_float32(x))
+    return rounded.integers, rounded.scales
+
+
+def linear_quantized(x, weight):
+    """The product with int8 on both sides; `weight` is a QuantizedTensor (N4)."""
+    x = _float32(x)
+    return _multiply(x, pack_integers(weight), _round(x))
+
+
+def rms_norm(x, weight, float epsilon):
+    """x * (1 / sqrt(mean(x²) + epsilon)) * weight over the last axis (N5)."""
+    x, weight = _float32(x), _float32(weight)
+    y = np.empty(x.shape, np.float32)
+    table().rms_norm(<const float *>address(x), <const float *>address(weight), epsilon, x.size // len(weight),
+                     len(weight), <float *>address(y))
+    return y
+
+
+def rotate(x, cosines, sines):
+    """Turn x (tokens, heads, head_dim) by cosines and sines (tokens, half) of each token's position (N6)."""
+    y, cosines, sines = np.empty(x.shape, np.float32), _float32(cosines), _float32(sines)
+    y[...] = x
+    for token in range(len(y)):
+        table().rotate(<float *>address(y[token]), y.shape[1], y.shape[2], cosines.shape[1],
+                       <const float *>address(cosines[token]), <const float *>address(sines[token]))
+    return y
+
+
+def exp2(x):
+    """2^x (N7)."""
+    x = _float32(x)
+    y = np.empty(x.shape, np.float32)
+    table().exp2(<const float *>address(x), x.size, <float *>address(y))
+    return y
+
+
+def log2(x):
+    """log2 of positive normal numbers (N7)."""
+    x = _float32(x)
+    y = np.empty(x.shape, np.float32)
+    table().log2(<const float *>address(x), x.size, <float *>address(y))
+    return y
+
+
+def silu(x):
+    """x / (1 + 2^(-x * log2(e))) (N7)."""
+    return _activate(_float32(x), SILU)
+
+
+def gelu_tanh(x):
+    """x / 2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) (N7)."""
+    return _activate(_float32(x), GELU_TANH)
+
+
+def tanh(x):
+    """1 - 2 / (1 + 2^(x * 2 log2(e))) (N7)."""
+    y = np.empty(np.shape(x), np.float32)
+    y[...] = x
+    table().softcap(<float *>address(y), y.size, 1, 1)
+    return y
+
+
+def _activate(x, int activation):
+    y = np.empty(x.shape, np.float32)
+    table().activate(<const float *>address(x), x.size, activation, <float *>address(y))
+    return y

@@ -1,0 +1,164 @@
+"""Weights and activations in the order in which the kernels read them: 64 outputs side by side (N3, N4).
+
+Float weights stay as narrow as they are stored and are widened in the registers (N1).
+"""
+
+import numpy as np
+
+from verbatim.fastpath.machine.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, STRIP, W4A8, W8A8, address, table
+from verbatim.fastpath.machine.threads cimport claim_along, run, team
+from libc.stdint cimport int8_t, int32_t
+
+from verbatim.fastpath.machine.memory import HugePages
+from verbatim.reference.numerics.quantization import to_stored
+from verbatim.reference.checkpoint.weights import release
+
+STRIP_SIZE = STRIP  # outputs side by side
+KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
+
+
+cdef class PackedMatrix:
+    """A matrix (outputs, inputs) for the kernels, with its bias. Made by `pack`, `pack_floats` or `pack_integers`."""
+
+    cdef _set(self, weights, bias, long outputs, long inputs, int kind):
+        self.owners = weights, bias
+        self.c.weights = <const void *>address(weights)
+        self.c.bias = NULL if bias is None else <const float *>address(bias)
+        self.c.outputs, self.c.inputs, self.c.kind = outputs, inputs, kind
+        return self
+
+    def __call__(self, x):
+        """The product of rows float32 (rows, inputs) with float weights, plus the bias (N3)."""
+        if self.c.kind >= W8A8 or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
+            raise ValueError(f"expected float weights, and float32 rows of {self.c.inputs}, not {x.dtype} {x.shape}")
+        x, y = np.ascontiguousarray(x), np.empty((len(x), self.c.outputs), np.float32)
+        if len(x):
+            multiply(&self.c, <const float *>address(x), NULL, len(x), <float *>address(y))
+        return y
+
+
+def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
+    """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
+    num_outputs, num_inputs = bits.shape
+    return _wrap(HugePages().copy(_arrange_floats(bits, dtype)), bias, num_outputs, num_inputs, dtype)
+
+
+def pack_integers(tensor, bias=None) -> PackedMatrix:
+    """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
+    weights = HugePages().copy(_arrange_integers(tensor))
+    return _wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
+
+
+def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
+    """Pack a checkpoint's Matrix, quantised where that is asked for; or take it out of a model library as it is.
+
+    It goes into `memory`, HugePages that other matrices share.
+    """
+    memory = memory or HugePages()
+    bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
+    if model_lib is not None and model_lib.is_complete:
+        weights = model_lib.find(source.weight.name, memory)
+    else:
+        weights = memory.copy(arrange(source, quantization))
+        release(source.weight.bits)
+    kind = quantization or source.weight.dtype
+    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, kind)
+
+
+def arrange(source, quantization=None):
+    """A checkpoint's Matrix in the order of the kernels; perhaps only as a view."""
+    if quantization is None:
+        return _arrange_floats(source.weight.bits, source.weight.dtype)
+    return _arrange_integers(source.quantized(quantization))
+
+
+def _wrap(weights, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
+    """An array in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
+    return PackedMatrix()._set(weights, bias, outputs, inputs, KINDS[kind])
+
+
+def _arrange_floats(bits, dtype):
+    strips = _in_strips(bits)
+    if dtype != "BF16":
+        return strips.transpose(0, 2, 1)  # (strips, inputs, 64)
+    if strips.shape[2] % 2:
+        strips = np.pad(strips, ((0, 0), (0, 0), (0, 1)))
+    return strips.reshape(len(strips), STRIP, -1, 2).transpose(0, 2, 1, 3)  # (strips, inputs / 2, 64, 2)
+
+
+def _arrange_integers(tensor):
+    if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
+        unsigned = _in_strips(to_stored(tensor))
+    else:
+        unsigned = _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
+    strips, _, groups, each = unsigned.shape
+    packed = np.empty((strips, groups, STRIP * (each + 2)), np.uint8)
+    quads, scales = packed[:, :, : STRIP * each], packed[:, :, STRIP * each :].view(np.float16)
+    quads.reshape(strips, groups, each // 4, STRIP, 4)[...] = (
+        unsigned.reshape(strips, STRIP, groups, each // 4, 4).transpose(0, 2, 3, 1, 4)
+    )  # fmt: skip
+    scales[...] = _in_strips(tensor.scales).transpose(0, 2, 1)
+    return packed
+
+
+def _in_strips(rows):
+    """(outputs, ...) to (strips, 64, ...), with zeros past the last output."""
+    num_strips = (len(rows) + STRIP - 1) // STRIP
+    if len(rows) < num_strips * STRIP:
+        padded = np.zeros((num_strips * STRIP, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        rows = padded
+    return rows.reshape(num_strips, STRIP, *rows.shape[1:])
+
+
+cdef class Activations:
+    """Room for `rows` of `num_inputs` activations rounded to int8 (N4)."""
+
+    def __init__(self, long rows, long num_inputs):
+        num_groups = (num_inputs + GROUP - 1) // GROUP
+        self.integers = np.empty((rows, num_groups, GROUP), np.int8)
+        self.scales = np.empty((rows, num_groups), np.float32)
+        self.corrections = np.empty((rows, num_groups), np.int32)
+        self.c.integers = <int8_t *>address(self.integers)
+        self.c.scales = <float *>address(self.scales)
+        self.c.corrections = <int32_t *>address(self.corrections)
+
+
+cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil:
+    """y = x wᵀ + bias, from x itself or, for quantised weights, from its integers, which the caller has made."""
+    cdef product whole = product(w, x, rounded, rows, y)
+    run(_multiply_alone, &whole)
+
+
+cdef void _multiply_alone(team *members, void *whole) noexcept nogil:
+    share_products(members, <const product *>whole, 1)
+
+
+cdef void share_products(team *members, const product *products, long count) noexcept nogil:
+    """This thread's part of a phase that is some products; a piece is one strip of outputs."""
+    cdef long total = 0, at, piece
+    for at in range(count):
+        total += num_strips(products[at].w)
+    while True:
+        piece, at = claim_along(members, total), 0
+        if piece == total:
+            return
+        while piece >= num_strips(products[at].w):
+            piece, at = piece - num_strips(products[at].w), at + 1
+        multiply_strip(&products[at], piece)
+
+
+cdef long num_strips(const matrix *w) noexcept nogil:
+    return (w.outputs + STRIP - 1) // STRIP
+
+
+cdef void multiply_strip(const product *one, long strip) noexcept nogil:
+    cdef const matrix *w = one.w
+    cdef long first = strip * STRIP, row
+    if w.kind >= W8A8:
+        table().linear_quantized(w, one.rounded, one.rows, strip, strip + 1, one.y)
+    else:
+        table().linear(w, one.x, one.rows, strip, strip + 1, one.y)
+    if w.bias != NULL:
+        for row in range(one.rows):
+            table().add(one.y + row * w.outputs + first, w.bias + first, min(<long>STRIP, w.outputs - first), 1)

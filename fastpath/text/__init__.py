@@ -1,0 +1,1 @@
+"""Stop conditions, and bytes that become whole characters."""

@@ -1,0 +1,106 @@
+"""Mirrored. Keys and values in pages of 16 tokens, counted by reference, so that sequences can share a beginning.
+
+A sequence holds page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
+share is copied before one of them writes to it (copy-on-write). Stored narrower than float32, keys and values are
+rounded as they are written and widened as they are read (N1). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
+"""
+
+import numpy as np
+
+from verbatim.reference.numerics.arithmetic import narrow, widen
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.limits import KV_CACHE_DTYPES
+
+PAGE_SIZE = 16
+NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
+
+
+def pages_for(num_tokens: int) -> int:
+    """How many pages hold that many tokens."""
+    return -(-num_tokens // PAGE_SIZE)
+
+
+class PagedCache:
+    """The pages of all layers, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim)."""
+
+    def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32"):
+        shape = (config.num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
+        self.keys = np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.values = np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.num_pages, self.dtype = num_pages, dtype
+        self._users = [0] * num_pages
+        self._free = list(range(num_pages - 1, -1, -1))
+
+    @property
+    def num_free(self) -> int:
+        """Pages that nobody uses."""
+        return len(self._free)
+
+    def allocate(self) -> int:
+        """Take a free page; the caller has looked at `num_free`."""
+        page = self._free.pop()
+        self._users[page] = 1
+        return page
+
+    def share(self, pages: list[int]) -> list[int]:
+        """Count one more user of each page, for a sequence that begins like another."""
+        for page in _held(pages):
+            self._users[page] += 1
+        return list(pages)
+
+    def release(self, pages: list[int]) -> None:
+        """Count one user less; a page without users is free."""
+        for page in _held(pages):
+            self._users[page] -= 1
+            if self._users[page] == 0:
+                self._free.append(page)
+
+    def is_shared(self, page: int) -> bool:
+        """Whether writing to the page would be seen by another sequence."""
+        return self._users[page] > 1
+
+    def copy(self, page: int) -> int:
+        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        own = self.allocate()
+        self.keys[:, own] = self.keys[:, page]
+        self.values[:, own] = self.values[:, page]
+        self.release([page])
+        return own
+
+    def fork(self, pages: list[int], start: int, stop: int) -> list[int] | None:
+        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        if pages_for(stop) - start // PAGE_SIZE > self.num_free:
+            return None
+        own = self.share(pages[: pages_for(start)])
+        if start % PAGE_SIZE:
+            own[-1] = self.copy(own[-1])
+        own.extend(self.allocate() for _ in range(pages_for(stop) - len(own)))
+        return own
+
+    def write(self, layer: int, pages, start: int, keys: np.ndarray, values: np.ndarray) -> None:
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
+        page, row = _place(pages, np.arange(start, start + len(keys)))
+        self.keys[layer, page, row] = narrow(keys, self.dtype)
+        self.values[layer, page, row] = narrow(values, self.dtype)
+
+    def read(self, layer: int, pages, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
+        page, row = _place(pages, np.arange(num_tokens))
+        return widen(self.keys[layer, page, row]), widen(self.values[layer, page, row])
+
+    def check(self, holdings) -> None:
+        """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
+        users = [0] * self.num_pages
+        for pages in holdings:
+            for page in _held(pages):
+                users[page] += 1
+        assert users == self._users, f"pages in use {users} differ from their counts {self._users}"
+        assert sorted(self._free) == [page for page, count in enumerate(users) if count == 0], "the free list is wrong"
+
+
+def _held(pages):
+    return (page for page in pages if page != NO_PAGE)
+
+
+def _place(pages, positions):
+    return np.maximum(pages, 0)[positions // PAGE_SIZE], positions % PAGE_SIZE  # one given back reads as any other

@@ -1,0 +1,145 @@
+"""Mirrored. What has been computed before: a radix tree of pages, so that requests that begin alike share it.
+
+Each node is one page: up to 16 token ids and the page that holds their keys and values. A match follows whole pages
+while they agree and ends inside the first that does not, so it is exact to the token. Because keys and values do not
+depend on who computed them (N8), a hit never changes a bit of an answer. (SGLang, https://arxiv.org/abs/2312.07104.)
+"""
+
+from dataclasses import dataclass, field
+
+from verbatim.reference.cache.pages import NO_PAGE, PAGE_SIZE
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A page in the tree. `token_ids` are its 16, or fewer in a leaf where a sequence ended; `used` is a step count."""
+
+    token_ids: tuple[int, ...] = ()
+    page: int | None = None
+    parent: "Node | None" = None
+    children: dict[tuple[int, ...], "Node"] = field(default_factory=dict)
+    used: int = 0
+    is_pinned: bool = False
+
+
+class PrefixCache:
+    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages."""
+
+    def __init__(self, cache):
+        self.cache = cache
+        self._roots: dict[str, Node] = {}
+        self._clock = 0
+
+    def match(self, token_ids: tuple[int, ...], salt: str = "") -> tuple[list[int], int]:
+        """The longest known beginning: its pages, each with one more user, and how many tokens it is.
+
+        The last page may reach further than the match; whoever writes to it copies it first, as it is shared.
+        """
+        self._clock += 1
+        node, pages, count = self._roots.get(salt, Node()), [], 0
+        while True:
+            following = tuple(token_ids[count : count + PAGE_SIZE])
+            child, agreeing = _closest(node, following)
+            if child is None:
+                break
+            child.used = self._clock
+            pages.append(child.page)
+            count += agreeing
+            if agreeing < PAGE_SIZE:
+                break
+            node = child
+        return self.cache.share(pages), count
+
+    def insert(self, token_ids: tuple[int, ...], pages: list[int], salt: str = "", *, is_pinned: bool = False) -> None:
+        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is.
+
+        It ends where a page was given back that the tree does not know either.
+        """
+        self._clock += 1
+        node = self._roots.setdefault(salt, Node())
+        for start, page in zip(range(0, len(token_ids), PAGE_SIZE), pages, strict=False):
+            part = tuple(token_ids[start : start + PAGE_SIZE])
+            child, agreeing = _closest(node, part)
+            if child is None or agreeing < len(part):
+                if page == NO_PAGE:
+                    break
+                child = self._grow(node, part, page)
+            child.used = self._clock
+            child.is_pinned |= is_pinned
+            node = child
+
+    def evict(self) -> bool:
+        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+
+        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
+        and pages in use stay with their users.
+        """
+        idle = [node for node in self._nodes() if self._is_idle(node)]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda node: (bool(node.children), node.used))
+        del oldest.parent.children[oldest.token_ids]
+        self.cache.release([node.page for node in _below([oldest])])
+        return True
+
+    def clear(self) -> None:
+        """Forget everything, pinned or not; pages in use stay with their users."""
+        self.cache.release(self.pages())
+        self._roots.clear()
+
+    @property
+    def num_idle(self) -> int:
+        """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
+        return sum(map(self._is_idle, self._nodes()))
+
+    def pages(self) -> list[int]:
+        """Every page that the tree holds, for the books."""
+        return [node.page for node in self._nodes()]
+
+    def check(self) -> None:
+        """Raise if the tree is not in order."""
+        for node in self._nodes():
+            assert node.parent.children[node.token_ids] is node, "a node is not where its parent looks for it"
+            assert 0 < len(node.token_ids) <= PAGE_SIZE, "a node holds no page's worth of tokens"
+            assert len(node.token_ids) == PAGE_SIZE or not node.children, "a short page has children"
+            assert not node.is_pinned or node.parent.page is None or node.parent.is_pinned, (
+                "a pin hangs on a loose page"
+            )
+        pages = self.pages()
+        assert len(set(pages)) == len(pages), "a page is in the tree twice"
+
+    def _grow(self, node: Node, part: tuple[int, ...], page: int) -> Node:
+        child = Node(token_ids=part, page=self.cache.share([page])[0], parent=node)
+        node.children[part] = child
+        return child
+
+    def _is_idle(self, node: Node) -> bool:
+        return not node.is_pinned and not self.cache.is_shared(node.page)
+
+    def _nodes(self):
+        return (node for node in _below(self._roots.values()) if node.page is not None)
+
+
+def _below(nodes):
+    """These nodes and all that hang on them."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.children.values())
+        yield node
+
+
+def _closest(node: Node, part: tuple[int, ...]) -> tuple[Node | None, int]:
+    """The child that agrees with `part` the longest from its start, and for how many tokens; None if not for one."""
+    if part in node.children:
+        return node.children[part], len(part)
+    best, longest = None, 0
+    for token_ids, child in node.children.items():
+        agreeing = 0
+        for ours, theirs in zip(part, token_ids, strict=False):
+            if ours != theirs:
+                break
+            agreeing += 1
+        if agreeing > longest:
+            best, longest = child, agreeing
+    return best, longest

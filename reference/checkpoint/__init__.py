@@ -1,0 +1,1 @@
+"""What is read from a model directory: configuration of each family, tensors by name, weights as mapped files."""

@@ -1,0 +1,178 @@
+"""Weights on disk: safetensors files, memory-mapped, widened to float32 only where they are used.
+
+A checkpoint is one `model.safetensors`, or several with `model.safetensors.index.json`. The format is eight bytes of
+header length, a JSON header of dtype, shape and byte range for each tensor, then the bytes
+(https://huggingface.co/docs/safetensors). Everything in it is checked before it is believed.
+"""
+
+import json
+import math
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from verbatim.reference.records.config import read_json
+from verbatim.reference.records.errors import ModelError
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
+CHECKED_AT_ONCE = 1 << 20  # numbers: what looking at them takes beside them stays small
+FLOATS = ("F32", "F16", "BF16")
+STORED_AS = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: its bits
+    "I8": np.dtype("i1"),  # only for the integers of a quantised checkpoint (N4)
+    "U8": np.dtype("u1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named array as stored: `bits` is float32, float16, for BF16 the upper 16 bits of a float32, or integers."""
+
+    name: str
+    dtype: str
+    bits: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in elements."""
+        return self.bits.shape
+
+    def float32(self) -> np.ndarray:
+        """The values widened to float32, exactly (N1)."""
+        if self.dtype == "BF16":
+            return (self.bits.astype(np.uint32) << 16).view(np.float32)
+        return self.bits.astype(np.float32)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Some of its rows, not copied."""
+        return Tensor(f"{self.name}[{start}:{stop}]", self.dtype, self.bits[start:stop])
+
+    def is_finite(self) -> bool:
+        """Whether no element is NaN or infinite: an exponent of all ones is either."""
+        numbers = self.bits.reshape(-1)
+        for part in (numbers[at : at + CHECKED_AT_ONCE] for at in range(0, numbers.size, CHECKED_AT_ONCE)):
+            is_wild = (part & 0x7F80) == 0x7F80 if self.dtype == "BF16" else ~np.isfinite(part)  # integers never are
+            if is_wild.any():
+                return False
+        return True
+
+
+class Weights:
+    """All tensors of a checkpoint by name; nothing is read from disk until a tensor is asked for.
+
+    With `is_checked` somebody has looked before whether all numbers are finite.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], *, is_checked: bool = False):
+        self._tensors, self._is_checked = tensors, is_checked
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def names(self) -> list[str]:
+        """Every tensor's name, sorted."""
+        return sorted(self._tensors)
+
+    def get(self, name: str, shape: tuple[int, ...], *, dtypes: tuple[str, ...] = FLOATS) -> Tensor:
+        """The tensor of that name; a ModelError says if it is missing, of another shape or kind, or not finite (N0)."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"weights: tensor {name} is missing")
+        if tensor.dtype not in dtypes:
+            raise ModelError(f"weights: tensor {name} is stored as {tensor.dtype}, not as {' or '.join(dtypes)}")
+        if tensor.shape != shape:
+            raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
+        if not (self._is_checked or tensor.is_finite()):
+            raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
+        release(tensor.bits)
+        return tensor
+
+
+def release(array: np.ndarray) -> None:
+    """Let go of the memory that holds what was read of an array in a mapped file: it comes again when it is read again.
+
+    Nothing is done with other arrays, whose numbers would be lost, nor where the system has no such advice.
+    """
+    owner, is_file = array, False
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        is_file |= isinstance(owner, np.memmap) and owner.mode == "r"
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    if owner is not None and is_file and hasattr(mmap, "MADV_DONTNEED"):
+        begin = array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+        start = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        owner.madvise(mmap.MADV_DONTNEED, start, begin + array.nbytes - start)
+
+
+def load_weights(directory: str | Path, *, is_checked: bool = False) -> Weights:
+    """Map the checkpoint in `directory`, following the sharded index where there is one."""
+    shards = load_shards(directory).values()
+    return Weights({name: tensor for shard in shards for name, tensor in shard.items()}, is_checked=is_checked)
+
+
+def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The same file by file: file name -> tensor name -> tensor."""
+    directory = Path(directory)
+    index = directory / INDEX
+    if not index.exists():
+        return {WHOLE: map_file(directory / WHOLE)}
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{index} has no weight_map")
+    shards = {file: map_file(_inside(directory, file)) for file in sorted(set(weight_map.values()))}
+    missing = [name for name, file in weight_map.items() if name not in shards[file]]
+    if missing:
+        raise ModelError(f"{index} promises tensor {missing[0]} in {weight_map[missing[0]]}, which does not hold it")
+    return {
+        file: {name: tensor for name, tensor in shard.items() if weight_map.get(name) == file}
+        for file, shard in shards.items()
+    }
+
+
+def _inside(directory: Path, name: str) -> Path:
+    if not name or Path(str(name)).name != name:  # a plain file name: an index must not lead elsewhere
+        raise ModelError(f"shard {name!r} is not the name of a file in the model directory")
+    return directory / name
+
+
+def map_file(path: Path) -> dict[str, Tensor]:
+    """Map one safetensors file: its tensors by name. ModelError if its header does not fit its length."""
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    header_size = int.from_bytes(content[:8].tobytes(), "little") if len(content) >= 8 else 0
+    if not 2 <= header_size <= min(MAX_HEADER_BYTES, len(content) - 8):
+        raise ModelError(
+            f"{path} is truncated or not a safetensors file: its header has {header_size} bytes of {len(content)}"
+        )
+    try:
+        header = json.loads(content[8 : 8 + header_size].tobytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} has a damaged header: {error}") from None
+    data = content[8 + header_size :]
+    return {name: _map_tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"}
+
+
+def _map_tensor(path: Path, name: str, entry: dict, data: np.ndarray) -> Tensor:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        size = math.prod(shape)
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{path}: the header entry of tensor {name} is damaged: {entry!r}") from None
+    if dtype not in STORED_AS:
+        raise ModelError(f"{path}: tensor {name} is stored as {dtype}; supported: {', '.join(STORED_AS)}")
+    stored = STORED_AS[dtype]
+    if not 0 <= begin <= end <= len(data):
+        raise ModelError(f"{path} is truncated: tensor {name} ends at byte {end} of {len(data)}")
+    if end - begin != size * stored.itemsize:
+        raise ModelError(
+            f"{path}: tensor {name} has {end - begin} bytes, {dtype} {shape} needs {size * stored.itemsize}"
+        )
+    return Tensor(name, dtype, np.frombuffer(data[begin:end], dtype=stored).reshape(shape))

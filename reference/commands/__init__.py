@@ -1,0 +1,1 @@
+"""Commands of people who learn and debug: generate, explain, logits, perplexity, quantize."""

@@ -1,0 +1,57 @@
+"""From a model directory to an engine: everything that is read from disk, in one place."""
+
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import Checkpoint, open_checkpoint
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.numerics.quantization import check_format, choose_format
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
+from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
+from verbatim.reference.text.tokenizer import load_tokenizer
+
+
+def load_engine(
+    parts: Parts,
+    directory,
+    *,
+    quantization: str | None = None,
+    limits: EngineLimits | None = None,
+    draft_directory=None,
+    model_lib=None,
+) -> Engine:
+    """An engine over a model directory; raises ModelError naming what is wrong with it, or with its draft model.
+
+    `model_lib` is what an engine that packs weights keeps of them; one that is complete spares their check.
+    """
+    limits = limits or EngineLimits()
+    config = limits.reshape(load_config(directory))
+    tokenizer = load_tokenizer(directory)
+    is_checked = model_lib is not None and model_lib.is_complete
+    checkpoint = open_checkpoint(config, load_weights(directory, is_checked=is_checked))
+    model = make_model(parts, config, checkpoint, quantization, model_lib)
+    mode = limits.speculative_mode
+    if not draft_directory:
+        draft = None
+    elif mode == "medusa":
+        draft = load_medusa_heads(parts, draft_directory, config)
+    elif mode == "eagle":
+        draft = load_eagle_head(parts, draft_directory, config, checkpoint)
+    else:  # one that is stored in integers stays as it is: a guess changes no answer (N11)
+        draft_format = load_config(draft_directory).quantization or quantization
+        draft = load_model(parts, draft_directory, quantization=draft_format)
+    return Engine(parts, config, model, tokenizer, limits=limits, draft_model=draft)
+
+
+def load_model(parts: Parts, directory, *, quantization: str | None = None):
+    """Only the model, which needs no tokenizer."""
+    check_format(quantization)
+    config = load_config(directory)
+    return make_model(parts, config, open_checkpoint(config, load_weights(directory)), quantization)
+
+
+def make_model(parts: Parts, config: ModelConfig, checkpoint: Checkpoint, quantization: str | None, model_lib=None):
+    """The model of a checkpoint, in the integers that it is stored in or that are asked for."""
+    packed = {} if model_lib is None else {"model_lib": model_lib}
+    return parts.Model(config, checkpoint, quantization=choose_format(config.quantization, quantization), **packed)

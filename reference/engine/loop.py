@@ -1,0 +1,255 @@
+"""The loop that every engine shares, written once: schedule, forward, sample, stop, emit.
+
+A synchronous core without threads or clock: `add` requests, call `step` for what is new, `abort` what is no longer
+wanted. What time it is, the caller says, and only deadlines ask. An engine is this loop and its `Parts`, the mirrored
+names of reference/ or of fastpath/.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import NumericsError, QueueFullError, RequestError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
+from verbatim.reference.records.request import FinishReason, Output, Request, check_request
+from verbatim.reference.records.sequence import Chunk, Sequence
+from verbatim.reference.speculation.drafts import make_speculator
+from verbatim.reference.speculation.guesses import Guesses
+from verbatim.reference.text.grammar import GrammarCompiler
+from verbatim.reference.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One sampled token as `observe` sees it: what it was drawn from, what came of it, what stopping holds back.
+
+    `guesses` are what was guessed from this token on: it confirms the first of them, or ends them all.
+    """
+
+    sequence: Sequence
+    logits: object
+    sampled: object
+    excluded: tuple[int, ...]
+    output: Output
+    held: bytes
+    guesses: tuple[int, ...] = ()
+
+
+class Engine:
+    """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`).
+
+    `work` is what the step at hand computes: each sequence with its chunk, in the order of the model's rows.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        config: ModelConfig,
+        model,
+        tokenizer: Tokenizer,
+        *,
+        limits: EngineLimits | None = None,
+        draft_model=None,
+    ):
+        limits = limits or EngineLimits()
+        self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
+        self.max_queue = limits.max_queue
+        self.observe: Callable[[Observation], None] | None = None
+        self.work: list[tuple[Sequence, Chunk]] = []
+        num_pages = limits.num_pages(config, parts.page_size)
+        self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
+        self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
+        self.scheduler = parts.Scheduler(
+            self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,
+            prefill_mode=limits.prefill_mode, window=config.window, sinks=config.sinks,
+        )  # fmt: skip
+        self.context_size = min(config.context_size, self.scheduler.longest())
+        speculator = make_speculator(parts, limits, model, draft_model, num_pages)
+        self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
+        self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
+        self._answers: dict[Sequence, object] = {}
+        self._num_steps = 0
+
+    def add(self, request: Request, *, now: float = 0.0) -> None:
+        """Queue a request, or raise: RequestError, ContextLengthError if its prompt is too long, QueueFullError.
+
+        `now` is in seconds, on the clock that `step` is told.
+        """
+        check_request(request, self.config.vocab_size, self.context_size)
+        if any(sequence.request.request_id == request.request_id for sequence in self._answers):
+            raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
+        if len(self.scheduler.waiting) >= self.max_queue:
+            raise QueueFullError(f"{self.max_queue} sequences wait already; try again later")
+        deadline = inf if request.timeout is None else now + request.timeout
+        sequence = Sequence(request=request, num_forks=request.n - 1, deadline=deadline)
+        self._answers[sequence] = self._answer(sequence)
+        self.scheduler.add(sequence)
+
+    def prepare(self, request: Request) -> None:
+        """Compile a request's grammar ahead of `add`, or raise as it would; may run in another thread than `step`."""
+        if request.grammar:
+            self._compiler().compile(request.grammar)
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._answers)
+
+    def step(self, *, now: float = 0.0) -> list[Output]:
+        """One pass of the model over what the scheduler chose; what it adds to each choice."""
+        outputs = self._expire(now)
+        self.guesses.propose(self.scheduler.running, lambda one: self._answers[one].stopper.max_tokens)
+        self.work = work = self.scheduler.schedule()
+        if not work:
+            return outputs
+        self._num_steps += 1
+        rows = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
+        # An observer sees every token as it is drawn, with what is held back just then; else many go at once.
+        said, ended = ([], []) if self.observe else self.parts.extend_decoding(work, self._answers, rows)
+        for sequence in ended:
+            self._remove(sequence)
+        outputs += said
+        others = work[len(said) :]
+        for (sequence, chunk), passed in zip(others, self.guesses.share(others, rows, first=len(said)), strict=True):
+            outputs += self._take_in(sequence, chunk, passed)
+        return outputs
+
+    def _take_in(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
+        """What a sequence's rows of a pass come to: guesses proven, scores of its prompt, a token, or nothing yet."""
+        drafts, sequence.draft_ids = sequence.draft_ids, []
+        sequence.num_computed += len(chunk.token_ids) - len(drafts)
+        is_complete = sequence.num_uncomputed == 0
+        if sequence.request.pooling:
+            return self._pool(sequence, rows)
+        num_scores = chunk.num_logits - len(drafts) - is_complete
+        try:
+            outputs = [self._score(sequence, rows[:num_scores])] if num_scores else []
+        except NumericsError as error:
+            return self._end(sequence, FinishReason.ERROR, str(error))
+        if drafts:
+            return [*outputs, self.guesses.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend)]
+        if is_complete and sequence.request.stopping.max_tokens == 0:
+            return [*outputs, *self._end(sequence, FinishReason.LENGTH)]
+        if is_complete:
+            if not sequence.output_ids:  # the prompt is done: its full pages can serve others from now on
+                size = self.parts.page_size
+                self.scheduler.remember(sequence, sequence.num_computed // size * size)
+            choices = self._branch(sequence) if sequence.num_forks else (sequence,)
+            outputs += [self._extend(choice, rows[num_scores]) for choice in choices]
+        return outputs
+
+    def _expire(self, now: float) -> list[Output]:
+        """End what has taken longer than it may."""
+        outputs = []
+        for sequence in [one for one in self._answers if one.deadline <= now]:
+            message = f"timeout: the answer took longer than the {sequence.request.timeout} seconds that it may"
+            outputs += self._end(sequence, FinishReason.TIMEOUT, message)
+        return outputs
+
+    def _end(self, sequence: Sequence, reason: FinishReason, message: str | None = None) -> list[Output]:
+        """End a choice without another token, and with it those that have not branched off yet."""
+        output = self._answers[sequence].end(reason, message)
+        forks = [output._replace(choice=choice) for choice in range(1, sequence.num_forks + 1)]
+        self._remove(sequence)
+        return [output, *forks]
+
+    def _score(self, sequence: Sequence, rows) -> Output:
+        """Log-probabilities of the tokens of the prompt that come after `rows`."""
+        request, first = sequence.request, sequence.num_scored + 1
+        sequence.num_scored += len(rows)
+        ids = request.prompt_ids[first : first + len(rows)]
+        scored = [self.parts.score(row, i, request.prompt_logprobs) for row, i in zip(rows, ids, strict=True)]
+        return self._answers[sequence].score(scored)
+
+    def _pool(self, sequence: Sequence, states) -> list[Output]:
+        """Take the states of the prompt's next tokens into its vector; the last of them end the request."""
+        sequence.num_scored += len(states)
+        pool = self._answers[sequence].pool
+        pool.add(states)
+        if sequence.num_uncomputed:
+            return []
+        try:
+            vector = pool.vector()
+        except NumericsError as error:
+            return self._end(sequence, FinishReason.ERROR, str(error))
+        return [output._replace(embedding=vector) for output in self._end(sequence, FinishReason.STOP)]
+
+    def abort(self, request_id: str) -> None:
+        """Forget a request and free its pages; one that has ended, or never was, is no error."""
+        for sequence in [one for one in self._answers if one.request.request_id == request_id]:
+            self._remove(sequence)
+
+    def stats(self) -> dict[str, int]:
+        """Counts for people and metrics: sequences, pages, steps."""
+        num_idle = self.prefix_cache.num_idle if self.prefix_cache is not None else 0
+        return {
+            "running": len(self.scheduler.running),
+            "waiting": len(self.scheduler.waiting),
+            "used_pages": self.cache.num_pages - self.cache.num_free - num_idle,
+            "cached_pages": num_idle,
+            "total_pages": self.cache.num_pages,
+            "steps": self._num_steps,
+            "drafted_tokens": self.guesses.num_drafted,
+            "accepted_tokens": self.guesses.num_accepted,
+        }
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant of the books does not hold."""
+        self.scheduler.check()
+        self.guesses.check()
+        listed = {*self.scheduler.running, *self.scheduler.waiting}
+        assert listed == set(self._answers), "scheduled sequences and their answers differ"
+
+    def _branch(self, sequence: Sequence) -> list[Sequence]:
+        """The sequence, and on its first token the further choices, which share the pages of its prompt."""
+        forks = []
+        for choice in range(1, sequence.num_forks + 1):
+            fork = Sequence(
+                request=sequence.request,
+                choice=choice,
+                num_computed=sequence.num_computed,
+                num_scored=sequence.num_scored,
+                deadline=sequence.deadline,
+                pages=tuple(self.cache.share(sequence.pages)),
+            )
+            self._answers[fork] = self._answer(fork)
+            forks.append(fork)
+        sequence.num_forks = 0
+        self.scheduler.add_forks(forks)
+        self.guesses.branch(sequence, forks)
+        return [sequence, *forks]
+
+    def _extend(self, sequence: Sequence, logits, guesses=()) -> Output:
+        """Let the answer draw one token and take it in; an ended sequence leaves at once."""
+        answer = self._answers[sequence]
+        output = answer.extend(logits)
+        if self.observe and answer.sampled:
+            held = answer.stopper.held
+            seen = Observation(sequence, logits, answer.sampled, answer.excluded, output, held, tuple(guesses))
+            self.observe(seen)
+        if output.finish_reason is not None:
+            self._remove(sequence)
+        return output
+
+    def _remove(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
+        self.guesses.forget(sequence)
+        del self._answers[sequence]
+
+    def _answer(self, sequence: Sequence):
+        stopper = self.parts.Stopper(
+            sequence.request.stopping,
+            eos_ids=self.config.eos_ids,
+            num_prompt=len(sequence.request.prompt_ids),
+            context_size=self.context_size,
+        )
+        grammar = sequence.request.grammar
+        guide = self._compiler().compile(grammar) if grammar else None
+        parts = self.parts
+        return parts.Answer(sequence, self.tokenizer, parts.sample, stopper, parts.Detokenizer(), guide)
+
+    def _compiler(self) -> GrammarCompiler:
+        if self._grammars is None:
+            self._grammars = GrammarCompiler(self.tokenizer, self.config.vocab_size, self.config.eos_ids)
+        return self._grammars

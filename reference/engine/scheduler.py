@@ -1,0 +1,212 @@
+"""Mirrored. Who computes what in the next step: decodes first, then prefill fills what is left of the token budget.
+
+That is `hybrid`; in `chunked` mode steps of prefill and steps of decodes take turns. Continuous batching (Orca, OSDI
+2022) with chunked prefill. First come, first served; a prompt begins where the prefix cache leaves off. A step never
+fails for want of pages: first the prefix cache forgets what is used least, then the latest sequence gives its pages
+back and is computed again later. Neither changes a bit of anything.
+"""
+
+from collections import deque
+
+from verbatim.reference.cache.pages import NO_PAGE, PAGE_SIZE, pages_for
+from verbatim.reference.records.sequence import Chunk, Sequence
+
+UNBOUNDED = 1 << 40  # tokens
+
+
+class Scheduler:
+    """The waiting and the running, and the pages that they hold in `cache`; `prefix_cache` may be None.
+
+    `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once. Pages are given
+    back once they lie behind the model's `window` (None: it sees everything), but for those of its first `sinks`.
+    """
+
+    def __init__(
+        self, cache, prefix_cache=None, *, max_num_sequences: int, token_budget: int, prefill_mode: str = "hybrid",
+        window: int | None = None, sinks: int = 0,
+    ):  # fmt: skip
+        self.cache = cache
+        self.prefix_cache = prefix_cache
+        self.max_num_sequences = max_num_sequences
+        self.token_budget = token_budget
+        self.prefill_mode = prefill_mode
+        self.window, self.sinks = window, sinks
+        self._is_prefill_turn = False  # in chunked mode
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    def longest(self) -> int:
+        """How many tokens a sequence may have for its pages to fit."""
+        is_bounded = self.window is None or self._most_pages(UNBOUNDED) > self.cache.num_pages
+        return self.cache.num_pages * PAGE_SIZE if is_bounded else UNBOUNDED
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence at the end."""
+        self.waiting.append(sequence)
+
+    def add_forks(self, sequences: list[Sequence]) -> None:
+        """Take in the further choices of a prompt that has just been computed: they run as soon as there is room."""
+        room = self.max_num_sequences - len(self.running)
+        self.running.extend(sequences[:room])
+        self.waiting.extendleft(reversed(sequences[room:]))
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence that has ended; its pages go to the prefix cache, or are free."""
+        self.remember(sequence, sequence.num_computed)
+        self._drop_pages(sequence)
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+
+    def remember(self, sequence: Sequence, num_tokens: int) -> None:
+        """Let others begin with the first `num_tokens` of a sequence, which are computed."""
+        if self.prefix_cache is not None:
+            request = sequence.request
+            known = sequence.tokens(0, num_tokens)
+            self.prefix_cache.insert(known, sequence.pages, request.cache_salt, is_pinned=request.is_pinned)
+
+    def schedule(self) -> list[tuple[Sequence, Chunk]]:
+        """The next step's work; empty only if nothing waits or runs."""
+        if self.prefill_mode == "hybrid":
+            return self._fill(decodes=True, prefills=True)
+        self._is_prefill_turn = turn = not self._is_prefill_turn
+        return self._fill(decodes=not turn, prefills=turn) or self._fill(decodes=turn, prefills=not turn)
+
+    def _fill(self, *, decodes: bool, prefills: bool) -> list[tuple[Sequence, Chunk]]:
+        """A step's work, of one kind or of both."""
+        budget = self.token_budget
+        plan = {}
+        spare = budget - len(self.running)  # guesses take only what nobody's next token needs
+        decoding = [sequence for sequence in self.running if decodes and sequence.num_uncomputed == 1]
+        prefilling = [sequence for sequence in self.running if prefills and sequence.num_uncomputed > 1]
+        for sequence in (*decoding, *prefilling):
+            if budget and sequence in self.running:  # an earlier one may have taken its pages
+                spare -= self._trim_drafts(sequence, spare)
+                budget -= self._plan(sequence, budget, plan)
+        while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
+            if not self._admit(self.waiting[0]):
+                break
+            self.running.append(self.waiting.popleft())
+            budget -= self._plan(self.running[-1], budget, plan)
+        return [work for sequence, work in plan.items() if sequence in self.running]
+
+    def _plan(self, sequence: Sequence, budget: int, plan: dict) -> int:
+        """Make room for up to `budget` tokens of one sequence; returns how many it is."""
+        start = sequence.num_computed
+        stop = start + min(budget, sequence.num_uncomputed)
+        drafts = tuple(sequence.draft_ids)
+        self._let_go(sequence, start)
+        if not self._reserve(sequence, start, stop + len(drafts)):
+            return 0
+        plan[sequence] = (
+            sequence,
+            Chunk(
+                token_ids=sequence.tokens(start, stop) + drafts,
+                start=start,
+                pages=sequence.pages,
+                num_logits=sequence.num_logits(start, stop) + len(drafts),
+            ),
+        )
+        return stop - start + len(drafts)
+
+    def _let_go(self, sequence: Sequence, start: int) -> None:
+        """Give back the pages that no token from `start` on sees; what the prefix cache knows of them stays there."""
+        if self.window is None:
+            return
+        index = max(0, start - self.window + 1) // PAGE_SIZE - 1  # the last page that lies behind the window
+        first = pages_for(self.sinks)
+        if index >= first and sequence.pages[index] != NO_PAGE:
+            self.remember(sequence, start // PAGE_SIZE * PAGE_SIZE)
+        while index >= first and sequence.pages[index] != NO_PAGE:
+            self.cache.release([sequence.pages[index]])
+            sequence.pages = _with(sequence.pages, index, NO_PAGE)
+            index -= 1
+
+    def _most_pages(self, num_tokens: int) -> int:
+        """How many pages a sequence of so many tokens takes at once."""
+        if self.window is None:
+            return pages_for(num_tokens)
+        return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.token_budget) + 1)
+
+    def _trim_drafts(self, sequence: Sequence, spare: int) -> int:
+        """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
+        del sequence.draft_ids[max(0, spare) if sequence.num_uncomputed == 1 else 0 :]
+        return len(sequence.draft_ids)
+
+    def _reserve(self, sequence: Sequence, start: int, stop: int) -> bool:
+        """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
+        first = start // PAGE_SIZE
+        while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
+            if self.cache.num_free:
+                sequence.pages = _with(sequence.pages, first, self.cache.copy(sequence.pages[first]))
+            elif not self._make_room(sequence):
+                return False
+        while len(sequence.pages) < pages_for(stop):
+            if self.cache.num_free:
+                sequence.pages = (*sequence.pages, self.cache.allocate())
+            elif not self._make_room(sequence):
+                return False
+        return True
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Evict from the prefix cache, or take the latest comer's pages; False if that is the sequence that asks.
+
+        A sequence that is alone always fits: for it the prefix cache forgets everything, pinned or not.
+        """
+        if self.prefix_cache is not None and self.prefix_cache.evict():
+            return True
+        holders = [other for other in self.waiting if other.pages]
+        if not holders and self.running == [sequence] and self.prefix_cache is not None and self.prefix_cache.pages():
+            self.prefix_cache.clear()  # nobody else holds a page: pinned ones are in the way, or one's own to be copied
+            return True
+        victim = holders[-1] if holders else self.running[-1]
+        self._drop_pages(victim)
+        if victim in self.running:
+            self.running.remove(victim)
+            self.waiting.appendleft(victim)
+        return victim is not sequence
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Let the prefix cache begin a waiting sequence, if it then has room for all its tokens so far.
+
+        With nobody running there is always room: the first in line may take what those behind it hold.
+        """
+        if self.prefix_cache is not None and not sequence.pages:
+            self._begin(sequence)
+        available = self.cache.num_free + (self.prefix_cache.num_idle if self.prefix_cache is not None else 0)
+        needed = self._most_pages(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
+        if self.running and needed > available:
+            self._drop_pages(sequence)
+            return False
+        return True
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Take over what is known of a sequence's tokens, except those from the first whose logits are wanted."""
+        known = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
+        pages, sequence.num_computed = self.prefix_cache.match(known, sequence.request.cache_salt)
+        sequence.pages = tuple(pages)
+        if not sequence.output_ids:  # not one that was preempted, or a fork: their prompt is counted already
+            sequence.num_cached = sequence.num_computed
+
+    def _drop_pages(self, sequence: Sequence) -> None:
+        self.cache.release(sequence.pages)
+        sequence.pages, sequence.num_computed, sequence.draft_ids = (), 0, []
+
+    def check(self) -> None:
+        """Raise if the books do not balance: every page held is counted, nobody waits and runs at once."""
+        everyone = [*self.running, *self.waiting]
+        assert len({id(sequence) for sequence in everyone}) == len(everyone), "a sequence is listed twice"
+        assert len(self.running) <= self.max_num_sequences, "too many sequences run"
+        for sequence in everyone:
+            assert len(sequence.pages) >= pages_for(sequence.num_computed), "computed tokens without a page"
+        holdings = [sequence.pages for sequence in everyone]
+        if self.prefix_cache is not None:
+            self.prefix_cache.check()
+            holdings.append(self.prefix_cache.pages())
+        self.cache.check(holdings)
+
+
+def _with(pages: tuple[int, ...], index: int, page: int) -> tuple[int, ...]:
+    """The pages with another one in a place; a step's chunk keeps those that it was given."""
+    return (*pages[:index], page, *pages[index + 1 :])

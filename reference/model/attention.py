@@ -1,0 +1,82 @@
+"""Mirrored. Attention over cached keys, block by block of absolute position, merged by powers of two (N8).
+
+A block's result depends on its own 64 positions only, and the merge rescales by exact powers of two in order of
+position. So it does not matter where a key came from (this chunk, an earlier one, another request's prefix), nor
+how the blocks are spread over threads: the bits are the same. (The running maximum is FlashAttention's,
+https://arxiv.org/abs/2205.14135; rounding it up to a whole number is what makes rescaling exact.)
+"""
+
+import numpy as np
+
+from verbatim.reference.numerics.arithmetic import exp2, lane_sum, tanh, widen
+
+KEY_BLOCK = 64
+LOG2E = 1.4426950408889634
+
+
+def attention(
+    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray, *,
+    scale: float | None = None, cap: float | None = None, window: int | None = None, sinks: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
+
+    queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
+    (tokens,) with every position below num_keys. Heads share key-value heads in equal runs. `scale` is
+    1 / sqrt(head_dim) unless given, `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees,
+    itself included; the first `sinks` keys are seen from everywhere. Returns (tokens, heads, head_dim).
+    """
+    _, num_heads, head_dim = queries.shape
+    keys, values = widen(keys), widen(values)
+    queries = queries * query_scale(head_dim, scale, cap)
+    shared_by = num_heads // keys.shape[1]
+    state = None
+    for start in range(0, len(keys), KEY_BLOCK):
+        block_keys = np.repeat(keys[start : start + KEY_BLOCK], shared_by, axis=1)  # (block, heads, head_dim)
+        block_values = np.repeat(values[start : start + KEY_BLOCK], shared_by, axis=1)
+        places = start + np.arange(len(block_keys))
+        distances = positions[:, None] - places  # (tokens, block)
+        is_visible = (distances >= 0) & ((distances < (window or len(keys))) | (places < sinks))
+        block = _block(queries, block_keys, block_values, is_visible, cap)
+        state = _merge(state, block, is_visible.any(axis=1)[:, None])
+    _, weight, total = state
+    return total / weight[..., None]
+
+
+def query_scale(head_dim: int, scale: float | None = None, cap: float | None = None) -> np.float32:
+    """log2(e) times the scale: scores come out as exponents of two. Capped scores are brought there after the cap."""
+    factor = np.float64(1 if cap else LOG2E)
+    return np.float32(factor / np.sqrt(np.float64(head_dim)) if scale is None else factor * np.float64(scale))
+
+
+def softcap(x: np.ndarray, cap: float | None, factor: float = 1.0) -> np.ndarray:
+    """cap * factor * tanh(x / cap), or x itself without a cap."""
+    return x if not cap else np.float32(cap * factor) * tanh(x / np.float32(cap))
+
+
+def _block(queries, keys, values, is_visible, cap):
+    """One block of keys: the whole number above its largest score, the sum of weights, the weighted sum of values."""
+    scores = np.zeros((*queries.shape[:2], len(keys)), np.float32)  # (tokens, heads, block)
+    for d in range(queries.shape[2]):
+        scores = scores + queries[:, :, d, None] * keys[:, :, d].T[None]
+    scores = softcap(scores, cap, LOG2E)
+    is_visible = is_visible[:, None, :]
+    highest = np.where(is_visible, scores, np.float32(-np.inf)).max(axis=-1)
+    peak = np.where(is_visible.any(axis=-1), np.ceil(highest), np.float32(0))
+    weights = np.where(is_visible, exp2(np.where(is_visible, scores - peak[..., None], np.float32(0))), np.float32(0))
+    total = np.zeros_like(queries)
+    for j in range(len(keys)):
+        seen = weights[:, :, j, None] * values[None, j]
+        total = total + np.where(is_visible[:, :, j, None], seen, np.float32(0))  # 0 times infinity is no number
+    return peak, lane_sum(weights), total
+
+
+def _merge(past, block, has_visible):
+    """Bring both sides to the larger peak and add. A block without a visible key, on either side, changes nothing."""
+    if past is None:
+        return block
+    is_first = past[1] == 0  # nothing was visible yet
+    peak = np.where(is_first, block[0], np.where(has_visible, np.maximum(past[0], block[0]), past[0]))
+    keep = np.where(is_first, np.float32(0), exp2(past[0] - peak))
+    take = np.where(has_visible, exp2(np.minimum(block[0] - peak, np.float32(0))), np.float32(0))
+    weight = past[1] * keep + block[1] * take
+    return peak, weight, past[2] * keep[..., None] + block[2] * take[..., None]

@@ -1,0 +1,174 @@
+"""Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families alike.
+
+Every row is computed by itself in one stated order, so a token's logits do not depend on what else is in the batch
+or on how its prompt was cut into chunks. What a family does differently is an option of config.py, and `if` here.
+Whoever sets `Model.watch` sees every intermediate result, by the same names in all engines (fastpath/commands/diff.py).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from verbatim.reference.cache.pages import PagedCache
+from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Matrix
+from verbatim.reference.checkpoint.tensors import Layer as StoredLayer
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.model.attention import attention, softcap
+from verbatim.reference.model.experts import mix
+from verbatim.reference.numerics.arithmetic import ACTIVATIONS, linear, linear_quantized, rms_norm, rotate
+from verbatim.reference.numerics.rotary import rotary_table
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.sequence import Chunk, wanted_rows
+
+
+class Linear:
+    """One matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs)."""
+
+    def __init__(self, matrix: Matrix, quantization: str | None = None):
+        self.bias = None if matrix.bias is None else matrix.bias.float32()
+        self.quantized = matrix.quantized(quantization) if quantization else None
+        # `linear` goes through the weight by columns.
+        self.weight = None if quantization else np.asfortranarray(matrix.weight.float32())
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The product, plus the bias."""
+        y = linear_quantized(x, self.quantized) if self.quantized else linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class Norm:
+    """rms_norm with its weight (N5); a norm that the family does not have passes everything through."""
+
+    def __init__(self, config: ModelConfig, weight: Tensor | None):
+        self.epsilon = config.norm_epsilon
+        self.weight = None if weight is None else weight.float32() + np.float32(config.norm_offset)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The normed rows over the last axis."""
+        return x if self.weight is None else rms_norm(x, self.weight, self.epsilon)
+
+
+class GatedLinear:
+    """The feed-forward part, or one expert: down(activation(gate(x)) * up(x))."""
+
+    def __init__(self, stored: FeedForward, activation: str, quantization: str | None):
+        self.gate, self.up, self.down = (Linear(m, quantization) for m in (stored.gate, stored.up, stored.down))
+        self.activate = ACTIVATIONS[activation]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Rows in, rows out."""
+        return self.down(self.activate(self.gate(x)) * self.up(x))
+
+
+class Layer:
+    """Attention and the feed-forward part, each added to what comes in."""
+
+    def __init__(self, config: ModelConfig, stored: StoredLayer, quantization: str | None):
+        self.config, self.layer_config = config, stored.config
+        for name in ("query", "key", "value", "output"):
+            setattr(self, name, Linear(getattr(stored, name), quantization))
+        for name in ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm"):
+            setattr(self, name, Norm(config, getattr(stored, name)))
+        self.mlp = stored.mlp and GatedLinear(stored.mlp, config.activation, quantization)
+        self.router = stored.router and Linear(stored.router)
+        self.experts = [GatedLinear(expert, config.activation, quantization) for expert in stored.experts]
+
+    def attend(self, x, chunks, table, cache: PagedCache, index: int, show) -> np.ndarray:
+        """Store this step's keys and values, then let each token look back over its own sequence."""
+        config = self.config
+        x = show(index, "attention norm", self.attention_norm(x))
+        queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
+        values = show(index, "value", self.value(x)).reshape(len(x), config.num_kv_heads, config.head_dim)
+        queries = show(index, "turned query", self._turn(queries, self.query_norm, config.num_heads, table))
+        keys = show(index, "turned key", self._turn(keys, self.key_norm, config.num_kv_heads, table))
+        attended = np.empty_like(queries)
+        row = 0
+        for chunk in chunks:
+            rows = slice(row, row := row + len(chunk.token_ids))
+            stop = chunk.start + len(chunk.token_ids)
+            cache.write(index, chunk.pages, chunk.start, keys[rows], values[rows])
+            seen = cache.read(index, chunk.pages, stop)
+            show(index, "cached keys", seen[0])
+            show(index, "cached values", seen[1])
+            attended[rows] = attention(
+                queries[rows], *seen, np.arange(chunk.start, stop),
+                scale=config.attention_scale, cap=config.attention_softcap,
+                window=self.layer_config.window, sinks=self.layer_config.sinks,
+            )  # fmt: skip
+        attended = show(index, "attention", attended).reshape(len(x), -1)
+        return self.attention_out_norm(show(index, "output", self.output(attended)))
+
+    def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
+        """The dense part, or the mixture of experts."""
+        x = show(index, "mlp norm", self.mlp_norm(x))
+        if self.mlp:
+            return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
+        scores = show(index, "router", self.router(x))
+        return self.mlp_out_norm(show(index, "experts", mix(x, scores, self.experts, self.config.experts)))
+
+    def _turn(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
+        """Heads normed where the family does so, then turned by their positions where the layer has any."""
+        shape = (len(x), num_heads, self.config.head_dim)
+        x = norm(x).reshape(shape) if self.config.query_key_norm == "all" else norm(x.reshape(shape))
+        return x if table is None else rotate(x, *table)
+
+
+class Model:
+    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
+
+    `watch`, once set, is called with (layer or None, operation, rows) on the way: rows (tokens, features) to read or,
+    to see what follows from it, to change. The cached keys and values that a chunk reads are shown but not for change.
+    """
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, *, quantization: str | None = None):
+        self.config = config
+        self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
+        self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
+        self.layers = [Layer(config, layer, quantization) for layer in checkpoint.layers]
+        self.norm = Norm(config, checkpoint.norm)
+        self.head = checkpoint.head and Linear(checkpoint.head, quantization)
+        self.fusion = checkpoint.fusion and Linear(checkpoint.fusion)
+        ropes = {layer.rope for layer in config.layers if layer.rope}
+        self.tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
+
+    def forward(self, chunks: list[Chunk], cache: PagedCache) -> np.ndarray:
+        """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        return self.score(self._show(None, "norm", self.norm(self._run(chunks, cache)[wanted_rows(chunks)])))
+
+    def states(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
+        """Take in every chunk's tokens; returns the last layer's normed states, float32 (tokens, hidden).
+
+        An eagle head takes in each token with a state `beside` it, (tokens, hidden).
+        """
+        return self._show(None, "norm", self.norm(self._run(chunks, cache, beside)))
+
+    def score(self, states: np.ndarray) -> np.ndarray:
+        """Logits float32 (rows, vocab) of normed states."""
+        logits = self.head(states)
+        logits = logits if self.config.logits_divisor == 1 else logits / np.float32(self.config.logits_divisor)
+        return self._show(None, "logits", softcap(logits, self.config.final_softcap))
+
+    def _run(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
+        """All rows through all layers."""
+        ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
+        positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
+        tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
+        show = self._show
+        x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
+        x = show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
+        for index, layer in enumerate(self.layers):
+            attended = layer.attend(x, chunks, tables.get(layer.layer_config.rope), cache, index, show)
+            x = show(index, "after attention", x + scaled(attended, self.config.residual_scale))
+            x = show(index, "after mlp", x + scaled(layer.feed_forward(x, index, show), self.config.residual_scale))
+        return x
+
+    def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:
+        """Let whoever watches see an intermediate result, and pass it on."""
+        if self.watch:
+            self.watch(layer, operation, rows.reshape(len(rows), -1))
+        return rows
+
+
+def scaled(x: np.ndarray, factor: float) -> np.ndarray:
+    """x times a constant of the model, if it has one."""
+    return x if factor == 1 else x * np.float32(factor)

@@ -1,0 +1,148 @@
+"""What a model is: one description of a decoder, with options for what families do differently.
+
+`families.py` fills it in from a Hugging Face config.json. Options with a default change nothing unless they are set.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from verbatim.reference.records.errors import ModelError
+
+SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
+    "context_size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the context that a model was first trained on (lengths in tokens).
+
+    `kind` is "linear", "llama3", "yarn" or "longrope"; each uses some of the numbers. `attention_factor` multiplies
+    cosines and sines. `factors` are longrope's, one a frequency.
+    """
+
+    kind: str
+    factor: float = 1.0
+    original_context: int = 0
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rope:
+    """Rotary positions of a layer: the base, how many features of a head turn, and the stretch if there is one."""
+
+    theta: float = 10000.0
+    rotary_dim: int
+    scaling: RopeScaling | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
+
+    Behind a window the first `sinks` tokens stay in sight (attention sinks, https://arxiv.org/abs/2309.17453).
+    """
+
+    rope: Rope | None
+    window: int | None = None
+    sinks: int = 0
+    has_experts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of experts (N9): how many, how many a token takes, their inner size, whether weights add up to 1."""
+
+    num_experts: int
+    num_per_token: int
+    intermediate_size: int
+    is_normalized: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A decoder. Sizes are counts of features, heads, layers and tokens.
+
+    `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), or only
+    "between" the two (an eagle head).
+    `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together).
+    """
+
+    family: str = "llama"
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    context_size: int
+    layers: tuple[LayerConfig, ...]
+    norm_epsilon: float = 1e-6
+    norms: str = "before"
+    norm_offset: float = 0.0  # Gemma stores norm weights less one
+    query_key_norm: str | None = None
+    activation: str = "silu"
+    tie_embeddings: bool = False
+    query_bias: bool = False  # on query, key and value
+    output_bias: bool = False
+    mlp_bias: bool = False
+    has_fused_matrices: bool = False  # Phi-3 stores query, key, value as one, and gate, up as one
+    experts: Experts | None = None
+    attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logits_divisor: float = 1.0
+    eos_ids: tuple[int, ...] = field(default=())
+    bos_id: int | None = None
+    quantization: str | None = None  # how the checkpoint holds its matrices (N4); None for float
+
+    def __post_init__(self):
+        """Refuse sizes that cannot belong together."""
+        for name in SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ModelError(f"config.json: {name} must be a positive integer, not {value!r}")
+        if self.num_heads % self.num_kv_heads:
+            raise ModelError(
+                f"config.json: {self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly"
+            )
+        if self.head_dim % 2:
+            raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
+        if len(self.layers) != self.num_layers:
+            raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")
+        for layer in self.layers:
+            if not isinstance(layer.sinks, int) or layer.sinks < 0:
+                raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
+
+    @property
+    def window(self) -> int | None:
+        """How many of the latest tokens some layer still looks at; None if one looks at all of them."""
+        return None if any(layer.window is None for layer in self.layers) else max(one.window for one in self.layers)
+
+    @property
+    def sinks(self) -> int:
+        """How many of the first tokens stay in sight of some layer."""
+        return max(layer.sinks for layer in self.layers)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object from a model directory; a ModelError names the file and what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content

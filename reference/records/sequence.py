@@ -1,0 +1,80 @@
+"""One choice of one request while it is being written: its tokens, its pages, and how far they are computed."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from verbatim.reference.records.request import Request
+
+
+class Chunk(NamedTuple):
+    """One sequence's share of a forward pass: consecutive tokens, and the pages that hold its keys and values.
+
+    `num_logits` is for how many of the last tokens logits are wanted; `pages` reach over position start + tokens - 1.
+    """
+
+    token_ids: tuple[int, ...]
+    start: int
+    pages: tuple[int, ...]
+    num_logits: int = 1
+
+
+def wanted_rows(chunks: list[Chunk]) -> np.ndarray:
+    """Which rows of a pass over these chunks are to have logits: the last ones of each."""
+    ends = np.cumsum([len(chunk.token_ids) for chunk in chunks])
+    if all(chunk.num_logits == 1 for chunk in chunks):
+        return ends - 1
+    return np.concatenate([np.arange(end - chunk.num_logits, end) for end, chunk in zip(ends, chunks, strict=True)])
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sequence:
+    """Prompt and answer so far. Keys and values of the first `num_computed` tokens lie in `pages`.
+
+    `draft_ids` are guesses of what comes next, not yet said; `side_draft_ids` are other lines of guesses instead of it.
+    `num_forks` counts the further choices that still have to branch off once the prompt is computed, `num_scored` the
+    prompt's tokens whose log-probabilities, or whose states, are out.
+    """
+
+    request: Request
+    choice: int = 0
+    output_ids: list[int] = field(default_factory=list)
+    pages: tuple[int, ...] = ()
+    num_computed: int = 0
+    num_cached: int = 0
+    num_forks: int = 0
+    num_scored: int = 0
+    deadline: float = inf
+    draft_ids: list[int] = field(default_factory=list)
+    side_draft_ids: list[list[int]] = field(default_factory=list)
+    num_drafted: int = 0
+    num_accepted: int = 0
+
+    def __len__(self) -> int:
+        """All tokens so far, prompt and answer."""
+        return len(self.request.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Tokens that a forward pass has still to take in: 1 while decoding, more while prefilling."""
+        return len(self) - self.num_computed
+
+    def num_logits(self, start: int, stop: int) -> int:
+        """For how many of the last of the tokens start to stop - 1 logits are wanted: the last, if nothing follows it.
+
+        Where the prompt's own log-probabilities are asked for, each token but the first is scored by the one before.
+        Where a mean of states is, each token adds to it; a pass gives states then in the place of logits.
+        """
+        if self.request.pooling == "mean":
+            return max(0, stop - max(start, self.num_scored))
+        if self.request.prompt_logprobs is not None and self.num_scored < len(self.request.prompt_ids) - 1:
+            return max(0, stop - max(start, self.num_scored))
+        return int(stop == len(self))
+
+    def tokens(self, start: int, stop: int) -> tuple[int, ...]:
+        """The ids at positions start to stop - 1."""
+        num_prompt = len(self.request.prompt_ids)
+        from_prompt = self.request.prompt_ids[start:stop]
+        return (*from_prompt, *self.output_ids[max(0, start - num_prompt) : max(0, stop - num_prompt)])

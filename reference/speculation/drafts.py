@@ -1,0 +1,53 @@
+"""Whoever guesses ahead for a model: its weights read from disk, held against the model's, and its speculator made."""
+
+from verbatim.reference.checkpoint.families import load_eagle_config
+from verbatim.reference.checkpoint.medusa import load_medusa
+from verbatim.reference.checkpoint.tensors import Checkpoint, open_eagle
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.parts import Parts
+
+NAMES = {"small_draft": "draft model", "medusa": "medusa heads", "eagle": "eagle head"}
+
+
+def load_medusa_heads(parts: Parts, directory, config: ModelConfig):
+    """The medusa heads in a directory, for a model of that configuration. They stay float, as an eagle head does."""
+    checkpoint = load_medusa(directory)
+    _check_same("medusa", checkpoint, config, "vocab_size", "hidden_size")
+    return parts.MedusaHeads(checkpoint)
+
+
+def load_eagle_head(parts: Parts, directory, config: ModelConfig, checkpoint: Checkpoint):
+    """The eagle head in a directory: a model of one layer that goes on from another model's states."""
+    eagle = load_eagle_config(directory)
+    _check_same("eagle", eagle, config, "vocab_size", "hidden_size")
+    return parts.Model(eagle, open_eagle(eagle, load_weights(directory), checkpoint.embedding))
+
+
+def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages: int):
+    """The speculator of the mode, None if nothing is to be guessed; ModelError if `draft` does not suit the model."""
+    mode = limits.speculative_mode
+    if mode == "disable":
+        return None
+    if mode == "ngram":
+        return parts.NgramSpeculator()
+    if draft is None:
+        raise ModelError(f"speculative mode {mode} needs a draft model: the directory of its {NAMES[mode]}")
+    if mode == "medusa":
+        if limits.draft_length > len(draft):
+            raise ModelError(f"draft_length must be at most {len(draft)}, the medusa heads, not {limits.draft_length}")
+        return parts.MedusaSpeculator(model, draft)
+    cache = parts.PagedCache(draft.config, num_pages, limits.kv_cache_dtype)
+    if mode == "eagle":
+        return parts.EagleSpeculator(model, draft, cache)
+    _check_same(mode, draft.config, model.config, "vocab_size")
+    return parts.DraftSpeculator(draft, cache, tree_width=limits.tree_width)
+
+
+def _check_same(mode: str, draft, model: ModelConfig, *sizes: str) -> None:
+    for size in sizes:
+        ours, theirs = getattr(draft, size), getattr(model, size)
+        if ours != theirs:
+            raise ModelError(f"{size} of the {NAMES[mode]} must be {theirs}, as the model's, not {ours}")

@@ -1,0 +1,111 @@
+"""Chat messages to a prompt: the model's own Jinja template, rendered in a sandbox.
+
+The result is pieces: text as strings, control tokens as ids. A control token counts only where the template itself
+wrote it. The same characters in a message or a tool stay text, so that no user can forge a turn of the conversation.
+"""
+
+import re
+from pathlib import Path
+
+import jinja2
+
+from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.reference.text.sandbox import Sandbox
+from verbatim.reference.text.tokenizer import Tokenizer, read_settings, token_content
+
+GUARD = "\ufdd0"  # a noncharacter, never in sensible text: it breaks up control tokens that a message spells out
+ESCAPED = "\\ufdd0"  # the same where a template prints a dictionary or plain ASCII
+
+
+MAX_MESSAGE = 500  # characters of an error, which a template may write itself
+
+
+class ChatTemplate:
+    """A model's compiled template, or several by name: `default`, and `tool_use` for a conversation with tools.
+
+    `source` is their text. `tokens` are the special tokens that it may ask for by name, such as `bos_token`.
+    """
+
+    def __init__(self, source: str | dict[str, str], control_ids: dict[str, int], **tokens: str):
+        sources = {"default": source} if isinstance(source, str) else source
+        self.source = "\n".join(sources.values())
+        try:
+            self._codes = {name: Sandbox().compile(text) for name, text in sources.items()}
+        except (jinja2.TemplateError, ValueError, RecursionError, MemoryError) as error:
+            raise ModelError(f"the chat template does not compile: {error}") from None
+        self._control_ids = control_ids
+        marks = sorted(filter(None, control_ids), key=len, reverse=True)
+        self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
+        self._escaped = re.compile("|".join(re.escape(mark[:1] + ESCAPED + mark[1:]) for mark in marks))
+        self._tokens = tokens
+
+    def render(
+        self, messages: list[dict], tools: list[dict] | None = None, *, add_generation_prompt: bool = True, **variables
+    ) -> list[str | int]:
+        """The prompt that asks for the assistant's next message, in pieces; RequestError if the template refuses.
+
+        What is None in a message is left out of it: a template shall not print "None". `variables` are what a template
+        knows besides: `documents`, `enable_thinking`, `date_string`, ...
+        """
+        name = "tool_use" if tools and "tool_use" in self._codes else "default"
+        if not messages:
+            raise RequestError("messages do not fit the model's chat template: there are none", field="messages")
+        messages = [{key: value for key, value in one.items() if value is not None} for one in messages]
+        given = {"messages": messages, "tools": tools or None, "documents": None, **variables}
+        try:
+            sandbox = Sandbox()
+            template = jinja2.Template.from_code(sandbox, self._codes[name], sandbox.globals)
+            text = template.render(**self._tokens | self._guard(given), add_generation_prompt=add_generation_prompt)
+        except RecursionError:
+            raise RequestError("the model's chat template calls itself too deeply", field="messages") from None
+        except (
+            jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
+        ) as error:  # fmt: skip
+            message = f"messages do not fit the model's chat template: {error}"
+            raise RequestError(message[:MAX_MESSAGE], field="messages") from None
+        return self._split(text)
+
+    def _guard(self, value):
+        """The same value with every control token in its strings broken up."""
+        if isinstance(value, str):
+            return self._marks.sub(lambda mark: mark[0][:1] + GUARD + mark[0][1:], value) if self._marks else value
+        if isinstance(value, dict):
+            return {self._guard(key): self._guard(item) for key, item in value.items()}
+        return [self._guard(item) for item in value] if isinstance(value, list) else value
+
+    def _split(self, text: str) -> list[str | int]:
+        parts = self._marks.split(text) if self._marks else [text]
+        marked = [self._control_ids[part] if part in self._control_ids else self._mended(part) for part in parts]
+        return [part for part in marked if part != ""]
+
+    def _mended(self, text: str) -> str:
+        """Text with its control tokens put together again."""
+        text = text.replace(GUARD, "")
+        return self._escaped.sub(lambda mark: mark[0].replace(ESCAPED, ""), text) if ESCAPED in text else text
+
+
+def load_template(directory: str | Path, tokenizer: Tokenizer, file: Path | None = None) -> ChatTemplate | None:
+    """The template of a model directory, `file` instead of it if the user has one of their own; None without."""
+    directory = Path(directory)
+    settings = read_settings(directory)
+    try:
+        sources = {"default": file.read_text(encoding="utf-8")} if file else _sources(directory, settings)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"the chat template of {file or directory} cannot be read: {error}") from None
+    if not sources.get("default"):
+        return None
+    tokens = {name: token_content(value) for name, value in settings.items() if name.endswith("_token")}
+    tokens = {name: content for name, content in tokens.items() if isinstance(content, str)}
+    return ChatTemplate(sources, tokenizer.control_ids, **tokens)
+
+
+def _sources(directory: Path, settings: dict) -> dict[str, str]:
+    """`chat_template.jinja` and what lies in `additional_chat_templates`, or the entry in tokenizer_config.json."""
+    path = directory / "chat_template.jinja"
+    if path.exists():
+        others = sorted((directory / "additional_chat_templates").glob("*.jinja"))
+        return {file.stem: file.read_text(encoding="utf-8") for file in others} | {"default": path.read_text("utf-8")}
+    entry = settings.get("chat_template") or {}
+    if isinstance(entry, list):
+        return {one["name"]: one["template"] for one in entry}
+    return {"default": entry} if isinstance(entry, str) else entry

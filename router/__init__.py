@@ -1,0 +1,6 @@
+"""The router in front of several servers: one address, the least busy endpoint, and streams that outlive theirs."""
+
+from verbatim.router.routing import Router
+from verbatim.router.serving import serve
+
+__all__ = ["Router", "serve"]

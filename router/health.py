@@ -1,0 +1,80 @@
+"""Looks at an endpoint again and again: every two seconds while it is ready, soon and then ever less often while not.
+
+`GET /ready` of a verbatim server says whether it would take a request, and names its models with their fingerprints.
+A server of another make, which has no such page, is ready if it lists its models at `/v1/models`; one that wants a key
+for that may have any. A server that refuses connections or says 503 is ejected at once, one that is silent after three
+looks, and then what it has under way is given up as well.
+"""
+
+import asyncio
+import contextlib
+
+import aiohttp
+import orjson
+from sanic.log import logger
+
+from verbatim.router.endpoint import Endpoint
+
+READY_SECONDS = 2.0
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 3.0
+SILENCE_SECONDS = 3.0
+MAX_SILENCES = 3
+HAS_NO_SUCH_PAGE = (404, 405, 501)
+WANTS_A_KEY = (401, 403)
+WRONG_FORM = (ValueError, KeyError, TypeError)
+
+
+async def watch(endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
+    """Keep `endpoint.is_ready` and `endpoint.models` true. Runs until cancelled."""
+    delay, silences = FIRST_SECONDS, 0
+    while True:
+        endpoint.woken.clear()
+        was_ready, reason = endpoint.is_ready, ""
+        try:
+            endpoint.is_ready = await _look(endpoint, session)
+            silences, reason = 0, "it says that it is not ready"
+        except TimeoutError:
+            silences += 1
+            if silences >= MAX_SILENCES:
+                endpoint.is_ready, reason = False, "it does not answer"
+                endpoint.give_up()
+        except (aiohttp.ClientError, OSError, *WRONG_FORM) as error:
+            endpoint.is_ready, reason = False, type(error).__name__
+        if endpoint.is_ready != was_ready:
+            logger.info("Endpoint %s is %s", endpoint.url, "ready." if endpoint.is_ready else f"ejected: {reason}.")
+        delay = FIRST_SECONDS if was_ready else min(2 * delay, LONGEST_SECONDS)
+        await _wait(endpoint, READY_SECONDS if endpoint.is_ready else delay)
+
+
+async def _wait(endpoint: Endpoint, seconds: float) -> None:
+    """Until it is time, or a request has failed there; then a moment more, so that a dying server can die."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await endpoint.woken.wait()
+            await asyncio.sleep(FIRST_SECONDS)
+
+
+async def _look(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
+    async with asyncio.timeout(SILENCE_SECONDS):
+        async with session.get(endpoint.url + "/ready") as answer:
+            is_ready = answer.status == 200
+            if is_ready and (models := _models_of(await answer.read())) is not None:
+                endpoint.models = models
+                return True
+            if not is_ready and answer.status not in HAS_NO_SUCH_PAGE:
+                return False
+        async with session.get(endpoint.url + "/v1/models") as answer:
+            if answer.status == 200:
+                listed = orjson.loads(await answer.read())
+                endpoint.models = {model["id"]: None for model in listed["data"]}
+            return is_ready or answer.status == 200 or answer.status in WANTS_A_KEY
+
+
+def _models_of(body: bytes) -> dict[str, str] | None:
+    """What a verbatim server that is ready names; None if it is none."""
+    try:
+        models = orjson.loads(body)["models"]
+    except WRONG_FORM:
+        return None
+    return models if isinstance(models, dict) else None

@@ -1,0 +1,105 @@
+"""Goes on with the events of a response that another endpoint began: skips what the client has, and counts on.
+
+Deltas are joined and compared by what they say; all other events come in the same order on both and are compared one
+by one. The other endpoint's ids become those that the client saw first (`renames`), so do times, and events are
+numbered on from the last that the client has. `renames` and `created` are what was replaced by what (homes.py).
+"""
+
+from verbatim.router.joined import DivergedError, Joined
+from verbatim.router.resume_chunks import read_event
+from verbatim.server.api.answer import padding
+from verbatim.server.http.sse import DONE, named_event
+
+DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
+FRESH = ("sequence_number", "obfuscation")  # differ from run to run
+FRESH_OF_RESPONSE = ("created_at", "usage")  # usage tells how much the cache knew
+
+
+class EventResumption:
+    """`given` are the events that the client has, at least one; `take` makes of the other endpoint's the rest."""
+
+    def __init__(self, given: list[bytes]):
+        events = [read_event(one) for one in given if one != DONE]
+        self._created_at = events[0]["response"]["created_at"]
+        self._next = events[-1]["sequence_number"] + 1
+        self._others = [comparable(one) for one in events if one["type"] not in DELTAS]
+        self._ids = [name for one in events for name in ids_in(one)]
+        self._num_ids = self._num_others = 0
+        self._joined = Joined()
+        self.renames: tuple[tuple[bytes, bytes], ...] = ()
+        self.created: tuple[bytes, bytes] | None = None
+        for one in events:
+            for key in pieces_of(one):
+                self._joined.give(key, one[key[-1]])
+
+    def take(self, raw: bytes) -> list[bytes]:
+        """The events to send for one that has come: none, or one."""
+        if raw == DONE:
+            self._require_all_again()
+            return [raw]
+        value = self._translated(raw)
+        if not (self._cut_delta(value) if value["type"] in DELTAS else self._is_next(value)):
+            return []
+        self._require_all_again()
+        value["sequence_number"], self._next = self._next, self._next + 1
+        return [named_event(value)]
+
+    def _translated(self, raw: bytes) -> dict:
+        """The event with the ids and the time of the first stream; ids meet those of the same place."""
+        theirs = list(ids_in(read_event(raw)))
+        ours = self._ids[self._num_ids : self._num_ids + len(theirs)]
+        self._num_ids += len(theirs)
+        self.renames += tuple((a.encode(), b.encode()) for a, b in zip(theirs, ours, strict=False))
+        for name, known in self.renames:
+            raw = raw.replace(name, known)
+        value = read_event(raw)
+        if "response" in value:
+            times = value["response"]["created_at"], self._created_at
+            self.created = tuple(b'"created_at":%d' % time for time in times)
+            value["response"]["created_at"] = self._created_at
+        return value
+
+    def _cut_delta(self, value: dict) -> bool:
+        for key in pieces_of(value):
+            value[key[-1]] = self._joined.cut(key, value[key[-1]])
+        if "obfuscation" in value:
+            value["obfuscation"] = padding(value["delta"])
+        return any(value[key[-1]] for key in pieces_of(value))
+
+    def _is_next(self, value: dict) -> bool:
+        """Whether the client does not have this event; if it does, it must be the same."""
+        self._num_others += 1
+        if self._num_others > len(self._others):
+            return True
+        if comparable(value) != self._others[self._num_others - 1]:
+            raise DivergedError("Another endpoint gave another answer to the same request.")
+        return False
+
+    def _require_all_again(self) -> None:
+        self._joined.require(not self._joined.missing and self._num_others >= len(self._others))
+
+
+def pieces_of(value: dict) -> list[tuple]:
+    """The keys of what grows in a delta, the field's name last; none for any other event."""
+    if value["type"] not in DELTAS:
+        return []
+    place = (value["type"], value["output_index"], value.get("content_index"))
+    return [(*place, name) for name in ("delta", "logprobs") if name in value]
+
+
+def ids_in(value: dict) -> list[str]:
+    """The ids that an event is the first to show."""
+    if value["type"] == "response.created":
+        return [value["response"]["id"]]
+    if value["type"] == "response.output_item.added":
+        return [value["item"][name] for name in ("id", "call_id") if name in value["item"]]
+    return []
+
+
+def comparable(value: dict) -> dict:
+    """The event without what differs from run to run."""
+    plain = {name: item for name, item in value.items() if name not in FRESH}
+    if "response" in plain:
+        response = plain["response"].items()
+        plain["response"] = {name: item for name, item in response if name not in FRESH_OF_RESPONSE}
+    return plain

@@ -1,0 +1,123 @@
+"""One response under way: it takes the engine's outputs and gives chunks, and in the end the whole.
+
+A stream and a whole answer are folded from the same outputs by the same choices, so they cannot disagree.
+What a choice looks like is the endpoint's business (chat.py, completions.py); the envelope and usage are here.
+"""
+
+import json
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Protocol
+
+from verbatim.reference.records.request import Output, Request
+from verbatim.server.models.served import ServedModel
+
+CHUNK_BYTES = 32  # padded chunks are some multiple of it longer than an empty one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streaming:
+    """Whether to stream, whether the stream ends with a chunk of usage, and whether the size of chunks is hidden."""
+
+    is_stream: bool = False
+    wants_usage: bool = False
+    is_padded: bool = False
+
+
+class Choice(Protocol):
+    """One of the answers."""
+
+    def take(self, output: Output) -> list[dict]:
+        """What the output adds, as the `choices` items of zero or more chunks."""
+
+    def whole(self) -> dict:
+        """The finished choice."""
+
+
+class Answer:
+    """Folds the outputs of `requests`; `choices` maps (request id, choice) to the choice, in the order of `index`.
+
+    `known_outputs` are there instead of the engine's where nothing needs to be computed. An answer that
+    `wants_metrics` is the engine's counts and nothing else.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ServedModel,
+        answer_id: str,
+        requests: tuple[Request, ...],
+        objects: tuple[str, str],
+        streaming: Streaming,
+        wants_metrics: bool = False,
+    ):
+        self.requests = requests
+        self.known_outputs: list[Output] = []
+        self.choices: dict[tuple[str, int], Choice] = {}
+        self.whole_object, self.chunk_object = objects
+        self.streaming, self.wants_metrics = streaming, wants_metrics
+        self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
+        self._envelope |= {"system_fingerprint": model.fingerprint, "object": self.chunk_object}
+        self._num_prompt = sum(len(request.prompt_ids) for request in requests)
+        self._latest: dict[tuple[str, int], Output] = {}  # of each choice: its counts are totals so far
+
+    def take(self, output: Output) -> list[dict]:
+        """The chunks that this output adds; must be called for streamed and whole answers alike."""
+        key = output[:2]  # request id and choice
+        self._latest[key] = output
+        return [self.chunk([item]) for item in self.choices[key].take(output)]
+
+    def chunk(self, choices: list[dict]) -> dict:
+        """One chunk of a stream."""
+        chunk = {**self._envelope, "choices": choices}
+        if self.streaming.wants_usage:
+            chunk["usage"] = None
+        if self.streaming.is_padded:
+            chunk["obfuscation"] = padding(choices)
+        return chunk
+
+    def usage_chunk(self, extra: dict | None = None) -> dict:
+        """The last chunk of a stream that was asked for usage; `extra` are the engine's counts, if wanted."""
+        return self.chunk([]) | {"usage": self.usage() | ({"extra": extra} if self.wants_metrics else {})}
+
+    def whole(self) -> dict:
+        """The whole answer, once every choice has finished."""
+        choices = [choice.whole() for choice in self.chosen()]
+        return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
+
+    def chosen(self) -> list[Choice]:
+        """The choices that are shown."""
+        return list(self.choices.values())
+
+    def usage(self) -> dict:
+        """Tokens: the prompt counted once, the completions summed over choices."""
+        outputs = self._latest.values()
+        num_completion = sum(output.num_completion_tokens for output in outputs)
+        num_cached = sum(output.num_cached_tokens for output in outputs if output.choice == 0)  # they share one prefill
+        num_accepted = sum(output.num_accepted_tokens for output in outputs)
+        num_drafted = sum(output.num_drafted_tokens for output in outputs)
+        return {
+            "prompt_tokens": self._num_prompt,
+            "completion_tokens": num_completion,
+            "total_tokens": self._num_prompt + num_completion,
+            "prompt_tokens_details": {"cached_tokens": num_cached, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": num_accepted,
+                "rejected_prediction_tokens": num_drafted - num_accepted,
+            },
+        }
+
+
+def padding(value) -> str:
+    """Random characters that even out the size of a chunk: what it says is not to be guessed from its length."""
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return secrets.token_hex(CHUNK_BYTES)[: -size % CHUNK_BYTES]
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other response has."""
+    return f"{prefix}-{uuid.uuid4().hex}"

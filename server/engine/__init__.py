@@ -1,0 +1,1 @@
+"""The engine process: how it is started, watched, spoken to, measured."""

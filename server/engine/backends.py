@@ -1,0 +1,85 @@
+"""The one file that knows the engines by name, and that loads the one asked for."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import BackendError
+from verbatim.reference.records.limits import EngineLimits
+from verbatim.server.engine.memory import Needs, fit_all, free_bytes, load_shape
+from verbatim.server.settings.options import Options
+
+SPARE_BYTES = 64 << 20
+MODULES = {"reference": "verbatim.reference.backend", "fastpath": "verbatim.fastpath.backend"}
+
+
+def check_backend(options: Options) -> None:
+    """Raise BackendError if the engine asked for is not built, or not for that device or numerics; loads no weights."""
+    backend = _import(options.backend)
+    if options.numerics != "exact":
+        raise BackendError(f"--backend {options.backend} has no --numerics {options.numerics}; it has 'exact' alone")
+    if options.threads and options.backend != "fastpath":  # which reads VERBATIM_THREADS itself
+        raise BackendError(f"--backend {options.backend} has no --threads: how many NumPy takes, it decides")
+    backend.gpu_of(options.device)
+
+
+def fit_lineup(lineup: Sequence[tuple[Options, ModelConfig]]) -> list[Options]:
+    """The options of models on one device with all sizes filled in, by the free memory of what computes."""
+    options, _ = lineup[0]
+    backend = _import(options.backend)
+    gpu = backend.gpu_of(options.device)
+    if gpu is None:
+        return fit_all(lineup, free_bytes())
+
+    def needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
+        places = [options.model, *([options.draft] if options.draft else [])]
+        limits = _limits(replace(options, max_num_sequence=sequences, prefill_chunk_size=chunk))
+        plan = backend.gpu_plan(config, places, options.quantization or config.quantization, limits)
+        # The engine asks again how much is free, and takes whole pages: what differs must not end it.
+        scratch = plan.scratch + plan.page + SPARE_BYTES
+        return Needs(weights=plan.weights, scratch=scratch, token=-(-plan.page // backend.PARTS.page_size))
+
+    share = options.gpu_memory_utilization
+    return fit_all(lineup, backend.gpu_free_bytes(gpu), share=share, needs_of=needs_on_gpu)
+
+
+def load_engine(options: Options):
+    """A ready engine. Raises ModelError or BackendError with a line that says what to do."""
+    if None in (options.max_num_sequence, options.max_total_seq_length, options.prefill_chunk_size):
+        [options] = fit_lineup([(options, load_shape(options))])  # nobody has, where the process runs by itself
+    return _import(options.backend).load_engine(
+        options.model,
+        device=options.device,
+        quantization=options.quantization,
+        limits=_limits(options),
+        draft_directory=options.draft,
+        model_lib=options.model_lib,
+    )
+
+
+def _limits(options: Options) -> EngineLimits:
+    return EngineLimits(
+        max_num_sequences=options.max_num_sequence,
+        max_total_tokens=options.max_total_seq_length,
+        token_budget=options.prefill_chunk_size,
+        max_queue=options.max_queue,
+        prefill_mode=options.prefill_mode,
+        prefix_cache_mode=options.prefix_cache_mode,
+        speculative_mode=options.speculative_mode,
+        draft_length=options.spec_draft_length,
+        tree_width=options.spec_tree_width,
+        context_size=options.context_window_size,
+        window=options.sliding_window_size,
+        sinks=options.attention_sink_size,
+        gpu_memory_utilization=options.gpu_memory_utilization,
+        kv_cache_dtype=options.kv_cache_dtype,
+    )
+
+
+def _import(name: str):
+    try:
+        return importlib.import_module(MODULES[name])
+    except ImportError as error:
+        hint = "`pip install .` builds it where there is a C compiler"
+        raise BackendError(f"--backend {name} is not there: {error}; {hint}") from error

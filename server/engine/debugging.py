@@ -1,0 +1,85 @@
+"""What `--enable-debug` lets people do to a running engine: look into it, time it, reset it.
+
+These commands run between two steps, in the engine's own process. A refusal is a RequestError.
+"""
+
+import cProfile
+import io
+import pstats
+import resource
+import time
+
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.request import FinishReason, Output
+from verbatim.server.engine import wire
+
+COMMANDS = ("dump_event_trace", "dump_engine_metrics", "reset_engine", "profiler_start", "profiler_stop")
+MAX_PROFILE_LINES = 80
+
+
+class Debugger:
+    """Runs the commands by name; `loop` is the engine's, `tracer` None unless tracing is on."""
+
+    def __init__(self, loop, tracer):
+        self.loop, self.tracer = loop, tracer
+        self._profile: cProfile.Profile | None = None
+        self._started = time.time()
+        self._commands = {
+            "dump_event_trace": self.dump_event_trace,
+            "dump_engine_metrics": self.dump_engine_metrics,
+            "reset_engine": self.reset_engine,
+            "profiler_start": self.profiler_start,
+            "profiler_stop": self.profiler_stop,
+        }
+
+    def run(self, name: str) -> dict:
+        """The frame that answers a command."""
+        try:
+            return {"debugged": {"result": self._commands[name]()}}
+        except RequestError as error:
+            return {"debugged": {"refused": wire.error_to_json(error)}}
+
+    def dump_event_trace(self) -> list[dict]:
+        """The trace so far."""
+        if self.tracer is None:
+            raise UnsupportedError("Tracing is off; start the server with --enable-tracing.")
+        return self.tracer.dump()
+
+    def dump_engine_metrics(self) -> dict:
+        """The engine's counts, and what its process has used."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        process = {"uptime_seconds": round(time.time() - self._started, 3), "max_rss_bytes": used.ru_maxrss << 10}
+        process |= {"user_seconds": used.ru_utime, "system_seconds": used.ru_stime}
+        return {"metrics": self.loop.engine.stats() | process}
+
+    def reset_engine(self) -> None:
+        """End all requests with an error, and forget what the prefix cache and the trace know."""
+        engine = self.loop.engine
+        for request_id, (connection, _) in list(self.loop.owners.items()):
+            output = Output(
+                request_id=request_id, choice=0, finish_reason=FinishReason.ERROR, error="The engine was reset."
+            )
+            self.loop.abort([request_id])
+            self.loop.send(connection, {"outputs": [wire.output_to_json(output)]})
+        if engine.prefix_cache is not None:
+            engine.prefix_cache.clear()
+        if self.tracer is not None:
+            self.tracer.clear()
+        engine.check()
+
+    def profiler_start(self) -> None:
+        """Time every Python function of the engine's process from now on."""
+        if self._profile is not None:
+            raise RequestError("The profiler is running already.")
+        self._profile = cProfile.Profile()
+        self._profile.enable()
+
+    def profiler_stop(self) -> dict:
+        """Where the time went, by cumulative time: the table that Python's pstats prints."""
+        if self._profile is None:
+            raise RequestError("The profiler is not running.")
+        self._profile.disable()
+        text = io.StringIO()
+        pstats.Stats(self._profile, stream=text).strip_dirs().sort_stats("cumulative").print_stats(MAX_PROFILE_LINES)
+        self._profile = None
+        return {"profile": text.getvalue()}

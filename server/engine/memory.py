@@ -1,0 +1,159 @@
+"""What fits into the memory that is free now: sequences at once, tokens in the cache, tokens a step.
+
+`--mode` is for how many people there are: `local` a few, `interactive` one, `server` many. What the user says counts;
+the rest follows from the mode, the model and the memory (docs/server.md, "Memory", has the formula). It is estimated
+from the sizes in the model's files before anything is loaded, so that a model too large is refused with the reasons
+and not ended by the system. Once worked out it stays: a restarted engine is like the one before.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
+from verbatim.reference.checkpoint.weights import Tensor, load_shards
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
+from verbatim.server.errors import NotEnoughMemoryError
+from verbatim.server.settings.options import Options
+
+SHARE = 0.85  # of the free memory
+PROCESSES_BYTES = 192 << 20  # Python, libraries and HTTP workers
+LOCAL_TOKENS = 8192
+DEFAULT_CHUNK = 512  # tokens a step: a long prompt holds up running streams no longer than that takes
+NUM_SEQUENCES = {"local": 4, "interactive": 1, "server": 128}
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+ADVICE = (
+    "lower --max-total-seq-length, --prefill-chunk-size or --max-num-sequence, use --quantization w8a8 or w4a8 "
+    "or --kv-cache-dtype bfloat16, or take a smaller model"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Bytes: the weights, what a step works in, and each token in the cache."""
+
+    weights: int
+    scratch: int
+    token: int
+
+
+def fit_all(
+    lineup: Sequence[tuple[Options, ModelConfig]],
+    free: int,
+    *,
+    share: float = SHARE,
+    needs_of: Callable[[Options, ModelConfig, int, int], Needs] | None = None,
+) -> list[Options]:
+    """The options of each model with all three sizes filled in.
+
+    Of `free` bytes all of them together may use a `share`: weights and scratch, and for the caches equal parts of the
+    rest. `needs_of` says what is needed, as `estimate` does. ValueError or NotEnoughMemoryError if it cannot be.
+    """
+    plans = [_plan(options, config, needs_of or estimate) for options, config in lineup]
+    part = (share * free - sum(needs.weights + needs.scratch for _, _, needs in plans)) / len(plans)
+    fitted = []
+    for (options, _), (sizes, total, needs) in zip(lineup, plans, strict=True):
+        room = int(part // needs.token)
+        if room < 1 or (options.max_total_seq_length or 1) > room:
+            others = sum(other.weights + other.scratch for _, _, other in plans if other is not needs)
+            what = f"the memory does not suffice{f' for {options.model_id}' if others else ''}"
+            parts = _parts(needs, options.max_total_seq_length or total, others)
+            limit = f"{share:.0%} of the free {_size(free)} may be used"
+            raise NotEnoughMemoryError(f"{what}: {', '.join(parts)}; {limit}; {ADVICE}")
+        fitted.append(replace(options, **sizes, max_total_seq_length=min(total, room)))
+    return fitted
+
+
+def _plan(options: Options, config: ModelConfig, needs_of: Callable) -> tuple[dict[str, int], int, Needs]:
+    """Two sizes, the tokens that the cache would have if there is room, and what all that needs."""
+    sequences = options.max_num_sequence or NUM_SEQUENCES[options.mode]
+    single = config.context_size
+    most = {"local": min(single, LOCAL_TOKENS), "interactive": single, "server": sequences * single}[options.mode]
+    total = options.max_total_seq_length or most
+    chunk = options.prefill_chunk_size or max(min(DEFAULT_CHUNK, total, single), sequences)
+    if chunk < sequences:
+        raise ValueError(
+            f"--prefill-chunk-size must be at least --max-num-sequence ({sequences}), "
+            f"so that every running sequence gets its token, not {chunk}"
+        )
+    sizes = {"max_num_sequence": sequences, "prefill_chunk_size": chunk}
+    return sizes, total, needs_of(options, config, sequences, chunk)
+
+
+def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
+    """What a model and its draft model take in memory, the way that the backend holds them."""
+    quantization = options.quantization or config.quantization
+    weights = _weights(options.model, options.backend, quantization)
+    token = _cache_bytes(config, options.kv_cache_dtype)
+    if options.draft:
+        weights += _weights(options.draft, options.backend, None)
+        if options.speculative_mode == "small_draft":
+            token += _cache_bytes(load_config(options.draft), options.kv_cache_dtype)
+        elif options.speculative_mode == "eagle":  # its head is one layer
+            token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    width = 4 * config.hidden_size + 3 * queries + 2 * keys + 4 * config.intermediate_size + config.vocab_size
+    scratch = 4 * chunk * width + 16 * sequences * config.vocab_size + PROCESSES_BYTES
+    return Needs(weights=weights, scratch=scratch, token=token)
+
+
+def free_bytes() -> int:
+    """What this process may still take, as Linux says: the machine's, or less where a control group has a limit."""
+    try:
+        lines = MEMINFO.read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        raise NotEnoughMemoryError(f"{MEMINFO} does not say how much memory is free on this machine") from None
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
+
+
+def _cache_bytes(config: ModelConfig, dtype: str) -> int:
+    """Keys and values of a token as they are stored, the values filled up to sixteen."""
+    padded = -(-config.head_dim // 16) * 16
+    return KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
+
+
+def _weights(directory: Path, backend: str, quantization: str | None) -> int:
+    """All tensors; the embedding's rows as they are stored, and once more as the head where there is no other."""
+    tensors = {name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()}
+    is_tied = EMBEDDING in tensors and HEAD not in tensors
+    rows = tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None)
+    total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())
+    return total + (rows.bits.nbytes if rows else 0)
+
+
+def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int:
+    """The reference widens floats to float32 and keeps four bits in eight; the fast path keeps both as they are."""
+    is_narrow, count = backend == "fastpath", tensor.bits.size
+    if tensor.dtype in ("I8", "U8"):
+        return count if is_narrow or tensor.dtype == "I8" else 2 * count
+    if quantization and tensor.bits.ndim == 2:
+        return count // 16 + (count // 2 if quantization == "w4a8" and is_narrow else count)
+    return tensor.bits.nbytes if is_narrow else 4 * count
+
+
+def _parts(needs: Needs, num_tokens: int, others: int) -> list[str]:
+    parts = [
+        f"weights {_size(needs.weights)}",
+        f"a cache of {num_tokens} tokens {_size(num_tokens * needs.token)}",
+        f"scratch {_size(needs.scratch)}",
+    ]
+    return parts + ([f"the other models {_size(others)} beside their caches"] if others else [])
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.2f} GiB"
+
+
+def load_shape(options: Options) -> ModelConfig:
+    """The model as the options change it."""
+    limits = EngineLimits(
+        context_size=options.context_window_size, window=options.sliding_window_size, sinks=options.attention_sink_size
+    )
+    return limits.reshape(load_config(options.model))

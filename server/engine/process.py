@@ -1,0 +1,244 @@
+"""The engine's own process: one loop that takes every waiting command, then steps once.
+
+`python -m verbatim.server.engine.process` listens on the unix socket named in the environment. It knows no HTTP, no
+text and no templates. Between two steps all commands that have arrived are taken, so a client that goes away frees its
+pages within one step; a worker whose connection closes aborts all its requests. Whatever goes wrong inside a
+step ends the process, loudly: the supervisor sees it, clients get an error, and a new process starts.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from verbatim.reference.records.errors import QueueFullError, RequestError, VerbatimError
+from verbatim.reference.records.request import Request
+from verbatim.server.engine import wire
+from verbatim.server.engine.backends import load_engine
+from verbatim.server.engine.compiling import Preparer
+from verbatim.server.engine.debugging import Debugger
+from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.engine.tracing import Tracer, trace_engine
+from verbatim.server.http import journal
+from verbatim.server.settings.options import SOCKET, Options
+
+CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again would fail again
+POLL_SECONDS = 0.5
+RECEIVE_BYTES = 1 << 20
+UNREAD_LIMIT_BYTES = 64 << 20  # a worker that reads this slowly is taken for dead
+
+
+class Connection:
+    """One worker's socket, with what has come in part and what could not be sent yet."""
+
+    def __init__(self, sock: socket.socket):
+        self.socket = sock
+        self.received = bytearray()
+        self.unsent = bytearray()
+
+    def receive(self) -> list[bytes] | None:
+        """All complete lines that are there now; None once the worker has hung up."""
+        try:
+            while data := self.socket.recv(RECEIVE_BYTES):
+                self.received += data
+        except BlockingIOError:
+            *lines, rest = self.received.split(b"\n")
+            self.received = rest
+            return lines
+        except ConnectionError:
+            pass
+        return None
+
+    def flush(self) -> None:
+        """Send what the socket takes without waiting."""
+        try:
+            while self.unsent:
+                del self.unsent[: self.socket.send(self.unsent)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.unsent.clear()  # the next receive reports the end
+
+
+class EngineLoop:
+    """Serves one engine to any number of connections, in one thread."""
+
+    def __init__(self, engine, listener: socket.socket, timeout: float | None = None, tracer: Tracer | None = None):
+        self.engine, self.tracer = engine, tracer
+        self.debugger = Debugger(self, tracer)
+        self.timeout = timeout  # seconds that a request may take
+        self.selector = selectors.DefaultSelector()
+        self.listener = listener
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.preparer = Preparer(engine.prepare)
+        self.selector.register(self.preparer.socket, selectors.EVENT_READ)
+        self.connections: set[Connection] = set()
+        self.owners: dict[str, tuple[Connection, int]] = {}  # request id: whose it is, choices still open
+        self.is_draining = False
+
+    def run(self) -> None:
+        """Until told to stop, and then until the last worker has hung up."""
+        while self.connections or not self.is_draining:
+            self.take_commands(0 if self.engine.has_work() else POLL_SECONDS)
+            if self.engine.has_work():
+                self.deliver(self.engine.step(now=time.monotonic()))
+                if not self.engine.has_work():
+                    self.engine.check()
+
+    def drain(self, *_signal) -> None:
+        """The handler of SIGTERM."""
+        self.is_draining = True
+
+    def take_commands(self, timeout: float) -> None:
+        """Accept, read and write whatever is ready; wait at most `timeout` seconds for the first of it."""
+        for key, events in self.selector.select(timeout):
+            if key.fileobj is self.listener:
+                self.accept()
+                continue
+            if key.fileobj is self.preparer.socket:
+                for requests, error in self.preparer.take():
+                    self.start(requests, error)
+                continue
+            if events & selectors.EVENT_WRITE:
+                key.data.flush()
+                self.watch(key.data)
+            if events & selectors.EVENT_READ:
+                self.read(key.data)
+
+    def accept(self) -> None:
+        """A new worker."""
+        connection = Connection(self.listener.accept()[0])
+        connection.socket.setblocking(False)
+        self.connections.add(connection)
+        self.selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def read(self, connection: Connection) -> None:
+        """Obey the commands that a worker has sent."""
+        lines = connection.receive()
+        if lines is None:
+            self.drop(connection)
+            return
+        for line in lines:
+            message = wire.decode(line)
+            if "add" in message:
+                self.add(connection, message["add"])
+            elif "abort" in message:
+                self.abort(message["abort"])
+            elif "debug" in message:
+                self.send(connection, self.debugger.run(message["debug"]))
+            else:
+                self.send(connection, {"stats": self.engine.stats()})
+
+    def add(self, connection: Connection, values: list[dict]) -> None:
+        """Take in the requests of one HTTP request; those with a grammar have it compiled first, beside the loop."""
+        try:
+            requests = [replace(wire.request_from_json(value), timeout=self.timeout) for value in values]
+        except RequestError as error:
+            self.refuse(connection, [value["request_id"] for value in values], error)
+            return
+        self.owners |= {request.request_id: (connection, request.n) for request in requests}
+        if any(request.grammar for request in requests):
+            self.preparer.submit(requests)
+        else:
+            self.start(requests)
+
+    def start(self, requests: list[Request], error: Exception | None = None) -> None:
+        """Hand them to the engine: all, or none and a refusal. A client may have gone in between."""
+        connection, _ = self.owners.get(requests[0].request_id, (None, 0))
+        if connection is None:
+            return
+        try:
+            if error:
+                raise error
+            for request in requests:
+                self.engine.add(request, now=time.monotonic())
+                if self.tracer:
+                    self.tracer.added(request)
+        except (RequestError, QueueFullError) as refusal:
+            self.refuse(connection, [request.request_id for request in requests], refusal)
+
+    def refuse(self, connection: Connection, ids: list[str], error: VerbatimError) -> None:
+        """Say why these requests cannot be done; none of them runs."""
+        self.abort(ids)
+        self.send(connection, {"refused": wire.error_to_json(error), "ids": ids})
+
+    def abort(self, ids: list[str]) -> None:
+        """Forget these requests; those that have ended already are no matter."""
+        for request_id in ids:
+            if self.owners.pop(request_id, None):
+                self.engine.abort(request_id)
+                if self.tracer:
+                    self.tracer.aborted(request_id)
+
+    def deliver(self, outputs) -> None:
+        """Send each worker its part of one step's outputs, as one frame."""
+        frames = defaultdict(list)
+        for output in outputs:
+            if self.tracer:
+                self.tracer.took(output)
+            if output.request_id not in self.owners:
+                continue
+            connection, open_choices = self.owners[output.request_id]
+            frames[connection].append(wire.output_to_json(output))
+            if output.finish_reason:
+                self.owners[output.request_id] = connection, open_choices - 1
+                if open_choices == 1:
+                    del self.owners[output.request_id]
+        for connection, values in frames.items():
+            self.send(connection, {"outputs": values})
+
+    def send(self, connection: Connection, message: dict) -> None:
+        """Send without ever waiting: what does not fit now goes when the worker has read."""
+        connection.unsent += wire.encode(message)
+        connection.flush()
+        if len(connection.unsent) > UNREAD_LIMIT_BYTES:
+            self.drop(connection)
+        else:
+            self.watch(connection)
+
+    def watch(self, connection: Connection) -> None:
+        """Ask for writability only while there is something to write."""
+        if connection in self.connections:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+            self.selector.modify(connection.socket, events, connection)
+
+    def drop(self, connection: Connection) -> None:
+        """A worker is gone: so are its requests."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.selector.unregister(connection.socket)
+            connection.socket.close()
+            self.abort([name for name, (owner, _) in self.owners.items() if owner is connection])
+
+
+def main() -> None:
+    """Load the engine, listen, and serve until told to stop. Exits with 78 if it can never start."""
+    end_with_parent(sys.stdin.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but our parent says when to stop
+    try:
+        options = Options.from_environment()
+        journal.set_up_engine(options.log_format)
+        engine = load_engine(options)
+    except (VerbatimError, ValueError) as error:
+        sys.stderr.write(f"verbatim: {error}\n")
+        sys.exit(CANNOT_START)
+    path = Path(os.environ[SOCKET])
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        tracer = Tracer() if options.enable_tracing else None
+        if tracer:
+            trace_engine(engine, tracer)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer)
+        signal.signal(signal.SIGTERM, loop.drain)
+        loop.run()
+
+
+if __name__ == "__main__":
+    main()

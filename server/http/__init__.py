@@ -1,0 +1,1 @@
+"""What all HTTP answers share: errors, server-sent events, keys, CORS, logging, metrics."""

@@ -1,0 +1,85 @@
+"""Every error as OpenAI writes it: {"error": {"message", "type", "param", "code"}}, with the status that fits.
+
+Errors that a caller can act on say what to do; whatever else goes wrong is a 500 that shows nothing, and the log
+gets the place where it happened but never a request's text.
+"""
+
+import asyncio
+import traceback
+
+from sanic import HTTPResponse, json
+from sanic.exceptions import PayloadTooLarge, RequestTimeout, SanicException, ServiceUnavailable
+from sanic.handlers import ErrorHandler
+from sanic.log import error_logger
+
+from verbatim.reference.records.errors import QueueFullError, RequestError
+from verbatim.server.errors import (
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    ModelNotFoundError,
+    ResponseNotFoundError,
+    UnauthorizedError,
+)
+from verbatim.server.http import journal
+
+RETRY_SECONDS = "1"
+DISCARDED_BYTES = 256 << 20  # of a body that is too long: who is cut off while still sending never sees the answer
+SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 408: "request_timeout", 413: "request_too_large"}
+
+
+def describe(error: BaseException) -> tuple[int, dict, dict]:
+    """Status, body and headers for any exception."""
+    match error:
+        case UnauthorizedError():
+            body = _body(error, "invalid_request_error", code="invalid_api_key")
+            return 401, body, {"WWW-Authenticate": 'Bearer, Basic realm="API key as password"'}
+        case ModelNotFoundError() | ResponseNotFoundError():
+            return 404, _body(error, "invalid_request_error", error.field, error.code), {}
+        case RequestError():
+            return 400, _body(error, "invalid_request_error", error.field, error.code), {}
+        case QueueFullError():
+            return 429, _body(error, "rate_limit_error", code="rate_limit_exceeded"), {"Retry-After": RETRY_SECONDS}
+        case EngineUnavailableError():
+            return 503, _body(error, "server_error", code="engine_unavailable"), {"Retry-After": RETRY_SECONDS}
+        case EngineTimeoutError():
+            return 504, _body(error, "server_error", code="timeout"), {}
+        case EngineFailedError():
+            return 500, _body(error, "server_error", code="engine_failed"), {}
+        case SanicException() if error.status_code < 500 or error.status_code == 503:
+            return _describe_sanic(error)
+    return 500, _body("The server failed on this request.", "server_error", code="internal_error"), {}
+
+
+def _describe_sanic(error: SanicException) -> tuple[int, dict, dict]:
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    headers = dict(getattr(error, "headers", None) or {})
+    return error.status_code, _body(error, kind, code=SANIC_CODES.get(error.status_code)), headers
+
+
+def _body(message, kind: str, param: str | None = None, code: str | None = None) -> dict:
+    return {"error": {"message": str(message), "type": kind, "param": param, "code": code}}
+
+
+class OpenAIErrorHandler(ErrorHandler):
+    """Sanic's hook for all errors that reach it, those before routing included."""
+
+    def default(self, request, exception: Exception) -> HTTPResponse:
+        """The error as JSON; unforeseen ones are logged."""
+        if isinstance(exception, ServiceUnavailable) and request.stream.request_body:
+            exception = RequestTimeout("The body of the request did not come in time.")
+            request.stream.request_body = None  # Sanic would go on waiting for it
+        if isinstance(exception, PayloadTooLarge) and request.stream.request_body:
+            request.stream.request_max_size = request.protocol.request_max_size = DISCARDED_BYTES
+        status, body, headers = describe(exception)
+        if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
+            log(exception)
+        if request is not None and request.id is not None:
+            headers["x-request-id"] = journal.request_id(request)
+        return json(body, status=status, headers=headers)
+
+
+def log(error: BaseException) -> None:
+    """Where it happened and what kind it was; not its message, which may quote a request."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    error_logger.error("%s while answering a request:\n%s", type(error).__name__, place)

@@ -1,0 +1,76 @@
+"""Who may ask: with API keys set, every path but the two about health wants one of them.
+
+The key is looked at before the body is read and before the URL is. Keys are compared as digests, all of them, so
+that the time it takes says nothing about any. No key is ever part of a message. Programs send a key as a Bearer
+token; a browser that opens one of our pages asks its user for a password, and the key is that (RFC 7617).
+"""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+
+from sanic import Request
+
+from verbatim.reference.records.errors import ModelError
+from verbatim.server.errors import UnauthorizedError
+from verbatim.server.http.cors import is_preflight
+from verbatim.server.settings.options import Options
+
+OPEN_PATHS = ("/health", "/ready")
+
+
+class KeyRing:
+    """The keys that clients may send; without any, everybody may ask."""
+
+    def __init__(self, keys: Sequence[str]):
+        self._digests = [_digest(key) for key in keys]
+
+    def check(self, request: Request) -> None:
+        """Raise UnauthorizedError unless the request may go on."""
+        if not self._digests or request.path in OPEN_PATHS or is_preflight(request):
+            return
+        key = _sent_key(request.headers.get("authorization", ""))
+        if key is None:
+            raise UnauthorizedError("This server wants an API key, in a header: Authorization: Bearer KEY")
+        matches = [compare_digest(_digest(key), known) for known in self._digests]
+        if not any(matches):
+            raise UnauthorizedError("The API key of this request is not one of this server's.")
+
+
+def load_keys(options: Options) -> KeyRing:
+    """The keys of the command line or environment, and those of the file."""
+    keys = list(options.api_key)
+    if options.api_key_file:
+        keys += _read_keys(options.api_key_file)
+    return KeyRing(keys)
+
+
+def _read_keys(path: Path) -> list[str]:
+    """One key a line; empty lines and those that begin with # do not count."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"--api-key-file {path} cannot be read: {type(error).__name__}") from None
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:  # an empty file must not open the server to everybody
+        raise ModelError(f"--api-key-file {path} holds no key")
+    return keys
+
+
+def _sent_key(header: str) -> str | None:
+    scheme, _, text = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    if scheme.lower() == "basic":
+        try:
+            return b64decode(text.strip()).decode("utf-8", "surrogateescape").partition(":")[2]
+        except (binascii.Error, ValueError):
+            pass
+    return None
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()

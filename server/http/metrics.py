@@ -1,0 +1,173 @@
+"""What the server counts, as Prometheus reads it: requests, tokens, times, and what the engine says of itself.
+
+Workers count what their clients see, in files that they all share (prometheus_client's multi-process mode), so that
+any of them can tell everybody's numbers, also those of a worker or an engine that has died. What the engine is doing
+right now is asked of the engine when somebody wants to know.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from verbatim.reference.records.request import Output, Request
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
+FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+NEXT_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+GAUGES = {  # the engine's own counts
+    "running": ("verbatim_sequences_running", "Sequences that the engine is computing."),
+    "waiting": ("verbatim_sequences_waiting", "Sequences in the queue."),
+    "used_pages": ("verbatim_cache_used_pages", "Pages of the KV cache that running sequences hold."),
+    "cached_pages": ("verbatim_cache_idle_pages", "Pages that the prefix cache keeps and would give up."),
+    "total_pages": ("verbatim_cache_pages", "All pages of the KV cache."),
+}
+COUNTERS = {
+    "steps": ("verbatim_steps", "Passes of the model since the engine started."),
+    "drafted_tokens": ("verbatim_drafted_tokens", "Tokens guessed ahead since the engine started."),
+    "accepted_tokens": ("verbatim_accepted_tokens", "Guesses that the model said, too, since the engine started."),
+}
+RATIOS = {
+    ("used_pages", "total_pages"): (
+        "verbatim_cache_usage_ratio", "The part of all pages that running sequences hold.",
+    ),
+    ("accepted_tokens", "drafted_tokens"): ("verbatim_acceptance_ratio", "The part of all guesses that was accepted."),
+}  # fmt: skip
+
+
+class Metrics:
+    """The counters of one worker. `DIRECTORY` must be in the environment when the first one is made."""
+
+    def __init__(self):
+        from prometheus_client import CollectorRegistry, Counter, Histogram  # looks at the environment on import
+
+        own = {"registry": CollectorRegistry()}
+        self.http = Counter("verbatim_http_requests", "Answers by status code.", ("method", "path", "code"), **own)
+        text = "Answers that ended, by how; abort: the client left."
+        self.choices = Counter("verbatim_choices", text, ("model", "end"), **own)
+        own["labelnames"] = ("model",)
+        self.prompt = Counter("verbatim_prompt_tokens", "Tokens of prompts.", **own)
+        self.cached = Counter("verbatim_prompt_cached_tokens", "Tokens of prompts that the prefix cache knew.", **own)
+        self.completion = Counter("verbatim_completion_tokens", "Tokens of answers.", **own)
+        text = "From a request's coming to the first token of an answer."
+        self.first_token = Histogram("verbatim_time_to_first_token_seconds", text, buckets=FIRST_TOKEN_SECONDS, **own)
+        text = "From a token of an answer to its next; several that come at once share the time."
+        self.next_token = Histogram("verbatim_inter_token_seconds", text, buckets=NEXT_TOKEN_SECONDS, **own)
+
+    def count_answer(self, method: str, path: str, code: int) -> None:
+        """One HTTP answer; `path` is the route's, so that there are only so many, and so for methods."""
+        self.http.labels(method if method in METHODS else "other", path, code).inc()
+
+    def exposition(self, stats: dict[str, dict[str, int] | None]) -> tuple[bytes, str]:
+        """All workers' numbers with the engines' as text, and its content type.
+
+        `stats` are by model; None for an engine that is away.
+        """
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        registry.register(EngineReport(stats, {model: _hit_rate(registry, model) for model in stats}))
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class EngineReport:
+    """The engines' counts as metrics, with the ratios that people look for."""
+
+    def __init__(self, stats: dict[str, dict[str, int] | None], hit_rates: dict[str, float]):
+        self.stats, self.hit_rates = stats, hit_rates
+
+    def collect(self) -> Iterator:
+        """Called by prometheus_client."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        def family(kind, name, text, values):
+            made = kind(name, text, labels=["model"])
+            for model, value in values.items():
+                made.add_metric([model], value)
+            return made
+
+        up = {model: int(stats is not None) for model, stats in self.stats.items()}
+        yield family(GaugeMetricFamily, "verbatim_engine_up", "1 if the engine answers, else 0.", up)
+        text = "The part of all prompts' tokens that the prefix cache knew."
+        yield family(GaugeMetricFamily, "verbatim_prefix_cache_hit_ratio", text, self.hit_rates)
+        known = {model: stats for model, stats in self.stats.items() if stats is not None}
+        for kind, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for key, (name, text) in rows.items():
+                yield family(kind, name, text, {model: stats[key] for model, stats in known.items()})
+        for (part, whole), (name, text) in RATIOS.items():
+            values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
+            yield family(GaugeMetricFamily, name, text, values)
+
+
+class Stopwatch:
+    """Counts and times the answers to one HTTP request; what each token adds is written once a second, and at the end.
+
+    Writing goes to a file that all workers share, and costs more than a token may.
+    """
+
+    def __init__(self, metrics: Metrics, model: str, requests: Sequence[Request]):
+        self.metrics, self.model = metrics, model
+        self._started = self._written = time.monotonic()
+        self._open = {(request.request_id, choice) for request in requests for choice in range(request.n)}
+        self._latest: dict[tuple[str, int], float] = {}
+        self._gaps = [0] * (len(NEXT_TOKEN_SECONDS) + 1)  # how many by bucket
+        self._gaps_seconds, self._num_tokens = 0.0, 0
+
+    def take(self, output: Output) -> None:
+        """What the output adds."""
+        metrics, key, now = self.metrics, output[:2], time.monotonic()
+        if count := len(output.token_ids):
+            if before := self._latest.get(key):
+                gap = now - before
+                self._gaps[bisect_left(NEXT_TOKEN_SECONDS, gap / count)] += count
+                self._gaps_seconds += gap
+            elif not self._latest:
+                metrics.first_token.labels(self.model).observe(now - self._started)
+            self._latest[key] = now
+            self._num_tokens += count
+        if output.finish_reason:
+            self._open.discard(key)
+            metrics.choices.labels(self.model, str(output.finish_reason)).inc()
+            if output.choice == 0:  # choices share one prefill, so it counts once
+                metrics.prompt.labels(self.model).inc(output.num_prompt_tokens)
+                metrics.cached.labels(self.model).inc(output.num_cached_tokens)
+        if now - self._written > 1:
+            self._written = now
+            self._write()
+
+    def stop(self) -> None:
+        """What is still open was given up: by the client, or with the engine."""
+        self._write()
+        if self._open:
+            self.metrics.choices.labels(self.model, "abort").inc(len(self._open))
+
+    def _write(self) -> None:
+        """Many observations at once, which prometheus_client has no public name for."""
+        histogram = self.metrics.next_token.labels(self.model)
+        for bucket, count in zip(histogram._buckets, self._gaps, strict=True):
+            if count:
+                bucket.inc(count)
+        histogram._sum.inc(self._gaps_seconds)
+        self.metrics.completion.labels(self.model).inc(self._num_tokens)
+        self._gaps = [0] * len(self._gaps)
+        self._gaps_seconds, self._num_tokens = 0.0, 0
+
+
+def make_directory(path: Path) -> None:
+    """Where the workers' files lie, from now on and for the processes that start from here."""
+    path.mkdir()
+    os.environ[DIRECTORY] = str(path)
+
+
+def _hit_rate(registry, model: str) -> float:
+    names = (f"verbatim_prompt_{name}tokens_total" for name in ("", "cached_"))
+    prompt, cached = (registry.get_sample_value(name, {"model": model}) for name in names)
+    return _ratio(cached or 0, prompt or 0)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

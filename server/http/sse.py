@@ -1,0 +1,134 @@
+"""Server-sent events as OpenAI frames them: one `data:` line of JSON an event, then `data: [DONE]`.
+
+Nothing is sent before the first event exists, so that an error before the first token is an ordinary HTTP error.
+After that only an event can tell of an error: Sanic would end a broken stream as if it were complete. A long silence
+is broken with a comment, which clients skip, lest somebody on the way takes the connection for dead; from the first
+of them on an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import orjson
+
+from verbatim.server.http.error_answers import describe, log
+
+KIND = "text/event-stream; charset=utf-8"
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": still here\n\n"
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def event(value: dict) -> bytes:
+    """One event. JSON escapes line breaks, so it always fits one line."""
+    return b"data: " + _to_json(value) + b"\n\n"
+
+
+def _to_json(value: dict) -> bytes:
+    """orjson is much the fastest, but has no integers beyond 64 bits, which a schema that we repeat may hold."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def named_event(value: dict) -> bytes:
+    """One event that is named after its type, as responses have them."""
+    return b"event: " + value["type"].encode() + b"\n" + event(value)
+
+
+def error_events(error: Exception) -> list[dict]:
+    """What tells of an error in the middle of a stream."""
+    return [describe(error)[1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How events are written, and which of them tell of an error."""
+
+    write: Callable[[dict], bytes] = event
+    fail: Callable[[Exception], list[dict]] = error_events
+
+
+PLAIN = Style()
+
+
+class Line:
+    """The answer to one request, which begins with the first thing that is sent."""
+
+    def __init__(self, request, headers=HEADERS, kind: str = KIND):
+        self.request, self.headers, self.kind = request, headers, kind
+        self.response = None
+        self._latest = time.monotonic()
+        self._beginning = asyncio.Lock()
+
+    async def send(self, *events: bytes) -> None:
+        """Send the headers if nothing has been sent, then these: in one write, but each as an HTTP chunk of its own.
+
+        There are clients (the examples of MLC LLM, for one) that take a chunk for an event. Sanic would write every
+        chunk by itself, which costs as much as making it; the framing is that of RFC 9112, section 7.1.
+        """
+        if self.response is None:
+            async with self._beginning:
+                if self.response is None:
+                    self.response = await self.request.respond(content_type=self.kind, headers=self.headers)
+                    await self.response.send(events[0])
+                    events = events[1:]
+        self._latest = time.monotonic()
+        if events:
+            await self.request.protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
+
+    async def break_silences(self, seconds: float) -> None:
+        """Send a comment whenever nothing has been sent for so long. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(max(0, self._latest + seconds - time.monotonic()))
+            if time.monotonic() - self._latest >= seconds:
+                await self.send(COMMENT)
+
+
+async def stream(request, batches: AsyncGenerator[Iterable[dict]], style: Style = PLAIN) -> None:
+    """Answer `request` with events; those of a batch, which are there at once, are sent at once.
+
+    Raises what happens before anything is sent, or if the client leaves.
+    """
+    line = Line(request)
+    seconds = request.app.ctx.options.keep_alive_seconds
+    keeper = asyncio.create_task(line.break_silences(seconds)) if seconds else None
+    try:
+        async with aclosing(batches):
+            await _send_all(line, batches, style)
+        await line.response.eof()
+    finally:
+        if keeper:
+            keeper.cancel()
+
+
+async def _send_all(line: Line, batches: AsyncGenerator[Iterable[dict]], style: Style) -> None:
+    try:
+        async for batch in batches:
+            await _send_batch(line, batch, style)
+        await line.send(DONE)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        if line.response is None:
+            raise
+        if describe(error)[0] == 500:
+            log(error)
+        for value in style.fail(error):
+            await line.send(style.write(value))
+
+
+async def _send_batch(line: Line, batch: Iterable[dict], style: Style) -> None:
+    """In one piece; if making an event fails, those before it are sent all the same."""
+    events = []
+    try:
+        for value in batch:
+            events.append(style.write(value))
+    finally:
+        if events:
+            await line.send(*events)

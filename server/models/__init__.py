@@ -1,0 +1,1 @@
+"""The models that one server holds: names, tokenizers, templates, fingerprints."""

@@ -1,0 +1,60 @@
+"""The models that one server holds: the main one, `--additional-models` and `--embedding-model`.
+
+Each has an engine process of its own, so that none can end another, and a set of options of its own, which the main
+process settles once: models are fetched, and the memory is divided among them. The other processes read the outcome
+from `VERBATIM_LINEUP`.
+"""
+
+import json
+import os
+from dataclasses import replace
+
+from verbatim.reference.records.limits import DRAFT_MODES
+from verbatim.server.engine.backends import fit_lineup
+from verbatim.server.engine.memory import load_shape
+from verbatim.server.settings.hub import fetch
+from verbatim.server.settings.options import LINEUP, Options
+
+OWN = (
+    "model_lib", "tool_parser", "chat_template", "overrides", "context_window_size", "sliding_window_size",
+    "attention_sink_size",
+)  # fmt: skip
+
+
+def settle(options: Options) -> list[Options]:
+    """The options of each model, the main one first. ModelError, NotEnoughMemoryError or ValueError if it cannot be."""
+    guesses = options.speculative_mode in DRAFT_MODES
+    drafts, others = options.additional_models[:guesses], options.additional_models[guesses:]
+    plain = {"additional_models": (), "speculative_mode": "disable", "embedding_model": None} | dict.fromkeys(OWN)
+    lineup = [replace(options, additional_models=drafts, embedding_model=None)]
+    lineup += [replace(options, model=model, served_model_name=None, **plain) for model in others]
+    if options.embedding_model:
+        model = options.embedding_model
+        lineup.append(replace(options, model=model, served_model_name=None, is_for_embeddings=True, **plain))
+    names = [each.model_id for each in lineup]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two models would be called {name!r}; rename a directory, or use --served-model-name")
+    lineup = [_fetched(each) for each in lineup]
+    return fit_lineup([(each, load_shape(each)) for each in lineup])
+
+
+def write(lineup: list[Options]) -> None:
+    """Tell all processes that start from here on."""
+    os.environ[LINEUP] = json.dumps([each.to_environment() for each in lineup])
+
+
+def read() -> list[Options]:
+    """What the main process has settled; where there was none, it is settled here."""
+    if LINEUP not in os.environ:
+        return settle(Options.from_environment())
+    return [Options.from_environment(values) for values in json.loads(os.environ[LINEUP])]
+
+
+def _fetched(options: Options) -> Options:
+    return replace(
+        options,
+        model=fetch(options.model),
+        additional_models=tuple(map(fetch, options.additional_models)),
+        served_model_name=options.model_id,
+    )

@@ -1,0 +1,99 @@
+"""What an HTTP worker knows about the models: names, words, how they chat and call. The weights are elsewhere."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from verbatim.reference.dialects import Dialect, choose_dialect
+from verbatim.reference.model.pooling import load_pooling
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import ContextLengthError
+from verbatim.reference.text.template import ChatTemplate, load_template
+from verbatim.reference.text.tokenizer import Tokenizer, load_tokenizer
+from verbatim.server.engine.memory import load_shape
+from verbatim.server.errors import ModelNotFoundError
+from verbatim.server.models.identity import fingerprint_of
+from verbatim.server.settings.options import Options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """One model as clients see it. `created` is in Unix seconds; `fingerprint` names what answers, not where."""
+
+    model_id: str
+    created: int
+    fingerprint: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    dialect: Dialect
+    pooling: str = "mean"
+    is_for_embeddings: bool = False
+
+    @property
+    def mark_ids(self) -> dict[str, int]:
+        """The marks of its tool calls that are control tokens."""
+        return self.dialect.mark_ids(self.tokenizer.control_ids)
+
+    def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
+        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less.
+
+        Clients (LiteLLM, for one) know this error by the beginning of its message.
+        """
+        if len(token_ids) >= self.config.context_size:
+            message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"
+            raise ContextLengthError(f"{message}; the prompt has {len(token_ids)}.", field=field)
+
+    def describe(self) -> dict:
+        """The entry of `GET /v1/models`."""
+        entry = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
+        entry |= {"max_model_len": self.config.context_size}
+        return entry | ({"embeddings_only": True} if self.is_for_embeddings else {})
+
+
+class ServedModels:
+    """The models of one server by their ids; the first is the main one."""
+
+    def __init__(self, models: Iterable[ServedModel]):
+        self._models = {model.model_id: model for model in models}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    @property
+    def main(self) -> ServedModel:
+        """The one that answers where no model is named."""
+        return next(iter(self))
+
+    def find(self, name: str) -> ServedModel:
+        """The model of that name, or ModelNotFoundError: never another one."""
+        if name not in self._models:
+            names = ", ".join(map(repr, self._models))
+            raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {names}.")
+        return self._models[name]
+
+    def of(self, body: object) -> ServedModel:
+        """The one that the body of a request names; the main one for a body that names none, which is judged later."""
+        name = body.get("model") if isinstance(body, dict) else None
+        return self.find(name) if isinstance(name, str) and name else self.main
+
+
+def load_served_model(options: Options) -> ServedModel:
+    """Read what is needed beside the weights. ModelError if the directory or a file in it cannot be used."""
+    config = load_shape(options)
+    if options.max_total_seq_length and config.window is None:  # what the cache cannot hold, no answer can have
+        config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
+    tokenizer = load_tokenizer(options.model)
+    template = load_template(options.model, tokenizer, options.chat_template)
+    source, pooling = template.source if template else "", load_pooling(options.model)
+    dialect = choose_dialect(source, options.tool_parser)
+    return ServedModel(
+        model_id=options.model_id,
+        created=int((options.model / "config.json").stat().st_mtime),
+        fingerprint=fingerprint_of(options, config, source, dialect.name, pooling),
+        config=config,
+        tokenizer=tokenizer,
+        template=template,
+        dialect=dialect,
+        pooling=pooling,
+        is_for_embeddings=options.is_for_embeddings,
+    )

@@ -1,6 +1,0 @@
-"""The router in front of several servers: one address, the least busy endpoint, and streams that outlive theirs."""
-
-from server.router.routing import Router
-from server.router.serving import serve
-
-__all__ = ["Router", "serve"]

@@ -1,0 +1,143 @@
+"""How the text of an option becomes a value: one small record for each sort of value.
+
+Whatever says it (command line, environment, file), a setting is text first, so that all three obey the same bounds
+and give the same errors. `to_text` is the way back. A reader that says no names the value and what is allowed.
+"""
+
+import json
+import math
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
+from verbatim.server.settings.hub import SCHEME
+
+MAX_INTEGER_DIGITS = 15
+HUB_NAME = re.compile(r"HF://[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`read` makes the value or raises ArgumentTypeError; `metavar` stands for it in `--help`."""
+
+    read: Callable[[str], object]
+    metavar: str
+
+
+def option(group: str, kind: Kind, text: str, *, default=None):
+    """One row of the table in options.py: a field of `Options`, whose name with dashes is the option's."""
+    return field(default=default, metadata={"group": group, "kind": kind, "help": text})
+
+
+def one_of(allowed: tuple[str, ...]) -> Kind:
+    """A word out of a fixed set."""
+
+    def read(text: str) -> str:
+        return text if text in allowed else _refuse("choice", text, ", ".join(map(repr, allowed)))
+
+    return Kind(read, "{" + ",".join(allowed) + "}")
+
+
+def integer(low: int, high: int | None = None) -> Kind:
+    """A whole number within bounds."""
+
+    def read(text: str) -> int:
+        if re.fullmatch(rf"-?[0-9]{{1,{MAX_INTEGER_DIGITS}}}", text) and low <= int(text) <= (high or math.inf):
+            return int(text)
+        return _refuse("number", text, f"{low} to {high}" if high else f"whole numbers from {low} on")
+
+    return Kind(read, "N")
+
+
+def seconds(*, or_none: bool = False) -> Kind:
+    """A time; 0 stands for never where that may be."""
+
+    def read(text: str) -> float:
+        try:
+            if 0 < float(text) <= MAX_TIMEOUT_SECONDS or (or_none and float(text) == 0):
+                return float(text)
+        except ValueError:
+            pass
+        return _refuse("time", text, f"seconds {'from 0 on' if or_none else 'above 0'}, at most {MAX_TIMEOUT_SECONDS}")
+
+    return Kind(read, "SECONDS")
+
+
+def share() -> Kind:
+    """A part of a whole."""
+
+    def read(text: str) -> float:
+        try:
+            if 0 < float(text) <= 1:
+                return float(text)
+        except ValueError:
+            pass
+        return _refuse("share", text, "a number above 0 and at most 1")
+
+    return Kind(read, "SHARE")
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
+        return text
+    return _refuse("device", text, "'auto', 'cpu', 'cuda', 'cuda:0', ...")
+
+
+def _path(text: str) -> Path:
+    """An absolute path: a daemon, for one, changes its working directory. Whether it exists is seen later."""
+    return Path(text).absolute()
+
+
+def _flag(text: str) -> bool:
+    return TRUTHS[text] if text in TRUTHS else _refuse("choice", text, ", ".join(TRUTHS))
+
+
+def _name(text: str) -> str:
+    return text if text.strip() == text != "" else _refuse("name", text, "text without space around it")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Several words, as a JSON list or with commas between; an error does not repeat them, as they may be secret."""
+    try:
+        found = json.loads(text) if text.startswith("[") else [word.strip() for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(isinstance(word, str) and word and word.isprintable() for word in found):
+        raise ArgumentTypeError("cannot be read: give words with commas between, or a JSON list of strings")
+    return tuple(found)
+
+
+def _model(text: str) -> Path | str:
+    """A directory, or a name on the hub."""
+    if not text.startswith(SCHEME):
+        return _path(text)
+    return text if HUB_NAME.fullmatch(text) else _refuse("model", text, "a directory, or HF://user/repo[@revision]")
+
+
+def _models(text: str) -> tuple[Path | str, ...]:
+    return tuple(map(_model, words(text)))
+
+
+DEVICE = Kind(_device, "DEVICE")
+FILE = Kind(_path, "FILE")
+FLAG = Kind(_flag, "")
+MODEL = Kind(_model, "DIR|HF://USER/REPO")
+MODELS = Kind(_models, "DIR,...")
+NAME = Kind(_name, "NAME")
+SETTINGS = Kind(str, "K=V;K=V")  # read by overrides.py
+WORDS = Kind(words, "A,B")
+
+
+def to_text(value) -> str:
+    """The text that is read back as `value`."""
+    if isinstance(value, bool | tuple | list):
+        return json.dumps(value, default=str)
+    return str(value)
+
+
+def _refuse(what: str, text: str, allowed: str):
+    raise ArgumentTypeError(f"invalid {what}: {text!r} (choose from {allowed})")

@@ -1,0 +1,184 @@
+"""The server's options: one table, which the command line, the environment, a file and `--help` all follow.
+
+Sanic starts its workers with `spawn`, and the engine is a process of its own. What the command line says is
+therefore written to `VERBATIM_*` as it is parsed; every process reads it back with `Options.from_environment`.
+Setting those variables by hand works as well, for tests, containers and other ASGI servers. The command line comes
+before the environment, that before the file; `--overrides` come before all.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from verbatim.demo import DRAFTS as DEMO_DRAFTS
+from verbatim.demo import MODEL as DEMO_MODEL
+from verbatim.reference.dialects import DIALECTS
+from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.records.limits import (
+    DRAFT_MODES,
+    KV_CACHE_DTYPES,
+    MAX_DRAFT_LENGTH,
+    MAX_TREE_WIDTH,
+    PREFILL_MODES,
+    PREFIX_CACHE_MODES,
+    SPECULATIVE_MODES,
+)
+from verbatim.server.settings.file import read_settings
+from verbatim.server.settings.hub import name_of
+from verbatim.server.settings.kinds import (
+    DEVICE,
+    FILE,
+    FLAG,
+    MODEL,
+    MODELS,
+    NAME,
+    SETTINGS,
+    WORDS,
+    integer,
+    one_of,
+    option,
+    seconds,
+    share,
+    to_text,
+)
+from verbatim.server.settings.overrides import read_overrides
+
+PREFIX = "VERBATIM_"
+# Made by the server itself, never options:
+PLACE = PREFIX + "PLACE"  # the directory where the engines listen, and all that ends with the server
+SOCKET = PREFIX + "SOCKET"  # where one engine listens
+LINEUP = PREFIX + "LINEUP"  # each model's options, as lineup.py has settled them
+DEMO_ID = "verbatim-demo"
+BACKENDS = ("reference", "fastpath")
+NUMERICS = ("exact", "native")
+LOG_FORMATS = ("text", "json")
+MODES = ("local", "interactive", "server")
+OVERRIDABLE = (
+    "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
+    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length",
+    "spec_tree_width",
+)  # fmt: skip
+TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The table, and one set of values for it: what was asked for, defaults filled in."""
+
+    backend: str = option("Model", one_of(BACKENDS), "the engine that computes", default="fastpath")
+    model: Path | str = option("Model", MODEL, "the model (default: the demo)", default=DEMO_MODEL.absolute())
+    model_lib: Path | None = option("Model", FILE, "its packed weights, made if absent (default: in the cache)")
+    device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
+    quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
+    kv_cache_dtype: str = option(
+        "Model", one_of(tuple(KV_CACHE_DTYPES)), "what keys and values are rounded to and kept as", default="float32"
+    )
+    numerics: str = option("Model", one_of(NUMERICS), "the contract's bits, or a device's own", default="exact")
+    tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
+
+    chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
+    served_model_name: str | None = option("Model", NAME, "its id for clients (default: the directory's name)")
+    additional_models: tuple[Path | str, ...] = option(
+        "Model",
+        MODELS,
+        "more models to serve; with a draft mode, its draft or heads come first; repeatable",
+        default=(),
+    )
+    embedding_model: Path | str | None = option("Model", MODEL, "a model for /v1/embeddings alone")
+    is_for_embeddings: bool = option("", FLAG, "set by lineup.py", default=False)
+
+    mode: str = option("Engine", one_of(MODES), "for how many clients, and how much memory to use", default="local")
+    max_num_sequence: int | None = option("Engine", integer(1, 4096), "answers at once (default: by --mode)")
+    max_total_seq_length: int | None = option("Engine", integer(1), "tokens in the cache (default: by --mode)")
+    prefill_chunk_size: int | None = option("Engine", integer(1, 1 << 20), "tokens a step (default: by --mode)")
+    context_window_size: int | None = option("Engine", integer(1), "tokens of an answer with its prompt, at most")
+    threads: int | None = option("Engine", integer(1, 256), "that compute on the processor (default: all it may use)")
+    gpu_memory_utilization: float = option("Engine", share(), "how much of a GPU's free memory to use", default=0.9)
+    sliding_window_size: int | None = option("Engine", integer(1), "tokens that are looked back at, at most")
+    attention_sink_size: int | None = option("Engine", integer(0), "first tokens that stay in sight of a window")
+    overrides: str | None = option("Engine", SETTINGS, "the same, by the names that MLC LLM gives them")
+    prefill_mode: str = option("Engine", one_of(PREFILL_MODES), "prompts beside answers, or in turn", default="hybrid")
+    prefix_cache_mode: str = option(
+        "Engine", one_of(PREFIX_CACHE_MODES), "keep what prompts begin with", default="radix"
+    )
+
+    speculative_mode: str = option(
+        "Speculation", one_of(SPECULATIVE_MODES), "guess ahead, at no cost to the answer", default="disable"
+    )
+    spec_draft_length: int = option(
+        "Speculation", integer(0, MAX_DRAFT_LENGTH), "tokens to guess, 0: what suits", default=0
+    )
+    spec_tree_width: int = option(
+        "Speculation", integer(1, MAX_TREE_WIDTH), "first guesses that small_draft goes on from", default=1
+    )
+
+    api_key: tuple[str, ...] = option("Access", WORDS, "keys to ask clients for; repeatable", default=())
+    api_key_file: Path | None = option("Access", FILE, "more keys, one a line")
+    allow_credentials: bool = option("Access", FLAG, "let web pages send credentials", default=False)
+    allow_origins: tuple[str, ...] = option("Access", WORDS, "whose web pages may ask, * for all", default=())
+    allow_methods: tuple[str, ...] = option("Access", WORDS, "with which methods", default=("*",))
+    allow_headers: tuple[str, ...] = option("Access", WORDS, "with which headers", default=("*",))
+
+    config: Path | None = option("Operation", FILE, "a TOML file of these options, and of host and port")
+    max_queue: int = option("Operation", integer(1, 1 << 20), "sequences that may wait; more get 429", default=256)
+    request_timeout: float | None = option("Operation", seconds(), "give up what takes longer (default: never)")
+
+    keep_alive_seconds: float = option(
+        "Operation", seconds(or_none=True), "break a stream's silence after these; 0: never", default=15.0
+    )
+    log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
+
+    enable_debug: bool = option("Operation", FLAG, "offer /debug, for people whom you trust", default=False)
+    enable_tracing: bool = option("Operation", FLAG, "trace the engine, for /debug/dump_event_trace", default=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Options":
+        """Read `VERBATIM_BACKEND`, `VERBATIM_MODEL` and so on; ValueError if one cannot be."""
+        kinds = {row.name: row.metadata["kind"] for row in fields(cls)}
+        settings = settings_of_file(environment)
+        values = {row.name: _read(row, environment, settings) for row in fields(cls)}
+        values |= read_overrides(values["overrides"] or "", {name: kinds[name] for name in OVERRIDABLE})
+        draft = DEMO_DRAFTS.get(values["speculative_mode"])
+        if draft and not values["additional_models"] and values["model"] == DEMO_MODEL.absolute():
+            values["additional_models"] = (draft,)
+        return cls(**values)
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that say all that is not a default."""
+        values = {row.name: getattr(self, row.name) for row in fields(self) if row.name != "config"}
+        defaults = {row.name: row.default for row in fields(self)}
+        changed = {name: value for name, value in values.items() if value is not None and value != defaults[name]}
+        return {PREFIX + name.upper(): to_text(value) for name, value in changed.items()}
+
+    @property
+    def model_id(self) -> str:
+        """The name that clients use: one given, or the demo's own, or the model's."""
+        return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model))
+
+    @property
+    def draft(self) -> Path | str | None:
+        """The draft model or heads, where the mode of speculation has some."""
+        return self.additional_models[0] if self.speculative_mode in DRAFT_MODES and self.additional_models else None
+
+
+def _read(row, environment: Mapping[str, str], settings: dict[str, str]):
+    """One option's value from the environment or the file, held to the same rules as on the command line.
+
+    An empty variable counts as none, except where it would open the server: a list of keys must not be empty.
+    """
+    kind, name = row.metadata["kind"], PREFIX + row.name.upper()
+    text, source = environment.get(name), name
+    if text is None or (text == "" and kind is not WORDS):
+        text, source = settings.get(row.name), f"--config: {row.name}"
+    try:
+        return row.default if text is None else kind.read(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def settings_of_file(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the file of `--config` says, as text; nothing without one. ValueError if it cannot be."""
+    path = environment.get(PREFIX + "CONFIG")
+    return read_settings(Path(path), [row.name for row in fields(Options) if row.metadata["group"]]) if path else {}
