@@ -1,6 +1,6 @@
-"""How OpenAI-compatible is an endpoint? A suite of small cases that ask any base URL and judge the answers.
+"""How OpenAI-compatible is an endpoint? Small cases send requests to any base URL and judge the answers.
 
-The package stands alone: it imports nothing from the rest of the repository, so that it can be lifted out of it.
+The package stands alone: it imports nothing from the rest of the repository, so that it can be used without it.
 `python -m conformance --base-url URL --model ID` runs it; README.md explains verdicts, levels and reports.
 """
 

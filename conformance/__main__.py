@@ -21,31 +21,33 @@ from verbatim.conformance.runner import Result, Run, rejudge
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All options."""
+    """The parser of all options."""
     parser = argparse.ArgumentParser(prog="conformance", description="How OpenAI-compatible is an endpoint?")
     parser.add_argument("--base-url", help="where the API is, with its /v1")
-    parser.add_argument("--model", help="the id of the model to ask")
+    parser.add_argument("--model", help="the id of the model under test")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME: VALUE", help="a header for every request"
     )
-    parser.add_argument("--name", help="what reports call the server (default: its base URL)")
-    parser.add_argument("--id", action="append", default=[], help="only this case; `chat.*` is all that begin so")
+    parser.add_argument("--name", help="the name of the server in reports (default: its base URL)")
+    parser.add_argument(
+        "--id", action="append", default=[], help="only this case; `chat.*` is every id with that prefix"
+    )
     parser.add_argument("--section", action="append", default=[], help="only this section")
     parser.add_argument("--level", action="append", default=[], help=f"only this level: {', '.join(LEVELS)}")
     parser.add_argument("--profile", default="all", help=f"only this profile: {', '.join(PROFILES)}, all")
     parser.add_argument("--list", action="store_true", help="show the chosen cases and stop")
     parser.add_argument("--plan", action="store_true", help="show how many requests and tokens they cost, and stop")
     parser.add_argument("--budget", type=int, metavar="REQUESTS", help="send no more requests than this")
-    parser.add_argument("--concurrency", type=int, default=4, help="cases at once (4)")
+    parser.add_argument("--concurrency", type=int, default=4, help="cases in parallel (4)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one request (60)")
     parser.add_argument("--strict", action="store_true", help="SHOULD and warnings count for the exit code, too")
     parser.add_argument("--max-tokens-field", default="max_tokens", choices=("max_tokens", "max_completion_tokens"))
-    parser.add_argument("--embedding-model", help="the id for /embeddings, if it is another")
-    parser.add_argument("--auth-required", action="store_true", help="the server is known to ask for the key")
+    parser.add_argument("--embedding-model", help="the id for /embeddings, if it differs")
+    parser.add_argument("--auth-required", action="store_true", help="the server is known to require the key")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as an HTML page")
     parser.add_argument(
         "--rejudge", type=Path, metavar="FILE", help="judge the evidence of a JSON report again, offline"
     )
@@ -57,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
-    """The settings of a run; ValueError names what is missing or wrong."""
+    """The settings of a run; ValueError names an option that is missing or invalid."""
     if not options.base_url or not options.model:
         raise ValueError("--base-url and --model are needed to run cases")
     if not options.base_url.startswith(("http://", "https://")):
@@ -87,7 +89,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 
 def run_cases(cases: list[Case], settings: Settings, options: argparse.Namespace, console: Console) -> list[Result]:
-    """Run with live progress; Ctrl-C keeps what is there."""
+    """Run cases with a progress bar; Ctrl-C keeps the verdicts so far."""
     run = Run(settings, concurrency=options.concurrency, budget=options.budget)
     columns = (TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results, num_failed = [], 0
@@ -103,7 +105,7 @@ def run_cases(cases: list[Case], settings: Settings, options: argparse.Namespace
                 num_failed += result.verdict == "fail"
                 progress.advance(task)
         except KeyboardInterrupt:
-            console.print("Stopped; these verdicts are there:")
+            console.print("Stopped. The verdicts so far:")
     return results
 
 
@@ -142,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show_cases(cases: list[Case], options: argparse.Namespace, console: Console) -> int:
-    """--list and --plan."""
+    """Print the cases (--list) and their cost; returns the exit code 0."""
     if options.list:
         for case in cases:
             num_requests, num_tokens = costs().get(case.id, [1, 16])
@@ -155,7 +157,7 @@ def show_cases(cases: list[Case], options: argparse.Namespace, console: Console)
 def write_reports(
     results: list[Result], settings: Settings, options: argparse.Namespace, *, server: str, date: str
 ) -> None:
-    """Every report that was asked for."""
+    """Write every report that was requested."""
     report = to_report(results, settings, server=server, date=date)
     if options.json:
         options.json.write_text(json.dumps(report, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
@@ -166,7 +168,7 @@ def write_reports(
 
 
 def write_matrix(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """--matrix: the reports side by side."""
+    """--matrix: write a page with the reports side by side."""
     if not options.html:
         parser.error("--matrix needs --html FILE for its page")
     options.html.write_text(to_matrix([read_report(path) for path in options.matrix]), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Answers as judges see them: a whole body or a stream of chunks, with the paths that cases ask for.
+"""Parsed answers for the judges: a whole body or a stream of chunks, with accessors for the fields that cases read.
 
-Every accessor fails the server, not the suite, when what it looks for is missing or of another kind.
+An accessor raises FailError, which fails the server, when a field is missing or of another type.
 """
 
 import json
@@ -22,9 +22,9 @@ class Whole:
             raise FailError("the body is strict JSON in UTF-8", f"{error}; {exchange.summary()}") from None
         expect(isinstance(self.body, dict), "the body is a JSON object", self.body)
 
-    def at(self, path: str, kind: type | None = None):
+    def at(self, path: str, wanted: type | None = None):
         """What is at a dotted path of the body."""
-        return dig(self.body, path, kind)
+        return dig(self.body, path, wanted)
 
     @property
     def choices(self) -> list[dict]:
@@ -52,7 +52,7 @@ class Whole:
         return self.at("choices.0.finish_reason", str)
 
     def usage(self, name: str = "completion_tokens") -> int:
-        """One number of usage."""
+        """A count of the `usage` object."""
         return self.at(f"usage.{name}", int)
 
     @property
@@ -76,12 +76,13 @@ class Streamed:
 
     def __init__(self, exchange: Exchange):
         self.exchange = exchange
-        kind = exchange.media_type
-        expect(kind == "text/event-stream", "the media type is text/event-stream", f"{kind}; {exchange.summary()}")
+        media_type = exchange.media_type
+        actual = f"{media_type}; {exchange.summary()}"
+        expect(media_type == "text/event-stream", "the media type is text/event-stream", actual)
 
     @cached_property
     def events(self) -> EventStream:
-        """What the bytes say by the rules of event streams."""
+        """The events of the body, parsed by the rules of event streams."""
         return read_events(self.exchange.body)
 
     @cached_property
@@ -96,7 +97,7 @@ class Streamed:
         return chunks
 
     def parts(self, index: int = 0) -> list[dict]:
-        """The items of `choices` that belong to one choice, in order."""
+        """The items of `choices` that belong to the choice `index`, in order."""
         return [part for part in self.all_parts if part.get("index") == index]
 
     @cached_property
@@ -105,21 +106,21 @@ class Streamed:
         return [dig(part, "", dict) for chunk in self.chunks for part in dig(chunk, "choices", list)]
 
     def delta(self, part: dict) -> dict:
-        """The delta of one item."""
+        """The delta of an item of `choices`."""
         return dig(part, "delta", dict)
 
-    def pieces(self, index: int = 0) -> list[str]:
+    def deltas(self, index: int = 0) -> list[str]:
         """The texts of the chunks of a choice, those without text left out."""
-        pieces = []
+        texts = []
         for part in self.parts(index):
             text = part.get("text") if "text" in part else self.delta(part).get("content")
             if text is not None:
-                pieces.append(dig(text, "", str))
-        return [piece for piece in pieces if piece]
+                texts.append(dig(text, "", str))
+        return [text for text in texts if text]
 
     def text(self, index: int = 0) -> str:
         """The whole text of a choice."""
-        return "".join(self.pieces(index))
+        return "".join(self.deltas(index))
 
     def finishes(self, index: int = 0) -> list[str]:
         """Every finish_reason of a choice that is not null."""
@@ -164,7 +165,7 @@ def joined_bytes(entries: list[dict], content: str) -> bytes:
         if numbers is None:
             data += token.encode("utf-8", "surrogatepass")
             continue
-        good = isinstance(numbers, list) and all(type(n) is int and 0 <= n < 256 for n in numbers)
-        expect(good, f"bytes are integers of 0 to 255 (in the answer {content!r})", numbers)
+        is_bytes = isinstance(numbers, list) and all(type(n) is int and 0 <= n < 256 for n in numbers)
+        expect(is_bytes, f"bytes are integers of 0 to 255 (in the answer {content!r})", numbers)
         data += bytes(numbers)
     return data

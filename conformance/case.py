@@ -1,7 +1,7 @@
-"""What a case is, how it says its verdict, and the registry that all sections write into.
+"""A case, its possible outcomes, and the registry that all sections write into.
 
-A case is a function of a Probe. It returns if all is well and raises one of the outcomes below otherwise; whatever
-else it raises is the suite's own mistake and is reported as `broken`, never as the server's failure.
+A case is a function of a Probe. It returns if the requirement holds and raises one of the outcomes below otherwise; any
+other exception is a defect of the suite and is reported as `broken`, never as a failure of the server.
 """
 
 import json
@@ -40,7 +40,7 @@ OBSERVED = "observed at api.openai.com"
 
 
 class OutcomeError(Exception):
-    """How a case ends when it does not simply return."""
+    """The outcome of a case that does not pass."""
 
     verdict = "broken"
 
@@ -50,13 +50,13 @@ class OutcomeError(Exception):
 
 
 class FailError(OutcomeError):
-    """The server does not do what the requirement says."""
+    """The server does not meet the requirement."""
 
     verdict = "fail"
 
 
 class WarnError(OutcomeError):
-    """Allowed, but some client will stumble."""
+    """The answer is allowed, but some client fails on it."""
 
     verdict = "warn"
 
@@ -68,14 +68,14 @@ class UnsupportedError(OutcomeError):
 
 
 class SkipError(OutcomeError):
-    """The case could not be judged on this server or model; `actual` says why."""
+    """The case could not be judged on this server or model; `actual` gives the reason."""
 
     verdict = "skipped"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One requirement and the code that judges it. `fault` is what a server does wrong that must make it fail."""
+    """A requirement and the code that judges it. `fault` is a defect of a server that must make the case fail."""
 
     id: str
     requirement: str
@@ -116,7 +116,7 @@ def case(
 ):
     """Register the decorated function.
 
-    `optional`: a clean refusal is no failure. `alone`: it measures time. `harsh`: not every server outlives it.
+    `optional`: a clean refusal is no failure. `alone`: it measures time. `harsh`: some servers crash or hang on it.
     """
 
     def register(judge: Callable) -> Callable:
@@ -147,7 +147,7 @@ def equal(actual: object, wanted: object, what: str) -> None:
     expect(type(actual) is type(wanted) and actual == wanted, f"{what} is {shown(wanted)}", f"it is {shown(actual)}")
 
 
-KINDS = {
+TYPE_NAMES = {
     dict: "an object",
     list: "an array",
     str: "a string",
@@ -157,14 +157,14 @@ KINDS = {
 }
 
 
-def dig(value: object, path: str, kind: type | None = None) -> object:
-    """The value at a dotted path of keys and indices; the server fails if it is missing or of another kind."""
+def dig(value: object, path: str, wanted: type | None = None) -> object:
+    """The value at a dotted path of keys and indices; the server fails if it is missing or of another type."""
     for step in path.split(".") if path else ():
         at = int(step) if isinstance(value, list) and step.lstrip("-").isdigit() else step
         try:
             value = value[at]
         except (KeyError, IndexError, TypeError):
             raise FailError(f"the answer has {path}", f"no {step} in {shown(value)}") from None
-    is_right = kind is None or type(value) is kind or (kind is float and type(value) is int)
-    expect(is_right, f"{path or 'the body'} is {KINDS.get(kind)}", f"it is {shown(value)}")
+    is_right = wanted is None or type(value) is wanted or (wanted is float and type(value) is int)
+    expect(is_right, f"{path or 'the body'} is {TYPE_NAMES.get(wanted)}", f"it is {shown(value)}")
     return value

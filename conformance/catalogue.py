@@ -25,11 +25,11 @@ def costs() -> dict[str, list[int]]:
 
 
 def chosen(ids=(), sections=(), levels=(), profile: str = "all") -> list[Case]:
-    """The cases that all given criteria name; an id may end in * and stands for all that begin so."""
+    """The cases that match all criteria; an id that ends in * matches every id with that prefix."""
     known = all_cases()
     for wanted in ids:
         if not any(_names(wanted, case_id) for case_id in known):
-            raise ValueError(f"--id {wanted}: no case is called so; --list shows all")
+            raise ValueError(f"--id {wanted}: no case has this id; --list shows all")
     known_sections = {case.section for case in known.values()}
     for name in sections:
         if name not in known_sections:
@@ -54,6 +54,6 @@ def _names(wanted: str, case_id: str) -> bool:
 
 
 def plan(cases: list[Case]) -> tuple[int, int]:
-    """(requests, completion tokens at most) that these cases will ask for."""
+    """(requests, completion tokens at most) of these cases."""
     pairs = [costs().get(case.id, [1, 16]) for case in cases]
     return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)

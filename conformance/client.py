@@ -1,6 +1,6 @@
-"""Sends one request and keeps what comes back, whatever comes back: no retries, no redirects, no decoding.
+"""Sends a request and keeps the raw answer: no retries, no redirects, no decoding.
 
-A server may hang, die, dribble, send a gigabyte or speak something else than HTTP. One timer per request ends all of
+A server may hang, crash, send slowly, send a gigabyte or not speak HTTP. A timer per request bounds all of
 that; every such end is written into the exchange as `trouble` and never raised.
 """
 
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the client reads: it may leave after so many bytes, or stop reading for a while after the first."""
+    """How the client reads: it may disconnect after some bytes, or stop reading for a while after the first."""
 
     leave_after: int | None = None
     pause: float = 0.0
@@ -53,17 +53,17 @@ class Client:
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
 
     def connect(self) -> http.client.HTTPConnection:
-        """A connection of one's own, for several exchanges in turn."""
+        """A separate connection for several exchanges, one after the other."""
         return self._kind(self._host, timeout=self.settings.timeout)
 
     def headers(self, extra: dict[str, str | None]) -> dict[str, str]:
-        """What every request carries; a header of None is left out."""
+        """The headers of every request; a header of None is left out."""
         key = {"Authorization": f"Bearer {self.settings.api_key}"} if self.settings.api_key else {}
         merged = {"Accept": "application/json", **key, **self.settings.headers, **extra}
         return {name: value for name, value in merged.items() if value is not None}
 
     def send(self, method, path, body=None, *, headers=None, reading=Reading(), connection=None, chunked=False):
-        """One exchange. `body` is bytes, or a value that is sent as JSON, or None."""
+        """Send a request. `body` is bytes, or a value that is sent as JSON, or None."""
         extra = dict(headers or {})
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         if body is not None:
@@ -89,7 +89,11 @@ class Client:
             timer.has_fired = True
         except http.client.HTTPException as error:
             exchange.trouble = f"not a complete HTTP answer: {type(error).__name__} {str(error)[:100]}".strip()
-        except (OSError, ValueError, AttributeError) as error:  # AttributeError: http.client on a socket shut under it
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+        ) as error:  # AttributeError: http.client on a socket that the timer shut
             exchange.trouble = f"the connection failed: {type(error).__name__}: {error}"
         finally:
             timer.cancel()
@@ -119,7 +123,7 @@ class Client:
                 raise http.client.IncompleteRead(b"", response.length)
         finally:
             exchange.body = b"".join(parts)
-            response.close()  # the connection itself stays open for the next
+            response.close()  # the connection itself remains open for the next
 
 
 class _Watch:

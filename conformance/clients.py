@@ -1,4 +1,4 @@
-"""Replays captured event streams through the rules by which well-known clients read them: who breaks, and why.
+"""Replays captured event streams through the rules by which well-known clients read them: which client fails, and why.
 
 These are the rules in our own words, not the clients' code. Each function gives the client's first complaint or None.
 """

@@ -1,6 +1,6 @@
-"""One request and what came back, byte for byte and with times: the evidence that every verdict rests on.
+"""A request and its answer, byte for byte and with times: the evidence of every verdict.
 
-Evidence is all a judge sees, so a saved run can be judged again without the server.
+A judge reads evidence only, so a saved run can be judged again without the server.
 """
 
 import base64
@@ -13,7 +13,7 @@ KEPT_REQUEST_BYTES = 20_000
 
 @dataclass
 class Exchange:
-    """`status` is None and `trouble` says why if no answer came; `arrivals` are (seconds, bytes so far)."""
+    """If no answer came, `status` is None and `trouble` gives the reason; `arrivals` are (seconds, bytes so far)."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class Exchange:
             raise ValueError("nested too deeply") from None
 
     def error(self) -> dict | None:
-        """The error object of the body, if there is one with a message."""
+        """The error object of the body, if it has one with a message."""
         try:
             error = self.json()["error"]
         except (ValueError, KeyError, TypeError, IndexError):
@@ -55,7 +55,7 @@ class Exchange:
         return error if isinstance(error, dict) and isinstance(error.get("message"), str) else None
 
     def is_refusal(self) -> bool:
-        """A clean no: a 4xx with an error object, or an endpoint that is not there at all."""
+        """A clean refusal: a 4xx with an error object, or an endpoint that does not exist."""
         if self.status in (404, 405, 501):
             return True
         return self.status is not None and 400 <= self.status < 500 and self.error() is not None
@@ -68,7 +68,7 @@ class Exchange:
         return f"status {self.status}: {start}" + (f" ({self.trouble})" if self.trouble else "")
 
     def curl(self, base_url: str) -> str:
-        """A line for a shell that sends the request again; the key is left to the reader."""
+        """A shell command that sends the request again; the reader supplies the key."""
         parts = ["curl", "-sS", "-i", "-X", self.method, base_url.rstrip("/") + self.path]
         for name, value in self.request_headers.items():
             parts += ["-H", f"{name}: {value}"]
@@ -80,7 +80,7 @@ class Exchange:
         return f"{line} --data-binary {shlex.quote(self.request_body.decode('utf-8', 'backslashreplace'))}"
 
     def to_json(self) -> dict:
-        """As reports keep it: text where it is text, else base64."""
+        """The exchange as a JSON value of a report: bodies as text if they are UTF-8, else as base64."""
         record = asdict(self)
         record["request_body"] = _pack(self.request_body[:KEPT_REQUEST_BYTES])
         record["body"] = _pack(self.body)
@@ -88,7 +88,7 @@ class Exchange:
 
     @classmethod
     def from_json(cls, record: dict) -> "Exchange":
-        """Back from a report."""
+        """Read an exchange from a report."""
         bodies = {name: _unpack(record[name]) for name in ("request_body", "body")}
         return cls(**record | bodies)
 

@@ -1,4 +1,4 @@
-"""The rows of the invalid matrix: what is wrong with a request, the requests, and the field that the error should name.
+"""The rows of the invalid matrix: a flaw, requests that have it, and the field that the error should name.
 
 Besides the bounds themselves some values are drawn by hypothesis, the same ones in every run.
 """
@@ -34,17 +34,17 @@ def draw(strategy: st.SearchStrategy, count: int = NUM_DRAWN) -> list:
 
 
 def message(**fields) -> dict:
-    """A request of one message."""
+    """A request with a single message."""
     return {"messages": [fields]}
 
 
 def user(content: object) -> dict:
-    """A request of one user message."""
+    """A request with a single user message."""
     return message(role="user", content=content)
 
 
 def tool(**function) -> dict:
-    """A request with one tool."""
+    """A request with a single tool."""
     return {"tools": [{"type": "function", "function": function}]}
 
 
@@ -54,7 +54,7 @@ def schema(**described) -> dict:
 
 
 def field(name: str, *values: object, drawn: st.SearchStrategy | None = None) -> Callable[[], list[dict]]:
-    """One body a value of a field."""
+    """Bodies, each with one of the values of a field."""
 
     @cache
     def bodies() -> list[dict]:
@@ -64,16 +64,16 @@ def field(name: str, *values: object, drawn: st.SearchStrategy | None = None) ->
 
 
 def bodies(*fixed: dict) -> Callable[[], list[dict]]:
-    """Bodies as they stand."""
+    """The given bodies, unchanged."""
     return lambda: list(fixed)
 
 
 BELOW, ABOVE = st.floats(-1e6, -0.01), st.floats(2.01, 1e6)
 NOT_NUMBERS = st.one_of(WORDS, st.booleans(), st.lists(st.integers(), max_size=2))
 CALL = {"type": "function", "function": {"name": "probe"}}
-GOOD = {"name": "probe", "parameters": {"type": "object", "properties": {}}}
+VALID_FUNCTION = {"name": "probe", "parameters": {"type": "object", "properties": {}}}
 
-# name: (the requirement, its bodies, the field that the error should name, whether OpenAI was seen to do so)
+# name: (the requirement, its bodies, the field that the error should name, whether OpenAI was observed to do so)
 CHAT_ROWS = {
     "messages_missing": ("A request without messages", bodies({"messages": ...}), "messages"),
     "messages_empty": ("An empty list of messages", bodies({"messages": []}), "messages"),
@@ -192,7 +192,7 @@ CHAT_ROWS = {
         "A tool_choice of no known form",
         bodies(
             *(
-                {"tools": [{"type": "function", "function": GOOD}], "tool_choice": c}
+                {"tools": [{"type": "function", "function": VALID_FUNCTION}], "tool_choice": c}
                 for c in ("banana", {}, {"type": "function"})
             )
         ),
@@ -202,7 +202,7 @@ CHAT_ROWS = {
         "A tool_choice that names no given tool",
         bodies(
             {
-                "tools": [{"type": "function", "function": GOOD}],
+                "tools": [{"type": "function", "function": VALID_FUNCTION}],
                 "tool_choice": {"type": "function", "function": {"name": "other"}},
             }
         ),

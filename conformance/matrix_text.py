@@ -1,4 +1,4 @@
-"""The rows of the invalid matrix for completions; matrix.py says how to read a row."""
+"""The rows of the invalid matrix for completions; matrix.py explains a row."""
 
 from hypothesis import strategies as st
 
@@ -26,8 +26,8 @@ TEXT_ROWS = {
         field("presence_penalty", -2.5, 2.5, "1"),
         "presence_penalty",
     ),
-    "completion_stop": ("A completion's stop of a wrong kind", field("stop", 123, [1], {}), "stop"),
-    "completion_seed": ("A completion's seed of a wrong kind", field("seed", "foo", 1.5), "seed"),
+    "completion_stop": ("A completion's stop of a wrong type", field("stop", 123, [1], {}), "stop"),
+    "completion_seed": ("A completion's seed of a wrong type", field("seed", "foo", 1.5), "seed"),
     "completion_logit_bias": (
         "A completion's bias outside -100 to 100",
         field("logit_bias", {"5": 101}, {"5": "x"}, "x"),

@@ -1,6 +1,6 @@
-"""What a case holds in its hands: requests in one line, and the common outcomes of an answer decided in one place.
+"""The interface between a case and the server: short requests, and the common outcomes of an answer.
 
-A Recorded probe gives saved exchanges instead of sending; the same case then judges them again.
+A RecordedProbe returns saved exchanges instead of sending; the same case then judges them again.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ PROMPTS = (
 
 
 class Budget:
-    """How many requests may still be sent, over all cases."""
+    """The number of requests that may still be sent, over all cases."""
 
     def __init__(self, requests: int | None):
         self.left = requests
 
     def spend(self) -> None:
-        """Take one request, or skip the case."""
+        """Count a request, or skip the case when none is left."""
         if self.left is not None:
             if self.left <= 0:
                 raise SkipError("requests left in the budget", "the budget is spent")
@@ -36,7 +36,7 @@ class Budget:
 
 
 class Probe:
-    """One case's way to the server; everything it sends is kept in `exchanges`."""
+    """Sends the requests of a case; every exchange is kept in `exchanges`."""
 
     def __init__(self, case: Case, client: Client, budget: Budget):
         self.case, self.client, self.budget = case, client, budget
@@ -44,11 +44,11 @@ class Probe:
         self.exchanges: list[Exchange] = []
 
     def word(self, number: int = 0) -> str:
-        """A word that nobody else uses, the same in every run of this case."""
+        """A word that no other case uses, the same in every run of this case."""
         return "k" + hashlib.sha256(f"{self.case.id} {number}".encode()).hexdigest()[:10]
 
     def send(self, method: str, path: str, body=None, **options) -> Exchange:
-        """One exchange, judged by nobody yet."""
+        """Send a request; the exchange is not judged yet."""
         self.budget.spend()
         exchange = self.client.send(method, path, body, **options)
         self.exchanges.append(exchange)
@@ -66,7 +66,7 @@ class Probe:
     # Bodies ----------------------------------------------------------------------------------------------------
 
     def chat_body(self, messages="Hello", **fields) -> dict:
-        """A short greedy chat; a text stands for one user message; a field of ... is left out."""
+        """A short greedy chat; a text stands for a single user message; a field of ... is left out."""
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         body = {"model": self.settings.model, "messages": messages, "temperature": 0, "max_tokens": 16}
@@ -93,7 +93,7 @@ class Probe:
     def accepted(self, exchange: Exchange) -> Exchange:
         """The exchange if it is a complete 200; else the outcome that it means for this case."""
         if exchange.status == 429:
-            raise SkipError("the server takes the request", f"it limits the rate: {exchange.summary()}")
+            raise SkipError("the server accepts the request", f"it limits the rate: {exchange.summary()}")
         if self.case.is_optional and exchange.is_refusal():
             raise UnsupportedError("the feature, if the server has it", exchange.summary())
         if exchange.status != 200 or exchange.trouble:
@@ -156,7 +156,7 @@ class RecordedProbe(Probe):
         """The next saved exchange."""
         exchange = next(self._saved, None)
         if exchange is None or (exchange.method, exchange.path) != (method, path):
-            raise SkipError("the evidence holds what this case asks for", "the evidence ends here; run it again")
+            raise SkipError("the evidence holds what this case requests", "the evidence ends here; run it again")
         self.exchanges.append(exchange)
         return exchange
 

@@ -32,7 +32,7 @@ def conformance_client(pytestconfig) -> Client:
     """The client that all cases share."""
     url, model = pytestconfig.getoption("--base-url"), pytestconfig.getoption("--model")
     if not url or not model:
-        pytest.skip("--base-url and --model say which endpoint to test")
+        pytest.skip("--base-url and --model are needed to run cases")
     key = pytestconfig.getoption("--api-key") or os.environ.get("OPENAI_API_KEY")
     return Client(Settings(url.rstrip("/"), model, key))
 

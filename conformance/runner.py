@@ -1,7 +1,7 @@
-"""Runs cases: a few at once, then those that measure time, then the harsh ones; stops when the server has died.
+"""Runs cases: most in parallel, then those that measure time, then the harsh cases; stops when the server is down.
 
-A case that got no answer while others ran is asked again alone, and that verdict counts: perhaps the server was busy
-with another's request. When a server answers nothing any more, the cases that are left are skipped and name the last.
+A case that got no answer while others ran is run again alone, and that verdict counts: the server may have been busy
+with another request. When a server does not answer any more, the remaining cases are skipped and name the last case.
 """
 
 import threading
@@ -16,13 +16,13 @@ from verbatim.conformance.client import LEFT, Client, Reading, Settings
 from verbatim.conformance.exchange import Exchange
 from verbatim.conformance.probe import CHAT, Budget, Probe, RecordedProbe
 
-TROUBLES_BEFORE_A_LOOK = 3
-PATIENCE = 3  # times the timeout that a server has to answer anything before it counts as dead
+TROUBLES_BEFORE_HEALTH_CHECK = 3
+DOWN_TIMEOUTS = 3  # a server that answers nothing for so many timeouts counts as down
 
 
 @dataclass
 class Result:
-    """The verdict on one case, and all that it rests on."""
+    """The verdict on a case, with its evidence."""
 
     case: Case
     verdict: str
@@ -33,7 +33,7 @@ class Result:
 
 
 def judge(case: Case, probe: Probe) -> Result:
-    """Run one case to its verdict."""
+    """Run a case to its verdict."""
     start = time.monotonic()
     try:
         case.judge(probe)
@@ -46,12 +46,12 @@ def judge(case: Case, probe: Probe) -> Result:
 
 
 def has_no_answer(result: Result) -> bool:
-    """Whether a case failed where the server said nothing, or not all of it."""
+    """Whether a case failed because the server sent no answer or only a part of it."""
     return result.verdict == "fail" and any(exchange.trouble not in (None, LEFT) for exchange in result.exchanges)
 
 
 class Run:
-    """One run over some cases against one server."""
+    """A run of some cases against a server."""
 
     def __init__(self, settings: Settings, *, concurrency: int = 4, budget: int | None = None):
         self.settings, self.concurrency = settings, concurrency
@@ -62,7 +62,7 @@ class Run:
     def results(self, cases: Iterable[Case], on_start: Callable[[Case], None] = lambda case: None) -> Iterator[Result]:
         """Results as they come."""
         cases = list(cases)
-        harsh = [case for case in cases if case.is_harsh]  # last: not every server outlives them
+        harsh = [case for case in cases if case.is_harsh]  # last: some servers crash or hang on them
         alone = [case for case in cases if case.is_alone]
         unanswered = []
         together = [case for case in cases if case not in harsh and case not in alone]
@@ -79,32 +79,32 @@ class Run:
         yield from self._phase(harsh, on_start)
 
     def _phase(self, cases: list[Case], on_start: Callable[[Case], None], concurrency: int = 1) -> Iterator[Result]:
-        """Some cases, so many at once. One by one it is known at once after which the server has gone."""
-        patience = 1 if concurrency == 1 else TROUBLES_BEFORE_A_LOOK
+        """Run some cases, a number of them in parallel. Serially, the case that brought the server down is known."""
+        allowed = 1 if concurrency == 1 else TROUBLES_BEFORE_HEALTH_CHECK
         with ThreadPoolExecutor(concurrency) as pool:
-            for future in as_completed([pool.submit(self._one, case, on_start, patience) for case in cases]):
+            for future in as_completed([pool.submit(self._run_case, case, on_start, allowed) for case in cases]):
                 yield future.result()
 
-    def _one(self, case: Case, on_start: Callable[[Case], None], patience: int) -> Result:
+    def _run_case(self, case: Case, on_start: Callable[[Case], None], allowed: int) -> Result:
         if self._dead_since:
             return Result(case, "skipped", "a server that answers", self._dead_since)
         on_start(case)
         result = judge(case, Probe(case, self.client, self.budget))
         with self._lock:
             self._troubles = self._troubles + 1 if has_no_answer(result) else 0
-            if self._troubles >= patience and not self._dead_since and not self.is_alive():
-                self._dead_since = f"it gave no answer any more by the end of {case.id}: {result.actual}"
+            if self._troubles >= allowed and not self._dead_since and not self.is_alive():
+                self._dead_since = f"it gave no answer after {case.id}: {result.actual}"
         return result
 
     def is_alive(self) -> bool:
-        """Whether the server still answers a plain request to its end. One that fell over has time to come back."""
+        """Whether a plain request is answered completely. A crashed server has the time of a request to restart."""
         body = {"model": self.settings.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        patience, gone_until = self.settings.timeout * PATIENCE, time.monotonic() + self.settings.timeout
+        limit, restart_by = self.settings.timeout * DOWN_TIMEOUTS, time.monotonic() + self.settings.timeout
         while True:
-            exchange = self.client.send("POST", CHAT, body, reading=Reading(timeout=patience))
-            if exchange.status is not None or exchange.seconds >= patience:
-                return exchange.seconds < patience
-            if time.monotonic() > gone_until:
+            exchange = self.client.send("POST", CHAT, body, reading=Reading(timeout=limit))
+            if exchange.status is not None or exchange.seconds >= limit:
+                return exchange.seconds < limit
+            if time.monotonic() > restart_by:
                 return False
             time.sleep(self.settings.timeout / 20)
 

@@ -1,4 +1,4 @@
-"""Holds bodies against JSON Schemas cut from OpenAI's own description (openai.json), one error sentence at most."""
+"""Validates bodies against JSON Schemas taken from OpenAI's description (openai.json); reports a single error."""
 
 import json
 from functools import cache
@@ -9,7 +9,7 @@ from jsonschema.exceptions import SchemaError, best_match
 
 from verbatim.conformance.case import FailError, shown
 
-# The description forgets that OpenAI sends null here; `user` is null in its own example of a response.
+# OpenAI sends null here although the description does not allow it; `user` is null in its example of a response.
 NULLS_SEEN = ("system_fingerprint", "service_tier", "usage", "user")
 
 

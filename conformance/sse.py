@@ -1,4 +1,4 @@
-"""Reads an event stream from bytes by the WHATWG rules, and notes everything that a sloppy reader would forgive."""
+"""Reads an event stream from bytes by the WHATWG rules, and records every flaw that a lenient reader would accept."""
 
 import re
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Event:
 
 @dataclass
 class EventStream:
-    """A whole body read. `flaws` are (kind, what was seen); `comments` are the texts after the colon."""
+    """A parsed body. `flaws` are (name, what was seen); `comments` are the texts after the colon."""
 
     events: list[Event] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
@@ -29,13 +29,13 @@ class EventStream:
 
 
 def lines_of(body: bytes) -> list[tuple[bytes, bytes, int]]:
-    """(line, its ending, offset after it); a last line without an ending has an empty one."""
+    """(line, its ending, offset after it); a last line without an ending has an empty ending."""
     found = [(match[1], match[2], match.end()) for match in LINE.finditer(body)]
     return [item for item in found if item[0] or item[1]]
 
 
 def read_events(body: bytes) -> EventStream:
-    """All events of a body. Bytes that are not UTF-8 are replaced, as WHATWG says, and noted."""
+    """All events of a body. Bytes that are not UTF-8 are replaced, as WHATWG requires, and recorded."""
     stream = EventStream()
     if body.startswith(b"\xef\xbb\xbf"):
         body = body[3:]

@@ -1,4 +1,4 @@
-"""One test a case, for pytest; pytest_plugin.py has the options. A warning or a case without a verdict is a skip."""
+"""A pytest test for every case; pytest_plugin.py has the options. A warning or a case without a verdict is a skip."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def pytest_generate_tests(metafunc):
 def test_endpoint(case, conformance_client, conformance_budget):
     """The endpoint does what the case requires."""
     result = judge(case, Probe(case, conformance_client, conformance_budget))
-    told = f"{case.level} {case.requirement}\nexpected: {result.expected}\nactual: {result.actual}"
+    summary = f"{case.level} {case.requirement}\nexpected: {result.expected}\nactual: {result.actual}"
     if result.verdict in ("warn", "unsupported", "skipped"):
         pytest.skip(f"{result.verdict}: {result.actual}")
     lines = [exchange.curl(conformance_client.settings.base_url) for exchange in result.exchanges[-1:]]
-    assert result.verdict == "pass", "\n".join([told, f"source: {case.source}", *lines])
+    assert result.verdict == "pass", "\n".join([summary, f"source: {case.source}", *lines])

@@ -1,4 +1,4 @@
-"""Keys: where a server asks for one, a wrong one is a 401 with an error object."""
+"""Keys: a server that requires a key answers a wrong key with a 401 and an error object."""
 
 from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SkipError, case, equal, expect
 from verbatim.conformance.exchange import Exchange
@@ -8,10 +8,10 @@ WRONG = {"Authorization": "Bearer sk-wrong"}
 
 
 def with_key(probe: Probe, method: str, path: str, headers: dict, body=None) -> Exchange:
-    """A request with another key; skipped where the server asks for none."""
+    """A request with another key; skipped where the server requires none."""
     exchange = probe.send(method, path, body, headers=headers)
     if exchange.status == 200 and not probe.settings.auth_required:
-        raise SkipError("a server that asks for a key", "this one does not (--auth-required says that it should)")
+        raise SkipError("a server that requires a key", "it does not (--auth-required declares that it should)")
     return exchange
 
 
@@ -28,7 +28,9 @@ def wrong(probe: Probe) -> None:
     expect(exchange.error(), "an error object", exchange.summary())
 
 
-@case("auth.missing", "No key is a 401 with an error object.", source=OBSERVED, level=MUST, fault="open")
+@case(
+    "auth.missing", "A request without a key is a 401 with an error object.", source=OBSERVED, level=MUST, fault="open"
+)
 def missing(probe: Probe) -> None:
     exchange = with_key(probe, "POST", CHAT, {"Authorization": None}, probe.chat_body(max_tokens=1))
     probe.refused(exchange, statuses=(401,))
@@ -49,8 +51,8 @@ def code(probe: Probe) -> None:
 
 @case(
     "auth.before_body",
-    "The key is looked at before the body.",
-    source="security: strangers learn nothing",
+    "The key is checked before the body.",
+    source="security: a client without a key learns nothing",
     level=SHOULD,
     fault="body before key",
 )
@@ -59,14 +61,14 @@ def before_body(probe: Probe) -> None:
     probe.refused(probe.send("POST", CHAT, b'{"model": ', headers=WRONG), statuses=(401,))
 
 
-@case("auth.models", "The list of models asks for the key, too.", source="security", level=SHOULD, fault="open models")
+@case("auth.models", "The list of models requires the key, too.", source="security", level=SHOULD, fault="open models")
 def models(probe: Probe) -> None:
     probe.refused(with_key(probe, "GET", "/models", WRONG), statuses=(401,))
 
 
 @case(
     "auth.scheme_case",
-    "`bearer` is as good as `Bearer`.",
+    "The scheme `bearer` is accepted like `Bearer`.",
     source="RFC 9110: schemes ignore case",
     level=MAY,
     fault="case of bearer",

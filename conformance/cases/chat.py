@@ -1,4 +1,4 @@
-"""Whole chat completions: the shape of the answer, and every kind of message that clients send."""
+"""Whole chat completions: the shape of the answer, and every type of message that clients send."""
 
 import time
 
@@ -23,7 +23,7 @@ def user(text: str) -> dict:
 )
 def schema(probe: Probe) -> None:
     body = probe.chat().body
-    for choice in body.get("choices") or []:  # two keys that have cases of their own, since clients live without them
+    for choice in body.get("choices") or []:  # two keys with cases of their own; clients do not need them
         if isinstance(choice, dict):
             choice.setdefault("logprobs", None)
             if isinstance(choice.get("message"), dict):
@@ -80,7 +80,7 @@ def content_is_text(probe: Probe) -> None:
 
 @case(
     "chat.logprobs_null",
-    "`logprobs` is there and null when nobody asked.",
+    "`logprobs` is present and null unless requested.",
     source=f"{SPEC}: required",
     level=SHOULD,
     fault="body -choices.0.logprobs",
@@ -91,7 +91,7 @@ def logprobs_null(probe: Probe) -> None:
 
 @case(
     "chat.refusal_null",
-    "`refusal` is there and null in an ordinary message.",
+    "`refusal` is present and null in an ordinary message.",
     source=f"{SPEC}: required",
     level=SHOULD,
     fault="body -choices.0.message.refusal",
@@ -102,7 +102,7 @@ def refusal_null(probe: Probe) -> None:
 
 @case(
     "chat.no_tool_calls_key",
-    "A message without calls has no tool_calls: an empty list sends agents round in circles.",
+    "A message without calls has no tool_calls: an empty list makes agents loop.",
     source=f"{OBSERVED}; vLLM#44104; copilot-sdk#616",
     level=SHOULD,
     fault="body choices.0.message.tool_calls=[]",
@@ -114,7 +114,7 @@ def no_tool_calls_key(probe: Probe) -> None:
 
 @case(
     "chat.finish_reason",
-    "finish_reason is one of the five known words.",
+    "finish_reason is one of the five values that OpenAI defines.",
     source=SPEC,
     level=MUST,
     fault='body choices.0.finish_reason="eos"',

@@ -54,7 +54,7 @@ def old_cap_spelling(probe: Probe) -> None:
 
 @case(
     "chat.fingerprint",
-    "system_fingerprint, where it is, is text or null and stays.",
+    "system_fingerprint, if present, is text or null and constant.",
     source=SPEC,
     level=MAY,
     fault="body system_fingerprint=5",
@@ -81,7 +81,7 @@ def plain_null_content(probe: Probe) -> None:
 
 @case(
     "chat.unknown_field",
-    "A field that nobody knows is refused by name or ignored without harm.",
+    "An unknown field is refused by name or ignored without harm.",
     source=f"{OBSERVED}: 400; most servers ignore it",
     level=MAY,
     fault="unknown 500",

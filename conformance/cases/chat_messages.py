@@ -1,4 +1,4 @@
-"""Whole chat completions: every kind of message that clients send is taken and read."""
+"""Whole chat completions: every type of message that clients send is accepted and read."""
 
 from verbatim.conformance.case import MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
 from verbatim.conformance.cases.chat import CALL, user
@@ -6,7 +6,7 @@ from verbatim.conformance.probe import CHAT, Probe
 from verbatim.conformance.schemas import conforms
 
 
-@case("chat.system_role", "A system message is taken and read.", source=SPEC, level=MUST, fault="no system")
+@case("chat.system_role", "A system message is accepted and read.", source=SPEC, level=MUST, fault="no system")
 def system_role(probe: Probe) -> None:
     bare = probe.chat("Hello").usage("prompt_tokens")
     more = probe.chat([{"role": "system", "content": "You are a quiet lamp by a river."}, user("Hello")])
@@ -15,7 +15,7 @@ def system_role(probe: Probe) -> None:
 
 @case(
     "chat.developer_role",
-    "A developer message is taken.",
+    "A developer message is accepted.",
     source=f"{SPEC}; Codex and the Agents SDK send it",
     level=MUST,
     fault="no developer",
@@ -100,9 +100,9 @@ def all_parts_count(probe: Probe) -> None:
         parts = [{"type": "text", "text": text} for text in texts]
         return probe.chat([{"role": "user", "content": parts}], max_tokens=1).usage("prompt_tokens")
 
-    one = tokens("a lamp by a river")
-    two = tokens("a lamp by a river", " a bird on a stone wall")
-    expect(two > one, f"more than {one} prompt tokens with a second part", two)
+    single = tokens("a lamp by a river")
+    double = tokens("a lamp by a river", " a bird on a stone wall")
+    expect(double > single, f"more than {single} prompt tokens with a second part", double)
 
 
 @case("chat.system_parts", "A system message may be text parts.", source=SPEC, level=MUST, fault="no system parts")
@@ -140,26 +140,26 @@ def tool_content_parts(probe: Probe) -> None:
     plain, parts = _call_history(None), _call_history(None)
     text = "a lamp, a river, a bird and a stone"
     plain[-1]["content"], parts[-1]["content"] = text, [{"type": "text", "text": text}]
-    one, two = (probe.chat(messages, max_tokens=1).usage("prompt_tokens") for messages in (plain, parts))
-    equal(two, one, "prompt_tokens of the same tool answer as parts")
+    whole, split = (probe.chat(messages, max_tokens=1).usage("prompt_tokens") for messages in (plain, parts))
+    equal(split, whole, "prompt_tokens of the same tool answer as parts")
 
 
 @case(
     "chat.assistant_parts",
-    "An assistant's earlier words may be text parts.",
+    "An assistant's earlier text may be text parts.",
     source=SPEC,
     level=SHOULD,
     fault="parts dropped",
 )
 def assistant_parts(probe: Probe) -> None:
     text = "a lamp, a river, a bird and a stone"
-    one, two = (
+    whole, split = (
         probe.chat([user("Hello"), {"role": "assistant", "content": content}, user("And?")], max_tokens=1).usage(
             "prompt_tokens"
         )
         for content in (text, [{"type": "text", "text": text}])
     )
-    equal(two, one, "prompt_tokens of the same words as parts")
+    equal(split, whole, "prompt_tokens of the same words as parts")
 
 
 @case("chat.name_field", "A message may carry a name.", source=SPEC, level=SHOULD, fault="no names")
@@ -169,7 +169,7 @@ def name_field(probe: Probe) -> None:
 
 @case(
     "chat.own_message_back",
-    "The server's own message may come back as it is.",
+    "A message that the server wrote is accepted as history, unchanged.",
     source="every agent loop does so",
     level=MUST,
     fault="no annotations",
@@ -184,7 +184,7 @@ def own_message_back(probe: Probe) -> None:
 
 @case(
     "chat.turns_grow",
-    "Every further turn makes the prompt longer.",
+    "Every further message makes the prompt longer.",
     source="meaning of a conversation",
     level=MUST,
     fault="body usage.prompt_tokens=9",
@@ -194,12 +194,12 @@ def turns_grow(probe: Probe) -> None:
     for number in range(4):
         messages += [user(f"Word {number}: lamp"), {"role": "assistant", "content": "river"}]
         counts.append(probe.chat(messages[:-1], max_tokens=1).usage("prompt_tokens"))
-    expect(counts == sorted(set(counts)), "prompt_tokens grow with each turn", counts)
+    expect(counts == sorted(set(counts)), "prompt_tokens grow with each message", counts)
 
 
 @case(
     "chat.prompt_matters",
-    "The messages are read at all: another question has another count or answer.",
+    "The messages are read: another question has another count or answer.",
     source="meaning of a prompt",
     level=MUST,
     fault='ask messages=[{"role":"user","content":"same"}]',

@@ -37,7 +37,7 @@ def object_(probe: Probe) -> None:
 
 @case(
     "completions.logprobs_null",
-    "`logprobs` is there and null when nobody asked.",
+    "`logprobs` is present and null unless requested.",
     source=f"{SPEC}: required",
     level=SHOULD,
     fault="body -choices.0.logprobs",
@@ -109,7 +109,7 @@ def prompt_major(probe: Probe) -> None:
 
 @case(
     "completions.token_ids",
-    "A prompt may be token ids, counted one each.",
+    "A prompt may be token ids, each counted as a token.",
     source=f"{SPEC}; lm-evaluation-harness",
     level=SHOULD,
     fault="counts ids twice",

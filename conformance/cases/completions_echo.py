@@ -78,7 +78,7 @@ def echo_logprobs(probe: Probe) -> None:
 
 @case(
     "completions.arrays",
-    "logprobs holds four arrays of one length.",
+    "logprobs holds four arrays of the same length.",
     source=SPEC,
     level=MUST,
     fault="body choices.0.logprobs.text_offset=[0]",
@@ -87,7 +87,7 @@ def echo_logprobs(probe: Probe) -> None:
 def arrays(probe: Probe) -> None:
     logs = probe.complete(STORY, logprobs=2).at("choices.0.logprobs", dict)
     lengths = {name: len(dig(logs, name, list)) for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")}
-    expect(len(set(lengths.values())) == 1 and lengths["tokens"], "four arrays of one length", lengths)
+    expect(len(set(lengths.values())) == 1 and lengths["tokens"], "four arrays of the same length", lengths)
 
 
 @case(
@@ -108,7 +108,7 @@ def tokens_are_text(probe: Probe) -> None:
 
 @case(
     "completions.top_count",
-    "logprobs of 5 names five or six candidates, the taken one among them.",
+    "logprobs of 5 names five or six candidates, with the sampled token among them.",
     source=SPEC,
     level=MUST,
     fault="ask logprobs=1",
@@ -123,7 +123,7 @@ def top_count(probe: Probe) -> None:
 
 @case(
     "completions.logprobs_zero",
-    "logprobs of 0 gives the taken tokens' values.",
+    "logprobs of 0 gives the values of the sampled tokens.",
     source=f"{SPEC}: minimum 0",
     level=SHOULD,
     fault="drop logprobs",
@@ -150,7 +150,7 @@ def logprobs_range(probe: Probe) -> None:
 
 @case(
     "completions.offsets",
-    "text_offset says where in the text each token begins.",
+    "text_offset gives the place in the text where each token begins.",
     source="vLLM tests it",
     level=MUST,
     fault="body choices.0.logprobs.text_offset.2=0",

@@ -1,4 +1,4 @@
-"""Legacy completions: the rest of the fields, and streams."""
+"""Legacy completions: the other fields, and streams."""
 
 from verbatim.conformance.answers import Whole
 from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, dig, equal, expect

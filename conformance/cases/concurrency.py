@@ -1,6 +1,6 @@
-"""Many at once: answers that do not mix, errors that stay with their request, and clients that leave.
+"""Concurrent requests: answers do not mix, an error ends its own request only, and clients disconnect.
 
-Whoever leaves must free what they held: afterwards a short request is about as fast as before.
+A client that disconnects must free what it held: afterwards a short request is about as fast as before.
 """
 
 import time
@@ -30,7 +30,7 @@ def exact(word: str) -> dict:
 
 @case(
     "concurrency.parallel",
-    "Eight requests at once, whole and streamed, are all answered or put off with a 429.",
+    "Eight concurrent requests, whole and streamed, are all answered or refused with a 429.",
     source="robustness",
     level=MUST,
     fault="one at a time",
@@ -44,7 +44,7 @@ def parallel(probe: Probe) -> None:
 
 @case(
     "concurrency.no_crosstalk",
-    "Of eight answers at once each is its own request's.",
+    "Of eight concurrent answers each belongs to its own request.",
     source="vllm#13408; llama.cpp#10072; litellm#35023",
     level=MUST,
     fault="crosstalk",
@@ -61,7 +61,7 @@ def no_crosstalk(probe: Probe) -> None:
 
 @case(
     "concurrency.no_crosstalk_greedy",
-    "Greedy answers to eight questions at once are those to each alone.",
+    "Greedy answers to eight concurrent questions equal those to each question alone.",
     source="vllm#13408",
     level=SHOULD,
     fault="crosstalk",
@@ -75,7 +75,7 @@ def no_crosstalk_greedy(probe: Probe) -> None:
 
 @case(
     "concurrency.streams",
-    "Four streams at once end whole, each with one id of its own.",
+    "Four concurrent streams end whole, each with an id of its own.",
     source="robustness",
     level=MUST,
     fault='chunk id="same"',
@@ -96,7 +96,7 @@ def streams(probe: Probe) -> None:
 
 @case(
     "concurrency.errors_stay",
-    "A bad request among good ones harms none of them.",
+    "An invalid request does not harm the valid ones beside it.",
     source="batches that fail together",
     level=MUST,
     fault="errors spread",
@@ -132,7 +132,7 @@ def models(probe: Probe) -> None:
 
 @case(
     "concurrency.many",
-    "Thirty-two requests at once are answered, queued, or refused with an error object.",
+    "Thirty-two concurrent requests are answered, queued, or refused with an error object.",
     source="overload",
     level=SHOULD,
     fault="one at a time",
@@ -157,7 +157,7 @@ def _short(probe: Probe) -> float:
 
 
 def _freed(probe: Probe, bodies: list[dict], reading: Reading) -> None:
-    """Clients leave; then a short request must not wait for what they asked for."""
+    """Clients disconnect; then a short request must not wait for the answers that they requested."""
     usual = _usual(probe)
     if usual > SLOW:
         raise SkipError(f"a short request within {SLOW:g} seconds", f"it takes {usual:.1f} seconds without load")
@@ -178,7 +178,7 @@ def _freed(probe: Probe, bodies: list[dict], reading: Reading) -> None:
 
 @case(
     "concurrency.abort_stream",
-    "A client that leaves a stream frees its place.",
+    "A client that disconnects from a stream frees its slot.",
     source="llama.cpp#24496; textgen#4521",
     level=MUST,
     fault="no abort",
@@ -191,7 +191,7 @@ def abort_stream(probe: Probe) -> None:
 
 @case(
     "concurrency.abort_whole",
-    "A client that leaves before a whole answer frees its place.",
+    "A client that disconnects before a whole answer frees its slot.",
     source="halogen#58",
     level=SHOULD,
     fault="no abort",
@@ -204,7 +204,7 @@ def abort_whole(probe: Probe) -> None:
 
 @case(
     "concurrency.abort_n",
-    "A client that leaves a request for several choices frees all their places.",
+    "A client that disconnects from a request for several choices frees all their slots.",
     source="robustness",
     level=SHOULD,
     fault="no abort",
@@ -221,7 +221,7 @@ def abort_n(probe: Probe) -> None:
 
 @case(
     "concurrency.abort_many",
-    "After twenty clients that left at once the server answers as before.",
+    "After twenty clients disconnected together the server answers as before.",
     source="leaks",
     level=MUST,
     fault="no abort",
@@ -234,7 +234,7 @@ def abort_many(probe: Probe) -> None:
 
 @case(
     "concurrency.same_after_abort",
-    "A greedy answer is the same after others were broken off.",
+    "A greedy answer is the same after other requests were aborted.",
     source="caches that keep half a state",
     level=SHOULD,
     fault="warm prompts differ",
@@ -248,7 +248,7 @@ def same_after_abort(probe: Probe) -> None:
 
 @case(
     "concurrency.retry_after",
-    "A 429 says in Retry-After when to come again.",
+    "A 429 gives the time until the next attempt in Retry-After.",
     source="SDKs wait for it",
     level=MAY,
     fault="429",

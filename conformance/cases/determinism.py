@@ -11,7 +11,7 @@ HOT = {"temperature": 1.3, "max_tokens": 24}
 def warmth(probe: Probe) -> None:
     """Skip unless this model varies well without a seed."""
     if len({probe.chat(STORY, temperature=2, max_tokens=24).text() for _ in range(4)}) < 3:
-        raise SkipError("answers that vary at temperature 2", "this model's hardly do")
+        raise SkipError("answers that vary at temperature 2", "the answers of this model hardly vary")
 
 
 @case(
@@ -54,7 +54,7 @@ def seed_values(probe: Probe) -> None:
 
 @case(
     "determinism.seed_zero",
-    "A seed of 0 is a seed like any other.",
+    "A seed of 0 is accepted as a seed.",
     source="`if seed:` is a common mistake",
     level=SHOULD,
     fault="zero is no seed",

@@ -24,11 +24,11 @@ def vectors(answer: Whole) -> list[list[float]]:
     return [dig(item, "embedding", list) for item in items]
 
 
-def close(one: list[float], two: list[float]) -> bool:
-    """Whether two vectors point the same way, but for rounding."""
-    dot = sum(x * y for x, y in zip(one, two, strict=False))
-    size = math.sqrt(sum(x * x for x in one) * sum(y * y for y in two))
-    return len(one) == len(two) and size > 0 and dot / size > 0.999
+def close(first: list[float], second: list[float]) -> bool:
+    """Whether two vectors have the same direction, up to rounding."""
+    dot = sum(x * y for x, y in zip(first, second, strict=False))
+    size = math.sqrt(sum(x * x for x in first) * sum(y * y for y in second))
+    return len(first) == len(second) and size > 0 and dot / size > 0.999
 
 
 @case(
@@ -53,8 +53,8 @@ def schema(probe: Probe) -> None:
 )
 def numbers(probe: Probe) -> None:
     vector = vectors(embed(probe, "a lamp"))[0]
-    good = all(isinstance(x, float | int) and math.isfinite(x) for x in vector)
-    expect(good and any(vector), "finite numbers, not all zero", vector[:8])
+    is_finite = all(isinstance(x, float | int) and math.isfinite(x) for x in vector)
+    expect(is_finite and any(vector), "finite numbers, not all zero", vector[:8])
 
 
 @case(
@@ -101,7 +101,7 @@ def base64_(probe: Probe) -> None:
     optional=True,
 )
 def token_ids(probe: Probe) -> None:
-    equal(len(vectors(embed(probe, [65, 66, 67]))), 1, "the number of embeddings of one list of ids")
+    equal(len(vectors(embed(probe, [65, 66, 67]))), 1, "the number of embeddings of a list of ids")
     equal(len(vectors(embed(probe, [[65, 66], [67]]))), 2, "the number of embeddings of two lists of ids")
 
 

@@ -38,14 +38,14 @@ LEAK = re.compile(r'Traceback \(most|File "/|\.py", line|/usr/|/home/|site-packa
 
 
 def provoked(probe: Probe) -> list[Exchange]:
-    """Some refusals of different kinds; what the server accepts is not judged here."""
+    """Refusals of several invalid requests; a request that the server accepts is not judged here."""
     bodies = [probe.odd_chat(**fields) for fields in BAD_CHATS]
     bodies.append(probe.chat_body(model="no-such-model-" + probe.word()))
     exchanges = [probe.send("POST", CHAT, body) for body in bodies]
     exchanges.append(probe.send("POST", CHAT, b'{"model": '))
     refusals = [exchange for exchange in exchanges if exchange.status is None or exchange.status >= 400]
     if not refusals:
-        raise FailError("bad requests are refused", "every one of them was accepted")
+        raise FailError("bad requests are refused", "all of them were accepted")
     return refusals
 
 
@@ -67,7 +67,7 @@ def shape(probe: Probe) -> None:
 
 @case(
     "errors.is_object",
-    "`error` is an object with a message: openai-node shows no other kind to its user.",
+    "`error` is an object with a message: openai-node shows no other form to its user.",
     source="openai-node: reads body.error only; openai-node#1734",
     level=MUST,
     fault='error-body {"detail": "bad"}',
@@ -76,7 +76,7 @@ def is_object(probe: Probe) -> None:
     for exchange in provoked(probe):
         error = exchange.error()
         expect(error is not None, "body.error is an object with a message", exchange.summary())
-        expect(error["message"].strip(), "the message says something", error)
+        expect(error["message"].strip(), "the message is not empty", error)
 
 
 @case(
@@ -206,7 +206,7 @@ def invalid_utf8(probe: Probe) -> None:
 
 @case(
     "errors.duplicate_keys",
-    "A key that comes twice is refused or the last one counts; it breaks nothing.",
+    "A duplicate key is refused, or its last value counts; it breaks nothing.",
     source="RFC 8259",
     level=SHOULD,
     fault="status 500 temperature",

@@ -1,4 +1,4 @@
-"""Errors by field: the statuses and codes that OpenAI was seen to give."""
+"""Errors by field: the statuses and codes that OpenAI was observed to give."""
 
 from verbatim.conformance.case import (
     MAY,
@@ -29,7 +29,7 @@ def missing_model(probe: Probe) -> None:
 
 @case(
     "errors.unknown_model",
-    "A model that nobody serves is refused, never answered by another.",
+    "A model that the server does not have is refused, never answered by another model.",
     source=f"{OBSERVED}: 404; LM Studio answers 200",
     level=MUST,
     fault="accept The model",
@@ -65,7 +65,7 @@ def missing_messages_code(probe: Probe) -> None:
 
 @case(
     "errors.type_code",
-    "A field of a wrong kind has the code invalid_type.",
+    "A field of the wrong type has the code invalid_type.",
     source=OBSERVED,
     level=SHOULD,
     fault='error code="bad"',

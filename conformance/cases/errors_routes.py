@@ -41,14 +41,15 @@ def wrong_method(probe: Probe) -> None:
 
 @case(
     "errors.unsupported_type",
-    "A body that is not said to be JSON is refused.",
+    "A body whose Content-Type is not JSON is refused.",
     source=f"{OBSERVED}: 400; openai-openapi#502",
     level=SHOULD,
     fault="any type",
 )
 def unsupported_type(probe: Probe) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded"):
-        probe.refused(probe.send("POST", CHAT, probe.chat_body(), headers={"Content-Type": kind}), statuses=(400, 415))
+    for media_type in ("text/plain", "application/x-www-form-urlencoded"):
+        headers = {"Content-Type": media_type}
+        probe.refused(probe.send("POST", CHAT, probe.chat_body(), headers=headers), statuses=(400, 415))
 
 
 @case(
@@ -66,7 +67,7 @@ def completions_unknown_model(probe: Probe) -> None:
 
 @case(
     "errors.alive_after",
-    "After bad requests good ones are still answered.",
+    "After invalid requests valid ones are still answered.",
     source="robustness",
     level=MUST,
     fault="body -choices",

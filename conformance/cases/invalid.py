@@ -1,6 +1,6 @@
-"""The invalid matrix: every field out of bounds or of the wrong kind, whole and streamed, and whom the error names.
+"""The invalid matrix: fields out of bounds or of the wrong type, whole and streamed, and the field the error names.
 
-One row of matrix.py makes three cases: it is refused (MUST), streamed it is refused before any event (MUST), and the
+Each row of matrix.py makes three cases: it is refused (MUST), streamed it is refused before any event (MUST), and the
 error's `param` names the field (SHOULD).
 """
 
@@ -53,7 +53,7 @@ def _register(name: str, row, path: str) -> None:
 
     @case(
         f"invalid.param.{name}",
-        f"{title}: error.param says where it is ({row[2]}).",
+        f"{title}: error.param names the field ({row[2]}).",
         source=OBSERVED,
         level=SHOULD,
         fault="error param=null",
@@ -73,8 +73,8 @@ def _judge(probe: Probe, fields: dict, exchange) -> None:
     try:
         probe.refused(exchange)
     except FailError as failure:
-        told = {key: value if value is not ... else "(absent)" for key, value in fields.items()}
-        raise FailError(f"{failure.expected}: {shown(told)}", failure.actual) from None
+        fields_sent = {key: value if value is not ... else "(absent)" for key, value in fields.items()}
+        raise FailError(f"{failure.expected}: {shown(fields_sent)}", failure.actual) from None
 
 
 for _name, _row in CHAT_ROWS.items():

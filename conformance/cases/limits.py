@@ -1,6 +1,6 @@
-"""Limits: what is too long is refused and never silently cut, and nothing large breaks the server.
+"""Limits: what is too long is refused and never cut without an error, and nothing large breaks the server.
 
-They run last and one by one, those last of all after which some servers give no answer for long.
+They run last and serially; the cases after which some servers do not answer for long come at the very end.
 """
 
 from verbatim.conformance.answers import Whole
@@ -25,7 +25,7 @@ def huge(probe: Probe, **fields) -> Exchange:
 
 @case(
     "limits.huge_cap",
-    "A max_tokens beyond any context is refused or reduced, nothing worse.",
+    "A max_tokens beyond any context is refused or reduced.",
     source=OBSERVED,
     level=SHOULD,
     fault="huge caps 500",
@@ -65,8 +65,8 @@ def no_cap(probe: Probe) -> None:
     fault="many 500",
 )
 def many_messages(probe: Probe) -> None:
-    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    exchange = probe.send("POST", CHAT, probe.chat_body(turn * 500 + turn[:1], max_tokens=1))
+    exchanged = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    exchange = probe.send("POST", CHAT, probe.chat_body(exchanged * 500 + exchanged[:1], max_tokens=1))
     if exchange.status != 200:
         probe.refused(exchange)
 
@@ -119,7 +119,7 @@ def long_word(probe: Probe) -> None:
 
 @case(
     "limits.no_truncation",
-    "No prompt is silently cut: a long one has prompt_tokens to match.",
+    "No prompt is cut without an error: prompt_tokens match the length of a long prompt.",
     source="ollama#4967; DeepSeek-Reasonix#10245",
     level=MUST,
     fault="truncates",
@@ -149,7 +149,7 @@ def context(probe: Probe) -> None:
 @case(
     "limits.context_code",
     "The error has the code context_length_exceeded.",
-    source=f"{OBSERVED}; LiteLLM and Codex look for it",
+    source=f"{OBSERVED}; LiteLLM and Codex search for it",
     level=SHOULD,
     fault="error code=null",
 )

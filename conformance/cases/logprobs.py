@@ -38,7 +38,7 @@ def shape(probe: Probe) -> None:
 
 @case(
     "logprobs.not_ignored",
-    "Log-probabilities that were asked for come.",
+    "Requested log-probabilities are returned.",
     source=f"{SPEC}; ollama#16117",
     level=MUST,
     fault="drop logprobs,top_logprobs",
@@ -62,7 +62,7 @@ def alone(probe: Probe) -> None:
 
 @case(
     "logprobs.no_top_is_empty",
-    "Without top_logprobs the lists of candidates are there and empty.",
+    "Without top_logprobs the lists of candidates are present and empty.",
     source=OBSERVED,
     level=SHOULD,
     fault="ask top_logprobs=3",
@@ -142,7 +142,7 @@ def top_twenty(probe: Probe) -> None:
 
 @case(
     "logprobs.greedy_is_top",
-    "At temperature 0 the token taken is the first candidate.",
+    "At temperature 0 the sampled token is the first candidate.",
     source="mathematics",
     level=MUST,
     fault='body choices.0.logprobs.content.0.token="zzz"',
@@ -152,13 +152,13 @@ def greedy_is_top(probe: Probe) -> None:
     for entry in some(ask(probe, 2)):
         values = [dig(item, "logprob", float) for item in dig(entry, "top_logprobs", list)]
         if len(values) > 1 and values[0] - values[1] < 1e-3:
-            continue  # a tie may go either way
+            continue  # a tie has no defined order
         equal(entry.get("token"), dig(entry, "top_logprobs.0.token"), "the token taken")
 
 
 @case(
     "logprobs.same_value",
-    "A token has the same log-probability as taken and as candidate.",
+    "A sampled token has the same log-probability in its entry and among the candidates.",
     source="mathematics",
     level=MUST,
     fault="body choices.0.logprobs.content.0.logprob=-7.5",
@@ -169,7 +169,7 @@ def same_value(probe: Probe) -> None:
         for item in dig(entry, "top_logprobs", list):
             if item.get("token") == entry["token"] and item.get("bytes") == entry.get("bytes"):
                 close = abs(dig(item, "logprob", float) - dig(entry, "logprob", float)) < 1e-3
-                expect(close, "one value for one token", [entry["logprob"], item["logprob"]])
+                expect(close, "the same value for the same token", [entry["logprob"], item["logprob"]])
 
 
 @case(

@@ -1,4 +1,4 @@
-"""Log-probabilities of chats: that they are of the text they come with."""
+"""Log-probabilities of chats: they belong to the text that they come with."""
 
 from verbatim.conformance.answers import joined_bytes
 from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
@@ -53,12 +53,12 @@ def _is_whole(data: object) -> bool:
     optional=True,
 )
 def count(probe: Probe) -> None:
-    for cap in (12, 6, 3, 1):  # the token with which a model ends by itself may or may not have an entry
+    for cap in (12, 6, 3, 1):  # an end-of-sequence token may or may not have an entry
         answer = ask(probe, max_tokens=cap)
         if answer.finish == "length":
             equal(len(some(answer)), answer.usage(), "the number of entries")
             return
-    raise SkipError("an answer cut by its cap", "the model ends by itself")
+    raise SkipError("an answer cut by its cap", "the model ends with an end-of-sequence token")
 
 
 @case(

@@ -1,4 +1,4 @@
-"""The list of models and a single one."""
+"""The list of models and a single model."""
 
 import time
 from urllib.parse import quote
@@ -14,7 +14,7 @@ def listed(probe: Probe) -> list[dict]:
     return [dig(item, "", dict) for item in probe.get("/models").at("data", list)]
 
 
-def one(probe: Probe) -> Exchange:
+def retrieve_model(probe: Probe) -> Exchange:
     """GET of the model under test, its id percent-encoded as the SDKs send it."""
     return probe.send("GET", "/models/" + quote(probe.settings.model, safe=""))
 
@@ -43,7 +43,11 @@ def contains_served(probe: Probe) -> None:
 
 
 @case(
-    "models.ids_unique", "Ids in the list are not empty and unlike.", source=SPEC, level=MUST, fault='body data.0.id=""'
+    "models.ids_unique",
+    "Ids in the list are not empty and are unique.",
+    source=SPEC,
+    level=MUST,
+    fault='body data.0.id=""',
 )
 def ids_unique(probe: Probe) -> None:
     ids = [dig(item, "id", str) for item in listed(probe)]
@@ -58,7 +62,7 @@ def ids_unique(probe: Probe) -> None:
     fault="raw ids",
 )
 def retrieve(probe: Probe) -> None:
-    exchange = one(probe)
+    exchange = retrieve_model(probe)
     probe.accepted(exchange)
     body = exchange.json()
     conforms(body, "Model")
@@ -67,13 +71,13 @@ def retrieve(probe: Probe) -> None:
 
 @case(
     "models.retrieve_same",
-    "GET /models/{id} is what the list says of it.",
+    "GET /models/{id} equals the entry in the list.",
     source=SPEC,
     level=SHOULD,
     fault="body created=1600000000",
 )
 def retrieve_same(probe: Probe) -> None:
-    single = dig(probe.accepted(one(probe)).json(), "", dict)
+    single = dig(probe.accepted(retrieve_model(probe)).json(), "", dict)
     same = [item for item in listed(probe) if item.get("id") == single.get("id")]
     expect(same, "the list has this model", single)
     for key in ("created", "owned_by", "object"):
@@ -82,7 +86,7 @@ def retrieve_same(probe: Probe) -> None:
 
 @case(
     "models.retrieve_raw",
-    "GET /models/{id} takes the id with its `/` as it is.",
+    "GET /models/{id} accepts the id with its `/` unescaped.",
     source="Hugging Face names; curl",
     level=SHOULD,
     fault='body id="x"',
@@ -111,7 +115,7 @@ def retrieve_unknown_code(probe: Probe) -> None:
 
 @case(
     "models.created_sane",
-    "`created` is a time in seconds, neither before 2015 nor to come.",
+    "`created` is a time in seconds, neither before 2015 nor in the future.",
     source=SPEC,
     level=SHOULD,
     fault="body data.0.created=0",

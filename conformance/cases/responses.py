@@ -1,4 +1,4 @@
-"""The Responses API, where a server has it: items, typed events in order, function calls and their way back."""
+"""The Responses API, where a server has it: items, typed events in order, function calls and their outputs as input."""
 
 from verbatim.conformance.answers import Streamed, Whole
 from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
@@ -45,9 +45,9 @@ def events(probe: Probe, value: object = "Hello", **fields) -> tuple[Streamed, l
     return stream, stream.chunks
 
 
-def items(response: object, kind: str) -> list[dict]:
-    """The output items of a kind."""
-    return [item for item in dig(response, "output", list) if dig(item, "type", str) == kind]
+def items(response: object, item_type: str) -> list[dict]:
+    """The output items of a type."""
+    return [item for item in dig(response, "output", list) if dig(item, "type", str) == item_type]
 
 
 def text_of(response: object) -> str:
@@ -155,7 +155,7 @@ def item_input(probe: Probe) -> None:
 
 @case(
     "responses.text_is_message",
-    "Text as input is the same as one user message.",
+    "Text as input equals a single user message.",
     source=OPEN,
     level=MUST,
     fault='ask input=[{"role":"user","content":"other words here"}]',

@@ -39,7 +39,7 @@ def named_function(probe: Probe) -> None:
 
 @case(
     "responses.absent_function",
-    "A choice of a function that is not there is refused.",
+    "A choice of an undeclared function is refused.",
     source=f"{OBSERVED}; vllm#40399",
     level=MUST,
     fault="accept tool_choice",
@@ -73,7 +73,7 @@ def function_stream(probe: Probe) -> None:
 
 @case(
     "responses.function_round_trip",
-    "A call and its output may come back as input.",
+    "A call and its output are accepted as input.",
     source=SPEC,
     level=MUST,
     fault='ask input="same"',

@@ -21,7 +21,7 @@ def names(probe: Probe) -> None:
 
 @case(
     "responses.sequence",
-    "sequence_number goes up by one from event to event.",
+    "sequence_number increases by 1 from event to event.",
     source=f"{SPEC}; {OPEN}",
     level=MUST,
     fault="chunk@3 sequence_number=0",
@@ -42,23 +42,23 @@ def sequence(probe: Probe) -> None:
 )
 def lifecycle(probe: Probe) -> None:
     data = events(probe)[1]
-    kinds = [dig(item, "type", str) for item in data]
-    equal(kinds[:2], ["response.created", "response.in_progress"], "the first events")
+    types = [dig(item, "type", str) for item in data]
+    equal(types[:2], ["response.created", "response.in_progress"], "the first events")
     ends = ("response.completed", "response.incomplete", "response.failed")
-    equal([at for at, kind in enumerate(kinds) if kind in ends], [len(kinds) - 1], "the places of terminal events")
+    equal([at for at, name in enumerate(types) if name in ends], [len(types) - 1], "the places of terminal events")
     equal(len({dig(item, "response.id", str) for item in data if "response" in item}), 1, "the number of response ids")
 
 
 @case(
     "responses.item_order",
-    "Items are added before their parts, parts before their text, and all are done in turn.",
+    "Items are added before their parts and parts before their text; each is completed in that order.",
     source=f"{OPEN}; cc-switch#387",
     level=MUST,
     fault="without@2",
     optional=True,
 )
 def item_order(probe: Probe) -> None:
-    kinds = [dig(item, "type", str).removeprefix("response.") for item in events(probe, LONG)[1]]
+    types = [dig(item, "type", str).removeprefix("response.") for item in events(probe, LONG)[1]]
     order = [
         "created",
         "in_progress",
@@ -69,9 +69,9 @@ def item_order(probe: Probe) -> None:
         "content_part.done",
         "output_item.done",
     ]
-    if "reasoning" in " ".join(kinds):
+    if "reasoning" in " ".join(types):
         raise SkipError("a response without reasoning", "the model reasons")
-    first_seen = [kind for kind in dict.fromkeys(kinds) if kind in order]
+    first_seen = [name for name in dict.fromkeys(types) if name in order]
     equal(first_seen, order, "the order of events")
 
 
@@ -107,7 +107,7 @@ def final_usage(probe: Probe) -> None:
 
 @case(
     "responses.incomplete",
-    "An answer cut by max_output_tokens is incomplete and says why.",
+    "An answer cut by max_output_tokens is incomplete and gives the reason.",
     source=SPEC,
     level=MUST,
     fault='body status="completed"',

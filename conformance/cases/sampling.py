@@ -1,4 +1,4 @@
-"""Sampling: bounds are accepted, zeros mean nothing, and every knob does what its name says."""
+"""Sampling: bounds are accepted, zeros change nothing, and every parameter has its effect."""
 
 from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, SkipError, case, equal, expect
 from verbatim.conformance.probe import PROMPTS, Probe
@@ -10,16 +10,16 @@ OPEN = (STORY, "Name an animal, a colour and a town.", "Tell me something new.")
 
 
 def varied(probe: Probe, prompt: str, **fields) -> set[str]:
-    """The different ones of six answers to one question."""
+    """The distinct answers among six to the same question."""
     return {probe.chat(prompt, **{"max_tokens": 20} | fields).text() for _ in range(6)}
 
 
 def open_question(probe: Probe, temperature: float) -> str:
-    """A question that this model answers variously: where it is almost sure of its words, sameness says nothing."""
+    """A question that this model answers in different ways; equal answers to other questions prove nothing."""
     for prompt in OPEN:
         if len(varied(probe, prompt, temperature=temperature, top_p=1)) >= 4:
             return prompt
-    raise SkipError(f"answers that vary at temperature {temperature}", "this model's hardly do")
+    raise SkipError(f"answers that vary at temperature {temperature}", "the answers of this model hardly vary")
 
 
 def _bounds(name: str, fields: dict) -> None:
@@ -141,7 +141,7 @@ def frequency_penalty_works(probe: Probe) -> None:
             if probe.chat(prompt, max_tokens=64, frequency_penalty=2).text().split() != words:
                 return
     expect(not plain, "another answer with a frequency_penalty of 2", plain)
-    raise SkipError("a greedy answer that repeats itself", "this model's do not")
+    raise SkipError("a greedy answer that repeats itself", "the answers of this model do not")
 
 
 @case(
@@ -152,7 +152,7 @@ def frequency_penalty_works(probe: Probe) -> None:
     fault="drop presence_penalty",
 )
 def presence_penalty_works(probe: Probe) -> None:
-    """A greedy answer may well stay as it is: a sure model is surer than by 2, and the penalty does not grow."""
+    """A greedy answer may be unchanged: its logits can lead by more than 2, and the penalty does not grow."""
     plain = ""
     for seed in (1, 2, 3):
         hot = {"temperature": 2, "seed": seed, "max_tokens": 64}
@@ -162,7 +162,7 @@ def presence_penalty_works(probe: Probe) -> None:
             if probe.chat(STORY, **hot, presence_penalty=2).text() != plain:
                 return
     expect(not plain, "another answer with a presence_penalty of 2", plain)
-    raise SkipError("a seed that fixes an answer", "two answers with one seed differ here")
+    raise SkipError("a seed that fixes an answer", "two answers with the same seed differ here")
 
 
 def _tokens(probe: Probe) -> list[int]:
@@ -196,7 +196,7 @@ def logit_bias_works(probe: Probe) -> None:
 )
 def n_varies(probe: Probe) -> None:
     prompt = open_question(probe, 2)
-    for _ in range(3):  # who is sure of his words may say one thing four times
+    for _ in range(3):  # a model with one likely answer may repeat it four times
         texts = probe.chat(prompt, n=4, temperature=2, max_tokens=20).texts
         if len(texts) != 4 or len(set(texts)) > 1:
             break
@@ -218,7 +218,7 @@ def cap_is_exact(probe: Probe) -> None:
 
 @case(
     "sampling.cap_is_a_prefix",
-    "A greedy answer with a small cap is the beginning of the one with a larger cap.",
+    "A greedy answer with a small cap is a prefix of the answer with a larger cap.",
     source="meaning of greedy",
     level=SHOULD,
     fault="cap changes answers",

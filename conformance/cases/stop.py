@@ -17,7 +17,7 @@ def middle(probe: Probe) -> tuple[str, str, str]:
         stop = text[at : at + size]
         if len(stop) == size and stop.strip() and text.find(stop) > 0 and "\ufffd" not in stop:
             return prompt, text, stop
-    raise SkipError("a piece out of the middle of the answer", "the model's answer has none")
+    raise SkipError("a part from the middle of the answer", "the model's answer has none")
 
 
 def cut(text: str, stop: str) -> str:
@@ -68,7 +68,7 @@ def within_a_word(probe: Probe) -> None:
 
 @case(
     "stop.first_wins",
-    "Of two stops the one that occurs first ends the answer.",
+    "The first of two stops to occur ends the answer.",
     source="meaning of stop",
     level=MUST,
     fault='ask stop=["zzz"]',
@@ -98,8 +98,8 @@ def four(probe: Probe) -> None:
 )
 def text_or_list(probe: Probe) -> None:
     prompt, _, stop = middle(probe)
-    one, many = (probe.chat(prompt, max_tokens=24, stop=value).text() for value in (stop, [stop]))
-    equal(many, one, f"the answer with the stop [{stop!r}]")
+    as_text, as_list = (probe.chat(prompt, max_tokens=24, stop=value).text() for value in (stop, [stop]))
+    equal(as_list, as_text, f"the answer with the stop [{stop!r}]")
 
 
 @case(
@@ -120,7 +120,7 @@ def absent(probe: Probe) -> None:
 
 @case(
     "stop.diverges",
-    "Text that begins like a stop and goes on differently is given back whole.",
+    "Text that begins like a stop and continues differently is returned whole.",
     source="held-back text",
     level=MUST,
     fault="loses the tail",

@@ -26,7 +26,7 @@ NAMED = {"type": "function", "function": {"name": "probe"}}
 
 
 def forced_stream(probe: Probe, **fields):
-    """A stream of one forced call."""
+    """A stream of a single forced call."""
     return probe.chat_stream("Call the tool.", **{"tools": [TOOL], "tool_choice": NAMED, "max_tokens": 64} | fields)
 
 
@@ -81,7 +81,7 @@ _constant("model", 'chunk@2 model="other"')
 
 @case(
     "stream.first_role",
-    "The first chunk of a choice says role assistant.",
+    "The first chunk of a choice has the role assistant.",
     source=f"{OBSERVED}; openai-node fails without",
     level=MUST,
     fault="chunk@0 -choices.0.delta.role",
@@ -119,7 +119,7 @@ def role_once(probe: Probe) -> None:
 
 @case(
     "stream.finish_once",
-    "A choice finishes once, with a known word.",
+    "A choice finishes once, with a known finish_reason.",
     source=f"{SPEC}; openclaw#98575",
     level=MUST,
     fault="chunk@-1 choices.0.finish_reason=null",
@@ -131,7 +131,7 @@ def finish_once(probe: Probe) -> None:
 
 @case(
     "stream.finish_key",
-    "finish_reason is there, null, before the end.",
+    "finish_reason is present and null before the end.",
     source=f"{SPEC}: required",
     level=SHOULD,
     fault="chunk@1 -choices.0.finish_reason",
@@ -180,7 +180,7 @@ def finish_equal(probe: Probe) -> None:
 
 @case(
     "stream.text_equal",
-    "The pieces of a greedy stream are the whole greedy answer.",
+    "The deltas of a greedy stream join to the whole greedy answer.",
     source="webai; temperature 0",
     level=SHOULD,
     fault="loses the tail",

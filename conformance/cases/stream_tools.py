@@ -101,13 +101,13 @@ def tool_finish(probe: Probe) -> None:
     optional=True,
 )
 def tool_pieces(probe: Probe) -> None:
-    pieces = [f for f in forced_stream(probe).fragments if (f.get("function") or {}).get("arguments")]
-    if len(pieces) < 2:
-        raise WarnError("arguments in several fragments", f"{len(pieces)} fragment")
+    fragments = [f for f in forced_stream(probe).fragments if (f.get("function") or {}).get("arguments")]
+    if len(fragments) < 2:
+        raise WarnError("arguments in several fragments", f"{len(fragments)} fragment")
 
 
 def _replay(name: str, read, tools: bool) -> None:
-    kind, level = ("tool_client" if tools else "client"), MUST if name.startswith("openai") else SHOULD
+    prefix, level = ("tool_client" if tools else "client"), MUST if name.startswith("openai") else SHOULD
     fault = 'wire "index": 0=>"index": "a' if tools else "wire data: [DONE]=>data: {"
     faults = {
         ("openai_python", False): "wire data: {=>id: 1\\n\\ndata: {",
@@ -122,7 +122,7 @@ def _replay(name: str, read, tools: bool) -> None:
     fault = faults[name, tools]
 
     @case(
-        f"stream.{kind}.{name}",
+        f"stream.{prefix}.{name}",
         f"{name.replace('_', '-')} reads a stream{' of a forced call' if tools else ''} without a complaint.",
         source=f"rules of {name.replace('_', '-')}",
         level=level,

@@ -9,7 +9,7 @@ from verbatim.conformance.schemas import conforms
 
 @case(
     "stream.no_usage_unasked",
-    "Nobody asked for usage, so none comes.",
+    "Usage that was not requested is not sent.",
     source=f"{OBSERVED}; haystack#8507",
     level=SHOULD,
     fault='chunk@-1 usage={"prompt_tokens":1}',
@@ -44,7 +44,7 @@ def usage_once(probe: Probe) -> None:
     conforms(usages[0], "CompletionUsage")
 
 
-@case("stream.usage_last", "The chunk with usage is the last one.", source=SPEC, level=MUST, fault="double@-2")
+@case("stream.usage_last", "The chunk with usage is the last chunk.", source=SPEC, level=MUST, fault="double@-2")
 def usage_last(probe: Probe) -> None:
     chunks = probe.chat_stream(**USAGE).chunks
     expect(chunks[-1].get("usage"), "usage in the last chunk", chunks[-1])
@@ -163,7 +163,7 @@ def length(probe: Probe) -> None:
 
 @case(
     "stream.starts_and_ends",
-    "Even the shortest answer has a chunk with the role and one that finishes.",
+    "Even the shortest answer has a chunk with the role and a chunk with the finish_reason.",
     source="Ollama tests it",
     level=MUST,
     fault="without@0",
@@ -198,7 +198,7 @@ def logprobs(probe: Probe) -> None:
 
 @case(
     "stream.no_logprobs_unasked",
-    "Nobody asked for log-probabilities, so they are null or absent.",
+    "Log-probabilities that were not requested are null or absent.",
     source=SPEC,
     level=SHOULD,
     fault='chunk@1 choices.0.logprobs={"content":[],"refusal":null}',

@@ -1,4 +1,4 @@
-"""Structured output: schemas that force an exact text, whatever the model would rather say."""
+"""Structured output: schemas force an exact text, whatever the model prefers."""
 
 import json
 
@@ -22,7 +22,7 @@ HEATS = ({}, {"temperature": 1, "seed": 1}, {"temperature": 2, "seed": 2}, {"tem
 
 
 def forced(probe: Probe, schema: dict, *, strict: bool = True, **fields) -> Whole:
-    """An answer in the form of a schema; skipped if the model writes on and on, also where it is less sure."""
+    """An answer in the form of a schema; skipped if the model reaches the cap, at temperature 0 and above."""
     for heat in HEATS:
         body = {"max_tokens": 200, "response_format": wanting(schema, strict)} | heat | fields
         answer = probe.chat("Answer with JSON.", **body)
@@ -51,7 +51,7 @@ def text(probe: Probe) -> None:
 
 @case(
     "structured.json_object",
-    "json_object gives a JSON object and nothing round it.",
+    "json_object gives a JSON object and no other text.",
     source=SPEC,
     level=MUST,
     fault="fences",
@@ -83,7 +83,7 @@ def json_object_word(probe: Probe) -> None:
 
 @case(
     "structured.enforced",
-    "A schema binds a model that would say something else.",
+    "A schema binds a model that prefers another text.",
     source=f"{SPEC}; llama.cpp#24097",
     level=MUST,
     fault="drop response_format",

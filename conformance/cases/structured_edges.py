@@ -1,4 +1,4 @@
-"""Structured output at its edges: cut, streamed, hot, and wrongly asked for."""
+"""Structured output in edge cases: cut, streamed, at high temperature, and in invalid requests."""
 
 from verbatim.conformance.answers import parsed
 from verbatim.conformance.case import MAY, MUST, OBSERVED, SHOULD, SPEC, case, dig, equal, expect
@@ -60,7 +60,7 @@ def escapes(probe: Probe) -> None:
 
 @case(
     "structured.stream_equal",
-    "The same answer streams in pieces that join to it.",
+    "The deltas of a stream join to the whole answer.",
     source=SPEC,
     level=MUST,
     fault="loses the tail",
@@ -69,7 +69,7 @@ def escapes(probe: Probe) -> None:
 def stream_equal(probe: Probe) -> None:
     value = probe.word()
     stream = probe.chat_stream("Answer with JSON.", response_format=wanting(exact(value)), max_tokens=200)
-    equal(parsed(stream.text(), "the joined pieces"), {"word": value}, "the streamed answer")
+    equal(parsed(stream.text(), "the joined deltas"), {"word": value}, "the streamed answer")
 
 
 @case(

@@ -1,4 +1,4 @@
-"""Tool calls: forced, forbidden and left to the model, their shape, and the way back of the tool's answer."""
+"""Tool calls: forced, forbidden and left to the model, their shape, and the tool's answer as history."""
 
 from verbatim.conformance.answers import Whole
 from verbatim.conformance.case import (
@@ -31,7 +31,7 @@ def tool(name: str = "probe", parameters: object = PLAIN, **more: object) -> dic
 
 
 def named(name: str = "probe") -> dict:
-    """A choice of one function."""
+    """A tool_choice that names a function."""
     return {"type": "function", "function": {"name": name}}
 
 
@@ -47,7 +47,7 @@ def names(answer: Whole) -> list[str]:
 
 @case(
     "tools.named",
-    "A named function is called, exactly that one.",
+    "A named function is called, and no other.",
     source=SPEC,
     level=MUST,
     fault="drop tool_choice",

@@ -72,7 +72,7 @@ def arguments_fit(probe: Probe) -> None:
 
 @case(
     "tools.strict",
-    "With strict the arguments fit the schema, whatever the model would say.",
+    "With strict the arguments fit the schema, whatever the model prefers.",
     source=SPEC,
     level=MUST,
     fault='body choices.0.message.tool_calls.0.function.arguments="{}"',

@@ -1,4 +1,4 @@
-"""Tool calls on their way back: answers of tools, and histories that do not fit."""
+"""Tool calls as history: answers of tools, and histories that are not consistent."""
 
 from verbatim.conformance.answers import Whole
 from verbatim.conformance.case import (
@@ -86,7 +86,7 @@ _turns(
 
 _turns(
     "unanswered_call",
-    "A call that nobody answers before the user speaks again is refused.",
+    "A call without an answer before the next user message is refused.",
     [_HI, _CALL, _HI],
     "accept messages.unanswered",
 )
@@ -102,7 +102,7 @@ _turns(
 
 @case(
     "tools.allowed_tools",
-    "Of allowed_tools in mode required one is called, and no other.",
+    "With allowed_tools in mode required, only an allowed function is called.",
     source=SPEC,
     level=MUST,
     fault='ask tool_choice="required"',
@@ -123,7 +123,7 @@ def custom(probe: Probe) -> None:
 
 @case(
     "tools.truncated",
-    "A forced call cut by a cap of 3 is no failure; finish_reason tells of the cut.",
+    "A forced call cut by a cap of 3 is no failure; finish_reason reports the cut.",
     source="vllm#37937",
     level=MUST,
     fault="ignores caps",
@@ -143,7 +143,7 @@ def truncated(probe: Probe) -> None:
 
 @case(
     "tools.parallel_ids",
-    "Calls of one answer have different ids.",
+    "Calls of the same answer have different ids.",
     source=f"{SPEC}; smolagents#1958",
     level=MUST,
     fault='body choices.0.message.tool_calls.*.id="call_1"',
@@ -152,14 +152,14 @@ def truncated(probe: Probe) -> None:
 def parallel_ids(probe: Probe) -> None:
     answer = call(probe, "What is the weather in Paris and Rome? Call the tool for both.", tool_choice="required")
     if len(answer.calls) < 2:
-        raise SkipError("two calls in one answer", "the model makes one")
+        raise SkipError("two calls in an answer", "the model makes a single call")
     ids = [dig(item, "id", str) for item in answer.calls]
     expect(len(set(ids)) == len(ids), "different ids", ids)
 
 
 @case(
     "tools.parallel_stream",
-    "Calls of one stream have different indices and ids.",
+    "Calls of the same stream have different indices and ids.",
     source=f"{SPEC}; dynamo#4723",
     level=MUST,
     fault="chunk choices.0.delta.tool_calls.0.index=0",
@@ -170,7 +170,7 @@ def parallel_stream(probe: Probe) -> None:
     stream = probe.chat_stream("What is the weather in Paris and Rome? Call the tool for both.", **fields)
     ids = {fragment["id"] for fragment in stream.fragments if fragment.get("id")}
     if len(ids) < 2:
-        raise SkipError("two calls in one stream", "the model makes one")
+        raise SkipError("two calls in a stream", "the model makes a single call")
     equal(len(stream.calls), len(ids), "the number of indices")
     if [item["name"] for item in stream.calls] != ["probe"] * len(ids):
         raise FailError("two whole calls", str(stream.calls))

@@ -53,10 +53,10 @@ def choice_alone(probe: Probe) -> None:
             probe.refused(exchange)
 
 
-def _bad_name(kind: str, name: str) -> None:
+def _bad_name(flaw: str, name: str) -> None:
     @case(
-        f"tools.bad_name.{kind}",
-        f"A function's name that is {kind.replace('_', ' ')} is refused.",
+        f"tools.bad_name.{flaw}",
+        f"A function's name that is {flaw.replace('_', ' ')} is refused.",
         source=f"{SPEC}: name; llama_index#16093",
         level=SHOULD,
         fault="accept tools[0].function.name",
@@ -94,7 +94,7 @@ def many(probe: Probe) -> None:
     tools = [tool(f"f{number}", {"type": "object", "properties": {}}) for number in range(128)]
     exchange = probe.send("POST", CHAT, probe.chat_body("Hi", tools=tools, tool_choice="none", max_tokens=1))
     if "context" in str(exchange.error()):
-        raise SkipError("room for 128 tools in the context", "the context is too short")
+        raise SkipError("a context that holds 128 tools", "the context is too short")
     probe.accepted(exchange)
 
 

@@ -9,11 +9,11 @@ LONG = "Count from one to fifty in words."
 WHATWG = "WHATWG HTML: server-sent events"
 
 
-def flawless(probe: Probe, *kinds: str) -> None:
-    """No flaw of these kinds in a stream."""
+def flawless(probe: Probe, *names: str) -> None:
+    """A stream has none of these flaws."""
     for fields in ({}, {"stream_options": {"include_usage": True}}):
         events = probe.chat_stream(LONG, **fields).events
-        flaws = [text for kind, text in events.flaws if kind in kinds]
+        flaws = [text for name, text in events.flaws if name in names]
         expect(not flaws, "event streams without a flaw", flaws)
 
 
@@ -30,7 +30,7 @@ def json_type(probe: Probe) -> None:
 
 @case(
     "transport.json_strict",
-    "A whole answer is one JSON value in UTF-8 without a byte order mark.",
+    "A whole answer is a single JSON value in UTF-8 without a byte order mark.",
     source="RFC 8259",
     level=MUST,
     fault="bom",
@@ -75,7 +75,7 @@ def sse_terminated(probe: Probe) -> None:
 
 @case(
     "transport.sse_endings",
-    "Line endings are of one kind.",
+    "Line endings are all the same.",
     source="split readers in clients",
     level=SHOULD,
     fault="wire [DONE]\\n\\n=>[DONE]\\r\\n\\r\\n",
@@ -108,7 +108,7 @@ def sse_no_empty(probe: Probe) -> None:
 
 @case(
     "transport.sse_one_line",
-    "Every event has one data line.",
+    "Every event has a single data line.",
     source="clients that read line by line",
     level=MUST,
     fault='wire {"id"=>{\\ndata: "id"',
@@ -156,7 +156,7 @@ def sse_no_names(probe: Probe) -> None:
 
 @case(
     "transport.sse_no_ids",
-    "No id: and no retry: lines: after one openai-python reads comments as empty events.",
+    "No id: and no retry: lines: after such a line openai-python reads comments as empty events.",
     source="openai-python#2722",
     level=SHOULD,
     fault="wire data: {=>id: 4\\ndata: {",
@@ -180,7 +180,7 @@ def sse_no_bom(probe: Probe) -> None:
 
 @case(
     "transport.sse_not_cached",
-    "A stream says that nobody may cache it.",
+    "A stream has a Cache-Control header that forbids caching.",
     source="SSE practice; proxies",
     level=SHOULD,
     fault="header -Cache-Control",
@@ -208,7 +208,7 @@ def sse_no_length(probe: Probe) -> None:
 
 @case(
     "transport.sse_incremental",
-    "A stream comes piece by piece, not in one burst at the end.",
+    "A stream arrives chunk by chunk, not in one burst at the end.",
     source="what streams are for",
     level=SHOULD,
     fault="one burst",
@@ -217,9 +217,9 @@ def sse_no_length(probe: Probe) -> None:
 def sse_incremental(probe: Probe) -> None:
     for prompt in PROMPTS:
         stream = probe.chat_stream(prompt, max_tokens=96)
-        if len(stream.pieces()) >= 32:
+        if len(stream.deltas()) >= 32:
             arrivals = stream.exchange.arrivals
-            expect(len(arrivals) > 3, "more than three reads for 32 pieces", arrivals)
+            expect(len(arrivals) > 3, "more than three reads for 32 chunks", arrivals)
             first, last = arrivals[0][0], arrivals[-1][0]
             expect(
                 first < 0.9 * last or last < 0.05,
@@ -227,4 +227,4 @@ def sse_incremental(probe: Probe) -> None:
                 f"{first:.3f} s, {last:.3f} s",
             )
             return
-    raise SkipError("an answer of 32 pieces", "the model answers too briefly")
+    raise SkipError("an answer of 32 chunks", "the model answers too briefly")

@@ -21,13 +21,13 @@ def stream_false(probe: Probe) -> None:
     fault="no charset",
 )
 def charset(probe: Probe) -> None:
-    for kind in ("application/json; charset=utf-8", "application/json;charset=UTF-8"):
-        probe.post(CHAT, probe.chat_body(max_tokens=1), headers={"Content-Type": kind})
+    for media_type in ("application/json; charset=utf-8", "application/json;charset=UTF-8"):
+        probe.post(CHAT, probe.chat_body(max_tokens=1), headers={"Content-Type": media_type})
 
 
 @case(
     "transport.accept",
-    "Whatever Accept says, the answer is what the body asks for.",
+    "The answer has the form that the body requests, whatever Accept contains.",
     source="SDKs send various",
     level=SHOULD,
     fault="accept json only",
@@ -69,7 +69,7 @@ def _in_turn(probe: Probe, bodies: list[object]) -> list:
 
 @case(
     "transport.keep_alive",
-    "One connection carries a stream, an error and an answer in turn.",
+    "A connection carries a stream, an error and an answer, one after the other.",
     source="RFC 9112; koboldcpp#321",
     level=SHOULD,
     fault="wire [DONE]=>[DONE",
@@ -117,7 +117,7 @@ def chunked_request(probe: Probe) -> None:
 
 @case(
     "transport.gzip_stream",
-    "With Accept-Encoding a stream is plain or says how it is compressed.",
+    "With Accept-Encoding a stream is uncompressed or declares its compression.",
     source="RFC 9110",
     level=SHOULD,
     fault="wire data: =>\\x1f\\x8bdata: ",

@@ -1,4 +1,4 @@
-"""Text beyond ASCII: in and out, whole characters only, and nothing a user types is taken for a control token."""
+"""Text beyond ASCII: input and output, whole characters only, and no text of a user becomes a control token."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def input_(probe: Probe) -> None:
 
 @case(
     "unicode.nul",
-    "A NUL character is accepted or refused, nothing worse.",
+    "A NUL character is accepted or refused.",
     source="robustness",
     level=MUST,
     fault="nul 500",
@@ -88,7 +88,7 @@ def nul(probe: Probe) -> None:
 
 @case(
     "unicode.lone_surrogate",
-    "Half a surrogate pair is refused or replaced, nothing worse.",
+    "Half a surrogate pair is refused or replaced.",
     source="RFC 8259; RFC 3629",
     level=MUST,
     fault="surrogates 500",
@@ -118,7 +118,7 @@ def escaped_is_raw(probe: Probe) -> None:
 
 @case(
     "unicode.special_text",
-    "Control tokens that a user types are text: they end nothing and hide nothing.",
+    "Names of control tokens in user text are text: they end nothing and are not removed.",
     source="prompt injection",
     level=SHOULD,
     fault="markers",

@@ -106,10 +106,10 @@ def finish_by_cap(probe: Probe) -> None:
     optional=True,
 )
 def n_sums(probe: Probe) -> None:
-    prompt, one = probe.long_answer(max_tokens=12)
+    prompt, single = probe.long_answer(max_tokens=12)
     two = probe.chat(prompt, n=2, max_tokens=12)
-    equal(two.usage("prompt_tokens"), one.usage("prompt_tokens"), "prompt_tokens with n of 2")
-    equal(two.usage(), 2 * one.usage(), "completion_tokens with n of 2")
+    equal(two.usage("prompt_tokens"), single.usage("prompt_tokens"), "prompt_tokens with n of 2")
+    equal(two.usage(), 2 * single.usage(), "completion_tokens with n of 2")
 
 
 @case(
@@ -123,9 +123,9 @@ def details(probe: Probe) -> None:
     text = "lamp river bird stone " * 40
     for _ in range(2):
         usage = probe.chat(text, max_tokens=1).at("usage", dict)
-        for kind, part in (("prompt", "cached"), ("completion", "reasoning")):
-            some = (usage.get(f"{kind}_tokens_details") or {}).get(f"{part}_tokens") or 0
-            expect(0 <= some <= usage[f"{kind}_tokens"], f"{part}_tokens within {kind}_tokens", usage)
+        for side, part in (("prompt", "cached"), ("completion", "reasoning")):
+            some = (usage.get(f"{side}_tokens_details") or {}).get(f"{part}_tokens") or 0
+            expect(0 <= some <= usage[f"{side}_tokens"], f"{part}_tokens within {side}_tokens", usage)
 
 
 @case(
@@ -143,7 +143,7 @@ def stream_equal(probe: Probe) -> None:
         equal(streamed.usages[0].get(name), whole.usage(name), f"{name} of the same request as a stream")
 
 
-@case("usage.max_one", "A cap of 1 gives at most one token.", source=SPEC, level=MUST, fault="ask max_tokens=5")
+@case("usage.max_one", "A cap of 1 gives at most a single token.", source=SPEC, level=MUST, fault="ask max_tokens=5")
 def max_one(probe: Probe) -> None:
     count = probe.chat("Count from one to fifty in words.", max_tokens=1).usage()
     expect(count <= 1, "at most 1 completion token", count)

@@ -1,1 +1,1 @@
-"""What a run leaves behind: a table for the eye, JSON for machines and for judging again, JUnit, and HTML pages."""
+"""The reports of a run: a table for the terminal, JSON for programs and for judging again, JUnit, and HTML pages."""

@@ -1,4 +1,4 @@
-"""Reports for machines: JSON, complete enough to judge again from, and JUnit for build servers."""
+"""Reports for programs: JSON, from which a run can be judged again, and JUnit for build servers."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +12,7 @@ from verbatim.conformance.runner import Result
 
 
 def to_report(results: list[Result], settings: Settings, *, server: str, date: str) -> dict:
-    """The whole run as one JSON value; report.schema.json describes it."""
+    """The whole run as a JSON value; report.schema.json describes it."""
     ordered = sorted(results, key=lambda result: result.case.id)
     return {
         "suite": {"name": "conformance", "version": __version__},
@@ -21,7 +21,7 @@ def to_report(results: list[Result], settings: Settings, *, server: str, date: s
             "timeout": settings.timeout,
             "max_tokens_field": settings.max_tokens_field,
             "auth_required": settings.auth_required,
-            "api_key": "$OPENAI_API_KEY" if settings.api_key else None,  # whether there was one
+            "api_key": "$OPENAI_API_KEY" if settings.api_key else None,  # whether a key was used
         },
         "date": date,
         "results": [_record(result) for result in ordered],
@@ -46,7 +46,7 @@ def _record(result: Result) -> dict:
 
 
 def read_report(path: Path) -> dict:
-    """A report from disk; ValueError if it is none."""
+    """A report from disk; ValueError if the file is not a report."""
     report = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(report, dict) or not isinstance(report.get("results"), list) or "server" not in report:
         raise ValueError(f"{path}: no report of this suite: it must be an object with `server` and `results`")
@@ -70,24 +70,24 @@ def results_of(report: dict) -> list[Result]:
 
 
 def settings_of(report: dict) -> Settings:
-    """The settings that judges look at."""
+    """The settings that judges read."""
     server = report["server"]
     return Settings(server["base_url"], server["model"], **report["settings"])
 
 
 def to_junit(results: list[Result], base_url: str) -> str:
-    """One test case a case. A SHOULD or MAY that fails is a failure too; its level stands in the message."""
+    """A JUnit test case for every case. A SHOULD or MAY that fails is a failure too; the message has its level."""
     suite = ElementTree.Element("testsuite", name="conformance", tests=str(len(results)))
     counts = {"failures": 0, "errors": 0, "skipped": 0}
     for result in sorted(results, key=lambda result: result.case.id):
         name = {"classname": f"conformance.{result.case.section}", "name": result.case.id}
         item = ElementTree.SubElement(suite, "testcase", **name, time=f"{result.seconds:.3f}")
-        kind = {"fail": "failure", "broken": "error", "pass": None}.get(result.verdict, "skipped")
-        if kind is None:
+        element = {"fail": "failure", "broken": "error", "pass": None}.get(result.verdict, "skipped")
+        if element is None:
             continue
-        counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
+        counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[element]] += 1
         message = _clean(f"{result.case.level} {result.verdict}: expected {result.expected}; actual: {result.actual}")
-        detail = ElementTree.SubElement(item, kind, message=message)
+        detail = ElementTree.SubElement(item, element, message=message)
         lines = [result.case.requirement, f"Source: {result.case.source}"]
         lines += [exchange.curl(base_url) for exchange in result.exchanges[-1:]]
         detail.text = _clean("\n".join(lines))
@@ -96,7 +96,7 @@ def to_junit(results: list[Result], base_url: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """XML has no place for most control characters and for halves of surrogate pairs."""
+    """Replace by `?` the characters that XML does not allow: most control characters and lone surrogates."""
     return "".join(
         c if c in "\t\n" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else "?"
         for c in text

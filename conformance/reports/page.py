@@ -1,4 +1,4 @@
-"""Reports as self-contained HTML pages: one run with its failing requests, or several servers side by side."""
+"""Reports as self-contained HTML pages: a run with its failing requests, or several servers side by side."""
 
 from collections import Counter
 from html import escape
@@ -26,7 +26,7 @@ def _document(title: str, body: str) -> str:
 
 
 def to_page(results: list[Result], report: dict) -> str:
-    """One run: counts, then every verdict with its requirement, and for all but a pass the request and the answer."""
+    """A run: counts, then every verdict with its requirement, and for all but a pass the request and the answer."""
     server = report["server"]
     parts = [f"<p>{escape(server['base_url'])}, model {escape(server['model'])}, {escape(report['date'])}</p>"]
     parts.append(_counts(results))
@@ -69,9 +69,9 @@ def _answer(exchange) -> str:
 
 
 def to_matrix(reports: list[dict]) -> str:
-    """Servers as columns, cases as rows; a cell tells on hovering what came instead.
+    """Servers as columns, cases as rows; a cell shows the actual answer on hovering.
 
-    Reports of the same name are one server's: what a later one judged counts.
+    Reports of the same name make one column; a later verdict replaces an earlier one.
     """
     reports = _joined(reports)
     columns = [{record["id"]: record for record in report["results"]} for report in reports]

@@ -1,4 +1,4 @@
-"""The table at the end of a run: counts by section, then every verdict that someone should read."""
+"""The terminal report of a run: every finding, then a table of counts by section."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ COLOURS = {
 
 
 def print_results(console: Console, results: list[Result], base_url: str) -> None:
-    """Findings first, the table last, where the reader's eye ends."""
+    """Print the findings, then the table."""
     for level in LEVELS:
         for result in results:
             if result.case.level == level and result.verdict in ("fail", "warn", "broken"):
@@ -40,7 +40,7 @@ def print_results(console: Console, results: list[Result], base_url: str) -> Non
 
 
 def print_result(console: Console, result: Result, base_url: str) -> None:
-    """One finding: what was asked for, what came, who asks for it, and the request."""
+    """Print a finding: what was expected, what was received, the source of the requirement, and the request."""
     case, colour = result.case, COLOURS[result.verdict]
     console.print(f"[{colour}]{result.verdict}[/] {case.level} [bold]{case.id}[/] {escape(case.requirement)}")
     console.print(f"    expected: {escape(result.expected)}", highlight=False)
