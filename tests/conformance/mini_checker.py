@@ -1,4 +1,4 @@
-"""How the miniature server refuses a field: unless a fault says to keep quiet about it."""
+"""Field checks of the miniature server: a field is refused unless a fault turns its check off."""
 
 
 class RefusedError(Exception):
@@ -11,7 +11,7 @@ class RefusedError(Exception):
 
 
 class Checker:
-    """Checks the fields of one request, unless the fault keeps quiet about them."""
+    """Checks the fields of a request, except those whose checks the fault turns off."""
 
     def __init__(self, body, fault):
         self.body, self.fault = body, fault
@@ -21,20 +21,20 @@ class Checker:
             raise RefusedError(message, param, code, status)
         return bool(condition)
 
-    def typed(self, name, *kinds, body=None, path=""):
-        """The field if it is there and of the kind; None if not."""
+    def typed(self, name, *types, body=None, path=""):
+        """The field if it is present and of one of the types, else None."""
         value = (self.body if body is None else body).get(name)
         if value is None:
             return None
-        kinds = (*kinds, int) if float in kinds else kinds
-        wrong = type(value) not in kinds
+        types = (*types, int) if float in types else types
+        wrong = type(value) not in types
         return None if self.refuse(wrong, f"Invalid type for '{path}{name}'.", path + name, "invalid_type") else value
 
-    def number(self, name, low, high, kind=float, default=None):
-        value = self.typed(name, kind)
+    def number(self, name, low, high, number_type=float, default=None):
+        value = self.typed(name, number_type)
         if value is None:
             return default
-        word = "integer" if kind is int else "decimal"
+        word = "integer" if number_type is int else "decimal"
         bad = self.refuse(low is not None and value < low, f"{name} is below {low}.", name, f"{word}_below_min_value")
         bad |= self.refuse(
             high is not None and value > high, f"{name} is above {high}.", name, f"{word}_above_max_value"

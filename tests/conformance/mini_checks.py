@@ -1,4 +1,4 @@
-"""What the miniature server refuses, with the statuses, params and codes that api.openai.com was seen to give."""
+"""The refusals of the miniature server, with the statuses, params and codes observed at api.openai.com."""
 
 import json
 import re
@@ -8,7 +8,6 @@ from mini_model import EOS
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ROLES = ("developer", "system", "user", "assistant", "tool")
-KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"}
 
 
 def check_common(c: Checker, model: str) -> None:
@@ -68,7 +67,7 @@ def check_messages(c: Checker) -> list[dict]:
         if c.refuse(type(message) is not dict, f"Invalid type for '{path}'.", path, "invalid_type"):
             continue
         role = message.get("role")
-        for word, is_so in _dislikes(message, role):
+        for word, is_so in _flaws(message, role):
             if word in c.fault and is_so:
                 raise RefusedError(f"{word}: not here", path)
         if ("no system" in c.fault and role == "system") or ("developer dropped" in c.fault and role == "developer"):
@@ -93,7 +92,7 @@ def check_messages(c: Checker) -> list[dict]:
     return plain
 
 
-def _dislikes(message, role):
+def _flaws(message, role):
     content = message.get("content")
     return (
         ("no developer", role == "developer"),
@@ -118,14 +117,14 @@ def _text(c: Checker, content, path: str) -> str:
         return ""
     for at, part in enumerate(content):
         where = f"{path}[{at}]"
-        kind = part.get("type") if type(part) is dict else None
+        part_type = part.get("type") if type(part) is dict else None
         c.refuse(
-            kind in ("image_url", "input_audio", "file"),
+            part_type in ("image_url", "input_audio", "file"),
             "this model reads text only.",
             f"{where}.type",
             "invalid_value",
         )
-        known = kind in ("text", "refusal", "image_url", "input_text", "output_text")
+        known = part_type in ("text", "refusal", "image_url", "input_text", "output_text")
         c.refuse(not known, f"Invalid value for '{where}.type'.", f"{where}.type", "invalid_value")
         value = part.get("text") if known else ""
         missing = c.refuse(
@@ -136,7 +135,7 @@ def _text(c: Checker, content, path: str) -> str:
 
 
 def check_chat(c: Checker) -> None:
-    """Everything else about a chat's fields."""
+    """Check the other fields of a chat."""
     body = c.body
     if c.fault.verb == "refuse" and body.get(c.fault.rest) is not None:
         raise RefusedError(f"{c.fault.rest} is not here", c.fault.rest)
@@ -153,16 +152,16 @@ def check_chat(c: Checker) -> None:
     c.refuse(top is not None and not logprobs, "top_logprobs needs logprobs.", "top_logprobs")
     wanted = c.typed("response_format", dict)
     if wanted is not None:
-        kind = wanted.get("type")
-        known = kind in ("text", "json_object", "json_schema")
+        format_type = wanted.get("type")
+        known = format_type in ("text", "json_object", "json_schema")
         c.refuse(not known, "Invalid 'response_format.type'.", "response_format.type", "invalid_value")
-        if kind == "text" and "no text format" in c.fault:
+        if format_type == "text" and "no text format" in c.fault:
             raise RefusedError("no text", "response_format")
-        says = "json" in json.dumps(body.get("messages")).lower() or "json word not needed" in c.fault
-        c.refuse(kind == "json_object" and not says, "messages must say json.", "messages")
+        mentions_json = "json" in json.dumps(body.get("messages")).lower() or "json word not needed" in c.fault
+        c.refuse(format_type == "json_object" and not mentions_json, "messages must say json.", "messages")
         if "deep schemas 500" in c.fault and json.dumps(wanted).count("properties") > 50:
             raise RuntimeError("deep")
-        if kind == "json_schema":
+        if format_type == "json_schema":
             described = wanted.get("json_schema")
             if not c.refuse(type(described) is not dict, "Missing schema.", "response_format.json_schema"):
                 name = described.get("name")
@@ -180,10 +179,10 @@ def check_schema(c: Checker, schema, path: str) -> None:
         return
     if c.refuse(type(schema) is not dict, f"Invalid schema for '{path}'.", path, "invalid_type"):
         return
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    good = set(kinds) <= {"object", "array", "string", "number", "integer", "boolean", "null"}
-    c.refuse(not good, f"Invalid schema for '{path}'.", path, "invalid_value")
+    types = schema.get("type", [])
+    types = [types] if isinstance(types, str) else types
+    is_valid = set(types) <= {"object", "array", "string", "number", "integer", "boolean", "null"}
+    c.refuse(not is_valid, f"Invalid schema for '{path}'.", path, "invalid_value")
     for name, sub in (schema.get("properties") or {}).items():
         check_schema(c, sub, path if c.fault.accepts(path) else f"{path}.{name}")
 
@@ -203,15 +202,15 @@ def check_tools(c: Checker) -> None:
     names = []
     for at, tool in enumerate(tools):
         path = f"tools[{at}]"
-        kind = tool.get("type") if type(tool) is dict else None
-        if c.refuse(kind != "function", f"Invalid value for '{path}.type'.", f"{path}.type", "invalid_value"):
+        tool_type = tool.get("type") if type(tool) is dict else None
+        if c.refuse(tool_type != "function", f"Invalid value for '{path}.type'.", f"{path}.type", "invalid_value"):
             continue
         function = tool.get("function")
         if c.refuse(type(function) is not dict, f"Missing '{path}.function'.", f"{path}.function"):
             continue
         name = function.get("name")
-        good = type(name) is str and NAME.fullmatch(name)
-        c.refuse(not good, f"Invalid '{path}.function.name'.", f"{path}.function.name", "invalid_value")
+        is_valid = type(name) is str and NAME.fullmatch(name)
+        c.refuse(not is_valid, f"Invalid '{path}.function.name'.", f"{path}.function.name", "invalid_value")
         names.append(name)
         check_schema(c, function.get("parameters"), f"{path}.function.parameters")
     c.typed("parallel_tool_calls", bool)

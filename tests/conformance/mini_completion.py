@@ -29,7 +29,7 @@ class Completion:
         c.refuse(best_of is not None and best_of < self.n, "best_of is less than n.", "best_of")
         c.refuse(best_of not in (None, 1) and body.get("stream") is True, "best_of cannot stream.", "best_of")
         c.refuse(body.get("suffix"), "suffix is not supported.", "suffix")
-        self.how = sampling(c, 16 if "no default cap" not in self.fault else 40)
+        self.parameters = sampling(c, 16 if "no default cap" not in self.fault else 40)
         if "empty prompt 500" in self.fault and [] in self.prompts:
             raise RuntimeError("empty")
         if "first prompt only" in self.fault:
@@ -40,7 +40,7 @@ class Completion:
         pairs = [(ids, i) for ids in self.prompts for i in range(self.n)]
         if "sample-major" in self.fault:
             pairs = [(ids, i) for i in range(self.n) for ids in self.prompts]
-        self.answers = [(ids, generate(ids, self.how, i)) for ids, i in pairs]
+        self.answers = [(ids, generate(ids, self.parameters, i)) for ids, i in pairs]
         self.envelope = {"id": "cmpl-" + uuid.uuid4().hex, "created": int(time.time()), "model": "mini/hash-1"}
         self.envelope["object"] = "text_completion"
 
@@ -102,10 +102,10 @@ class Completion:
         none = {"usage": None} if wants else {}
         chunks = []
         for index, (ids, answer) in enumerate(self.answers):
-            pieces = [decode(ids)] if self.echo else []
-            pieces += [piece for piece in answer.pieces if piece]
-            for piece in pieces:
-                chunks.append(self.envelope | {"choices": [self.choice(index, ids, answer, piece, None, None)]} | none)
+            deltas = [decode(ids)] if self.echo else []
+            deltas += [delta for delta in answer.deltas if delta]
+            for delta in deltas:
+                chunks.append(self.envelope | {"choices": [self.choice(index, ids, answer, delta, None, None)]} | none)
             end = self.choice(index, ids, answer, "", answer.finish, self.logs(ids, answer))
             chunks.append(self.envelope | {"choices": [end]} | none)
         if wants:
@@ -114,7 +114,7 @@ class Completion:
 
 
 def embed(c, model: str) -> dict:
-    """Embeddings: eight numbers out of a hash."""
+    """Embeddings: eight numbers taken from a hash."""
     body = c.body
     check_common(c, model)
     value = body.get("input")

@@ -1,13 +1,13 @@
-"""Faults to switch on in the miniature server, written as one line in the header X-Fault.
+"""Faults of the miniature server, given as a line in the header X-Fault.
 
     drop NAME            the request's field NAME (dotted) is ignored        ask NAME=JSON    it is replaced
-    accept PARAM         what validation says against PARAM is not said      error NAME=JSON  a field of error objects
+    accept PARAM         validation accepts any value of PARAM            error NAME=JSON  a field of error objects
     status N [PARAM]     refusals (of PARAM) have status N                   late             streams fail after the 200
     body PATH=JSON       a value in every whole answer; `body -PATH` removes it
     chunk[@N] PATH=JSON  the same in chunks, all or the Nth; `chunk[@N] -PATH`; `double@N`, `without@N` whole chunks
     wire OLD=>NEW        bytes of event streams, with escapes                header NAME=VALUE or header -NAME
 
-Anything else is a word that the server itself looks for.
+Any other line names a fault that the server's own code tests for.
 """
 
 import copy
@@ -15,7 +15,7 @@ import json
 
 
 class Fault:
-    """One line of the language above; the empty line is no fault."""
+    """A parsed line of the language above; the empty line is no fault."""
 
     def __init__(self, line: str):
         self.line = line
@@ -25,7 +25,7 @@ class Fault:
         return self.line == word
 
     def on_request(self, body):
-        """Fields that a careless server does not see."""
+        """The request as the faulty server reads it: without a field, or with another value."""
         if self.verb == "drop" and isinstance(body, dict):
             body = copy.deepcopy(body)
             for name in self.rest.split(","):
@@ -38,7 +38,7 @@ class Fault:
         return body
 
     def accepts(self, param: str | None) -> bool:
-        """Whether validation keeps quiet about it."""
+        """Whether the fault turns off the check of `param`."""
         return self.verb == "accept" and (self.rest == "*" or str(param).startswith(self.rest))
 
     def on_error(self, status: int, error: dict):
@@ -96,7 +96,7 @@ class Fault:
 
 
 def edit(value, line: str) -> None:
-    """PATH=JSON sets and -PATH removes, wherever the path is there; * is every item of an array."""
+    """PATH=JSON sets and -PATH removes a value if its path exists; * is every item of an array."""
     path, _, text = line.removeprefix("-").partition("=")
     *steps, last = path.split(".")
     _edit(value, steps, last, line.startswith("-"), json.loads(text) if text else None)

@@ -1,7 +1,7 @@
-"""A language model of no wisdom at all: words drawn by a hash, with a tokenizer, true probabilities and stops.
+"""A language model whose logits come from a hash, with a tokenizer, true probabilities and stops.
 
-It is what a correct server needs to be correct about: greedy is repeatable, seeds matter, penalties and biases work,
-characters may take several tokens, and a schema forces an exact text.
+It has what a correct server must handle: greedy answers repeat, seeds matter, penalties and biases work, characters may
+take several tokens, and a schema forces an exact text.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ LONGEST = max(map(len, VOCABULARY))
 
 
 def encode(text: str) -> list[int]:
-    """Longest match; what is no word of ours is bytes."""
+    """Token ids by longest match; text outside the vocabulary becomes bytes."""
     data, ids, at = text.encode("utf-8", "replace"), [], 0
     while at < len(data):
         if data[at] != 32:
@@ -101,13 +101,13 @@ def encode(text: str) -> list[int]:
 
 
 def decode(ids) -> str:
-    """The text of ids; a cut character becomes one replacement."""
+    """The text of ids; a cut character becomes a single U+FFFD."""
     return b"".join(VOCABULARY[i] for i in ids).decode("utf-8", "replace")
 
 
 @dataclass
 class Sampling:
-    """How to draw tokens and when to stop; `forced` is the text that a grammar allows."""
+    """Sampling and stopping parameters; `forced` is the text that a grammar allows."""
 
     max_tokens: int = 64
     temperature: float = 1.0
@@ -122,7 +122,7 @@ class Sampling:
 
 @dataclass
 class Drawn:
-    """One token: its id, its log-probability, and the likeliest tokens with theirs."""
+    """A sampled token: its id, its log-probability, and the most likely tokens with theirs."""
 
     token: int
     logprob: float
@@ -135,12 +135,12 @@ class Drawn:
 
 @dataclass
 class Generated:
-    """One finished answer. `pieces` are the text as a stream shows it, one for each token kept in `drawn`."""
+    """A finished answer. `deltas` are the text as a stream sends it, a delta for each token kept in `drawn`."""
 
     text: str
     finish: str
     drawn: list[Drawn]
-    pieces: list[str]
+    deltas: list[str]
     num_tokens: int
 
 
@@ -151,44 +151,44 @@ def base_logits(prompt: bytes, last: int) -> tuple[float, ...]:
     return (*(-9.0 - i / 256 for i in range(256)), *words, -14.0)
 
 
-def distribution(prompt: bytes, ids: list[int], last: int, how: Sampling) -> list[float]:
+def distribution(prompt: bytes, ids: list[int], last: int, parameters: Sampling) -> list[float]:
     """Log-probabilities of all tokens, after biases and penalties."""
     logits = list(base_logits(prompt, last))
-    for key, bias in how.logit_bias.items():
+    for key, bias in parameters.logit_bias.items():
         logits[int(key)] += bias
     for token in set(ids):
-        logits[token] -= how.presence_penalty + how.frequency_penalty * ids.count(token)
+        logits[token] -= parameters.presence_penalty + parameters.frequency_penalty * ids.count(token)
     top = max(logits)
     total = top + math.log(sum(math.exp(value - top) for value in logits))
     return [value - total for value in logits]
 
 
-def draw(logprobs: list[float], how: Sampling, source: random.Random) -> int:
+def draw(logprobs: list[float], parameters: Sampling, source: random.Random) -> int:
     ranked = sorted(range(len(logprobs)), key=lambda i: -logprobs[i])
-    if how.temperature == 0:
+    if parameters.temperature == 0:
         return ranked[0]
-    weights = [math.exp((logprobs[i] - logprobs[ranked[0]]) / how.temperature) for i in ranked]
+    weights = [math.exp((logprobs[i] - logprobs[ranked[0]]) / parameters.temperature) for i in ranked]
     total, kept, mass = sum(weights), 0, 0.0
-    while kept < len(weights) and (kept == 0 or mass < how.top_p * total):
+    while kept < len(weights) and (kept == 0 or mass < parameters.top_p * total):
         mass += weights[kept]
         kept += 1
     return source.choices(ranked[:kept], weights[:kept])[0]
 
 
-def generate(prompt_ids: list[int], how: Sampling, index: int = 0) -> Generated:
-    """Draw until a stop, the end or the cap."""
+def generate(prompt_ids: list[int], parameters: Sampling, index: int = 0) -> Generated:
+    """Sample tokens until a stop, the end-of-sequence token or the cap."""
     prompt = hashlib.sha256(json.dumps(prompt_ids).encode()).digest()
-    source = random.Random(f"{how.seed} {index}" if how.seed is not None else None)
-    forced = encode(how.forced) if how.forced is not None else None
+    source = random.Random(f"{parameters.seed} {index}" if parameters.seed is not None else None)
+    forced = encode(parameters.forced) if parameters.forced is not None else None
     drawn, ids, data, finish = [], [], b"", "length"
     last = prompt_ids[-1] if prompt_ids else 0
     cut = None
-    while len(ids) < how.max_tokens:
-        logprobs = distribution(prompt, ids, last, how)
+    while len(ids) < parameters.max_tokens:
+        logprobs = distribution(prompt, ids, last, parameters)
         if forced is not None and len(ids) == len(forced):
             finish = "stop"
             break
-        last = forced[len(ids)] if forced is not None else draw(logprobs, how, source)
+        last = forced[len(ids)] if forced is not None else draw(logprobs, parameters, source)
         if last == EOS or len(ids) >= LONGEST_ANSWER:
             finish = "stop"
             break
@@ -197,19 +197,19 @@ def generate(prompt_ids: list[int], how: Sampling, index: int = 0) -> Generated:
         ids.append(last)
         data += VOCABULARY[last]
         text = data.decode("utf-8", "ignore")
-        places = [text.find(stop) for stop in how.stops if stop in text]
+        places = [text.find(stop) for stop in parameters.stops if stop in text]
         if places:
             cut, finish = min(places), "stop"
             break
     if forced is not None and len(ids) == len(forced) and finish == "length":
         finish = "stop"
     text = data.decode("utf-8", "replace") if cut is None else text[:cut]
-    return _shown(text, finish, drawn, how.stops, len(ids))
+    return _shown(text, finish, drawn, parameters.stops, len(ids))
 
 
 def _shown(text: str, finish: str, drawn: list[Drawn], stops, num_tokens: int) -> Generated:
-    """Share the text out over its tokens: nothing that could yet become a stop, no half characters."""
-    kept, pieces, data, shown = [], [], b"", 0
+    """Split the text into a delta for each token: no text that could still become a stop, no partial characters."""
+    kept, deltas, data, shown = [], [], b"", 0
     end = len(text.encode())
     for item in drawn:
         if len(data) >= end and end < len(data) + len(item.data) and finish == "stop":
@@ -219,11 +219,11 @@ def _shown(text: str, finish: str, drawn: list[Drawn], stops, num_tokens: int) -
         so_far = data.decode("utf-8", "ignore")
         held = max((n for stop in stops for n in range(1, len(stop)) if so_far.endswith(stop[:n])), default=0)
         safe = min(len(so_far) - held, len(text))
-        pieces.append(text[shown : max(safe, shown)])
+        deltas.append(text[shown : max(safe, shown)])
         shown = max(safe, shown)
-    if shown < len(text) and pieces:
-        pieces[-1] += text[shown:]
-    return Generated(text, finish, kept, pieces, num_tokens)
+    if shown < len(text) and deltas:
+        deltas[-1] += text[shown:]
+    return Generated(text, finish, kept, deltas, num_tokens)
 
 
 def instance(schema, root=None) -> object:
@@ -241,18 +241,18 @@ def instance(schema, root=None) -> object:
         if word in schema:
             options = schema[word]
             return instance(next((o for o in options if o.get("type") == "null"), options[0]), root)
-    kind = schema.get("type", "object")
-    kind = kind[0] if isinstance(kind, list) else kind
-    if kind == "object":
+    type_name = schema.get("type", "object")
+    type_name = type_name[0] if isinstance(type_name, list) else type_name
+    if type_name == "object":
         required = schema.get("required", [])
         return {name: instance(sub, root) for name, sub in schema.get("properties", {}).items() if name in required}
-    if kind == "array":
+    if type_name == "array":
         return [instance(schema.get("items", {}), root) for _ in range(schema.get("minItems", 0))]
-    if kind in ("integer", "number"):
+    if type_name in ("integer", "number"):
         return schema.get("minimum", 0)
-    if kind == "string":
+    if type_name == "string":
         return "ab-12"[: schema.get("maxLength", 5)] if "pattern" not in schema else schema["pattern"].strip("^$")
-    return {"boolean": True, "null": None}[kind]
+    return {"boolean": True, "null": None}[type_name]
 
 
 def as_json(value) -> str:

@@ -56,17 +56,17 @@ def usage(prompt: int, completion: int) -> dict:
 
 
 def chat_entries(drawn, top: int) -> list[dict]:
-    """Log-probabilities as chat writes them."""
+    """Log-probabilities in the form of a chat completion."""
 
-    def one(token, logprob):
+    def entry(token, logprob):
         data = VOCABULARY[token]
         return {"token": data.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(data)}
 
-    return [one(d.token, d.logprob) | {"top_logprobs": [one(*pair) for pair in d.tops[:top]]} for d in drawn]
+    return [entry(d.token, d.logprob) | {"top_logprobs": [entry(*pair) for pair in d.tops[:top]]} for d in drawn]
 
 
 class Chat:
-    """One chat completion, computed at once."""
+    """A chat completion; the constructor computes the whole answer."""
 
     def __init__(self, c, handler):
         self.fault, self.body = handler.fault, c.body
@@ -98,13 +98,13 @@ class Chat:
         message = f"This model's maximum context length is {CONTEXT} tokens, your messages have {len(self.ids)}."
         c.refuse(too_long, message, "messages", "context_length_exceeded")
         self.calls = self.choose_calls(text)
-        self.how = sampling(c, 64, self.forced())
-        self.how.max_tokens = max(0, min(self.how.max_tokens, CONTEXT - len(self.ids)))
+        self.parameters = sampling(c, 64, self.forced())
+        self.parameters.max_tokens = max(0, min(self.parameters.max_tokens, CONTEXT - len(self.ids)))
         self.n = c.number("n", 1, 128, int, 1) or 1
         if "default greedy" in self.fault and body.get("temperature") is None:
-            self.how.temperature = 0
-        ids = [*self.ids, self.how.max_tokens] if "cap changes answers" in self.fault else self.ids
-        self.answers = [generate(ids, self.how, i) for i in range(self.n)]
+            self.parameters.temperature = 0
+        ids = [*self.ids, self.parameters.max_tokens] if "cap changes answers" in self.fault else self.ids
+        self.answers = [generate(ids, self.parameters, i) for i in range(self.n)]
         if "doubles replacements" in self.fault:
             self.answers[0].text += "\ufffd\ufffd"
         if "same choices" in self.fault:
@@ -119,7 +119,7 @@ class Chat:
         self.top = c.number("top_logprobs", 0, 20, int, 0) or 0
 
     def choose_calls(self, text: str) -> list[dict]:
-        """The calls that this model makes: when forced, or when asked about the weather."""
+        """The calls that this model makes: when forced, or when the prompt mentions the weather."""
         if not self.tools or self.choice == "none":
             return []
         by_name = {tool.get("name"): tool for tool in self.tools}
@@ -149,10 +149,10 @@ class Chat:
         if self.calls:
             return self.calls[0]["arguments"] if "ignores caps" not in self.fault else None
         wanted = self.body.get("response_format")
-        kind = wanted.get("type") if isinstance(wanted, dict) else None
-        if kind == "json_object":
+        format_type = wanted.get("type") if isinstance(wanted, dict) else None
+        if format_type == "json_object":
             return '{"answer":"ok"}' if "fences" not in self.fault else '```json\n{"answer":"ok"}\n```'
-        if kind == "json_schema" and isinstance(wanted.get("json_schema"), dict):
+        if format_type == "json_schema" and isinstance(wanted.get("json_schema"), dict):
             schema = wanted["json_schema"].get("schema")
             text = as_json(instance(schema if isinstance(schema, dict) else {}))
             if "splits whole characters" in self.fault:
@@ -166,7 +166,7 @@ class Chat:
         return usage(self.num_prompt, total)
 
     def call_objects(self, answer) -> list[dict]:
-        """The calls as far as the cap let them be written."""
+        """The calls, cut where the cap ended the answer."""
         calls = [dict(call) for call in self.calls]
         if calls:
             calls[0]["arguments"] = answer.text
@@ -222,21 +222,21 @@ class Chat:
                     part({"tool_calls": [head | {"function": {"name": call["function"]["name"], "arguments": ""}}]})
                 )
                 text = call["function"]["arguments"]
-                pieces = answer.pieces if at == 0 and "one fragment" not in self.fault else [text]
-                parts += [part({"tool_calls": [{"index": at, "function": {"arguments": p}}]}) for p in pieces if p]
+                deltas = answer.deltas if at == 0 and "one fragment" not in self.fault else [text]
+                parts += [part({"tool_calls": [{"index": at, "function": {"arguments": p}}]}) for p in deltas if p]
         else:
-            pieces = answer.pieces
-            if "leaks stops" in self.fault and self.how.stops:
-                pieces = [*pieces[:-1], pieces[-1] + self.how.stops[0][:2]]
+            deltas = answer.deltas
+            if "leaks stops" in self.fault and self.parameters.stops:
+                deltas = [*deltas[:-1], deltas[-1] + self.parameters.stops[0][:2]]
             if "splits characters" in self.fault:
-                pieces = [decode([d.token]) for d in answer.drawn]
+                deltas = [decode([d.token]) for d in answer.drawn]
             if "loses the tail" in self.fault:
-                pieces = pieces[:-1]
+                deltas = deltas[:-1]
             waiting = []
-            for piece, drawn in zip(pieces, answer.drawn, strict=False):
+            for delta, drawn in zip(deltas, answer.drawn, strict=False):
                 waiting.append(drawn)
-                if piece:
-                    parts.append(part({"content": piece}, drawn=waiting))
+                if delta:
+                    parts.append(part({"content": delta}, drawn=waiting))
                     waiting = []
             if waiting and self.logs:
                 parts.append(part({"content": ""}, drawn=waiting))

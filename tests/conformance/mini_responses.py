@@ -9,7 +9,7 @@ from mini_model import Sampling, as_json, encode, generate, instance
 
 
 def serve(handler, c) -> None:
-    """Answer one POST /responses."""
+    """Answer a POST /responses."""
     fault, body = handler.fault, c.body
     check_common(c, "mini/hash-1")
     c.refuse(body.get("previous_response_id") is not None, "No such response.", "previous_response_id", None, 404)
@@ -54,14 +54,14 @@ def read_input(c, value) -> str:
         return ""
     text = ""
     for item in value:
-        kind = item.get("type", "message")
-        if kind == "message":
+        item_type = item.get("type", "message")
+        if item_type == "message":
             content = item["content"]
             parts = content if isinstance(content, str) else "".join(part["text"] for part in content)
             text += f"[{item['role']}]{parts}\n"
-        elif kind == "function_call":
+        elif item_type == "function_call":
             text += f"[call]{item['name']}{item['arguments']}\n"
-        elif kind == "function_call_output":
+        elif item_type == "function_call_output":
             text += f"[tool]{item['output']}\n"
         else:
             raise RefusedError("Unknown item.", "input", "invalid_value")
@@ -117,14 +117,14 @@ def make_item(called, answer) -> dict:
 
 
 def events(bare, item, answer, final) -> list[dict]:
-    """The life of a response as typed, numbered events."""
+    """The typed, numbered events of a response."""
     place = {"item_id": item["id"], "output_index": 0}
     made = [("response.created", {"response": bare}), ("response.in_progress", {"response": bare})]
-    pieces = [piece for piece in answer.pieces if piece]
+    deltas = [delta for delta in answer.deltas if delta]
     if item["type"] == "function_call":
         begun = item | {"arguments": "", "status": "in_progress"}
         made.append(("response.output_item.added", {"output_index": 0, "item": begun}))
-        made += [("response.function_call_arguments.delta", place | {"delta": piece}) for piece in pieces]
+        made += [("response.function_call_arguments.delta", place | {"delta": delta}) for delta in deltas]
         done = place | {"arguments": answer.text, "name": item["name"]}
         made.append(("response.function_call_arguments.done", done))
     else:
@@ -133,7 +133,7 @@ def events(bare, item, answer, final) -> list[dict]:
         place |= {"content_index": 0}
         empty = {"type": "output_text", "text": "", "annotations": []}
         made.append(("response.content_part.added", place | {"part": empty}))
-        made += [("response.output_text.delta", place | {"delta": piece, "logprobs": []}) for piece in pieces]
+        made += [("response.output_text.delta", place | {"delta": delta, "logprobs": []}) for delta in deltas]
         made.append(("response.output_text.done", place | {"text": answer.text, "logprobs": []}))
         made.append(("response.content_part.done", place | {"part": item["content"][0]}))
     made.append(("response.output_item.done", {"output_index": 0, "item": item}))

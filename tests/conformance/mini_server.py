@@ -1,4 +1,4 @@
-"""A small correct server of OpenAI's API, scripted, with faults to switch on by the header X-Fault (mini_faults.py).
+"""A small correct server of OpenAI's API, scripted, with faults that the header X-Fault selects (mini_faults.py).
 
 It serves chat, completions, models, embeddings and responses from a model that is a hash (mini_model.py).
 """
@@ -30,7 +30,7 @@ ROUTES = {
 
 
 class Handler(Writer):
-    """One connection."""
+    """Handles a connection."""
 
     def do_GET(self):  # noqa: N802
         self.answer()
@@ -103,8 +103,8 @@ class Handler(Writer):
             body = {"object": "list", "data": [self.model() | time_made]}
             self.send_json(fault.on_body(body))
             return
-        kind = self.headers.get("content-type", "application/json")
-        plain = kind if "no charset" in fault else kind.partition(";")[0].strip().lower()
+        content_type = self.headers.get("content-type", "application/json")
+        plain = content_type if "no charset" in fault else content_type.partition(";")[0].strip().lower()
         if plain != "application/json" and "any type" not in fault:
             raise RefusedError("Unsupported content type.", None, "unsupported_content_type")
         if "stainless" in fault and any(name.lower().startswith("x-stainless") for name in self.headers):
@@ -206,7 +206,7 @@ class Handler(Writer):
                 server.is_busy = server.num_running > 1
 
     def wait(self, num_tokens: int):
-        """Long answers take their time, unless nobody waits for them; a leaking server does not look."""
+        """Delay long answers until the client disconnects; a server with the fault `no abort` computes on."""
         if "no abort" in self.fault:
             if num_tokens >= 200:
                 self.server.busy_until = time.monotonic() + 3
@@ -242,7 +242,7 @@ class MiniServer(ThreadingHTTPServer):
         self.seen = []
 
     def handle_error(self, request, client_address):
-        """Clients that leave are no news."""
+        """Ignore clients that disconnect."""
 
     @property
     def base_url(self) -> str:

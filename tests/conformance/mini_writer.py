@@ -1,4 +1,4 @@
-"""How the miniature server writes: whole bodies, error objects and event streams, each with its faults."""
+"""Output of the miniature server: whole bodies, error objects and event streams, each with its faults."""
 
 import json
 import time
@@ -6,14 +6,14 @@ from http.server import BaseHTTPRequestHandler
 
 
 class Writer(BaseHTTPRequestHandler):
-    """The writing half of a connection."""
+    """Writes answers to a connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
 
     def log_message(self, *arguments):
-        """Silence."""
+        """Log nothing."""
 
     def send_bytes(self, status: int, data: bytes, headers: dict):
         self.send_response(status)

@@ -1,4 +1,4 @@
-"""Every case passes on a correct server and fails on the one that is wrong in the way it names: none is blind."""
+"""Every case passes on a correct server and fails on a server with the fault that the case names."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def run(case: Case, server: MiniServer, fault: str = "") -> Result:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def test_case_passes_on_the_right_server_and_fails_on_its_wrong_one(case, server):
+def test_case_passes_on_the_correct_server_and_fails_on_the_faulty_server(case, server):
     right = run(case, server)
     assert right.verdict == "pass", f"{right.expected}\n{right.actual}"
     wrong = run(case, server, case.fault)
@@ -42,12 +42,12 @@ def test_case_passes_on_the_right_server_and_fails_on_its_wrong_one(case, server
 
 
 @pytest.mark.parametrize("case", CASES[::10], ids=[case.id for case in CASES[::10]])
-def test_plan_tells_the_requests_and_tokens_that_a_case_sends(case, server):
+def test_plan_counts_the_requests_and_tokens_of_a_case(case, server):
     assert cost_of(run(case, server)) == costs()[case.id], "run `python tests/conformance/test_cases.py`"
 
 
 def cost_of(result: Result) -> list[int]:
-    """(requests, completion tokens asked for), as --plan tells it."""
+    """(requests, completion tokens requested), as --plan prints them."""
     tokens = 0
     for exchange in result.exchanges:
         if exchange.path.endswith("completions") and exchange.status == 200:

@@ -1,4 +1,4 @@
-"""A run survives servers that hang, die, flood or talk nonsense, says so in its verdicts, and blames the right case."""
+"""A run handles servers that hang, crash, flood or send nonsense, reports it, and fails the case that caused it."""
 
 import socket
 import threading
@@ -40,9 +40,9 @@ def talker(talk):
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                threading.Thread(target=one, args=(connection,), daemon=True).start()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
-        def one(connection):
+        def answer(connection):
             try:
                 connection.recv(65536)
                 talk(connection)
@@ -116,8 +116,8 @@ MISBEHAVIOUR = {
 }
 
 
-@pytest.mark.parametrize(("talk", "told"), MISBEHAVIOUR.items(), ids=[talk.__name__ for talk in MISBEHAVIOUR])
-def test_servers_that_misbehave_are_told_of_and_never_break_the_suite(talk, told):
+@pytest.mark.parametrize(("talk", "reason"), MISBEHAVIOUR.items(), ids=[talk.__name__ for talk in MISBEHAVIOUR])
+def test_misbehaving_servers_are_reported_and_never_break_the_suite(talk, reason):
     cases = [all_cases()[name] for name in (*SOME, "transport.sse_done", "models.list_shape")]
     with talker(talk) as url:
         settings = Settings(url, "m", timeout=0.5, max_bytes=1 << 20)
@@ -128,45 +128,45 @@ def test_servers_that_misbehave_are_told_of_and_never_break_the_suite(talk, told
     for result in results:
         if result.verdict != "fail":
             assert result.verdict == "skipped" and any(end.case.id in result.actual for end in failed)
-    assert any(told in result.actual for result in failed), [result.actual for result in failed]
+    assert any(reason in result.actual for result in failed), [result.actual for result in failed]
 
 
-def silent_at_first(run: Run, times: int) -> None:
-    """Lets the run's first requests get no answer."""
-    send, silence = run.client.send, iter(range(times))
+def fail_first_requests(run: Run, times: int) -> None:
+    """Make the first requests of the run get no answer."""
+    send, failures = run.client.send, iter(range(times))
 
     def sometimes(method, path, body=None, **options):
-        if next(silence, None) is not None:
+        if next(failures, None) is not None:
             return Exchange(method, path, {}, b"", trouble="no complete answer within 1 seconds")
         return send(method, path, body, **options)
 
     run.client.send = sometimes
 
 
-def test_a_case_is_not_blamed_for_the_silence_that_another_caused(server):
+def test_a_case_does_not_fail_when_another_case_stopped_the_server(server):
     run = Run(Settings(server.base_url, MODEL, KEY), concurrency=2)
-    silent_at_first(run, 2)
+    fail_first_requests(run, 2)
     results = list(run.results([all_cases()[name] for name in SOME]))
     assert sorted(result.case.id for result in results) == sorted(SOME)
     assert {result.verdict for result in results} == {"pass"}
 
 
-@pytest.mark.parametrize("times", [1, 4])  # a server that is there again at once, and one that is started again
-def test_a_case_that_gets_no_answer_alone_fails_and_the_others_go_on(server, times):
+@pytest.mark.parametrize("times", [1, 4])  # a server that recovers immediately, and a server that is restarted
+def test_a_case_that_gets_no_answer_alone_fails_and_the_run_continues(server, times):
     run = Run(Settings(server.base_url, MODEL, KEY, timeout=10), concurrency=1)
-    silent_at_first(run, times)
+    fail_first_requests(run, times)
     verdicts = {result.case.id: result.verdict for result in run.results(chosen(sections=["limits"]))}
     assert list(verdicts.values()).count("fail") == 1 and set(verdicts.values()) == {"fail", "pass"}
 
 
-def test_what_may_kill_a_server_comes_last_and_the_rest_is_skipped(server):
+def test_harsh_cases_run_last_and_the_remaining_cases_are_skipped(server):
     run = Run(Settings(server.base_url, MODEL, KEY, timeout=5))
     send = run.client.send
-    gone = []
+    killed = []
 
     def killed_by_long_prompts(method, path, body=None, **options):
-        if gone or len(str(body)) > 100_000:
-            gone.append(path)
+        if killed or len(str(body)) > 100_000:
+            killed.append(path)
             return Exchange(method, path, {}, b"", trouble="the connection failed: ConnectionRefusedError: gone")
         return send(method, path, body, **options)
 

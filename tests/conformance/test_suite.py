@@ -1,4 +1,4 @@
-"""The suite around its cases: the command, its reports, judging again, event streams, and the form under pytest."""
+"""The suite without its cases: the command, its reports, judging again, event streams, and the pytest plugin."""
 
 import json
 import subprocess
@@ -29,19 +29,19 @@ def command(server, *more: str) -> list[str]:
     return ["--base-url", server.base_url, "--model", MODEL, "--api-key", KEY, "--quiet", *more]
 
 
-def test_there_are_the_cases_that_the_plan_knows():
+def test_the_plan_has_every_case():
     assert len(all_cases()) >= 300
     assert set(costs()) == set(all_cases())
     num_requests, num_tokens = plan(chosen(profile="chat-core"))
     assert num_requests > 300 and num_tokens > 1000
 
 
-def test_every_case_says_what_it_asks_and_who_says_so():
+def test_every_case_has_a_requirement_a_source_and_a_fault():
     for case in all_cases().values():
         assert case.requirement.endswith(".") and case.source and case.fault, case.id
 
 
-def test_reports_hold_together(server, tmp_path, capsys):
+def test_reports_are_consistent(server, tmp_path, capsys):
     names = [word for case_id in SOME for word in ("--id", case_id)]
     files = ["--json", str(tmp_path / "a.json"), "--junit", str(tmp_path / "a.xml"), "--html", str(tmp_path / "a.html")]
     assert main(command(server, *names, *files)) == 0
@@ -56,7 +56,7 @@ def test_reports_hold_together(server, tmp_path, capsys):
     assert main(["--rejudge", str(tmp_path / "a.json"), "--json", str(tmp_path / "b.json"), "--name", "again"]) == 0
     again = json.loads((tmp_path / "b.json").read_text())
     assert [r["verdict"] for r in again["results"]] == [r["verdict"] for r in report["results"]]
-    pages = [str(tmp_path / f"{name}.json") for name in "aba"]  # of one server's two reports one column
+    pages = [str(tmp_path / f"{name}.json") for name in "aba"]  # two reports of the same server make a single column
     assert main(["--matrix", *pages, "--html", str(tmp_path / "m.html")]) == 0
     assert (tmp_path / "m.html").read_text().count("<td class=pass>pass") == 2 * len(SOME)
 
@@ -77,7 +77,7 @@ def test_should_counts_only_when_strict(server):
 
 
 def test_wrong_options_are_named(capsys):
-    for words, told in (
+    for words, expected in (
         (["--id", "no.such"], "no.such"),
         (["--section", "soup"], "soup"),
         (["--base-url", "ftp://x", "--model", "m"], "ftp://x"),
@@ -86,28 +86,28 @@ def test_wrong_options_are_named(capsys):
     ):
         with pytest.raises(SystemExit):
             main(words)
-        assert told in capsys.readouterr().err
+        assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
-def test_event_streams_are_read_by_the_book(ending):
+def test_event_streams_are_parsed_by_the_whatwg_rules(ending):
     lines = [b"\xef\xbb\xbf: hello", b"event: x", b"data:  a", b"data:b", b"id: 7", b"", b"data", b"", b"data: late"]
     stream = read_events(ending.join(lines) + ending)
     assert [(event.name, event.data, event.last_id) for event in stream.events] == [
         ("x", " a\nb", "7"),
         ("message", "", "7"),
     ]
-    assert {kind for kind, _ in stream.flaws} == {"line", "empty", "unfinished"}
+    assert {name for name, _ in stream.flaws} == {"line", "empty", "unfinished"}
 
 
-def test_clients_complain_of_what_breaks_them():
+def test_clients_report_what_breaks_them():
     head = b'data: {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}\n\n'
     end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
     assert [read(head + end) for read in CHAT_CLIENTS.values()] == [None] * 4
     assert "JSONDecodeError" in CHAT_CLIENTS["openai_python"](b"id: 1\n\n" + head + end)
     assert "finish_reason" in CHAT_CLIENTS["openai_node"](head)
     call = b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "%s"}]}}]}\n\n' % (b"c" * 50)
-    assert CHAT_CLIENTS["openai_python"](head + call + end) is None  # long, but it is there once
+    assert CHAT_CLIENTS["openai_python"](head + call + end) is None  # long, but it occurs once
     assert "repeated id" in CHAT_CLIENTS["openai_python"](head + call + call + end)
     assert "parse" in CHAT_CLIENTS["vercel_ai"](head + b"data:\n\n" + end)
 
