@@ -7,7 +7,9 @@ else it raises is the suite's own mistake and is reported as `broken`, never as 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
+Kind = TypeVar("Kind")
 MUST, SHOULD, MAY = "MUST", "SHOULD", "MAY"
 LEVELS = (MUST, SHOULD, MAY)
 VERDICTS = ("pass", "fail", "warn", "unsupported", "skipped", "broken")
@@ -157,7 +159,15 @@ KINDS = {
 }
 
 
-def dig(value: object, path: str, kind: type | None = None) -> object:
+@overload
+def dig(value: Any, path: str, kind: type[Kind]) -> Kind: ...
+
+
+@overload
+def dig(value: Any, path: str) -> Any: ...
+
+
+def dig(value: Any, path: str, kind: type | None = None) -> Any:
     """The value at a dotted path of keys and indices; the server fails if it is missing or of another kind."""
     for step in path.split(".") if path else ():
         at = int(step) if isinstance(value, list) and step.lstrip("-").isdigit() else step
@@ -165,6 +175,7 @@ def dig(value: object, path: str, kind: type | None = None) -> object:
             value = value[at]
         except (KeyError, IndexError, TypeError):
             raise FailError(f"the answer has {path}", f"no {step} in {shown(value)}") from None
-    is_right = kind is None or type(value) is kind or (kind is float and type(value) is int)
-    expect(is_right, f"{path or 'the body'} is {KINDS.get(kind)}", f"it is {shown(value)}")
+    if kind is not None:
+        is_right = type(value) is kind or (kind is float and type(value) is int)
+        expect(is_right, f"{path or 'the body'} is {KINDS.get(kind)}", f"it is {shown(value)}")
     return value
