@@ -1,27 +1,58 @@
-# The two commands of the README: `make serve` and `make test`. Both set up what they need in .venv first.
+# Everything that is typed here often; `make help` lists it. Every target sets up what it needs in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BACKEND ?= fastpath
 EXTRAS ?= test
+LOCKED ?=
 ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
+KERNELS := $(wildcard benchmarks/*.c cuda/*.cu cuda/*.cuh fastpath/kernels/*.[ch] tests/parity/*.c) \
+           $(wildcard $(addprefix tests/gpu/emulator/*.,h cpp cu))
+PYTEST := $(BIN)/python -m pytest
+QUICK := test_architecture or test_words or (contract and reference and not test_speculation) \
+         or test_logits_of_a_wider_model or (test_chat and fastpath and (test_shape or test_a_stream_equals))
 
-.PHONY: serve test test-all lint clean
+.PHONY: help serve test test-quick test-all lint typecheck format lock clean
+.DEFAULT_GOAL := help
 
-serve: $(VENV)/.ready
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf "make %-11s %s\n" "$$name" "$$text"; done
+	@echo "Settings: ARGS='...' for serve and tests, BACKEND=reference, PYTHON=python3.14, VENV=folder, EXTRAS=test,clients,"
+	@echo "LOCKED=1 to install exactly what requirements/dev.txt says."
+
+serve: $(VENV)/.ready ## serve the demo model on 127.0.0.1:8000
 	$(BIN)/sanic server.app --backend $(BACKEND) $(ARGS)
 
-test: $(VENV)/.ready-to-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+test: $(VENV)/.ready-to-test lint ## style, types and all tests but the exhaustive ones
+	$(PYTEST) -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.ready-to-test lint
-	$(BIN)/python -m pytest $(ARGS)
+test-quick: $(VENV)/.ready-to-test ## a minute: architecture, the reference's contract, a look at parity and at the server
+	$(PYTEST) -q -n 2 --dist loadfile -m "not slow" -k "$(QUICK)" \
+	  tests/test_architecture.py $(wildcard tests/test_words.py) tests/contract tests/parity/test_engines.py tests/server/test_chat.py $(ARGS)
 
-lint: $(VENV)/.ready-to-test
+test-all: $(VENV)/.ready-to-test lint ## style, types and all tests, for an hour or more
+	$(PYTEST) $(ARGS)
+
+lint: $(VENV)/.ready-to-test ## check the style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
-clean:
+typecheck: $(VENV)/.ready-to-test ## check the types with mypy
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-to-test ## bring Python, C and CUDA sources into their form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(KERNELS)
+
+lock: $(VENV)/bin/python ## make requirements/dev.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	env -u UV_INDEX -u UV_FIND_LINKS -u UV_DEFAULT_INDEX $(BIN)/uv pip compile --no-config --universal --generate-hashes --upgrade \
+	  --python-version 3.11 --extra test --extra clients --default-index https://pypi.org/simple \
+	  --custom-compile-command "make lock" --quiet --output-file requirements/dev.txt pyproject.toml
+
+clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist src/*.egg-info; find fastpath -name "*.so" -delete
 
 $(VENV)/bin/python:
@@ -34,5 +65,10 @@ $(VENV)/.ready: $(SOURCES) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.ready-to-test: $(SOURCES) | $(VENV)/bin/python
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+else
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+endif
 	touch $@ $(VENV)/.ready

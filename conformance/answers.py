@@ -5,6 +5,7 @@ An accessor raises FailError, which fails the server, when a field is missing or
 
 import json
 from functools import cached_property
+from typing import Any
 
 from verbatim.conformance.case import FailError, dig, expect, shown
 from verbatim.conformance.exchange import Exchange
@@ -22,9 +23,9 @@ class Whole:
             raise FailError("the body is strict JSON in UTF-8", f"{error}; {exchange.summary()}") from None
         expect(isinstance(self.body, dict), "the body is a JSON object", self.body)
 
-    def at(self, path: str, wanted: type | None = None):
+    def at(self, path: str, wanted: type | None = None) -> Any:
         """What is at a dotted path of the body."""
-        return dig(self.body, path, wanted)
+        return dig(self.body, path) if wanted is None else dig(self.body, path, wanted)
 
     @property
     def choices(self) -> list[dict]:

@@ -7,7 +7,9 @@ other exception is a defect of the suite and is reported as `broken`, never as a
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
+Wanted = TypeVar("Wanted")
 MUST, SHOULD, MAY = "MUST", "SHOULD", "MAY"
 LEVELS = (MUST, SHOULD, MAY)
 VERDICTS = ("pass", "fail", "warn", "unsupported", "skipped", "broken")
@@ -157,7 +159,15 @@ TYPE_NAMES = {
 }
 
 
-def dig(value: object, path: str, wanted: type | None = None) -> object:
+@overload
+def dig(value: Any, path: str, wanted: type[Wanted]) -> Wanted: ...
+
+
+@overload
+def dig(value: Any, path: str) -> Any: ...
+
+
+def dig(value: Any, path: str, wanted: type | None = None) -> Any:
     """The value at a dotted path of keys and indices; the server fails if it is missing or of another type."""
     for step in path.split(".") if path else ():
         at = int(step) if isinstance(value, list) and step.lstrip("-").isdigit() else step
@@ -165,6 +175,7 @@ def dig(value: object, path: str, wanted: type | None = None) -> object:
             value = value[at]
         except (KeyError, IndexError, TypeError):
             raise FailError(f"the answer has {path}", f"no {step} in {shown(value)}") from None
-    is_right = wanted is None or type(value) is wanted or (wanted is float and type(value) is int)
-    expect(is_right, f"{path or 'the body'} is {TYPE_NAMES.get(wanted)}", f"it is {shown(value)}")
+    if wanted is not None:
+        is_right = type(value) is wanted or (wanted is float and type(value) is int)
+        expect(is_right, f"{path or 'the body'} is {TYPE_NAMES.get(wanted)}", f"it is {shown(value)}")
     return value

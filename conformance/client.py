@@ -131,7 +131,7 @@ class _Watch:
 
     def __init__(self, connection, seconds: float):
         self.connection, self.seconds, self.has_fired = connection, seconds, False
-        self.socket = None
+        self.socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._fire)
         self._timer.daemon = True
         self._timer.start()

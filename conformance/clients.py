@@ -17,7 +17,8 @@ def _load(text: str):
 
 def openai_python(body: bytes) -> str | None:
     """Strict UTF-8 per line; a blank line dispatches even if only `id:` or `retry:` came; all data must be JSON."""
-    name, data, last_id, retry, acc = "", [], "", None, {}
+    name, data, last_id, retry = "", [], "", None
+    acc: dict = {}
     for raw, _, _ in lines_of(body):
         try:
             line = raw.decode("utf-8")

@@ -7,6 +7,7 @@ import base64
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 KEPT_REQUEST_BYTES = 20_000
 
@@ -35,7 +36,7 @@ class Exchange:
         """The Content-Type without its parameters."""
         return self.header("content-type").partition(";")[0].strip().lower()
 
-    def json(self) -> object:
+    def json(self) -> Any:
         """The body's value; ValueError if it is not strict JSON in UTF-8."""
 
         def refuse(name: str):

@@ -39,7 +39,9 @@ def read_events(body: bytes) -> EventStream:
     stream = EventStream()
     if body.startswith(b"\xef\xbb\xbf"):
         body = body[3:]
-    data, name, last_id, endings = [], "", "", set()
+    data: list[str] = []
+    endings: set[bytes] = set()
+    name = last_id = ""
     for raw, ending, offset in lines_of(body):
         endings.add(ending)
         try:

@@ -120,6 +120,7 @@ def dimensions(probe: Probe) -> None:
 @case("embeddings.empty", "Empty input is refused.", source=OBSERVED, level=MUST, fault="accept input", optional=True)
 def empty(probe: Probe) -> None:
     embed(probe, "a lamp")
+    value: str | list
     for value in ("", []):
         probe.refused(
             probe.send("POST", PATH, {"model": probe.settings.embedding_model or probe.settings.model, "input": value})

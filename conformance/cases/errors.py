@@ -18,7 +18,7 @@ from verbatim.conformance.exchange import Exchange
 from verbatim.conformance.probe import CHAT, Probe
 from verbatim.conformance.schemas import conforms
 
-BAD_CHATS = (
+BAD_CHATS: tuple[dict, ...] = (
     {"messages": ...},
     {"messages": []},
     {"messages": "hi"},
@@ -76,6 +76,7 @@ def is_object(probe: Probe) -> None:
     for exchange in provoked(probe):
         error = exchange.error()
         expect(error is not None, "body.error is an object with a message", exchange.summary())
+        assert error is not None
         expect(error["message"].strip(), "the message is not empty", error)
 
 

@@ -162,6 +162,7 @@ def stream_options_alone(probe: Probe) -> None:
     fault="accept stream",
 )
 def stream_type(probe: Probe) -> None:
+    value: object
     for value in ("yes", 5, [], {}):
         probe.refused(probe.send("POST", CHAT, probe.chat_body(stream=value)))
 

@@ -53,7 +53,7 @@ def no_cap(probe: Probe) -> None:
             is_whole = exchange.trouble is None and Whole(exchange).finish in ("stop", "length")
             expect(is_whole, "an answer that ends", exchange.summary())
             return
-    expect(exchange.status < 500, "an answer that ends", exchange.summary())
+    expect(exchange.status is not None and exchange.status < 500, "an answer that ends", exchange.summary())
     raise SkipError("an answer that a schema or a stop can end", exchange.summary())
 
 

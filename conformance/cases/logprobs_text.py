@@ -1,5 +1,7 @@
 """Log-probabilities of chats: they belong to the text that they come with."""
 
+from typing import Any
+
 from verbatim.conformance.answers import joined_bytes
 from verbatim.conformance.case import MUST, SHOULD, SPEC, SkipError, case, dig, equal, expect
 from verbatim.conformance.cases.logprobs import ask, some
@@ -36,7 +38,7 @@ def token_is_bytes(probe: Probe) -> None:
                 equal(bytes(data).decode(), token, "the text of the bytes")
 
 
-def _is_whole(data: object) -> bool:
+def _is_whole(data: Any) -> bool:
     try:
         bytes(data).decode()
     except (UnicodeDecodeError, TypeError, ValueError):

@@ -120,6 +120,7 @@ def default_temperature(probe: Probe) -> None:
 )
 def zeros_mean_nothing(probe: Probe) -> None:
     plain = probe.chat(STORY).text()
+    fields: dict
     for fields in ({"presence_penalty": 0, "frequency_penalty": 0}, {"top_p": 1}, {"logit_bias": {}}, {"n": 1}):
         equal(probe.chat(STORY, **fields).text(), plain, f"the greedy answer with {fields}")
 

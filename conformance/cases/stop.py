@@ -161,6 +161,7 @@ def not_in_prompt(probe: Probe) -> None:
 )
 def null_or_empty(probe: Probe) -> None:
     plain = probe.chat("Count from one to fifty in words.").text()
+    stop: list | None
     for stop in (None, []):
         equal(probe.chat("Count from one to fifty in words.", stop=stop).text(), plain, f"the answer with stop {stop}")
 

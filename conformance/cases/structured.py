@@ -18,7 +18,12 @@ def wanting(schema: object, strict: bool = True) -> dict:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
 
 
-HEATS = ({}, {"temperature": 1, "seed": 1}, {"temperature": 2, "seed": 2}, {"temperature": 2, "seed": 3})
+HEATS: tuple[dict, ...] = (
+    {},
+    {"temperature": 1, "seed": 1},
+    {"temperature": 2, "seed": 2},
+    {"temperature": 2, "seed": 3},
+)
 
 
 def forced(probe: Probe, schema: dict, *, strict: bool = True, **fields) -> Whole:

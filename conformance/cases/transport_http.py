@@ -1,5 +1,7 @@
 """Below the JSON: headers and connections."""
 
+from collections.abc import Sequence
+
 from verbatim.conformance.answers import Streamed, Whole
 from verbatim.conformance.case import MAY, MUST, SHOULD, SPEC, FailError, WarnError, case, equal, expect
 from verbatim.conformance.cases.transport import LONG
@@ -59,7 +61,7 @@ def sdk_headers(probe: Probe) -> None:
     probe.post(CHAT, probe.chat_body(max_tokens=1), headers=headers)
 
 
-def _in_turn(probe: Probe, bodies: list[object]) -> list:
+def _in_turn(probe: Probe, bodies: Sequence[dict | bytes]) -> list:
     connection = probe.client.connect()
     try:
         return [probe.send("POST", CHAT, body, connection=connection) for body in bodies]

@@ -80,8 +80,13 @@ def to_junit(results: list[Result], base_url: str) -> str:
     suite = ElementTree.Element("testsuite", name="conformance", tests=str(len(results)))
     counts = {"failures": 0, "errors": 0, "skipped": 0}
     for result in sorted(results, key=lambda result: result.case.id):
-        name = {"classname": f"conformance.{result.case.section}", "name": result.case.id}
-        item = ElementTree.SubElement(suite, "testcase", **name, time=f"{result.seconds:.3f}")
+        item = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=f"conformance.{result.case.section}",
+            name=result.case.id,
+            time=f"{result.seconds:.3f}",
+        )
         element = {"fail": "failure", "broken": "error", "pass": None}.get(result.verdict, "skipped")
         if element is None:
             continue

@@ -99,7 +99,7 @@ class CallParser:
         self._read = self._read_text
         return []
 
-    def _no_call(self) -> list[Delta]:
+    def _no_call(self) -> list[Delta] | None:
         """What looked like a call was none: its mark, if there is one, is text, and so on from there."""
         self._read = self._read_text
         is_marked = self.OPEN and self._buffer.lstrip().startswith(self.OPEN)

@@ -56,7 +56,9 @@ def arguments_to_json(arguments: list[str]) -> str | None:
     values: dict[str, str] = {}
     for argument in arguments:
         found = KEYWORD.fullmatch(argument)
-        value = _to_json(found[2].strip()) if found and found[1] not in values else None
+        if not found or found[1] in values:
+            return None
+        value = _to_json(found[2].strip())
         if value is None:
             return None
         values[found[1]] = value

@@ -29,7 +29,7 @@ def attention(
     keys, values = widen(keys), widen(values)
     queries = queries * query_scale(head_dim, scale, cap)
     shared_by = num_heads // keys.shape[1]
-    state = None
+    state: tuple | None = None
     for start in range(0, len(keys), KEY_BLOCK):
         block_keys = np.repeat(keys[start : start + KEY_BLOCK], shared_by, axis=1)  # (block, heads, head_dim)
         block_values = np.repeat(values[start : start + KEY_BLOCK], shared_by, axis=1)
@@ -37,7 +37,8 @@ def attention(
         distances = positions[:, None] - places  # (tokens, block)
         is_visible = (distances >= 0) & ((distances < (window or len(keys))) | (places < sinks))
         block = _block(queries, block_keys, block_values, is_visible, cap)
-        state = _merge(state, block, is_visible.any(axis=1)[:, None])
+        state = _merge(state, block, np.any(is_visible, axis=1, keepdims=True))
+    assert state is not None, "there are no keys"
     _, weight, total = state
     return total / weight[..., None]
 

@@ -32,7 +32,11 @@ class Linear:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The product, plus the bias."""
-        y = linear_quantized(x, self.quantized) if self.quantized else linear(x, self.weight)
+        if self.quantized is not None:
+            y = linear_quantized(x, self.quantized)
+        else:
+            assert self.weight is not None
+            y = linear(x, self.weight)
         return y if self.bias is None else y + self.bias
 
 
@@ -65,12 +69,14 @@ class Layer:
 
     def __init__(self, config: ModelConfig, stored: StoredLayer, quantization: str | None):
         self.config, self.layer_config = config, stored.config
-        for name in ("query", "key", "value", "output"):
-            setattr(self, name, Linear(getattr(stored, name), quantization))
-        for name in ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm"):
-            setattr(self, name, Norm(config, getattr(stored, name)))
-        self.mlp = stored.mlp and GatedLinear(stored.mlp, config.activation, quantization)
-        self.router = stored.router and Linear(stored.router)
+        self.query, self.key = Linear(stored.query, quantization), Linear(stored.key, quantization)
+        self.value, self.output = Linear(stored.value, quantization), Linear(stored.output, quantization)
+        self.query_norm, self.key_norm = Norm(config, stored.query_norm), Norm(config, stored.key_norm)
+        self.attention_norm = Norm(config, stored.attention_norm)
+        self.attention_out_norm = Norm(config, stored.attention_out_norm)
+        self.mlp_norm, self.mlp_out_norm = Norm(config, stored.mlp_norm), Norm(config, stored.mlp_out_norm)
+        self.mlp = GatedLinear(stored.mlp, config.activation, quantization) if stored.mlp else None
+        self.router = Linear(stored.router) if stored.router else None
         self.experts = [GatedLinear(expert, config.activation, quantization) for expert in stored.experts]
 
     def attend(self, x, chunks, table, cache: PagedCache, index: int, show) -> np.ndarray:
@@ -103,6 +109,7 @@ class Layer:
         x = show(index, "mlp norm", self.mlp_norm(x))
         if self.mlp:
             return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
+        assert self.router and self.config.experts
         scores = show(index, "router", self.router(x))
         return self.mlp_out_norm(show(index, "experts", mix(x, scores, self.experts, self.config.experts)))
 
@@ -126,8 +133,8 @@ class Model:
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
         self.layers = [Layer(config, layer, quantization) for layer in checkpoint.layers]
         self.norm = Norm(config, checkpoint.norm)
-        self.head = checkpoint.head and Linear(checkpoint.head, quantization)
-        self.fusion = checkpoint.fusion and Linear(checkpoint.fusion)
+        self.head = Linear(checkpoint.head, quantization) if checkpoint.head else None
+        self.fusion = Linear(checkpoint.fusion) if checkpoint.fusion else None
         ropes = {layer.rope for layer in config.layers if layer.rope}
         self.tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
 
@@ -144,6 +151,7 @@ class Model:
 
     def score(self, states: np.ndarray) -> np.ndarray:
         """Logits float32 (rows, vocab) of normed states."""
+        assert self.head, "an eagle head has none of its own"
         logits = self.head(states)
         logits = logits if self.config.logits_divisor == 1 else logits / np.float32(self.config.logits_divisor)
         return self._show(None, "logits", softcap(logits, self.config.final_softcap))
@@ -157,7 +165,8 @@ class Model:
         x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
         x = show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
         for index, layer in enumerate(self.layers):
-            attended = layer.attend(x, chunks, tables.get(layer.layer_config.rope), cache, index, show)
+            rope = layer.layer_config.rope
+            attended = layer.attend(x, chunks, tables[rope] if rope else None, cache, index, show)
             x = show(index, "after attention", x + scaled(attended, self.config.residual_scale))
             x = show(index, "after mlp", x + scaled(layer.feed_forward(x, index, show), self.config.residual_scale))
         return x

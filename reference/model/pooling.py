@@ -35,6 +35,7 @@ class Pool:
 
     def vector(self) -> tuple[float, ...]:
         """The vector, one long; how many states it is the mean of changes nothing then."""
+        assert self._sum is not None, "no states were added"
         return unit(self._sum)
 
 

@@ -6,7 +6,7 @@ rounded IEEE operation. Every engine is handed this table. (RoFormer, https://ar
 
 import numpy as np
 
-from verbatim.reference.records.config import Rope
+from verbatim.reference.records.config import Rope, RopeScaling
 
 LN2 = 0.6931471805599453
 PI = 3.141592653589793
@@ -18,32 +18,32 @@ def rotary_table(rope: Rope, num_positions: int) -> tuple[np.ndarray, np.ndarray
     """Cosines and sines of the features that turn, each float32 (num_positions, rotary_dim / 2)."""
     angles = np.arange(num_positions, dtype=np.float64)[:, None] * inverse_frequencies(rope)[None, :]
     factor = rope.scaling.attention_factor if rope.scaling else 1.0
-    return tuple((part * factor).astype(np.float32) for part in cos_sin(angles))
+    cosines, sines = cos_sin(angles)
+    return (cosines * factor).astype(np.float32), (sines * factor).astype(np.float32)
 
 
 def inverse_frequencies(rope: Rope) -> np.ndarray:
     """theta^(-2i / rotary_dim) in float64, stretched where the model asks for it."""
     exponents = np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim
     frequencies = 1.0 / power(rope.theta, exponents)
-    return frequencies if rope.scaling is None else STRETCHES[rope.scaling.kind](frequencies, rope)
+    return frequencies if rope.scaling is None else STRETCHES[rope.scaling.kind](frequencies, rope, rope.scaling)
 
 
-def _linear(frequencies: np.ndarray, rope: Rope) -> np.ndarray:
-    return frequencies / rope.scaling.factor
+def _linear(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
+    return frequencies / scaling.factor
 
 
-def _llama3(frequencies: np.ndarray, rope: Rope) -> np.ndarray:
+def _llama3(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
     """Long waves slow down by `factor`, short ones stay, those between are blended by their number of turns."""
-    scaling = rope.scaling
     turns = scaling.original_context * frequencies / (2 * PI)  # that a wave makes within the first context
     width = scaling.high_frequency_factor - scaling.low_frequency_factor
     blend = np.clip((turns - scaling.low_frequency_factor) / width, 0.0, 1.0)
     return (1 - blend) * (frequencies / scaling.factor) + blend * frequencies
 
 
-def _yarn(frequencies: np.ndarray, rope: Rope) -> np.ndarray:
+def _yarn(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
     """The same idea, blended by the index of the frequency (https://arxiv.org/abs/2309.00071)."""
-    scaling, size = rope.scaling, rope.rotary_dim
+    size = rope.rotary_dim
 
     def index(turns: float) -> float:  # the frequency that makes so many turns within the first context
         return size * natural_log(scaling.original_context / (turns * 2 * PI)) / (2 * natural_log(rope.theta))
@@ -54,9 +54,9 @@ def _yarn(frequencies: np.ndarray, rope: Rope) -> np.ndarray:
     return (1 - blend) * (frequencies / scaling.factor) + blend * frequencies
 
 
-def _longrope(frequencies: np.ndarray, rope: Rope) -> np.ndarray:
+def _longrope(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
     """Each wave by a factor of its own (https://arxiv.org/abs/2402.13753)."""
-    return frequencies / np.array(rope.scaling.factors)
+    return frequencies / np.array(scaling.factors)
 
 
 STRETCHES = {"linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}

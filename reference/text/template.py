@@ -94,8 +94,8 @@ def load_template(directory: str | Path, tokenizer: Tokenizer, file: Path | None
         raise ModelError(f"the chat template of {file or directory} cannot be read: {error}") from None
     if not sources.get("default"):
         return None
-    tokens = {name: token_content(value) for name, value in settings.items() if name.endswith("_token")}
-    tokens = {name: content for name, content in tokens.items() if isinstance(content, str)}
+    contents = {name: token_content(value) for name, value in settings.items() if name.endswith("_token")}
+    tokens = {name: content for name, content in contents.items() if isinstance(content, str)}
     return ChatTemplate(sources, tokenizer.control_ids, **tokens)
 
 

@@ -74,7 +74,9 @@ class SentencePieceTokenizer(Tokenizer):
             return b""
         piece = processor.id_to_piece(token_id)
         if processor.is_byte(token_id):
-            return bytes([int(BYTE_PIECE.fullmatch(piece)[1], 16)])
+            found = BYTE_PIECE.fullmatch(piece)
+            assert found
+            return bytes([int(found[1], 16)])
         return b"" if processor.is_unknown(token_id) else piece.replace("▁", " ").encode()
 
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
@@ -115,7 +117,8 @@ class JsonTokenizer(Tokenizer):
         first = self._tokenizer.encode("a", add_special_tokens=False).tokens
         self.strips_first_space = not is_byte_level and bool(first) and first[0].startswith("▁")
         start = self._tokenizer.encode("", add_special_tokens=True).ids
-        bos = self.control_ids.get(token_content(settings.get("bos_token")))
+        bos_token = token_content(settings.get("bos_token"))
+        bos = None if bos_token is None else self.control_ids.get(bos_token)
         self.bos_ids = (bos,) if bos is not None and (settings.get("add_bos_token") or bos in start) else ()
 
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
