@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over its own DevTools protocol; nothing but the browser needs installing."""
+"""A headless Chromium for tests, driven over its own DevTools protocol; only the browser must be installed."""
 
 import base64
 import itertools
@@ -18,7 +18,7 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
 
 
 class Page:
-    """One tab; `errors` are exceptions that the page did not catch, and breaches of its policy."""
+    """A tab; `errors` are uncaught exceptions of the page, and violations of its policy."""
 
     def __init__(self, socket):
         self.socket, self.numbers = socket, itertools.count(1)
@@ -27,7 +27,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters) -> dict:
-        """One command of the protocol, and its result."""
+        """Send a command of the protocol; returns its result."""
         number = next(self.numbers)
         self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
@@ -36,7 +36,9 @@ class Page:
                 self.errors.append(message["params"]["exceptionDetails"])
             if message.get("method") == "Log.entryAdded":
                 entry = message["params"]["entry"]
-                if entry["level"] == "error" and entry["source"] != "network":  # an HTTP status is the server's affair
+                if (
+                    entry["level"] == "error" and entry["source"] != "network"
+                ):  # an HTTP status is not an error of the page
                     self.errors.append(entry)
             if message.get("id") == number:
                 assert "error" not in message, message
@@ -57,19 +59,19 @@ class Page:
         return value
 
     def resize(self, width: int, height: int, *, is_dark: bool = False):
-        """A window of that many CSS pixels, in light or dark."""
+        """Resize the window to so many CSS pixels, with the light or dark colour scheme."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path):
-        """What it looks like, as PNG."""
+        """Write a picture of the page as PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
 
 @contextmanager
 def browse(directory: Path):
-    """A page of a new browser; skips where there is none."""
+    """A page of a new browser; skips the test if no browser is installed."""
     command = next(filter(None, map(shutil.which, NAMES)), None)
     if command is None:
         pytest.skip("no Chromium here")
@@ -85,7 +87,7 @@ def browse(directory: Path):
             assert browser.poll() is None and time.monotonic() < deadline, "Chromium does not start"
             time.sleep(0.05)
         port = address.read_text().split()[0]
-        [tab] = [one for one in httpx.get(f"http://127.0.0.1:{port}/json").json() if one["type"] == "page"]
+        [tab] = [target for target in httpx.get(f"http://127.0.0.1:{port}/json").json() if target["type"] == "page"]
         with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
             yield Page(socket)
     finally:

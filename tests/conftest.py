@@ -1,4 +1,4 @@
-"""What several test folders share: the engines and their modules in turn, and the model beside the project."""
+"""Fixtures of all test folders: each engine and its modules, and a trained model outside the repository."""
 
 import importlib
 import os
@@ -8,14 +8,14 @@ import pytest
 
 from verbatim.reference.records.errors import BackendError
 
-if "GPU_TESTS" not in os.environ:  # `auto` is the processor for everyone but tests/gpu
+if "GPU_TESTS" not in os.environ:  # `auto` is the CPU for all tests except tests/gpu
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", params=["reference", "fastpath"])
 def backend(request):
-    """The module `backend` of each engine in turn."""
+    """The module `backend` of an engine; every test runs with each of them."""
     try:
         return importlib.import_module(f"verbatim.{request.param}.backend")
     except BackendError as error:
@@ -30,7 +30,7 @@ def part(backend):
 
 @pytest.fixture(scope="session")
 def stories() -> Path:
-    """A real trained model that lies beside the project on its authors' machines, not on its users'."""
+    """A trained model in a folder beside the repository; the test is skipped without it."""
     path = SHARED / "models" / "stories260k"
     if not path.exists():
         pytest.skip("shared/models/stories260k is not beside this checkout")

@@ -31,7 +31,7 @@ FRESH = re.compile(rb'(chatcmpl|cmpl|resp|msg|fc|call)[-_][0-9a-f]{20,32}|"creat
 
 
 class Router(Server):
-    """One running router; `servers` are its endpoints where the test has started them itself."""
+    """A running router; `servers` are its endpoints if the test started them."""
 
     servers: list[Server] = []  # noqa: RUF012
 
@@ -39,7 +39,7 @@ class Router(Server):
         return ["--router-port", str(self.port)]
 
     def is_ready(self) -> bool:
-        """Whether all its endpoints are."""
+        """Whether all its endpoints are ready."""
         assert self.process.poll() is None, self.log
         try:
             return all(endpoint["ready"] for endpoint in self.endpoints())
@@ -53,7 +53,7 @@ class Router(Server):
         return sum(endpoint["running"] for endpoint in self.endpoints())
 
     def busy(self) -> Server:
-        """The server that has something to do."""
+        """The server with a running request."""
         (url,) = [endpoint["url"] for endpoint in self.endpoints() if endpoint["running"]]
         return next(server for server in self.servers if server.url == url)
 
@@ -67,7 +67,7 @@ class Router(Server):
 
 
 def kill(server: Server) -> None:
-    """End a server with all its processes, at once."""
+    """Kill all processes of a server."""
     os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait()
 
@@ -92,7 +92,7 @@ def routed(directory: Path, *rows: tuple[str, ...], router: tuple[str, ...] = ()
 
 
 def kill_busy(router: Router, *, seconds: float = 0) -> Server:
-    """End the server that has something to do, and return it; nobody does anything for so long."""
+    """Stop all servers, wait `seconds`, then kill the server with a running request; returns it."""
     with frozen(router) as busy:
         time.sleep(seconds)
         kill(busy)
@@ -101,7 +101,7 @@ def kill_busy(router: Router, *, seconds: float = 0) -> Server:
 
 @contextmanager
 def frozen(router: Router):
-    """The server that has something to do, which does nothing more meanwhile: an answer of the demo model is short."""
+    """Stop all servers, since answers of the demo model are short; yields the server with a running request."""
     leaders = [server.process.pid for server in router.servers if server.process.poll() is None]
     for leader in leaders:
         os.killpg(leader, signal.SIGSTOP)
@@ -114,17 +114,17 @@ def frozen(router: Router):
 
 
 def start_again(server: Server, *row: str) -> Server:
-    """A server like one that was killed, on the same port."""
+    """Start a server with the options and port of a killed server."""
     return Server("fastpath", server.log_path, *LIMITS, *row, port=server.port)
 
 
 def plain(body: bytes) -> bytes:
-    """An answer without what is new in each."""
+    """An answer without the ids and times that differ in each answer."""
     return FRESH.sub(b"fresh", body)
 
 
 def wait_idle(router: Router) -> None:
-    """Nothing is under way any more, as the router and its servers see it."""
+    """Wait until neither the router nor its servers have a running request."""
     wait_until(lambda: router.num_running() == 0, 30)
     for server in router.servers:
         if server.process.poll() is None:
@@ -132,7 +132,7 @@ def wait_idle(router: Router) -> None:
 
 
 class Miniature(ThreadingHTTPServer):
-    """A server that is not ours: it shows `pages` and answers every POST with `events`, cut off behind them or not."""
+    """A server of another project: it has `pages` and answers every POST with `events`, then ends or breaks off."""
 
     daemon_threads = True
 
@@ -146,7 +146,7 @@ class Miniature(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, request, client_address):
-        """Who hangs up is no concern of ours."""
+        """Ignore clients that disconnect."""
 
     def __exit__(self, *_):
         self.shutdown()
@@ -170,9 +170,9 @@ class MiniatureHandler(BaseHTTPRequestHandler):
         body = b"".join(b"data: " + event + b"\n\n" for event in self.server.events)
         self.answer(200, "text/event-stream", body, is_cut=self.server.is_cut)
 
-    def answer(self, status: int, kind: str, body: bytes, *, is_cut: bool = False):
+    def answer(self, status: int, media_type: str, body: bytes, *, is_cut: bool = False):
         self.send_response(status)
-        self.send_header("content-type", kind)
+        self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body) + is_cut))
         self.end_headers()
         self.wfile.write(body)

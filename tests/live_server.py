@@ -1,4 +1,4 @@
-"""Live servers for tests: started by the very command that users type, on a free port, in a session of their own."""
+"""Live servers for tests: started with the command of users, on a free port, in a session of their own."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def wait_until(condition, seconds: float = READY_SECONDS, message: str = "it did
 
 
 class Server:
-    """One running server. `log` is what it has printed so far."""
+    """A running server. `log` is its output so far."""
 
     def __init__(
         self,
@@ -56,20 +56,22 @@ class Server:
         self.backend, self.log_path = backend, log_path
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.directory = tempfile.TemporaryDirectory(prefix="live-")  # for its socket, which a killed server leaves
+        self.directory = tempfile.TemporaryDirectory(
+            prefix="live-"
+        )  # for its socket, which a killed server does not remove
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
         self.process = subprocess.Popen(
             [*command, *self.own_arguments(), *arguments],
             stdout=log_path.open("wb"),
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # whatever goes wrong stays in its own process group
+            start_new_session=True,  # signals reach its own process group only
             env=environment | {"TMPDIR": self.directory.name} | variables,
             cwd=cwd or log_path.parent,
         )
         self.http = httpx.Client(base_url=self.url, timeout=120)
 
     def own_arguments(self) -> list[str]:
-        """What the command line begins with."""
+        """The first words of the command line."""
         return ["--backend", self.backend, "--port", str(self.port)]
 
     @property
@@ -107,7 +109,7 @@ class Server:
         return None
 
     def worker_pid(self) -> int:
-        """The one HTTP worker, which names itself in the log."""
+        """The process id of the HTTP worker, from the log."""
         ready = wait_until(lambda: [line for line in self.log.splitlines() if "Worker ready" in line])
         return int(ready[-1].rpartition("[")[2].rstrip("]"))
 
@@ -131,14 +133,14 @@ def chat_body(content: str = "Hello", **fields) -> dict:
 
 
 def stream_events(response: httpx.Response):
-    """The data of each event, as it comes."""
+    """Yield the data of each event when it arrives."""
     for line in response.iter_lines():
         if line.startswith("data: "):
             yield line.removeprefix("data: ")
 
 
 class Reader(threading.Thread):
-    """Reads a stream in the background; `events` grows, `error` is what ended it if not the end."""
+    """Reads a stream in the background; `events` grows; `error` is the error that ended the stream, if any."""
 
     def __init__(self, server, **body):
         super().__init__(daemon=True)
@@ -165,7 +167,7 @@ class Reader(threading.Thread):
 
 
 def children(pid: int) -> list[int]:
-    """The process ids of its children, whichever of its threads started them."""
+    """The process ids of its children, whichever thread started them."""
     return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
 
 
@@ -177,7 +179,7 @@ def command_line(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie that nobody has waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -185,7 +187,7 @@ def is_alive(pid: int) -> bool:
 
 
 def family(leader: int) -> list[int]:
-    """The living processes of the process group that `leader` leads or led."""
+    """The running processes of the process group `leader`."""
     groups = {int(path.name): group_of(path) for path in Path("/proc").glob("[0-9]*")}
     return [pid for pid, group in groups.items() if group == leader and is_alive(pid)]
 
@@ -198,7 +200,7 @@ def group_of(process: Path) -> int | None:
 
 
 def is_built(backend: str) -> str | None:
-    """None if a backend can run here, else the reason why not."""
+    """None if a backend can run here, else the reason why it cannot."""
     options = Options(backend=backend, model=Path(), device="cpu", quantization=None)
     try:
         check_backend(options)

@@ -1,4 +1,4 @@
-"""HTTP by hand, for what no client library would do: half a request, many at once, reading slowly or not at all."""
+"""HTTP over plain sockets, for what client libraries do not do: partial requests, pipelining, slow or no reading."""
 
 import json
 import socket
@@ -11,12 +11,12 @@ from typing import BinaryIO
 from live_server import Server, chat_body
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
-TIMEOUT_SECONDS = 60  # nothing may take longer
+TIMEOUT_SECONDS = 60  # for every operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One whole answer."""
+    """A whole answer."""
 
     status: int
     headers: dict[str, str]
@@ -28,14 +28,14 @@ class Answer:
 
     @property
     def events(self) -> list:
-        """What the choices of each event of a stream say, or the error; ids and times are left out."""
+        """The choices of each event of a stream, or the error, without ids and times."""
         lines = [line.removeprefix("data: ") for line in self.body.decode().split("\n\n") if line.startswith("data: ")]
         values = [line if line == "[DONE]" else json.loads(line) for line in lines]
         return [value if value == "[DONE]" else value.get("error") or value["choices"] for value in values]
 
 
 def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
-    """A connection; a small buffer makes the server feel it early that nobody reads."""
+    """A connection; with a small receive buffer the server soon notices that the client does not read."""
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -45,25 +45,25 @@ def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close without a good-bye."""
+    """Close with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
 
 
 def post(body: dict | bytes, path: str = "/v1/chat/completions", length: int | None = None, headers: str = "") -> bytes:
-    """A POST as bytes; `length` is a lie about the body's."""
+    """A POST as bytes; `length` replaces the true Content-Length."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
     return f"{head}Content-Length: {len(data) if length is None else length}\r\n\r\n".encode() + data
 
 
 def chat(**fields) -> bytes:
-    """A greedy chat of eight tokens, unless told otherwise."""
+    """A greedy chat of eight tokens; `fields` replace its fields."""
     return post(chat_body(**fields))
 
 
 def read_answer(file: BinaryIO) -> Answer:
-    """The next answer on a connection; ConnectionError if it breaks off or none comes."""
+    """The next answer on a connection; ConnectionError if it breaks off or does not arrive."""
     status_line = file.readline()
     headers = {}
     while line := file.readline().decode().strip():
@@ -77,7 +77,7 @@ def read_answer(file: BinaryIO) -> Answer:
 
 
 def ask(server: Server, data: bytes) -> Answer:
-    """Send bytes on a connection of their own and read one answer, which may come before all are sent."""
+    """Send bytes on a new connection and read an answer, which may arrive before all bytes are sent."""
     with connect(server) as sock, sock.makefile("rb") as file:
         with suppress(ConnectionError):
             sock.sendall(data)

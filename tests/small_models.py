@@ -34,7 +34,7 @@ SMALL = {
 
 
 class Letters(Tokenizer):
-    """A vocabulary of single letters: these models speak no language."""
+    """A vocabulary of single letters; the models have random weights."""
 
     vocab_size = 256
     control_ids: dict[str, int] = {}  # noqa: RUF012
@@ -71,13 +71,13 @@ def write_eagle(directory: Path, *, dtype: str = "F32", seed: int = 0, scale: fl
     """A directory with a random eagle head; `changes` go into config.json."""
     config = SMALL | {"model_type": "eagle", "num_hidden_layers": 1} | changes
     tensors = random_tensors(config, seed=seed, scale=scale)
-    stays = {name.removeprefix("model."): values for name, values in tensors.items() if "model.layers." in name}
-    del stays["layers.0.input_layernorm.weight"]
+    kept = {name.removeprefix("model."): values for name, values in tensors.items() if "model.layers." in name}
+    del kept["layers.0.input_layernorm.weight"]
     random, hidden = np.random.default_rng(seed + 1), config["hidden_size"]
-    stays["fc.weight"] = (random.standard_normal((hidden, 2 * hidden)) * scale).astype(np.float32)
+    kept["fc.weight"] = (random.standard_normal((hidden, 2 * hidden)) * scale).astype(np.float32)
     if changes.get("bias", True):
-        stays["fc.bias"] = (random.standard_normal(hidden) * scale).astype(np.float32)
-    return write_heads(directory, config, stays, dtype)
+        kept["fc.bias"] = (random.standard_normal(hidden) * scale).astype(np.float32)
+    return write_heads(directory, config, kept, dtype)
 
 
 def write_medusa(
@@ -107,7 +107,7 @@ def write_heads(directory: Path, config: dict, tensors: dict, dtype: str) -> Pat
 
 
 def write_chat_model(directory: Path, **changes) -> Path:
-    """The same with the demo model's tokenizer and template, so that an engine can run it."""
+    """A model directory with the demo model's tokenizer and template, so that an engine can run it."""
     vocab_size = json.loads((MODEL / "config.json").read_text())["vocab_size"]
     write_model(directory, vocab_size=vocab_size, **changes)
     for name in ("tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
@@ -116,7 +116,7 @@ def write_chat_model(directory: Path, **changes) -> Path:
 
 
 def write_byte_tokenizer(directory: Path, control_names: list[str]) -> Path:
-    """A tokenizer.json of single bytes, one token each, and of control tokens behind them."""
+    """A tokenizer.json with a token for each byte, followed by control tokens."""
     import tokenizers
 
     alphabet = dict(sorted(BYTE_OF_CHARACTER.items(), key=lambda item: item[1]))
@@ -129,7 +129,7 @@ def write_byte_tokenizer(directory: Path, control_names: list[str]) -> Path:
 
 
 def random_tensors(config: dict, *, seed: int, scale: float) -> dict[str, np.ndarray]:
-    """float32 tensors under Hugging Face's names; norms lie around 1."""
+    """float32 tensors under Hugging Face's names; the weights of norms are near 1."""
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in tensor_shapes(config).items():
@@ -139,7 +139,7 @@ def random_tensors(config: dict, *, seed: int, scale: float) -> dict[str, np.nda
 
 
 def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
-    """What a Llama checkpoint of this configuration holds."""
+    """The names and shapes of the tensors of a Llama checkpoint with this configuration."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * config["head_dim"]
     keys = config["num_key_value_heads"] * config["head_dim"]
@@ -167,7 +167,7 @@ def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
 
 
 def stored_bits(values: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 values as the format stores them; bfloat16 is cut off, which is one way of rounding."""
+    """float32 values as the format stores them; bfloat16 is truncated."""
     if dtype == "BF16":
         return (values.view(np.uint32) >> 16).astype(np.uint16)
     return values.astype({"F32": np.float32, "F16": np.float16}[dtype])
@@ -186,7 +186,7 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) ->
 
 
 def logits_of(backend, directory: Path, ids: list[int], quantization: str | None = None) -> np.ndarray:
-    """Logits of every token as float64: all but the last ten in one piece, then those one by one."""
+    """Logits of every token as float64: all but the last ten in a single chunk, then those ten as decode steps."""
     model = backend.load_model(directory, quantization=quantization)
     num_pages = -(-len(ids) // backend.PARTS.page_size)
     cache = backend.PARTS.PagedCache(model.config, num_pages)

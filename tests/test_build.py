@@ -1,4 +1,4 @@
-"""Where there is a C compiler the fast path is there: its tests skip without it, so its absence must fail somewhere."""
+"""If a C compiler is installed, the fast path is built. Other tests skip without it, so this test must fail then."""
 
 import importlib
 import shutil
@@ -14,7 +14,7 @@ UNITS = [
 
 
 @pytest.mark.parametrize("name", sorted(UNITS))
-def test_every_extension_is_built_where_there_is_a_compiler(name):
+def test_every_extension_is_built_if_a_compiler_is_installed(name):
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
         pytest.skip(f"the C compiler that Python was built with, {compiler}, is not on this machine")

@@ -30,13 +30,13 @@ def test_version_4_and_5_mean_the_same(tmp_path):
     assert old.layers[0].rope == Rope(theta=500000.0, rotary_dim=16, scaling=scaling)
 
 
-def test_what_is_left_out_follows_from_the_rest(tmp_path):
+def test_missing_fields_have_derived_values(tmp_path):
     config = load_config(write(tmp_path, head_dim=None, num_key_value_heads=None))
     assert config.head_dim == 48 // 4
     assert config.num_kv_heads == 4
 
 
-def test_generation_config_has_the_last_word_on_the_end(tmp_path):
+def test_eos_ids_of_generation_config_have_priority(tmp_path):
     write(tmp_path, eos_token_id=2)
     assert load_config(tmp_path).eos_ids == (2,)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7]}))

@@ -1,6 +1,6 @@
-"""Every model family against the outside world: transformers in float64 on small random models.
+"""Every model family compared with transformers in float64, on small random models.
 
-Also each family's config.json in the spelling of transformers 4, as it lies on the hub. The tolerance is 1e-4 of the
+Also each family's config.json in the spelling of transformers 4, as on the hub. The tolerance is 1e-4 of the
 range of the logits; transformers computes rotary angles in float32 even in float64, which is part of what it is for.
 """
 
@@ -131,7 +131,7 @@ def read(directory, architecture, **changes):
     return load_config(directory)
 
 
-def test_mistral_of_version_4_slides_everywhere(tmp_path):
+def test_mistral_of_version_4_has_a_window_in_all_layers(tmp_path):
     config = read(tmp_path, "MistralForCausalLM", sliding_window=4096, rope_theta=1e6, torch_dtype="bfloat16")
     assert [layer.window for layer in config.layers] == [4096] * 3
     assert config.layers[0].rope == Rope(theta=1e6, rotary_dim=12)
@@ -148,7 +148,7 @@ def test_qwen2_of_version_4_names_a_window_that_it_does_not_use(tmp_path):
     assert (used.query_bias, used.output_bias) == (True, False)
 
 
-def test_gemma_of_version_4_leaves_much_unsaid(tmp_path):
+def test_gemma_of_version_4_omits_fields(tmp_path):
     second = read(
         tmp_path, "Gemma2ForCausalLM", sliding_window=4096, hidden_activation="gelu_pytorch_tanh", head_dim=16
     )
@@ -210,10 +210,10 @@ def test_quantised_on_disk_and_while_loading_is_the_same(backend, peers, tmp_pat
 def test_engines_agree_to_the_bit(peers, name, quantization):
     fastpath = pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
     from verbatim.fastpath import backend as fast
-    from verbatim.reference import backend as law
+    from verbatim.reference import backend as reference
 
     directory, _ = peers(name)
-    expected = logits_of(law, directory, IDS, quantization).astype(np.float32)
+    expected = logits_of(reference, directory, IDS, quantization).astype(np.float32)
     chosen = fastpath.level()
     for level in fastpath.available():
         fastpath.use(level)

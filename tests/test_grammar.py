@@ -1,4 +1,4 @@
-"""Structured output: what comes out fits, whoever says it, and a bad grammar harms nobody but its request."""
+"""Structured output: text matches its grammar for any model; an invalid grammar affects its own request only."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def compiler(tokenizer):
 
 
 def babble(compiler, tokenizer, grammar, seed=0, max_tokens=400):
-    """Text by a model that says anything a grammar allows; None if it was not complete in time."""
+    """Text of random tokens that a grammar allows; None if the grammar is not complete after `max_tokens`."""
     random, guide, ids = np.random.default_rng(seed), compiler.compile(grammar), []
     for _ in range(max_tokens):
         allowed = np.setdiff1d(np.arange(guide.vocab_size), guide.excluded_ids())
@@ -66,7 +66,7 @@ def babble(compiler, tokenizer, grammar, seed=0, max_tokens=400):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_schema_holds_to_the_letter(compiler, tokenizer, seed):
+def test_text_matches_its_schema_exactly(compiler, tokenizer, seed):
     value = json.loads(babble(compiler, tokenizer, json_schema(PERSON), seed))
     jsonschema.validate(value, PERSON)
     assert list(value) == ["name", "age"], "keys come in the schema's order"
@@ -172,7 +172,7 @@ def wide(count, **more):
         (lambda: Grammar(kind=GrammarKind.LARK, source="start: nowhere"), "cannot be compiled"),
     ],
 )
-def test_a_bad_grammar_is_refused_by_name_and_soon(compiler, make, message):
+def test_an_invalid_grammar_is_refused_quickly_with_a_reason(compiler, make, message):
     start = time.monotonic()
     with pytest.raises(RequestError, match=message):
         compiler.compile(make())
@@ -200,7 +200,7 @@ NODE = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "additiona
     ],
     ids=lambda grammar: grammar.source[:40],
 )
-def test_a_grammar_that_would_choke_others_takes_no_time(compiler, grammar):
+def test_a_costly_grammar_delays_the_server_only_briefly(compiler, grammar):
     start = time.monotonic()
     guide = compiler.compile(grammar)
     for _ in range(20):
@@ -209,7 +209,7 @@ def test_a_grammar_that_would_choke_others_takes_no_time(compiler, grammar):
     assert time.monotonic() - start < 20
 
 
-def test_a_model_without_an_end_cannot_be_guided(tokenizer):
+def test_a_model_without_an_end_token_cannot_have_a_grammar(tokenizer):
     with pytest.raises(UnsupportedError, match="end-of-sequence token"):
         GrammarCompiler(tokenizer, 1000, ())
 
@@ -242,7 +242,7 @@ SCHEMAS = {tool["function"]["name"]: tool["function"]["parameters"] for tool in 
 
 @pytest.fixture(scope="module")
 def marks(tmp_path_factory):
-    """A compiler and a tokenizer to which all dialects' marks are control tokens."""
+    """A compiler and a tokenizer whose control tokens include the marks of all dialects."""
     names = [mark for dialect in DIALECTS for mark in dialect.marks]
     tokenizer = load_tokenizer(write_byte_tokenizer(tmp_path_factory.mktemp("marks"), ["<eos>", *names]))
     return GrammarCompiler(tokenizer, tokenizer.vocab_size, (tokenizer.control_ids["<eos>"],)), tokenizer
@@ -262,8 +262,8 @@ def read(dialect, text):
     return content, [(name, json.loads(arguments)) for name, arguments in calls]
 
 
-def say(compiler, tokenizer, grammar, begin="", seed=0, max_tokens=600):
-    """What a model says that begins so, marks written out, and then anything; None if it did not end in time."""
+def generate_text(compiler, tokenizer, grammar, begin="", seed=0, max_tokens=600):
+    """Text that begins with `begin`, then has random allowed tokens, with marks as text; None without an end."""
     random, guide = np.random.default_rng(seed), compiler.compile(grammar)
     eos_ids = {tokenizer.control_ids[name] for name in ("<eos>", "<|im_end|>", "</s>") if name in tokenizer.control_ids}
     controls = {i: name.encode() for name, i in tokenizer.control_ids.items()}
@@ -305,11 +305,13 @@ OPENINGS = {
 
 
 @pytest.mark.parametrize("is_parallel", [False, True])
-@pytest.mark.parametrize(("dialect", "begin"), [(one, text) for one in DIALECTS for text in OPENINGS[one.name]])
+@pytest.mark.parametrize(
+    ("dialect", "begin"), [(dialect, text) for dialect in DIALECTS for text in OPENINGS[dialect.name]]
+)
 def test_calls_that_are_opened_fit_their_tools(marks, dialect, begin, is_parallel):
     mark_ids = dialect.mark_ids(marks[1].control_ids)
     grammar = dialect.grammar(TOOLS, mark_ids, is_forced=False, is_parallel=is_parallel)
-    check_calls([say(*marks, grammar, begin, seed) for seed in range(4)], dialect, is_parallel)
+    check_calls([generate_text(*marks, grammar, begin, seed) for seed in range(4)], dialect, is_parallel)
 
 
 @pytest.mark.parametrize("has_marks", [False, True])
@@ -318,13 +320,13 @@ def test_calls_that_are_opened_fit_their_tools(marks, dialect, begin, is_paralle
 def test_forced_calls_fit_their_tools(marks, compiler, tokenizer, dialect, is_parallel, has_marks):
     mark_ids = dialect.mark_ids(marks[1].control_ids) if has_marks else {}
     grammar = dialect.grammar(TOOLS, mark_ids, is_forced=True, is_parallel=is_parallel)
-    texts = [say(*(marks if has_marks else (compiler, tokenizer)), grammar, "", seed) for seed in range(4)]
+    texts = [generate_text(*(marks if has_marks else (compiler, tokenizer)), grammar, "", seed) for seed in range(4)]
     for content, _ in check_calls(texts, dialect, is_parallel):
         assert content == ""
 
 
 def check_calls(texts, dialect, is_parallel):
-    """All that ended hold calls which fit their tools, and no more of them than may be."""
+    """Every text that ended has calls that fit their tools, and not more calls than allowed."""
     found = [read(dialect, text) for text in texts if text is not None]
     assert found
     for _, calls in found:
@@ -390,7 +392,7 @@ def engine(backend, tmp_path_factory):
     return backend.load_engine(directory, limits=EngineLimits(token_budget=32))
 
 
-def ask(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, logprobs=None, **stopping):
+def add_request(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, logprobs=None, **stopping):
     sampling = SamplingParams(temperature=temperature, seed=3, logprobs=logprobs)
     limits = StoppingParams(max_tokens=max_tokens, **stopping)
     engine.add(Request(request_id=name, prompt_ids=(5, 6, 7), n=n, grammar=grammar, sampling=sampling, stopping=limits))
@@ -407,39 +409,41 @@ def collect(engine):
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_every_choice_of_an_engine_keeps_the_schema(engine, temperature):
-    ask(engine, "a", json_schema(PERSON), temperature, n=3)
+    add_request(engine, "a", json_schema(PERSON), temperature, n=3)
     for outputs in collect(engine).values():
         jsonschema.validate(json.loads("".join(output.text for output in outputs)), PERSON)
         assert outputs[-1].finish_reason is FinishReason.STOP
 
 
 def test_a_grammar_may_end_before_min_tokens(engine):
-    ask(engine, "a", Grammar(kind=GrammarKind.REGEX, source="yes|no"), min_tokens=50)
+    add_request(engine, "a", Grammar(kind=GrammarKind.REGEX, source="yes|no"), min_tokens=50)
     (outputs,) = collect(engine).values()
     assert "".join(output.text for output in outputs) in ("yes", "no")
 
 
 REFUSED = [json_schema({"type": "nope"}), json_schema({"$ref": "#"}), Grammar(kind=GrammarKind.REGEX, source="(a")]
-TOO_COSTLY = json_schema({"type": "string", "pattern": "^(.{1,1000}){900,1000}$"})  # found out on the way
+TOO_COSTLY = json_schema(
+    {"type": "string", "pattern": "^(.{1,1000}){900,1000}$"}
+)  # exceeds its limits while the text is generated
 
 
-def test_neighbours_do_not_notice_a_grammar_good_or_bad(engine):
-    ask(engine, "free", max_tokens=30, logprobs=2)
+def test_other_requests_are_unaffected_by_grammars(engine):
+    add_request(engine, "free", max_tokens=30, logprobs=2)
     alone = collect(engine)["free", 0]
-    ask(engine, "free", max_tokens=30, logprobs=2)
-    ask(engine, "bound", json_schema(PERSON))
-    ask(engine, "broken off", TOO_COSTLY)
+    add_request(engine, "free", max_tokens=30, logprobs=2)
+    add_request(engine, "bound", json_schema(PERSON))
+    add_request(engine, "broken off", TOO_COSTLY)
     for grammar in REFUSED:
         with pytest.raises(RequestError):
-            ask(engine, "refused", grammar)
+            add_request(engine, "refused", grammar)
     engine.check()
     among = collect(engine)
     last = among["broken off", 0][-1]
     assert last.finish_reason is FinishReason.ERROR
     assert "the grammar cannot go on" in last.error
     jsonschema.validate(json.loads("".join(output.text for output in among["bound", 0])), PERSON)
-    said = [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in among["free", 0]]
-    assert said == [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in alone]
+    beside = [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in among["free", 0]]
+    assert beside == [(o.text, o.token_ids, o.logprobs, o.finish_reason) for o in alone]
 
 
 def allows(schema, arguments):
@@ -464,6 +468,6 @@ def allows(schema, arguments):
         ({"required": ["a"]}, {}, False),
     ],
 )
-def test_a_tool_takes_no_parameter_that_nobody_has_named(more, arguments, expected):
+def test_a_tool_accepts_no_undeclared_parameter(more, arguments, expected):
     assert allows({"type": "object", "properties": {"a": {"type": "integer"}}} | more, arguments) == expected
     assert allows({"type": "object"}, arguments)

@@ -1,4 +1,4 @@
-"""Draft heads as PyTorch trains them are the heads that the engines run, within what bfloat16 and sums allow."""
+"""Draft heads as PyTorch trains them give the states and logits of the engines' heads, within a tolerance."""
 
 import numpy as np
 import pytest
@@ -24,9 +24,9 @@ STATES = np.random.default_rng(2).standard_normal((60, SHAPE.hidden_size)).astyp
 def trained(tmp_path):
     """A function that makes heads of random weights, exports them, and returns them in float64 with their directory."""
 
-    def make(kind):
+    def make(head_class):
         torch.manual_seed(1)
-        heads = kind(SHAPE)
+        heads = head_class(SHAPE)
         with torch.no_grad():
             for weight in heads.parameters():
                 weight.add_(torch.randn_like(weight) * 0.2).copy_(weight.bfloat16())

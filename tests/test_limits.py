@@ -16,7 +16,7 @@ def reshaped(directory, **limits):
     return EngineLimits(**limits).reshape(load_config(directory))
 
 
-def test_nothing_asked_nothing_changed(tmp_path):
+def test_no_limits_change_nothing(tmp_path):
     config = load_config(write_chat_model(tmp_path))
     assert EngineLimits().reshape(config) == config
 
@@ -39,7 +39,7 @@ def test_windows_and_sinks(tmp_path):
 
 
 def test_an_engine_with_another_window_is_the_model_of_that_window(tmp_path, backend):
-    """The answer of a model told to look back 24 tokens is that of a model made so, and not the one it gives itself."""
+    """With a window of 24 as a limit, the answer equals that of a model whose config.json has this window."""
     plain = write_chat_model(tmp_path / "plain", max_position_embeddings=2048)
     made = write_chat_model(tmp_path / "made", max_position_embeddings=2048, **WINDOWED | {"sliding_window": 24})
 
@@ -56,6 +56,6 @@ def test_an_engine_with_another_window_is_the_model_of_that_window(tmp_path, bac
         engine.check()
         return [token_id for output in outputs for token_id in output.token_ids]
 
-    told = answer(plain, window=24)
-    assert told == answer(made) and len(told) == 40
-    assert told != answer(plain)
+    limited = answer(plain, window=24)
+    assert limited == answer(made) and len(limited) == 40
+    assert limited != answer(plain)

@@ -1,4 +1,4 @@
-"""Weights in memory of their own: copies that are equal and begin at a cache line; what a file brought in is let go."""
+"""Weights in huge pages: copies are equal and aligned to cache lines; the pages of mapped files are released."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def held_of_files():
     """Bytes of mapped files in this process's memory."""
     status = Path("/proc/self/status")
     if not status.exists():
-        pytest.skip("only Linux tells")
+        pytest.skip("only Linux reports it")
     lines = status.read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
 
@@ -34,7 +34,7 @@ def test_copies_are_equal_and_aligned_and_do_not_touch(monkeypatch):
         assert not any(np.shares_memory(copy, other) for other in copies if other is not copy)
 
 
-def test_what_is_moved_is_equal_too(tmp_path, monkeypatch):
+def test_moved_arrays_are_equal(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PART_BYTES", 8192)
     expected = np.arange(MIB, dtype=np.uint32).reshape(1024, 4, 256)
     expected.tofile(tmp_path / "numbers")
@@ -46,7 +46,7 @@ def test_what_is_moved_is_equal_too(tmp_path, monkeypatch):
     assert memory.HugePages().move(mapped[:0]).shape == (0, 4, 256)
 
 
-def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
+def test_released_pages_of_a_file_are_read_again(tmp_path):
     expected = np.arange(8 * MIB, dtype=np.uint32)
     expected.tofile(tmp_path / "numbers")
     mapped = np.frombuffer(np.memmap(tmp_path / "numbers", np.uint8, "r")[4:], np.uint32)
@@ -66,23 +66,23 @@ def test_what_a_file_brought_in_is_let_go_and_comes_again(tmp_path):
         memory.HugePages().copy(np.arange(1000)),
     ],
 )
-def test_memory_that_is_no_file_stays(numbers):
+def test_memory_that_is_no_file_is_unchanged(numbers):
     release(numbers)
     assert (numbers == np.arange(1000)).all()
 
 
-def test_a_step_s_room_is_used_again_but_not_while_somebody_looks_at_it(monkeypatch):
+def test_a_buffer_is_reused_but_not_while_a_view_of_it_exists(monkeypatch):
     monkeypatch.setattr(memory, "KEPT_BYTES", 4 * 600)
-    room = memory.KeptRoom(np.float32)
-    logits = room.empty(20, 30)
+    buffer = memory.KeptRoom(np.float32)
+    logits = buffer.empty(20, 30)
     assert (logits.shape, logits.dtype) == ((20, 30), np.float32)
     row = logits[3]
     row[:] = 7
     del logits
-    room.empty(20, 30)[:] = 1
+    buffer.empty(20, 30)[:] = 1
     assert (row == 7).all()
     del row
-    place = room.empty(20, 30).ctypes.data
-    assert room.empty(10, 30).ctypes.data == place
-    assert room.empty(20, 31).shape == (20, 31)  # more than is kept
-    assert room.empty(20, 30).ctypes.data == place
+    place = buffer.empty(20, 30).ctypes.data
+    assert buffer.empty(10, 30).ctypes.data == place
+    assert buffer.empty(20, 31).shape == (20, 31)  # more than is kept
+    assert buffer.empty(20, 30).ctypes.data == place

@@ -24,7 +24,7 @@ MODELS = {
 
 
 def words(directory, **settings):
-    """What the engine says first, its log-probabilities to the bit."""
+    """The log-probability entries of the first four tokens, to the bit."""
     engine = backend.load_engine(directory, **settings)
     sampling, stopping = SamplingParams(temperature=0, logprobs=5), StoppingParams(max_tokens=4, ignore_eos=True)
     engine.add(Request(request_id="a", prompt_ids=tuple(range(300, 350)), sampling=sampling, stopping=stopping))
@@ -35,7 +35,7 @@ def words(directory, **settings):
 
 
 def spoil(directory, name):
-    """Make NaN of a matrix, behind the back of whoever looks at sizes and times."""
+    """Overwrite a matrix with NaN without a change of the file's size and time."""
     path = directory / WHOLE
     content, times = bytearray(path.read_bytes()), path.stat()
     start = 8 + int.from_bytes(content[:8], "little")
@@ -47,7 +47,7 @@ def spoil(directory, name):
 
 @pytest.mark.parametrize("quantization", [None, "w8a8", "w4a8"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_library_says_what_packing_in_memory_says(tmp_path, monkeypatch, name, quantization):
+def test_a_library_gives_the_bits_of_packing_in_memory(tmp_path, monkeypatch, name, quantization):
     monkeypatch.setattr(model_lib, "PART_NUMBERS", 10_000)  # a few strips at a time
     directory, file = write_chat_model(tmp_path / "model", **MODELS[name]), tmp_path / "packed.safetensors"
     expected = words(directory, quantization=quantization)
@@ -64,7 +64,7 @@ def test_a_checkpoint_of_integers_is_packed_as_well(tmp_path):
         assert words(directory, model_lib=tmp_path / "packed") == expected
 
 
-def test_once_it_is_there_the_matrices_are_not_read_again(tmp_path):
+def test_with_a_library_the_matrices_are_not_read_again(tmp_path):
     directory, file = write_chat_model(tmp_path / "model", dtype="BF16"), tmp_path / "packed.safetensors"
     name = "model.layers.0.mlp.up_proj.weight"
     expected = words(directory, quantization="w8a8", model_lib=file)
@@ -122,7 +122,7 @@ def test_large_models_have_one_in_the_cache(tmp_path, monkeypatch, caplog):
     assert "they stay in memory" in caplog.text
 
 
-def test_who_packs_nothing_refuses_by_name(tmp_path):
+def test_the_reference_refuses_the_option(tmp_path):
     directory = write_chat_model(tmp_path / "model")
     with pytest.raises(BackendError, match="has no --model-lib"):
         load_reference(directory, model_lib=tmp_path / "packed")

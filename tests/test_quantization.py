@@ -1,4 +1,4 @@
-"""How integers and scales are chosen (N4), what they may be off by, and how a checkpoint on disk holds them."""
+"""How integers and scales are chosen (N4), their largest error, and how a checkpoint on disk stores them."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_an_error_is_at_most_half_a_step(quantization, scale):
 
 
 def test_the_relative_error_of_normal_weights():
-    """What four and eight bits cost, measured once and held: an accident in the rounding would show."""
+    """The relative error of four and eight bits, as measured once; a change of the rounding would change it."""
     weight = normal(3, 256, 512)
     for quantization, bound in (("w8a8", 0.0057), ("w4a8", 0.086)):
         error = widened(quantize("w", weight, quantization)) - weight
@@ -99,7 +99,7 @@ def test_two_integers_share_a_byte():
     assert stored[0, 0].tolist() == [0x90, 0x7F, *[0x88] * 14]
 
 
-def test_an_eight_bit_integer_that_is_none_is_refused():
+def test_an_integer_out_of_range_is_refused():
     stored = np.full((1, 1, 32), -128, np.int8)
     with pytest.raises(ModelError, match="tensor w holds -128"):
         from_stored("w", "w8a8", stored, np.ones((1, 1), np.float16), 32)

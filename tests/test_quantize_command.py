@@ -48,7 +48,7 @@ def test_the_bits_of_quantising_while_loading(backend, tmp_path, name, quantizat
     expected = logits(backend, source, quantization)
     np.testing.assert_array_equal(logits(backend, target), expected)
     np.testing.assert_array_equal(logits(backend, target, quantization), expected)
-    other = next(one for one in FORMATS if one != quantization)
+    other = next(name for name in FORMATS if name != quantization)
     with pytest.raises(ModelError, match=f"stored as {quantization} and cannot be made into {other}"):
         backend.load_model(target, quantization=other)
 
@@ -62,7 +62,7 @@ def test_a_draft_keeps_the_format_that_it_is_stored_in(backend, tmp_path):
     assert sum(len(output.token_ids) for _ in range(9) for output in engine.step()) == 5
 
 
-def test_what_lies_in_the_directory(tmp_path):
+def test_the_files_of_the_directory(tmp_path):
     source, target = write_chat_model(tmp_path / "float", dtype="BF16"), tmp_path / "new" / "integers"
     (source / "generation_config.json").write_text('{"eos_token_id": 5}')
     (source / "notes.txt").write_text("stays where it is")
@@ -74,10 +74,10 @@ def test_what_lies_in_the_directory(tmp_path):
     assert set(contents(target)) == copied | {"config.json", "model.safetensors"}
     assert all(contents(target)[name] == contents(source)[name] for name in copied)
     tensors = load_shards(target)["model.safetensors"]
-    kinds = {name: tensor.dtype for name, tensor in tensors.items()}
-    assert kinds["model.embed_tokens.weight"] == kinds["model.norm.weight"] == "BF16"
-    assert kinds["lm_head.weight"] == kinds["model.layers.1.mlp.up_proj.weight"] == "U8"
-    assert kinds["lm_head.weight_scales"] == "F16"
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    assert dtypes["model.embed_tokens.weight"] == dtypes["model.norm.weight"] == "BF16"
+    assert dtypes["lm_head.weight"] == dtypes["model.layers.1.mlp.up_proj.weight"] == "U8"
+    assert dtypes["lm_head.weight_scales"] == "F16"
     assert all(tensor.bits.flags.aligned for tensor in tensors.values())
 
 
@@ -97,7 +97,7 @@ def test_a_damaged_quantised_checkpoint_is_refused(backend, tmp_path):
 
 
 def break_off(monkeypatch, source, target, quantization, num_matrices):
-    """Run until so many matrices have been made; whether it broke off."""
+    """Quantise until so many matrices are done; returns whether the run was interrupted."""
 
     def breaks(*arguments):
         nonlocal num_matrices
@@ -117,14 +117,14 @@ def break_off(monkeypatch, source, target, quantization, num_matrices):
 
 
 @pytest.mark.parametrize("quantization", FORMATS)
-def test_a_run_that_breaks_off_goes_on(monkeypatch, tmp_path, quantization):
+def test_an_interrupted_run_is_resumed(monkeypatch, tmp_path, quantization):
     source = write_model(tmp_path / "float", shards=2)
     quantize_directory(source, tmp_path / "whole", quantization)
     expected, num_matrices = contents(tmp_path / "whole"), 0
     while break_off(monkeypatch, source, tmp_path / str(num_matrices), quantization, num_matrices):
         target = tmp_path / str(num_matrices)
         assert not (target / "config.json").exists()
-        for unfinished in target.glob("*.partial"):  # as if it had been cut off in the midst of a tensor
+        for unfinished in target.glob("*.partial"):  # as if the run had been killed while it wrote a tensor
             unfinished.write_bytes(unfinished.read_bytes()[: -1 - 50 * num_matrices])
         quantize_directory(source, target, quantization)
         assert contents(target) == expected
@@ -132,7 +132,7 @@ def test_a_run_that_breaks_off_goes_on(monkeypatch, tmp_path, quantization):
     assert num_matrices == 15
 
 
-def test_a_killed_run_goes_on(tmp_path):
+def test_a_killed_run_is_resumed(tmp_path):
     source, target = write_model(tmp_path / "float"), tmp_path / "integers"
     quantize_directory(source, tmp_path / "whole", "w4a8")
     killed = (
@@ -183,7 +183,7 @@ def test_refusals_are_one_clear_line(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_unfinished_work_of_something_else_is_not_gone_on_with(monkeypatch, tmp_path):
+def test_an_unfinished_run_of_another_model_is_not_resumed(monkeypatch, tmp_path):
     source, target = write_model(tmp_path / "float"), tmp_path / "integers"
     assert break_off(monkeypatch, source, target, "w4a8", 3)
     with pytest.raises(ModelError, match="unfinished work of another format or checkpoint"):

@@ -1,4 +1,4 @@
-"""Templates that would run for ever, fill the memory or reach for Python's insides: refused, soon, in clear words."""
+"""Templates that never end, fill the memory or access Python's internals are refused quickly, with a clear message."""
 
 import time
 
@@ -18,13 +18,13 @@ def times(count, body):
 
 
 def grown(step, end, start="x=['a'], y=['a']"):
-    """A namespace `n` whose x (and y) becomes twice itself sixty times, and what is done with it then."""
+    """A namespace `n` whose x (and y) is doubled sixty times, then `end`."""
     return f"{{% set n = namespace({start}) %}}" + times(60, step) + end
 
 
 PAIRS = "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}"
 HOSTILE = {
-    # rounds
+    # iterations
     "nested loops of 10^12 rounds": (times(10**4, times(10**4, times(10**4, ""))), TOO_MUCH),
     "rounds that a filter leaves out": (times(99999, "{% for b in range(99999) if false %}{% endfor %}"), TOO_MUCH),
     "a recursive loop": (
@@ -124,7 +124,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_refused_within_a_second_in_clear_words(name):
+def test_refused_within_a_second_with_a_clear_message(name):
     source, words = HOSTILE[name]
     template = ChatTemplate(source, {})
     start = time.process_time()
@@ -201,7 +201,7 @@ def test_work_is_counted_the_same_each_time_and_long_conversations_fit():
          "['user']user"),
     ],
 )  # fmt: skip
-def test_what_honest_templates_do_is_done(source, text):
+def test_ordinary_templates_are_rendered(source, text):
     import jinja2.ext
 
     assert ChatTemplate(source, {}).render(MESSAGES) == [text]

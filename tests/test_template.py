@@ -1,4 +1,4 @@
-"""Chat templates: the sandbox, what a message cannot forge, and transformers' own rendering as the measure."""
+"""Chat templates: the sandbox, messages that cannot forge control tokens, and the rendering of transformers."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_the_sandbox_holds():
             ChatTemplate(source, CONTROL).render([{"role": "user", "content": "hi"}])
 
 
-def test_a_template_may_refuse_with_its_own_words():
+def test_a_template_may_raise_its_own_error():
     template = ChatTemplate("{{ raise_exception('roles must alternate') }}", CONTROL)
     with pytest.raises(RequestError, match="roles must alternate"):
         template.render(CONVERSATIONS[0])

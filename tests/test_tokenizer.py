@@ -24,7 +24,7 @@ CORPUS = [
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory):
-    """A tokenizer.json as GPT-2, Llama 3 and Qwen have it."""
+    """A tokenizer.json of the type of GPT-2, Llama 3 and Qwen."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -41,7 +41,7 @@ def byte_level(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def byte_fallback(tmp_path_factory):
-    """A tokenizer.json as Llama 2 and Mistral have it."""
+    """A tokenizer.json of the type of Llama 2 and Mistral."""
     pieces = [
         "<unk>",
         "<s>",
@@ -105,7 +105,7 @@ def test_pieces_join_text_and_control_tokens(tokenizer):
     assert tokenizer.encode_pieces([mark, "ab", mark]) == [mark, *tokenizer.encode("ab", is_first=False), mark]
 
 
-def test_a_raw_prompt_begins_as_the_configuration_says(byte_level, byte_fallback):
+def test_a_raw_prompt_has_the_configured_first_tokens(byte_level, byte_fallback):
     assert byte_level.encode_prompt("a")[0] == byte_level.control_ids["<|begin|>"]
     assert byte_fallback.encode_prompt("the") == [1, byte_fallback.encode("the")[0]]
 

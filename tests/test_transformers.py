@@ -1,7 +1,7 @@
-"""The forward pass against the outside world: transformers in float64 on small random models.
+"""The forward pass compared with transformers in float64, on small random models.
 
-The one test with a tolerance: 1e-4 of the range of the logits. transformers computes its rotary angles in float32
-even then, which is part of what the tolerance is for.
+The tolerance is 1e-4 of the range of the logits. transformers computes its rotary angles in float32
+even then, which the tolerance has to cover.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ LLAMA3 = {
 SHAPES = {
     "grouped heads, tied": {},
     "one key-value head, separate head": {"num_key_value_heads": 1, "tie_word_embeddings": False},
-    "every head its own, biases": {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
+    "as many key-value heads as heads, biases": {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
     "llama3 rotary scaling": {"rope_theta": 500000.0, "rope_scaling": LLAMA3, "tie_word_embeddings": False},
     "sizes off every grid": {"hidden_size": 44, "intermediate_size": 101, "head_dim": 6, "vocab_size": 77},
     "all at once": {"attention_bias": True, "mlp_bias": True, "rope_scaling": LLAMA3, "num_key_value_heads": 1},

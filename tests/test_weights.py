@@ -1,4 +1,4 @@
-"""Safetensors files: every dtype, shards, and every way in which a file can be damaged."""
+"""Safetensors files: every dtype, shards, and every form of damage."""
 
 import json
 
@@ -99,7 +99,7 @@ def rewrite_header(path, change):
         (lambda h: h[NAME].update(shape="96x48"), "damaged"),
     ],
 )
-def test_a_header_that_lies_is_refused(tmp_path, change, words):
+def test_a_wrong_header_is_refused(tmp_path, change, words):
     path = write_model(tmp_path) / "model.safetensors"
     rewrite_header(path, change)
     with pytest.raises(ModelError, match=words):
@@ -122,7 +122,7 @@ def test_an_index_cannot_lead_out_of_the_directory(tmp_path, name):
         load(tmp_path)
 
 
-def test_missing_files_and_broken_promises_are_named(tmp_path):
+def test_missing_files_and_tensors_are_named(tmp_path):
     write_model(tmp_path, shards=2)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors does not exist"):
