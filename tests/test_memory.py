@@ -71,18 +71,18 @@ def test_memory_that_is_no_file_stays(numbers):
     assert (numbers == np.arange(1000)).all()
 
 
-def test_a_step_s_room_is_used_again_but_not_while_somebody_looks_at_it(monkeypatch):
+def test_a_step_s_buffer_is_reused_unless_an_array_refers_to_it(monkeypatch):
     monkeypatch.setattr(memory, "KEPT_BYTES", 4 * 600)
-    room = memory.KeptRoom(np.float32)
-    logits = room.empty(20, 30)
+    buffer = memory.ReusedBuffer(np.float32)
+    logits = buffer.empty(20, 30)
     assert (logits.shape, logits.dtype) == ((20, 30), np.float32)
     row = logits[3]
     row[:] = 7
     del logits
-    room.empty(20, 30)[:] = 1
+    buffer.empty(20, 30)[:] = 1
     assert (row == 7).all()
     del row
-    place = room.empty(20, 30).ctypes.data
-    assert room.empty(10, 30).ctypes.data == place
-    assert room.empty(20, 31).shape == (20, 31)  # more than is kept
-    assert room.empty(20, 30).ctypes.data == place
+    place = buffer.empty(20, 30).ctypes.data
+    assert buffer.empty(10, 30).ctypes.data == place
+    assert buffer.empty(20, 31).shape == (20, 31)  # more than is kept
+    assert buffer.empty(20, 30).ctypes.data == place
