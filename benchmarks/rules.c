@@ -1,7 +1,7 @@
-/* How long each kernel takes as it was compiled: benchmarks/rules.py compiles it twice, once free of the contract's rules.
+/* The time of each kernel; benchmarks/rules.py compiles this program twice, once without the contract's rules.
  *
- * Sizes are those of a model of half a billion parameters; all data fit the second cache, so that computing is measured
- * and not memory. Prints one line a kernel: its name, and microseconds, the best of several runs.
+ * Sizes are those of a model of half a billion parameters; all data fit the L2 cache, so that arithmetic is measured and
+ * not memory. Prints a line for each kernel: its name, and microseconds, the best of several runs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,21 +36,21 @@ static float *floats(long count) {
     return values;
 }
 
-static void products(const struct kernels *table, const char *name, int kind, const float *x, float *y) {
+static void products(const struct kernels *table, const char *name, int format, const float *x, float *y) {
     long groups = INPUTS / GROUP, bytes = (long)OUTPUTS * INPUTS * 4;
     uint8_t *weights = aligned_alloc(64, bytes);
-    for (long i = 0; i < bytes; i++) weights[i] = kind >= W8A8 ? i * 37 % 255 + 1 : i % 2 ? 0x3C : i * 37;
-    if (kind == FLOAT32) memcpy(weights, floats(bytes / 4), bytes);
-    struct matrix w = {weights, NULL, INPUTS, OUTPUTS, kind};
+    for (long i = 0; i < bytes; i++) weights[i] = format >= W8A8 ? i * 37 % 255 + 1 : i % 2 ? 0x3C : i * 37;
+    if (format == FLOAT32) memcpy(weights, floats(bytes / 4), bytes);
+    struct matrix w = {weights, NULL, INPUTS, OUTPUTS, format};
     uint8_t *after = weights; /* a group, where its scales are */
-    for (long i = 0; kind >= W8A8 && i < OUTPUTS / STRIP * groups; i++) {
-        after += step_bytes(kind);
+    for (long i = 0; format >= W8A8 && i < OUTPUTS / STRIP * groups; i++) {
+        after += step_bytes(format);
         for (long j = 0; j < STRIP; j++) ((uint16_t *)after)[j - STRIP] = 0x1400 + j; /* about 2^-10 */
     }
     struct quantized rounded = {aligned_alloc(64, ROWS * INPUTS), aligned_alloc(64, ROWS * groups * 4 + 64),
                                 aligned_alloc(64, ROWS * groups * 4 + 64)};
     table->quantize(x, ROWS, INPUTS, &rounded);
-    if (kind >= W8A8) TIME(name, table->linear_quantized(&w, &rounded, ROWS, 0, OUTPUTS / STRIP, y));
+    if (format >= W8A8) TIME(name, table->linear_quantized(&w, &rounded, ROWS, 0, OUTPUTS / STRIP, y));
     else TIME(name, table->linear(&w, x, ROWS, 0, OUTPUTS / STRIP, y));
 }
 
@@ -74,11 +74,11 @@ int main(void) {
     int32_t pages[KEYS / PACK], position = KEYS - 1;
     for (int i = 0; i < KEYS / PACK; i++) pages[i] = i;
     shape.keys = keys, shape.values = values;
-    struct look look = {x, y, pages, &position, 0, 0, HEADS / KV_HEADS};
-    TIME("attention", table->attend(&shape, &look, NULL));
+    struct work_item item = {x, y, pages, &position, 0, 0, HEADS / KV_HEADS};
+    TIME("attention", table->attend(&shape, &item, NULL));
     TIME("sampling", table->weigh(x, VOCAB, 1, 1.44f, weights));
     double sum = 0;
     for (long i = 0; i < VOCAB; i++) sum += y[i] + weights[i];
-    fprintf(stderr, "%s, %g\n", table->name, sum); /* so that nothing is left out */
+    fprintf(stderr, "%s, %g\n", table->name, sum); /* keeps the compiler from removing work */
     return 0;
 }

@@ -1,19 +1,18 @@
-// Attention over paged keys and values (N8), a warp one query head of one token; reference/model/attention.py.
+// Attention over paged keys and values (N8), a warp for each query head of a token; reference/model/attention.py.
 //
 // q * scale; blocks of 64 keys by absolute position; m_b = ceil(largest visible score), p = exp2(s - m_b), invisible 0.
-// Sums: a score from +0 in order over head_dim, by the lane that has the key; l_b = lane_sum of the 64 weights (N2);
-// o_b from +0 in order over the visible keys, by the lane that has the feature; blocks merged in order, the first with
-// a visible key as it is, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
+// Sums: a score from +0 in order over head_dim, in the lane that has the key; l_b = lane_sum of the 64 weights (N2);
+// o_b from +0 in order over the visible keys, in the lane that has the feature; blocks merged in order: the first with
+// a visible key is copied, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
 // x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values (kv_heads, 16,
 // head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim). 4 warps a CUDA
 // block: heads that share keys find them in its cache.
-// attend_rows, for prompts: grid (rows, ceil(heads/4)), a warp goes through its blocks in order.
-// attend_blocks, for decoding: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
-// Both have the same bits.
-// Ladder (a device has measured none): 1. a key, a value at a time, four loads under way. 2. this: what is not visible
-// is read at the token's own place and adds nothing, so that no branch stands between loads: 32 numbers of keys and 16
-// of values under way in each lane. 70 registers on sm_90a. merge_blocks rounds for the next product (N4) where that
-// takes integers.
+// attend_rows, for prefill: grid (rows, ceil(heads/4)), a warp computes its blocks in order.
+// attend_blocks, for decode: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
+// Both give the same bits.
+// Ladder (a device has measured none): 1. one key, one value at a time, four loads in flight. 2. this: an invisible key
+// is loaded from the token's own position and adds nothing, so that no branch separates loads: 32 elements of keys and
+// 16 of values in flight in each lane. 70 registers on sm_90a. merge_blocks rounds (N4) for a quantised next product.
 #include "common.cuh"
 
 enum { WARPS = 4, FEATURES = MAX_HEAD_DIM / WARP };
@@ -31,13 +30,13 @@ struct block_result {
     float total[FEATURES];
 };
 
-DEVICE bool sees(heads_shape shape, int position, int place) {
+DEVICE bool attends_to(heads_shape shape, int position, int place) {
     const int distance = position - place;
     return distance >= 0 && (!shape.window || distance < shape.window || place < shape.sinks);
 }
 
-// Whether a row sees any key of the block that begins at `first`.
-DEVICE bool sees_block(heads_shape shape, int position, int first) {
+// Whether a row attends to a key of the block that begins at `first`.
+DEVICE bool attends_to_block(heads_shape shape, int position, int first) {
     if (first > position) return false;
     return !shape.window || first < shape.sinks || first + KEY_BLOCK > position + 1 - shape.window;
 }
@@ -53,12 +52,12 @@ DEVICE void attend_block(heads_shape shape, const float *query, key_block *block
     const int lane = threadIdx.x % WARP;
     const size_t size = (size_t)shape.head_dim * PAGE;
     float score[2];
-    bool is_seen[2];
+    bool is_visible[2];
     const T *key[2];
     int rows[2];
     for (int i = 0; i < 2; i++) {
-        is_seen[i] = sees(shape, position, first + lane + i * WARP);
-        const int place = is_seen[i] ? first + lane + i * WARP : position;  // an unseen one may have no page
+        is_visible[i] = attends_to(shape, position, first + lane + i * WARP);
+        const int place = is_visible[i] ? first + lane + i * WARP : position;  // an invisible key may have no page
         const int head = pages[place / PAGE] * shape.kv_heads + kv_head;
         key[i] = keys + head * size + place % PAGE;
         rows[i] = head * PAGE + place % PAGE;
@@ -70,12 +69,12 @@ DEVICE void attend_block(heads_shape shape, const float *query, key_block *block
     if (shape.cap != 0.0f)
         for (int i = 0; i < 2; i++) score[i] = softcap_of(score[i], shape.cap, shape.scaled_cap);
     const float none = -__int_as_float(0x7f800000);
-    const float high = is_seen[0] ? score[0] : none, other = is_seen[1] ? score[1] : none;
+    const float high = is_visible[0] ? score[0] : none, other = is_visible[1] ? score[1] : none;
     result->peak = ceilf(largest_of_warp(other > high ? other : high));
     float p[2];
-    for (int i = 0; i < 2; i++) p[i] = is_seen[i] ? exp2_of(sub(score[i], result->peak)) : 0.0f;
+    for (int i = 0; i < 2; i++) p[i] = is_visible[i] ? exp2_of(sub(score[i], result->peak)) : 0.0f;
     result->weight = fold_lanes(add(p[0], p[1]));
-    const uint32_t seen[2] = {__ballot_sync(EVERY_LANE, is_seen[0]), __ballot_sync(EVERY_LANE, is_seen[1])};
+    const uint32_t visible[2] = {__ballot_sync(EVERY_LANE, is_visible[0]), __ballot_sync(EVERY_LANE, is_visible[1])};
     __syncwarp();
     for (int i = 0; i < 2; i++) block->weights[lane + i * WARP] = p[i], block->rows[lane + i * WARP] = rows[i];
     __syncwarp();
@@ -85,10 +84,10 @@ DEVICE void attend_block(heads_shape shape, const float *query, key_block *block
         if (f * WARP >= shape.head_dim) continue;
         const int d = f * WARP + lane < shape.head_dim ? f * WARP + lane : 0;
 #pragma unroll 16
-        for (int j = 0; j < KEY_BLOCK; j++) {  // one that is not visible adds +0, which changes no sum from +0
-            const bool is_visible = seen[j / WARP] >> (j % WARP) & 1;
+        for (int j = 0; j < KEY_BLOCK; j++) {  // an invisible value adds +0, which changes no sum from +0
+            const bool adds = visible[j / WARP] >> (j % WARP) & 1;
             const float x = widen(values[(size_t)block->rows[j] * shape.head_dim + d]);
-            result->total[f] = add(result->total[f], is_visible ? mul(block->weights[j], x) : 0.0f);
+            result->total[f] = add(result->total[f], adds ? mul(block->weights[j], x) : 0.0f);
         }
     }
 }
@@ -115,7 +114,7 @@ DEVICE void write_result(const block_result *result, float *out, int8_t *q, floa
     }
 }
 
-// The warp's query, scaled, in shared memory.
+// Scale the warp's query into shared memory.
 DEVICE void load_query(heads_shape shape, const float *x, int row, int head, float *query) {
     x += (size_t)row * shape.stride + (size_t)head * shape.head_dim;
     for (int d = threadIdx.x % WARP; d < shape.head_dim; d += WARP) query[d] = mul(x[d], shape.scale);
@@ -130,12 +129,12 @@ DEVICE void attend_in_order(const float *x, const T *keys, const T *values, cons
     const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
     if (head >= shape.heads) return;
     load_query(shape, x, row, head, queries[warp]);
-    block_result all = {}, one;
+    block_result all = {}, result;
     for (int first = 0; first <= positions[row]; first += KEY_BLOCK) {
-        if (!sees_block(shape, positions[row], first)) continue;
+        if (!attends_to_block(shape, positions[row], first)) continue;
         attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
-                     head / (shape.heads / shape.kv_heads), first, &one);
-        merge(&all, &one);
+                     head / (shape.heads / shape.kv_heads), first, &result);
+        merge(&all, &result);
     }
     write_result(&all, out, nullptr, nullptr, shape.head_dim, (size_t)row * shape.heads + head);
 }
@@ -150,24 +149,24 @@ DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, c
     if (head >= shape.heads) return;
     float *part = parts + (((size_t)row * shape.heads + head) * gridDim.z + blockIdx.z) * (2 + shape.head_dim);
     const int first = blockIdx.z * KEY_BLOCK;
-    if (!sees_block(shape, positions[row], first)) {
+    if (!attends_to_block(shape, positions[row], first)) {
         if (lane == 0) part[1] = 0.0f;
         return;
     }
     load_query(shape, x, row, head, queries[warp]);
-    block_result one;
+    block_result result;
     attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
-                 head / (shape.heads / shape.kv_heads), first, &one);
-    if (lane == 0) part[0] = one.peak, part[1] = one.weight;
+                 head / (shape.heads / shape.kv_heads), first, &result);
+    if (lane == 0) part[0] = result.peak, part[1] = result.weight;
     for (int f = 0; f < FEATURES; f++)
-        if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = one.total[f];
+        if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = result.total[f];
 }
 
-#define ATTEND(NAME, HOW, T)                                                                                    \
+#define ATTEND(NAME, METHOD, T)                                                                                    \
     KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions, \
                                        const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {  \
         in_turn();                                                                                              \
-        HOW<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                               \
+        METHOD<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                               \
     }                                                                                                           \
     EXPORT_KERNEL(NAME)
 ATTEND(attend_rows_f32, attend_in_order, float)
@@ -183,14 +182,14 @@ KERNEL __launch_bounds__(128)
     const int head = blockIdx.y * WARPS + threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
     if (head >= heads) return;
     const size_t at = (size_t)row * heads + head;
-    block_result all = {}, one = {};
+    block_result all = {}, result = {};
     for (int block = 0; block < num_blocks; block++) {
         const float *part = parts + (at * num_blocks + block) * (2 + head_dim);
         if (part[1] == 0.0f) continue;
-        one.peak = part[0], one.weight = part[1];
+        result.peak = part[0], result.weight = part[1];
         for (int f = 0; f < FEATURES; f++)
-            if (f * WARP + lane < head_dim) one.total[f] = part[2 + f * WARP + lane];
-        merge(&all, &one);
+            if (f * WARP + lane < head_dim) result.total[f] = part[2 + f * WARP + lane];
+        merge(&all, &result);
     }
     write_result(&all, out, q, scales, head_dim, at);
 }

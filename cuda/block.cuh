@@ -1,7 +1,7 @@
-// What the threads of a block find together: the best logit of all, and sums over the threads before each (N10).
+// Reductions and scans over the threads of a block: the best logit, and sums over the threads before each (N10).
 //
-// Blocks of up to 1,024 threads, whole warps. Every function begins with a barrier, so that the memory it shares may have
-// been in use.
+// Blocks of up to 1,024 threads, whole warps. Every function begins with a barrier, so its shared memory may still be in
+// use by an earlier step.
 #pragma once
 #include "common.cuh"
 
@@ -12,7 +12,7 @@ struct peak { float value; int id; };
 DEVICE bool is_better(peak a, peak b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
 DEVICE bool is_finite(float x) { return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u; }
 
-// The best over all threads; everyone gets it.
+// The best over all threads, returned to each of them.
 DEVICE peak best_of_block(peak mine, peak *shared) {
     for (int half = 16; half; half >>= 1) {
         const peak other = {__shfl_xor_sync(EVERY_LANE, mine.value, half), __shfl_xor_sync(EVERY_LANE, mine.id, half)};
@@ -26,10 +26,10 @@ DEVICE peak best_of_block(peak mine, peak *shared) {
     return mine;
 }
 
-// What every logit is better than.
+// Worse than every logit: the start of a search.
 DEVICE peak lowest() { return {-__int_as_float(0x7f800000), 0x7fffffff}; }
 
-// Sum of a number over the threads before this one; `total` is over all. shared: a place for each warp.
+// The exclusive prefix sum of `mine` over the block's threads; `total` is the sum over all. shared: an element a warp.
 DEVICE uint64_t sum_before(uint64_t mine, uint64_t *shared, uint64_t *total) {
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     uint64_t sum = mine;

@@ -1,8 +1,8 @@
-// What every kernel starts from: rounded arithmetic (N0), narrow floats (N1), a warp's sum (N2), exp2 and log2 (N7).
+// Used by all kernels: rounded arithmetic (N0), 16-bit floats (N1), a warp's sum (N2), exp2 and log2 (N7).
 //
-// No header of the toolkit is included, so that NVRTC alone can compile these files. With CUDA_EMU defined they compile
-// with a plain C++ compiler against tests/gpu/emulator/cuda_emu.h and run on the CPU, bit for bit the same.
-// A product and a sum are always two roundings: the intrinsics below are never contracted to a fused multiply-add.
+// No header of the toolkit is included, so that NVRTC alone can compile these files. With CUDA_EMU defined, a C++
+// compiler builds them against tests/gpu/emulator/cuda_emu.h; they then run on the CPU with the same bits.
+// A product and a sum are always two roundings: compilers never contract the intrinsics below to a fused multiply-add.
 #pragma once
 #ifdef CUDA_EMU
 #include "cuda_emu.h"
@@ -23,7 +23,7 @@ typedef unsigned long long uint64_t;
 
 enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32, MAX_HEAD_DIM = 256 };
 
-#ifdef FUSED  // for benchmarks/gpu.py alone: what a compiler makes of the same kernels where it may fuse and approximate
+#ifdef FUSED  // for benchmarks/gpu.py only: the same kernels with fused and approximate arithmetic
 DEVICE float mul(float a, float b) { return a * b; }
 DEVICE float add(float a, float b) { return a + b; }
 DEVICE float sub(float a, float b) { return a - b; }
@@ -51,7 +51,7 @@ DEVICE float widen(half_bits x) {
 #endif
 }
 
-// N1: rounded to nearest-even. What rounds past the largest number is an infinity; subnormals are kept, NaN stays NaN.
+// N1: round to nearest-even. Overflow gives an infinity; subnormals are kept, NaN stays NaN.
 DEVICE void narrow(float x, float *y) { *y = x; }
 DEVICE void narrow(float x, bfloat_bits *y) {
     const uint32_t bits = __float_as_uint(x), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
@@ -122,7 +122,7 @@ DEVICE float gelu_tanh_of(float x) {
 }
 DEVICE float softcap_of(float x, float cap, float scaled_cap) { return mul(scaled_cap, tanh_of(divide(x, cap))); }
 
-// What follows a product (N3, N4): the bias, then, where a residual is given, residual + scale * y.
+// The epilogue of a product (N3, N4): add the bias; with a residual, return residual + scale * y.
 struct epilogue {
     const float *bias, *residual;
     float scale;
@@ -133,14 +133,14 @@ DEVICE float finish(epilogue after, float y, int n, size_t at) {
     return after.residual ? add(after.residual[at], mul(y, after.scale)) : y;
 }
 
-// A product over rows of an expert takes only those that chose it: with no gates, every row.
+// Whether a product computes a row: with gates, only rows that chose the expert; without gates, every row.
 DEVICE bool is_wanted(const float *gates, int stride, int row) { return !gates || gates[(size_t)row * stride] != 0.0f; }
 
-// Kernels of a graph that follow each other overlap (programmatic dependent launch, chips from 9.0 on): the next one's
-// blocks may start as soon as all of this one's have called `start_next`, and wait in `await_previous` until what this
-// one wrote is there. So nothing that a kernel wrote may be read, and nothing at all written, before `await_previous`,
-// and every thread of every kernel calls it: then what came before the previous kernel is there as well. Weights may be
-// asked for earlier.
+// Consecutive kernels of a graph overlap (programmatic dependent launch, from compute capability 9.0 on): the next
+// kernel's blocks may start as soon as all blocks of this one have called `start_next`; they wait in `await_previous`
+// until this kernel's writes are visible. So a kernel must not read another kernel's output, or write anything, before
+// `await_previous`, and every thread of every kernel calls it, so that the writes of all earlier kernels are visible,
+// too. Weights may be prefetched earlier.
 #ifndef CUDA_EMU
 DEVICE void start_next() {
 #if __CUDA_ARCH__ >= 900
@@ -154,9 +154,9 @@ DEVICE void await_previous() {
 }
 #endif
 #ifndef CUDA_EMU
-// Blocks of a cooperative launch that have a counter in common, zero at first, wait for each other. What they wrote before
-// is there for all of their threads behind it.
-DEVICE void meet(uint32_t *arrived, uint32_t count) {
+// A barrier among the `count` blocks of a cooperative launch that share a counter, which starts at zero. All their writes
+// before it are visible to all their threads after it.
+DEVICE void group_barrier(uint32_t *arrived, uint32_t count) {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
@@ -169,13 +169,13 @@ DEVICE void meet(uint32_t *arrived, uint32_t count) {
 }
 #endif
 
-DEVICE void in_turn() {  // for kernels that have nothing to do ahead
+DEVICE void in_turn() {  // for kernels without work before `await_previous`
     start_next();
     await_previous();
 }
 
-// 16, 8 or 4 bytes on their way into shared memory, zeros where `is_there` is false; they have arrived for the thread
-// that asked once it has waited, for others after a barrier behind that. The CPU copies at the wait and not before.
+// Copy 16, 8 or 4 bytes to shared memory asynchronously, zeros where `is_there` is false. The calling thread sees them
+// after its wait, others after a barrier behind the wait. The emulator copies at the wait and not before.
 template <int BYTES>
 DEVICE void copy_async(void *to, const void *from, bool is_there) {
 #ifdef CUDA_EMU
@@ -191,7 +191,7 @@ DEVICE void copy_async(void *to, const void *from, bool is_there) {
 #endif
 }
 
-DEVICE void commit_copies() {  // what was asked for since the last time is a group
+DEVICE void commit_copies() {  // the copies since the last commit become a group
 #ifdef CUDA_EMU
     emu::commit_copies();
 #else
@@ -200,7 +200,7 @@ DEVICE void commit_copies() {  // what was asked for since the last time is a gr
 }
 
 template <int NUM_LEFT>
-DEVICE void wait_for_copies() {  // until at most so many groups are under way
+DEVICE void wait_for_copies() {  // until at most NUM_LEFT groups are in flight
 #ifdef CUDA_EMU
     emu::wait_for_copies(NUM_LEFT);
 #else
@@ -208,8 +208,8 @@ DEVICE void wait_for_copies() {  // until at most so many groups are under way
 #endif
 }
 
-// N4: a warp's 32 values, one a lane, as a group of int8 and its scale: a = max |x|; a < 2^-100: q = 0, s = 0; else
-// s = a / 127, q = rint(x * (127 / a)).
+// N4: round a warp's 32 values, one a lane, to a group of int8 and its scale. With a = max |x|: q = 0 and s = 0 where
+// a < 2^-100, else s = a / 127 and q = rint(x * (127 / a)).
 DEVICE void quantize_group(float value, int8_t *q, float *scales, size_t group) {
     const int lane = threadIdx.x % WARP;
     const float largest = largest_of_warp(fabsf(value));

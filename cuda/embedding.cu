@@ -1,4 +1,4 @@
-// Rows of the embedding, widened (N1): x[r, :] = scale * table[ids[r], :]; reference/model/decoder.py, `_run`.
+// Embedding rows, widened (N1): x[r, :] = scale * table[ids[r], :]; reference/model/decoder.py, `_run`.
 //
 // Shapes: ids (rows,), table (vocab, hidden) as stored, x float32 (rows, hidden). One block a row. No sum.
 // Ladder (a device has measured none): 1. this.
@@ -21,7 +21,7 @@ EMBED(embed_f32, float)
 EMBED(embed_f16, half_bits)
 EMBED(embed_bf16, bfloat_bits)
 
-// Rows of two arrays side by side: y[r] = a[r] then b[r], what an eagle head's fusion takes. One block a row.
+// Concatenate rows: y[r] = a[r] then b[r], the input of an eagle head's fusion. One block a row.
 KERNEL join_rows(const float *a, const float *b, float *y, int hidden) {
     in_turn();
     const size_t row = blockIdx.x;

@@ -1,15 +1,14 @@
-// A mixture of experts (N9): who counts how much for each token, and their outputs added; reference/model/experts.py.
+// A mixture of experts (N9): each expert's weight for a token, and the sum of outputs; reference/model/experts.py.
 //
-// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` come before it: a
-// larger score, or the same with a lower id. gate = exp2((score - largest) * log2 e), of the others 0, divided by the
-// lane_sum (N2) over the chosen, or over all where the family does not make them add up to 1. Beside the gates come the
-// ids of the chosen in ascending order, (rows, per_token).
-// Few rows: each row takes its chosen experts' products alone (rows.cuh, `chosen`), and `add_chosen` adds them in that
-// order from +0. Many rows: the host launches each expert's products and `add_expert` in ascending order of ids.
-// Ladder (a device has measured none): 1. every expert's products launched, those that nobody chose ending at once: of
-// 128 experts 640 launches a layer. 2. for few rows, one launch for all that are chosen: 4 a layer (5 with integers),
-// and no weight is read for an expert that nobody chose. A weight that two rows chose is asked for twice; the second is
-// to find it in the L2 cache.
+// scores and gates (rows, experts); a warp a row. An expert is chosen if fewer than `per_token` have a larger score, or
+// an equal score and a lower id. gate = exp2((score - largest) * log2 e), 0 for the others, divided by the lane_sum (N2)
+// over the chosen, or over all where the family does not normalise. The ids of the chosen are also stored in ascending
+// order, (rows, per_token).
+// Few rows: each row computes the products of its chosen experts (rows.cuh, `chosen`), and `add_chosen` adds them in
+// that order from +0. Many rows: the host launches each expert's products and `add_expert` in ascending order of ids.
+// Ladder (a device has measured none): 1. every expert's products launched, ending at once where no row chose it: of 128
+// experts 640 launches a layer. 2. for few rows, one launch for all chosen experts: 4 a layer (5 with integers), and no
+// weight is read for an expert that no row chose. A weight that two rows chose is read twice, perhaps from the L2 cache.
 #include "common.cuh"
 
 KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, int experts, int per_token,
@@ -36,7 +35,7 @@ KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, i
         if (i < experts) gates[i] = gate;
         const uint32_t all = __ballot_sync(EVERY_LANE, is_chosen);
         const int place = num_chosen + __popc(all & ((1u << lane) - 1));
-        if (is_chosen && place < per_token) chosen[place] = i;  // scores that are no numbers may choose more
+        if (is_chosen && place < per_token) chosen[place] = i;  // with NaN scores more may be chosen
         num_chosen += __popc(all);
     }
     const float total = fold_lanes(sum);

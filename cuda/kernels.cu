@@ -1,4 +1,4 @@
-// All kernels in one piece: what fastpath/gpu/building.py compiles.
+// All kernels: the file that fastpath/gpu/building.py compiles.
 #include "embedding.cu"
 #include "norms.cu"
 #include "rotary.cu"

@@ -1,21 +1,20 @@
 // linear with float weights (N3): y[m,n] = sum over k of x[m,k] * w[n,k]; reference/numerics/arithmetic.py, `linear`.
 //
-// Sum: from +0 in order of k inside a block of 256, then the totals of the blocks from +0 in order. The blocks do not
-// depend on each other, so a warp takes one of them; only the last addition waits for all.
+// Sum: from +0 in order of k inside a block of 256, then the totals of the blocks from +0 in order. Blocks are
+// independent, so each warp computes one of them; only the last addition waits for all.
 // x float32 (rows, K); w float32, float16 or bfloat16 packed (ceil(N/32), ceil(K/8), 32, 8): lanes are outputs, and a
-// warp reads 512 bytes side by side of bfloat16. y float32 (rows, N).
+// warp reads 512 contiguous bytes of bfloat16. y float32 (rows, N).
 // linear_rows, few rows: grid (ceil(N/32), ceil(rows/M)), up to 4 warps, a block of K each in turn, M rows share the
-// weights read (rows.cuh). With `chosen` a row is one expert's: grid (ceil(N/32), rows), M 1.
-// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x and weights come through shared
-// memory 32 inputs at a time, 64 of them ahead.
+// weights read (rows.cuh). With `chosen` a row belongs to one expert: grid (ceil(N/32), rows), M 1.
+// linear_tile, many rows: grid (ceil(N/32), ceil(rows/64)), 8 warps of 8 rows; x and weights pass through shared memory,
+// 32 inputs at a time, prefetched 64 inputs ahead.
 // Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
-// 1. weights straight to registers, four loads of 16 bytes unrolled behind a test for the last input. 32 registers with
-//    one row, so one or two loads under way: by Little's law a tenth of an H200's bandwidth where a matrix has few
+// 1. weights loaded to registers, four loads of 16 bytes unrolled behind a test for the last input. 32 registers with
+//    one row, so one or two loads in flight: by Little's law a tenth of an H200's bandwidth for a matrix with few
 //    outputs.
-// 2. this. 48 registers with one row, 70 with eight. For 64 inputs 64 products, 64 sums, 24 loads of 16 bytes from
-//    shared memory: at full bandwidth of bfloat16 a quarter of the instructions that a multiprocessor can issue with
-//    one row, one and a half times what it can with eight, since exactness takes two instructions where others take
-//    one.
+// 2. this. 48 registers with one row, 70 with eight. 64 inputs take 64 products, 64 sums, 24 loads of 16 bytes from
+//    shared memory: at full bandwidth of bfloat16 a quarter of a multiprocessor's instruction rate with one row, one and
+//    a half times it with eight, since a product and a sum are two instructions and not one.
 // Tiles: 1. x read 4 bytes at a time, 8 loads for 16 operations. 2. this: 16 loads of 16 bytes for 128 operations, 53
 // registers.
 // Next: half a tile of outputs a CUDA block, for matrices of 2,048 outputs, which reach 64 of 132 multiprocessors.
@@ -24,7 +23,7 @@
 template <class T>
 struct alignas(sizeof(T) * 8 > 16 ? 16 : sizeof(T) * 8) eight { T at[8]; };
 
-// A stage of a warp: so many eights of its tile, and the inputs of M rows that go with them.
+// A stage of a warp: EIGHTS groups of 8 weights of its tile, and the matching inputs of M rows.
 template <class T, int M>
 struct float_stage {
     enum { EIGHTS = STAGE_BYTES / (WARP * sizeof(eight<T>)), INPUTS = EIGHTS * 8, A_BLOCK = BLOCK / INPUTS };
@@ -138,16 +137,16 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
         multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share}); \
     }                                                                                                                \
     EXPORT_KERNEL(NAME)
-#define LINEAR(KIND, T)                                                                                   \
-    LINEAR_ROWS(linear_rows1_##KIND, T, 1)                                                                \
-    LINEAR_ROWS(linear_rows2_##KIND, T, 2)                                                                \
-    LINEAR_ROWS(linear_rows4_##KIND, T, 4)                                                                \
-    LINEAR_ROWS(linear_rows8_##KIND, T, 8)                                                                \
-    KERNEL __launch_bounds__(256) linear_tile_##KIND(FLOAT_OPERANDS(T), const float *gates, int stride) { \
+#define LINEAR(FORMAT, T)                                                                                   \
+    LINEAR_ROWS(linear_rows1_##FORMAT, T, 1)                                                                \
+    LINEAR_ROWS(linear_rows2_##FORMAT, T, 2)                                                                \
+    LINEAR_ROWS(linear_rows4_##FORMAT, T, 4)                                                                \
+    LINEAR_ROWS(linear_rows8_##FORMAT, T, 8)                                                                \
+    KERNEL __launch_bounds__(256) linear_tile_##FORMAT(FLOAT_OPERANDS(T), const float *gates, int stride) { \
         in_turn();                                                                                        \
         multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                    \
     }                                                                                                     \
-    EXPORT_KERNEL(linear_tile_##KIND)
+    EXPORT_KERNEL(linear_tile_##FORMAT)
 LINEAR(f32, float)
 LINEAR(f16, half_bits)
 LINEAR(bf16, bfloat_bits)

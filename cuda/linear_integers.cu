@@ -1,28 +1,28 @@
 // linear with quantised weights (N4): y = block_sum over groups of float(d) * (s_x * s_w); reference,
 // `linear_quantized`.
 //
-// d is the exact integer dot of a group's 32 products, so its order is free: four at a time by dp4a for few rows, all
-// 32 by one int8 tensor-core instruction for many. Sum: float(d) * (s_x * s_w), each product rounded, from +0 in order
+// d is the exact integer dot of a group's 32 products, so its order is free: dp4a adds four at a time for few rows, one
+// int8 tensor-core instruction all 32 for many. Sum: float(d) * (s_x * s_w), each product rounded, from +0 in order
 // over the 8 groups of a block, then the blocks' totals from +0 in order.
 // q int8 (rows, groups, 32) and s_x (rows, groups) from quantize.cu. Weights packed by 32 outputs: w8a8 (ceil(N/32),
-// groups, 2, 32, 16) bytes, the two halves of a group apart; w4a8 (ceil(N/32), groups, 32, 16) bytes, q[i] + 8 in the
+// groups, 2, 32, 16) bytes, the two halves of a group separate; w4a8 (ceil(N/32), groups, 32, 16) bytes, q[i] + 8 in the
 // low and q[i+16] + 8 in the high half of byte i. s_w float16 (ceil(N/32), ceil(groups/8), 32, 8): a lane's scales of a
 // block of K are 16 bytes. y float32 (rows, N).
 // linear_rows: as with floats (linear.cu, rows.cuh). linear_tile: grid (ceil(N/32), ceil(rows/64)), 4 warps of 16 rows
-// by 32 outputs; x and weights come through shared memory four groups at a time, eight of them ahead.
+// by 32 outputs; x and weights pass through shared memory, four groups at a time, prefetched eight groups ahead.
 // Ladder, a device has measured none; registers are ptxas 13.0's for sm_90a, nothing spills:
-// 1. operands straight from the caches, two groups unrolled: 56 registers with one row and w4a8, at most 2 KB of a
-//    warp's weights under way; 24 instructions to take 8 from each of 32 nibbles; scales 2 bytes at a time.
+// 1. operands from the caches, two groups unrolled: 56 registers with one row and w4a8, at most 2 KB of a warp's weights
+//    in flight; 24 instructions to subtract 8 from each of 32 nibbles; scales 2 bytes at a time.
 // 2. this. 75 registers with one row and w4a8, 96 with w8a8. A group of w4a8 takes 12 instructions to unpack, 8 dp4a
-//    and about 8 more: at full bandwidth of an H200 some 0.9 of the 4 that a multiprocessor issues a cycle with one
+//    and about 8 more: at full bandwidth of an H200 about 0.9 of the 4 that a multiprocessor issues a cycle with one
 //    row, 4.5 with eight.
-// Tiles: 1. each lane loaded its own 4 bytes from the caches, weights once a warp. 2. this, 80 registers; rows of x
+// Tiles: 1. each lane loads its own 4 bytes from the caches, weights once a warp. 2. this, 80 registers; rows of x
 // padded so that the eight rows of a fragment lie in different banks. Next: wider tiles; the caches send 3 KB for
 // 65,536 products.
 #include "rows.cuh"
 
-// Four nibbles q + 8 in the low or the high halves of four bytes, as four int8 of 16 q: a half in a byte's upper place
-// is 16 (q + 8), and 128 less is the same with that bit turned. So a dot of them is 16 d, exactly.
+// Four nibbles q + 8 in the low or the high halves of four bytes, as four int8 of 16 q: a nibble in a byte's high half is
+// 16 (q + 8), and inverting the top bit subtracts 128. So a dot of them is 16 d, exactly.
 DEVICE uint32_t sixteen_times_low(uint32_t both) { return (both << 4 & 0xF0F0F0F0u) ^ 0x80808080u; }
 DEVICE uint32_t sixteen_times_high(uint32_t both) { return (both & 0xF0F0F0F0u) ^ 0x80808080u; }
 template <int BITS>
@@ -30,7 +30,7 @@ DEVICE float dot_of(int sum) { return (float)(BITS == 4 ? sum >> 4 : sum); }
 
 enum { GROUPS_A_BLOCK = BLOCK / GROUP };
 
-// A stage of a warp: so many groups of its tile with their scales, and those of M rows.
+// A stage of a warp: GROUPS groups of its tile and of M rows, with their scales.
 template <int BITS, int M>
 struct integer_stage {
     enum { GROUPS = STAGE_BYTES / (WARP * GROUP * BITS / 8), QUADS = BITS / 4, A_BLOCK = GROUPS_A_BLOCK / GROUPS };
@@ -137,8 +137,8 @@ DEVICE void multiply_fragments(int d[4], const uint32_t a[4], const uint32_t b[2
 
 enum { WARP_ROWS = 16, EIGHTS = 4, CTA_ROWS = 64, TILE_GROUPS = 4, PADDED = TILE_GROUPS * 2 + 1 };
 
-// Four groups of 64 rows and 32 outputs. A row of x is a quad longer than it need be, so that the eight rows that a
-// warp reads at once lie in different banks.
+// Four groups of 64 rows and 32 outputs. A row of x has a quad of padding, so that the eight rows that a warp reads at
+// once lie in different banks.
 template <int BITS>
 struct integer_part {
     quad x[CTA_ROWS][PADDED];
@@ -224,15 +224,15 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                               {rows, N, num_blocks, {bias, residual, scale}, chosen, share}); \
     }                                                                                         \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(KIND, BITS)                                                                                      \
-    INTEGERS_ROWS(linear_rows1_##KIND, BITS, 1)                                                                   \
-    INTEGERS_ROWS(linear_rows2_##KIND, BITS, 2)                                                                   \
-    INTEGERS_ROWS(linear_rows4_##KIND, BITS, 4)                                                                   \
-    INTEGERS_ROWS(linear_rows8_##KIND, BITS, 8)                                                                   \
-    KERNEL __launch_bounds__(128) linear_tile_##KIND(OPERANDS, const float *gates, int stride) {                  \
+#define INTEGERS(FORMAT, BITS)                                                                                      \
+    INTEGERS_ROWS(linear_rows1_##FORMAT, BITS, 1)                                                                   \
+    INTEGERS_ROWS(linear_rows2_##FORMAT, BITS, 2)                                                                   \
+    INTEGERS_ROWS(linear_rows4_##FORMAT, BITS, 4)                                                                   \
+    INTEGERS_ROWS(linear_rows8_##FORMAT, BITS, 8)                                                                   \
+    KERNEL __launch_bounds__(128) linear_tile_##FORMAT(OPERANDS, const float *gates, int stride) {                  \
         in_turn();                                                                                                \
         integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
     }                                                                                                             \
-    EXPORT_KERNEL(linear_tile_##KIND)
+    EXPORT_KERNEL(linear_tile_##FORMAT)
 INTEGERS(w8a8, 8)
 INTEGERS(w4a8, 4)

@@ -1,14 +1,13 @@
 // rms_norm (N5): y = x * (1 / sqrt(lane_sum(x * x) / n + eps)) * w, left to right; reference/numerics/arithmetic.py, `rms_norm`.
 //
-// A CUDA block normalises one item: `heads` items of `size` features lie side by side in a row of `from_stride` floats,
-// and in one of `to_stride` afterwards. Grid (items,); dynamic shared memory for `size` squares, behind it one number.
-// Item i of the output belongs to row `wanted[i / heads]` of the input where `wanted` is given. Without a weight the
-// row is copied.
-// Where `q` is given the row is also rounded to int8 (N4): q (items, groups, 32), scales (items, groups).
+// A CUDA block normalises one item: `heads` items of `size` features lie side by side in an input row of `from_stride`
+// floats and an output row of `to_stride`. Grid (items,); dynamic shared memory for `size` squares and the scale.
+// With `wanted`, item i of the output belongs to row `wanted[i / heads]` of the input. Without a weight the row is
+// copied. With `q`, the row is also rounded to int8 (N4): q (items, groups, 32), scales (items, groups).
 // Sum, N2: every thread squares, then lane j of the first warp adds j, j + 32, ... in order from +0, and the lanes fold
 // 16, 8, 4, 2, 1.
-// Ladder (a device has measured none): 1. a warp an item, which read memory 32 floats at a time, n / 32 times one after
-// the other. 2. this: all of x is under way at once, the chain of additions reads shared memory; rounding needs no
+// Ladder (a device has measured none): 1. a warp an item, which reads memory 32 floats at a time, n / 32 times one after
+// the other. 2. this: all loads of x are in flight at once, the chain of additions reads shared memory; rounding needs no
 // launch of its own. 28 registers on sm_90a.
 #include "common.cuh"
 
@@ -45,7 +44,7 @@ KERNEL rms_norm(const float *x, const int *wanted, const float *weight, float *y
 }
 EXPORT_KERNEL(rms_norm)
 
-// x + scale * y, one thread a feature: what a half of a layer adds, where its output has been normed.
+// x + scale * y, one thread a feature: the residual connection of a sublayer whose output is normed.
 KERNEL add_scaled(float *x, const float *y, float scale, int count) {
     in_turn();
     const int i = blockIdx.x * blockDim.x + threadIdx.x;

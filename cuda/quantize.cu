@@ -3,7 +3,7 @@
 // x (rows, inputs), q int8 (rows, groups, 32), s float32 (rows, groups). A warp a group, a lane an element; zeros past
 // the last input: common.cuh, `quantize_group`. No sum; the largest of 32 has no order.
 // Ladder (a device has measured none): 1. this. 2. norms, activations and attention call `quantize_group` themselves,
-// which saves four launches a layer in decoding; this is for rows that come from elsewhere.
+// which saves four launches a layer in decode; this kernel is for other rows.
 #include "common.cuh"
 
 KERNEL quantize_rows(const float *x, int8_t *q, float *scales, int inputs, int groups, int count) {

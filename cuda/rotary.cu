@@ -1,21 +1,22 @@
-// Rotary positions (N6), and the step's keys and values on their way into the pages; reference/numerics/arithmetic.py, `rotate`.
+// Rotary embeddings (N6), and storing keys and values in their pages; reference/numerics/arithmetic.py, `rotate`.
 //
-// (a, b) of a head's two halves becomes (a c - b s, b c + a s); features beyond them stay. A row of `x` holds queries,
-// keys and values side by side (heads + 2 kv_heads, head_dim). Position p of a row goes to page pages[first_page[row] +
-// p / 16], place p % 16, rounded to what the pages hold (N1). A page: keys (kv_heads, head_dim, 16), values (kv_heads,
-// 16, head_dim).
-// One block a row, one thread a feature or a pair of them. No sum: two rounded products and one rounded difference.
+// (a, b) of a head's two halves becomes (a c - b s, b c + a s); further features stay. A row of `x` holds queries, keys
+// and values side by side (heads + 2 kv_heads, head_dim). Position p of a row is stored in page pages[first_page[row] +
+// p / 16], place p % 16, rounded to the pages' dtype (N1). A page: keys (kv_heads, head_dim, 16), values (kv_heads, 16,
+// head_dim).
+// A block for each row, a thread for each feature or pair. No sum: two rounded products and one rounded difference.
 // Ladder (a device has measured none): 1. this, 32 registers on sm_90a.
 #include "common.cuh"
 
 template <class T>
-DEVICE void turn_and_store(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,
-                           const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {
+DEVICE void rotate_and_store(float *x, const int *positions, const int *first_page, const int *pages,
+                             const float *cosines, const float *sines, T *keys, T *values, int heads, int kv_heads,
+                             int head_dim, int half) {
     const int row = blockIdx.x, position = positions[row], place = position % PAGE;
     const size_t page = pages[first_page[row] + position / PAGE];
-    const int turning = (heads + kv_heads) * head_dim;
-    x += (size_t)row * (turning + kv_heads * head_dim);
-    for (int i = threadIdx.x; i < turning; i += blockDim.x) {
+    const int rotated = (heads + kv_heads) * head_dim;
+    x += (size_t)row * (rotated + kv_heads * head_dim);
+    for (int i = threadIdx.x; i < rotated; i += blockDim.x) {
         const int d = i % head_dim;
         if (d >= half) continue;
         const float c = cosines[(size_t)position * half + d], s = sines[(size_t)position * half + d];
@@ -28,7 +29,7 @@ DEVICE void turn_and_store(float *x, const int *positions, const int *first_page
         const int d = i % head_dim;
         const size_t head = page * kv_heads + i / head_dim;
         narrow(x[heads * head_dim + i], &keys[(head * head_dim + d) * PAGE + place]);
-        narrow(x[turning + i], &values[(head * PAGE + place) * head_dim + d]);
+        narrow(x[rotated + i], &values[(head * PAGE + place) * head_dim + d]);
     }
 }
 
@@ -36,15 +37,15 @@ DEVICE void turn_and_store(float *x, const int *positions, const int *first_page
     KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,      \
                 const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {          \
         in_turn();                                                                                                  \
-        turn_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim, \
-                          half);                                                                                    \
+        rotate_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads,         \
+                            head_dim, half);                                                                        \
     }                                                                                                               \
     EXPORT_KERNEL(NAME)
 ROTATE_AND_STORE(rotate_and_store_f32, float)
 ROTATE_AND_STORE(rotate_and_store_f16, half_bits)
 ROTATE_AND_STORE(rotate_and_store_bf16, bfloat_bits)
 
-// One page's keys and values in every layer to another page, in words of 32 bits: copy-on-write. Grid (layers,).
+// Copy-on-write: copy a page's keys and values in every layer to another page, as 32-bit words. Grid (layers,).
 KERNEL copy_page(uint32_t *keys, uint32_t *values, int from, int to, size_t layer_size, int page_size) {
     in_turn();
     const size_t layer = blockIdx.x * layer_size;

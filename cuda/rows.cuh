@@ -1,22 +1,22 @@
-// What products share, float or integer: weights streamed through shared memory, and for a few rows blocks of K added in
+// Shared by float and integer products: weights streamed through shared memory, and, for few rows, blocks of K added in
 // order.
 //
-// A CUDA block has 32 outputs, its up to four warps take blocks of 256 inputs in turn. A warp's weights come as a
-// stream of stages of 4 KB, STAGES of them under way at once, so that what is in flight does not depend on registers:
-// with one row 64 KB a CUDA block, of which a multiprocessor of an H200 holds two or three. Little's law asks for 4.8
-// TB/s * 0.7 us / 132 = 26 KB on each. Every lane copies the 16 bytes that it will multiply itself, 512 bytes side by
-// side a warp; rows of x, which all lanes read, are handed over behind a barrier of the warp.
-// The stream begins before the previous kernel has ended, since weights do not depend on it (common.cuh,
+// A CUDA block has 32 outputs; its up to four warps take blocks of 256 inputs in turn. A warp's weights are a stream of
+// 4 KB stages, STAGES of them in flight, so the bytes in flight do not depend on registers: with one row, 64 KB a CUDA
+// block, of which a multiprocessor of an H200 holds two or three. By Little's law each needs 4.8 TB/s * 0.7 us / 132 =
+// 26 KB. Every lane copies the 16 bytes that it multiplies, a warp 512 contiguous bytes; rows of x, which all lanes
+// read, become visible at a barrier of the warp.
+// The stream starts before the previous kernel has ended, since weights do not depend on it (common.cuh,
 // `await_previous`).
 #pragma once
 #include "common.cuh"
 
-enum { STAGE_BYTES = 4096, SLOTS = 3 };  // SLOTS is for many rows: so many parts of a tile there is room for
+enum { STAGE_BYTES = 4096, SLOTS = 3 };  // SLOTS: buffers for parts of a tile of many rows
 template <int M>
-struct ring { enum { STAGES = M > 2 ? 2 : 4 }; };  // with many rows it is arithmetic that takes the time
+struct ring { enum { STAGES = M > 2 ? 2 : 4 }; };  // many rows are bound by arithmetic, not by memory
 
-// A product's shape. With `chosen`, a row of y is one expert's (N9): its matrix is number chosen[row] of a stack, and
-// its row of x is shared by `share` rows of y side by side.
+// A product's shape. With `chosen`, a row of y belongs to one expert (N9): its matrix is number chosen[row] of a stack,
+// and `share` consecutive rows of y share a row of x.
 struct product {
     int rows, N, num_blocks;
     epilogue after;
@@ -24,7 +24,7 @@ struct product {
     int share;
 };
 
-// What every product begins with: weights can be asked for at once, unless the previous kernel says which.
+// The start of every product: weights can be fetched at once, unless the previous kernel writes `chosen`.
 DEVICE void begin(product p) {
     start_next();
     if (p.chosen) await_previous();
@@ -36,8 +36,8 @@ DEVICE size_t tile_of(product p, int row) {
 }
 DEVICE int operand_of(product p, int row) { return p.chosen ? row / p.share : row; }
 
-// Numbers 0 .. count - 1 of a warp's stages: what is fetched of number s lies in slot s % STAGES when `use` is called
-// with it. The first weights are on their way before the previous kernel has ended.
+// Stream stages 0 .. count - 1 of a warp: stage s lies in slot s % STAGES when `use(s)` is called. The first weights are
+// fetched before the previous kernel has ended.
 template <int STAGES, class Weights, class Rows, class Use>
 DEVICE void stream(int count, Weights fetch_weights, Rows fetch_rows, Use use) {
     for (int s = 0; s < STAGES && s < count; s++) fetch_weights(s);
@@ -50,23 +50,23 @@ DEVICE void stream(int count, Weights fetch_weights, Rows fetch_rows, Use use) {
         wait_for_copies<STAGES - 1>();
         __syncwarp();  // other lanes fetched parts of it
         use(s);
-        __syncwarp();  // nobody needs the slot any more
+        __syncwarp();  // all lanes have read the slot
         if (s + STAGES < count) fetch_weights(s + STAGES), fetch_rows(s + STAGES);
         commit_copies();
     }
 }
 
-// The same for a tile of many rows, whose warps share its parts, of STEP inputs or groups each: `fetch` and `use` are told
-// where one starts, it lies in slot start / STEP % SLOTS, and SLOTS - 1 of them are under way at once.
+// Stream a tile of many rows, whose warps share parts of STEP inputs or groups. `fetch` and `use` get the start of a part,
+// which lies in slot start / STEP % SLOTS; SLOTS - 1 parts are in flight.
 template <int STEP, class Fetch, class Use>
 DEVICE void stream_tile(int size, Fetch fetch, Use use) {
-    for (int ahead = 0; ahead < SLOTS - 1; ahead++) {
-        if (ahead * STEP < size) fetch(ahead * STEP);
+    for (int part = 0; part < SLOTS - 1; part++) {
+        if (part * STEP < size) fetch(part * STEP);
         commit_copies();
     }
     for (int start = 0; start < size; start += STEP) {
         wait_for_copies<SLOTS - 2>();
-        __syncthreads();  // this part is there for all, and nobody reads the one before it any more: its slot is free
+        __syncthreads();  // all threads see this part and have read the one before it: its slot is free
         const int next = start + (SLOTS - 1) * STEP;
         if (next < size) fetch(next);
         commit_copies();
@@ -74,13 +74,13 @@ DEVICE void stream_tile(int size, Fetch fetch, Use use) {
     }
 }
 
-// How many blocks of K this warp takes.
+// The number of blocks of K that this warp computes.
 DEVICE int blocks_of_warp(product p) {
     const int warp = threadIdx.x / WARP, num_warps = blockDim.x / WARP;
     return (p.num_blocks - warp + num_warps - 1) / num_warps;
 }
 
-// y = the blocks' totals (num_blocks, M, 32) added in order from +0, and what follows.
+// y = the blocks' totals (num_blocks, M, 32) added in order from +0, then the epilogue.
 template <int M>
 DEVICE void add_blocks(product p, const float *totals, float *y, int first) {
     __syncthreads();

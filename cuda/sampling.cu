@@ -1,10 +1,10 @@
-// What logits say as they are (N10): the likeliest token of each row, and log-probabilities; reference/sampling/rules.py.
+// Results from raw logits (N10): the likeliest token of each row, and log-probabilities; reference/sampling/rules.py.
 //
-// `find_peaks`: the largest logit of a part of a row, ties to the lowest id, and whether all are finite: grid (parts, rows).
-// `join_peaks`: the same of each row from those of its parts, a warp a row.
+// `find_peaks`: the largest logit of a part of a row, ties to the lowest id, and whether all are finite: grid (parts,
+// rows). `join_peaks`: the same for each row from its parts, a warp a row.
 // `score_rows`: log-probabilities of tokens and of the best few, from the raw logits, one block a row. Weights are 64-bit
 // integers, so that their sum is exact and its order free.
-// Ladder (a device has measured none): 1. a block a row for peaks, too: a multiprocessor reads 128,000 logits alone, in 5 us
+// Ladder (a device has measured none): 1. a block a row for peaks, too: one multiprocessor reads 128,000 logits in 5 us
 // at best (64 bytes a cycle). 2. this: as many blocks as there are multiprocessors, and a second launch.
 #include "block.cuh"
 
@@ -46,8 +46,8 @@ KERNEL join_peaks(const part_peak *found, int *result, int parts) {
 }
 EXPORT_KERNEL(join_peaks)
 
-// rows (2, scores): which row, and which of `tokens` it is that is scored. ids (scores, 1 + num_top): the token, or -1
-// where a logit is not finite, then the best; logprobs beside them.
+// rows (2, scores): the index of the logits row, and that of the scored token in `tokens`. ids (scores, 1 + num_top): the
+// token, or -1 where a logit is not finite, then the best; logprobs likewise.
 // (l - max) - ln 2 * log2(float(total) * 2^-40), total = sum of floor(2^40 exp2((l - max) log2 e)).
 KERNEL __launch_bounds__(1024)
     score_rows(const float *logits, const int *rows, const int *tokens, int *ids, float *logprobs, int vocab, int num_top) {
@@ -65,7 +65,7 @@ KERNEL __launch_bounds__(1024)
         is_wrong |= !is_finite(other.value);
         if (is_better(other, best)) best = other;
     }
-    is_wrong = __syncthreads_or(is_wrong || token < 0);  // a token that could not be drawn has no probability
+    is_wrong = __syncthreads_or(is_wrong || token < 0);  // a negative token was not sampled
     if (is_wrong) {
         if (threadIdx.x == 0) ids[0] = -1;
         return;

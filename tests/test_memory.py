@@ -71,9 +71,9 @@ def test_memory_that_is_no_file_is_unchanged(numbers):
     assert (numbers == np.arange(1000)).all()
 
 
-def test_a_buffer_is_reused_but_not_while_a_view_of_it_exists(monkeypatch):
+def test_a_step_s_buffer_is_reused_unless_an_array_refers_to_it(monkeypatch):
     monkeypatch.setattr(memory, "KEPT_BYTES", 4 * 600)
-    buffer = memory.KeptRoom(np.float32)
+    buffer = memory.ReusedBuffer(np.float32)
     logits = buffer.empty(20, 30)
     assert (logits.shape, logits.dtype) == ((20, 30), np.float32)
     row = logits[3]

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t
 cdef class PagedCache:
     cdef readonly object keys, values
     cdef readonly str dtype
-    cdef int kind
+    cdef int kernel_dtype
     cdef readonly long num_pages
     cdef readonly long num_idle
     cdef readonly dict let_go

@@ -10,7 +10,7 @@ import numpy as np
 from verbatim.fastpath.machine.dispatch cimport PACK, address, table
 from libc.stdint cimport int32_t
 
-from verbatim.fastpath.numerics.arithmetic import kind_of, narrow, widen
+from verbatim.fastpath.numerics.arithmetic import kernel_dtype, narrow, widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 PAGE_SIZE = PACK
@@ -40,7 +40,7 @@ cdef class PagedCache:
         self.num_pages, self.dtype = num_pages, dtype
         self.keys = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
         self.values = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
-        self.kind, self._size = kind_of(self.keys), stored.itemsize
+        self.kernel_dtype, self._size = kernel_dtype(self.keys), stored.itemsize
         self._keys, self._values = <char *>address(self.keys), <char *>address(self.values)
         self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK * self._size
         self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK * self._size
@@ -148,8 +148,8 @@ cdef class PagedCache:
         cdef char *keys = self.layer_keys(layer) + (page * self.head_dim * PACK + row) * self._size
         cdef char *values = self.layer_values(layer) + (page * PACK + row) * self.padded * self._size
         for head in range(self.num_kv_heads):
-            table().narrow(key + head * self.head_dim, self.head_dim, self.kind, keys, PACK)
-            table().narrow(value + head * self.head_dim, self.head_dim, self.kind, values, 1)
+            table().narrow(key + head * self.head_dim, self.head_dim, self.kernel_dtype, keys, PACK)
+            table().narrow(value + head * self.head_dim, self.head_dim, self.kernel_dtype, values, 1)
             keys += self.head_dim * PACK * self._size
             values += self.padded * PACK * self._size
 

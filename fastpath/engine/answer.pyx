@@ -7,8 +7,8 @@ but the largest logit or a draw is asked for, all threads draw from the rows of 
 import numpy as np
 
 from verbatim.fastpath.text.detokenizer cimport Detokenizer
-from verbatim.fastpath.sampling.draws cimport draw_all, one_draw
-from verbatim.fastpath.sampling.rules cimport adjusts, drawing, drawing_of
+from verbatim.fastpath.sampling.draws cimport draw_all, row_draw
+from verbatim.fastpath.sampling.rules cimport adjusts, draw_params, draw_params_of
 from verbatim.fastpath.text.stopping cimport Stopper
 
 from verbatim.fastpath.sampling.rules import sample as sample_here
@@ -32,7 +32,7 @@ cdef class Answer:
     cdef list _pending  # log-probabilities with the place of their token's first byte
     cdef long _num_prompt, _choice, _num_bytes, _num_released
     cdef bint _drops_space, _is_plain
-    cdef drawing _how
+    cdef draw_params _draw_params
 
     def __init__(self, sequence, tokenizer, sample, Stopper stopper, Detokenizer detokenizer, guide=None):
         request = sequence.request
@@ -45,7 +45,7 @@ cdef class Answer:
         self._token_bytes, self._visible = tokenizer.token_bytes, _visible_bytes(tokenizer, request.visible_ids)
         self._drops_space = tokenizer.strips_first_space and not any(map(tokenizer.token_bytes, request.prompt_ids))
         self._pending, self._num_bytes, self._num_released = [], 0, 0
-        self._how, is_raw = drawing_of(request.sampling), not adjusts(request.sampling)
+        self._draw_params, is_raw = draw_params_of(request.sampling), not adjusts(request.sampling)
         self._is_plain = is_raw and guide is None and request.sampling.logprobs is None and sample is sample_here
 
     def extend(self, logits):
@@ -156,8 +156,8 @@ def extend_decoding(list work, dict answers, logits):
             break
         sequence.num_computed += len(<tuple>(<tuple>chunk)[0])
         going_on.append(answers[sequence])
-    memory = bytearray(len(going_on) * sizeof(one_draw))  # of zeros
-    cdef one_draw *draws = <one_draw *><char *>memory
+    memory = bytearray(len(going_on) * sizeof(row_draw))  # of zeros
+    cdef row_draw *draws = <row_draw *><char *>memory
     _draw_plain_ones(going_on, _on_host(logits), draws)
     for i, answer in enumerate(going_on):
         output = answer._extend_plainly(draws[i].token_id) if draws[i].is_finite else answer.extend(logits[i])
@@ -167,7 +167,7 @@ def extend_decoding(list work, dict answers, logits):
     return outputs, ended
 
 
-cdef _draw_plain_ones(list answers, const float[:, ::1] rows, one_draw *draws):
+cdef _draw_plain_ones(list answers, const float[:, ::1] rows, row_draw *draws):
     """A token, by all threads, for each answer of which nothing but the raw logits says what comes next."""
     cdef Answer answer
     cdef Py_ssize_t i
@@ -175,7 +175,7 @@ cdef _draw_plain_ones(list answers, const float[:, ::1] rows, one_draw *draws):
         return
     for i, answer in enumerate(answers):
         if answer._is_plain_now():
-            draws[i].row, draws[i].how, draws[i].choice = &rows[i, 0], &answer._how, answer._choice
+            draws[i].row, draws[i].params, draws[i].choice = &rows[i, 0], &answer._draw_params, answer._choice
             draws[i].position = answer._num_prompt + len(<list>answer.sequence.output_ids)
     draw_all(draws, len(answers), rows.shape[1])
 

@@ -1,7 +1,7 @@
-"""From cuda/*.cu to code for one GPU: nvcc where there is one, else NVRTC from its wheel, and a cache on disk.
+"""Compile cuda/*.cu for one GPU, with nvcc if it is installed, else with NVRTC, and cache the code on disk.
 
-The cache's key is everything that the code depends on: sources, flags, architecture and compiler. A chip that the
-compiler does not know gets PTX of the oldest architecture, which the driver translates.
+The cache key is the hash of sources, flags, architecture and compiler version. For a chip that the compiler does not
+know, it compiles PTX of the oldest architecture, which the driver translates.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from verbatim.reference.records.errors import BackendError
 
 # N0: nothing fused, subnormals kept, division and root correctly rounded.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
-# What N0 costs, benchmarks/gpu.py measures with these.
+# benchmarks/gpu.py measures the cost of N0 with these.
 FUSED = ("-std=c++17", "-fmad=true", "-ftz=true", "-prec-div=false", "-prec-sqrt=false", "-DFUSED")
 OLDEST = "compute_80"
-SPECIAL = {"sm_90": "sm_90a"}  # with the features that only this chip has
+SPECIAL = {"sm_90": "sm_90a"}  # with features of this chip only
 
 
 def architecture(capability: tuple[int, int]) -> str:
-    """The name that compilers give a chip of that compute capability; BackendError below 8.0."""
+    """The compilers' name of a compute capability; BackendError below 8.0."""
     if capability < (8, 0):
         raise BackendError(
             f"the GPU has compute capability {capability[0]}.{capability[1]}; the kernels need at least 8.0 (Ampere)"
@@ -34,17 +34,17 @@ def architecture(capability: tuple[int, int]) -> str:
 
 
 def sources_folder() -> Path:
-    """Where the .cu files lie: verbatim/cuda."""
+    """The folder of the .cu files: verbatim/cuda."""
     return Path(__file__).parents[2] / "cuda"
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
+    """The folder of compiled kernels."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "kernels"
 
 
 def build_kernels(target: str, flags: tuple[str, ...] = FLAGS, *, folder: Path | None = None) -> bytes:
-    """A module for that architecture, from the cache or a compiler; BackendError says which compiler to install."""
+    """The module of an architecture, from the cache or a compiler; BackendError names a missing compiler."""
     name, compile_to = find_compiler()
     key = hashlib.sha256(repr((name, flags, target)).encode())
     for path in sorted(sources_folder().glob("*.cu*")):
@@ -60,7 +60,7 @@ def build_kernels(target: str, flags: tuple[str, ...] = FLAGS, *, folder: Path |
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = cached.with_suffix(f".{os.getpid()}")
     unfinished.write_bytes(image)
-    unfinished.rename(cached)  # whole or not at all, whoever else builds at the same time
+    unfinished.rename(cached)  # atomic: several processes may build at the same time
     return image
 
 
@@ -69,7 +69,7 @@ class UnknownArchitectureError(Exception):
 
 
 def find_compiler() -> tuple[str, Callable[[str, tuple], bytes]]:
-    """What names a compiler and its version, and a function from an architecture and flags to code."""
+    """A compiler's name and version, and a function from an architecture and flags to code."""
     command = os.environ.get("CUDACXX") or shutil.which("nvcc")
     if command:
         version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
@@ -85,12 +85,12 @@ def find_compiler() -> tuple[str, Callable[[str, tuple], bytes]]:
 
 
 def _run_nvcc(command: str, target: str, flags: tuple[str, ...]) -> bytes:
-    kind = "-ptx" if target.startswith("compute") else "-cubin"
+    output = "-ptx" if target.startswith("compute") else "-cubin"
     source = str(sources_folder() / "kernels.cu")
     unfinished = cache_folder() / f"nvcc-{os.getpid()}"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [command, *flags, kind, f"-arch={target}", "-o", str(unfinished), source], capture_output=True, text=True
+        [command, *flags, output, f"-arch={target}", "-o", str(unfinished), source], capture_output=True, text=True
     )
     if "Unsupported gpu architecture" in done.stderr:
         raise UnknownArchitectureError(target)

@@ -1,22 +1,22 @@
-"""The layers of a decoder as work on a stream (N3 to N9): nothing here waits, so that a pass can become a graph.
+"""The layers of a decoder as launches on a stream (N3 to N9), without a wait, so that a forward pass can be a graph.
 
-The order of operations is fastpath/model/forward.pyx's. Where nobody watches, what a half of a layer adds is
-added by the kernel that made it: the same two roundings.
+The order of operations is that of fastpath/model/forward.pyx. Without an observer, the kernel that computes a
+sublayer's output also adds the residual: the same two roundings.
 """
 
 from verbatim.fastpath.gpu.batch import Shape
-from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, Heads, Matrix, Operations
-from verbatim.fastpath.gpu.weights import DeviceWeights, Gated, Layer
+from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, DeviceMatrix, Heads, Operations
+from verbatim.fastpath.gpu.weights import DeviceLayer, DeviceWeights, Gated
 from verbatim.fastpath.model.attention import LOG2E, query_scale
 from verbatim.reference.records.errors import BackendError
 
-PARTS_BYTES = 256 << 20  # room for blocks of keys in parallel; a pass that needs more goes through them in order
+PARTS_BYTES = 256 << 20  # scratch for blocks of keys in parallel; a pass that needs more computes them in order
 
 
 class Decoder:
-    """What a model is between its embedding and its last norm, with its scratch memory.
+    """All layers of a model, between the embedding and the final norm, with their scratch memory.
 
-    `watch`, once set, is called with (layer or None, operation, rows), as reference/model/decoder.py says.
+    `watch`, once set, is called with (layer or None, operation, rows); see reference/model/decoder.py.
     """
 
     def __init__(self, device, config, checkpoint, quantization: str | None):
@@ -34,9 +34,9 @@ class Decoder:
         self._memory, self._capacity = {}, {}
 
     def scratch(self, name: str, num_bytes: int) -> int:
-        """The address of at least that much scratch memory; what was there before may be lost."""
+        """The address of at least that much scratch memory; its former content may be lost."""
         if self._capacity.get(name, -1) < num_bytes:
-            self.forget_graphs()  # they have the old address
+            self.forget_graphs()  # they contain the old address
             self.device.synchronize()
             self._memory.pop(name, None)
             self._memory[name] = self.device.allocate(num_bytes, f"scratch memory ({name})")
@@ -44,23 +44,23 @@ class Decoder:
         return int(self._memory[name])
 
     def forget_graphs(self) -> None:
-        """Scratch memory moves: whoever has noted addresses down forgets them."""
+        """Drop everything that contains addresses of scratch memory, which is about to move."""
 
     def reserve(self, shape: Shape) -> dict[str, int]:
-        """Scratch memory for a pass of that shape: addresses by name."""
+        """Allocate scratch memory for a pass of that shape; returns addresses by name."""
         sizes = scratch_sizes(self.config, shape.rows)
         return {name: self.scratch(name, size) for name, size in sizes.items()}
 
     def run_layers(self, at: dict[str, int], shape: Shape, cache, places, parts: int) -> None:
-        """All rows of at["x"] through all layers, in place."""
+        """Run all rows of at["x"] through all layers, in place."""
         for index, layer in enumerate(self.weights.layers):
             self._attend(layer, index, at, shape, cache, places, parts)
             self.show(index, "after attention", at["x"], shape.rows, self.config.hidden_size)
             self._feed_forward(layer, index, at, shape.rows)
             self.show(index, "after mlp", at["x"], shape.rows, self.config.hidden_size)
 
-    def _attend(self, layer: Layer, index: int, at, shape: Shape, cache, places, parts: int) -> None:
-        """Store this pass's keys and values, let each token look back over its own sequence, add the result to x."""
+    def _attend(self, layer: DeviceLayer, index: int, at, shape: Shape, cache, places, parts: int) -> None:
+        """Store the batch's keys and values, attend to each token's own sequence, add the result to x."""
         rows, config, ops = shape.rows, self.config, self.operations
         queries, width = config.num_heads * config.head_dim, self.heads.stride
         keys = config.num_kv_heads * config.head_dim
@@ -72,21 +72,21 @@ class Decoder:
         self._norm_heads(layer.norms["query_norm"], at["mixed"], rows, config.num_heads)
         self._norm_heads(layer.norms["key_norm"], at["mixed"] + 4 * queries, rows, config.num_kv_heads)
         stored = cache.addresses(index)
-        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, kind=cache.kind)
-        turned = {"turned query": cuts["query"], "turned key": cuts["key"]}
-        self.show_parts(index, turned, at["mixed"], rows, width)
+        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, dtype=cache.kind)
+        rotated = {"rotated query": cuts["query"], "rotated key": cuts["key"]}
+        self.show_parts(index, rotated, at["mixed"], rows, width)
         rounded = self.rounding(layer.output, at) if parts and config.head_dim % WARP == 0 else NOWHERE
         ops.attend(
             at["mixed"], *stored, places, at["attended"], self.heads, rows=rows, window=layer.window,
-            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, kind=cache.kind, rounded=rounded,
+            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, dtype=cache.kind, rounded=rounded,
         )  # fmt: skip
         self.show(index, "attention", at["attended"], rows, queries)
         self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output", rounded)
 
-    def _feed_forward(self, layer: Layer, index: int, at, rows: int) -> None:
-        """x plus the dense part, or the mixture of experts, of the normed input."""
+    def _feed_forward(self, layer: DeviceLayer, index: int, at, rows: int) -> None:
+        """Add the feed-forward network of the normed rows, dense or a mixture of experts, to x."""
         part = layer.stack or layer.parts[0]
-        are_all = layer.stack and rows > MOST_ROWS  # each expert rounds anew: its inner rows take that room
+        are_all = layer.stack and rows > MOST_ROWS  # each expert's gated rows overwrite the rounded input
         rounded = NOWHERE if are_all else self.rounding(part.gate_and_up, at)
         self.norm(layer.norms["mlp_norm"], at["x"], at["normed"], rows, index, "mlp norm", rounded=rounded)
         if layer.stack:
@@ -99,16 +99,16 @@ class Decoder:
         self._add(part.down, layer.norms["mlp_out_norm"], at["gated"], at, rows, index, "mlp", rounded)
 
     def _gate(self, part: Gated, operand: tuple[int, int], at, rows: int, **choice) -> tuple[int, int]:
-        """activation(gate(x)) * up(x) into at["gated"]; returns where it is rounded to."""
+        """Write activation(gate(x)) * up(x) to at["gated"]; returns the addresses of its rounded rows."""
         rounded = self.rounding(part.down, at)
         self.operations.linear(part.gate_and_up, *operand, at["both"], rows=rows, **choice)
         self.operations.gate(
-            self.config.activation, at["both"], at["gated"], rows=rows, inner=part.inner, rounded=rounded
+            self.config.activation, at["both"], at["gated"], rows=rows, intermediate=part.intermediate, rounded=rounded
         )  # fmt: skip
         return rounded
 
-    def _weigh(self, layer: Layer, index: int, at, rows: int) -> None:
-        """The router's scores, how much each expert counts for each row, and which are chosen (N9)."""
+    def _weigh(self, layer: DeviceLayer, index: int, at, rows: int) -> None:
+        """Compute the router's scores, each expert's gate for each row, and the chosen experts (N9)."""
         settings = self.config.experts
         self.multiply(layer.router, at["normed"], at["scores"], at, rows)
         self.show(index, "router", at["scores"], rows, settings.num_experts)
@@ -117,8 +117,8 @@ class Decoder:
             per_token=settings.num_per_token, is_normalized=settings.is_normalized,
         )  # fmt: skip
 
-    def _mix_chosen(self, layer: Layer, at, rows: int, rounded) -> None:
-        """Each of a few rows goes through its chosen experts side by side; no other expert is read."""
+    def _mix_chosen(self, layer: DeviceLayer, at, rows: int, rounded) -> None:
+        """Compute each of a few rows with its chosen experts; no other expert's weights are read."""
         settings, stack = self.config.experts, layer.stack
         slots, choice = rows * settings.num_per_token, {"chosen": at["chosen"]}
         operand = self.operand(stack.gate_and_up, at["normed"], at, rows, rounded)
@@ -129,8 +129,8 @@ class Decoder:
             per_token=settings.num_per_token, hidden=self.config.hidden_size,
         )  # fmt: skip
 
-    def _mix_all(self, layer: Layer, at, rows: int, rounded) -> None:
-        """Each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0."""
+    def _mix_all(self, layer: DeviceLayer, at, rows: int, rounded) -> None:
+        """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0."""
         ops, stride, hidden = self.operations, self.config.experts.num_experts, self.config.hidden_size
         self.device.clear(at["projected"], 4 * rows * hidden)
         for number, part in enumerate(layer.parts):
@@ -140,8 +140,8 @@ class Decoder:
             self.multiply(part.down, at["gated"], at["expert"], at, rows, rounded=inside, **choice)
             ops.add_expert(at["projected"], at["expert"], choice["gates"], stride=stride, rows=rows, hidden=hidden)
 
-    def _add(self, matrix: Matrix, norm: int, x: int, at, rows: int, index: int, name: str, rounded) -> None:
-        """at["x"] plus the product, normed and scaled as the family does it."""
+    def _add(self, matrix: DeviceMatrix, norm: int, x: int, at, rows: int, index: int, name: str, rounded) -> None:
+        """Add the product, normed and scaled as the family does, to at["x"]."""
         if norm or self.watch:
             self.multiply(matrix, x, at["projected"], at, rows, rounded=rounded)
             self.show(index, name, at["projected"], rows, self.config.hidden_size)
@@ -158,26 +158,26 @@ class Decoder:
             at["x"], at["projected"], scale=self.config.residual_scale, count=rows * hidden
         )  # fmt: skip
 
-    def rounding(self, matrix: Matrix, at) -> tuple[int, int]:
-        """Where whoever makes a product's rows rounds them, too (N4): nowhere for floats, or while somebody watches."""
+    def rounding(self, matrix: DeviceMatrix, at) -> tuple[int, int]:
+        """Where a kernel also writes the rounded rows of a product (N4): NOWHERE for floats, or with an observer."""
         return (at["integers"], at["scales"]) if matrix.scales and not self.watch else NOWHERE
 
-    def operand(self, matrix: Matrix, x: int, at, rows: int, rounded=NOWHERE) -> tuple[int, int]:
-        """What a product takes: rows of x, or their integers and scales, made here where nobody has (N4)."""
+    def operand(self, matrix: DeviceMatrix, x: int, at, rows: int, rounded=NOWHERE) -> tuple[int, int]:
+        """A product's input: rows of x, or their integers and scales, computed here unless `rounded` has them (N4)."""
         if not matrix.scales or rounded != NOWHERE:
             return rounded if matrix.scales else (x, 0)
         self.operations.quantize(x, at["integers"], at["scales"], rows=rows, inputs=matrix.inputs)
         return at["integers"], at["scales"]
 
-    def multiply(self, matrix: Matrix, x: int, y: int, at, rows: int, *, rounded=NOWHERE, **after) -> None:
-        """One product (N3, N4)."""
+    def multiply(self, matrix: DeviceMatrix, x: int, y: int, at, rows: int, *, rounded=NOWHERE, **after) -> None:
+        """Y = x times the matrix transposed (N3, N4)."""
         operand = self.operand(matrix, x, at, rows, rounded)
         self.operations.linear(matrix, *operand, y, rows=rows, **after)
 
     def norm(
         self, weight: int, x: int, y: int, rows: int, index=None, name: str = "", *, wanted: int = 0, rounded=NOWHERE
     ) -> None:
-        """Rows normed (N5), or as they are where the family has no norm here; of the `wanted` rows only."""
+        """Norm rows (N5), or copy them where the family has no norm here; with `wanted`, only those rows."""
         hidden = self.config.hidden_size
         self.operations.rms_norm(
             x, weight, y, rows=rows, size=hidden, epsilon=self.config.norm_epsilon, wanted=wanted, rounded=rounded
@@ -186,21 +186,21 @@ class Decoder:
             self.show(index, name, y, rows, hidden)
 
     def _norm_heads(self, weight: int, x: int, rows: int, num_heads: int) -> None:
-        """Queries or keys normed in place, each head by itself or all of a token together."""
+        """Norm queries or keys in place: each head, or all heads of a token together."""
         if weight:
-            is_one = self.config.query_key_norm == "all"
-            heads, size = (1, num_heads * self.config.head_dim) if is_one else (num_heads, self.config.head_dim)
+            are_joined = self.config.query_key_norm == "all"
+            heads, size = (1, num_heads * self.config.head_dim) if are_joined else (num_heads, self.config.head_dim)
             self.operations.rms_norm(
                 x, weight, x, rows=rows, heads=heads, size=size, epsilon=self.config.norm_epsilon,
                 from_stride=self.heads.stride, to_stride=self.heads.stride,
             )  # fmt: skip
 
     def show(self, index: int | None, name: str, address: int, rows: int, width: int) -> None:
-        """Let whoever watches see an intermediate result, and change it."""
+        """Let the observer read or change an intermediate result."""
         self.show_parts(index, {name: (0, width)}, address, rows, width)
 
     def show_parts(self, index: int | None, cuts: dict[str, tuple[int, int]], address: int, rows: int, width: int):
-        """The same for stretches of the rows that have names of their own."""
+        """Let the observer read or change several named parts of the rows."""
         if self.watch:
             array = self.device.read(address, (rows, width))
             for name, (start, stop) in cuts.items():
@@ -209,14 +209,14 @@ class Decoder:
 
 
 def scratch_sizes(config, rows: int) -> dict[str, int]:
-    """Bytes of each piece of scratch memory that layers need for so many rows."""
+    """The bytes of each scratch buffer for that many rows, by name."""
     queries, experts = config.num_heads * config.head_dim, config.experts
-    inner = max(config.intermediate_size, experts.intermediate_size if experts else 0)
-    most = -(-max(config.hidden_size, queries, inner) // 32) * 32
+    intermediate = max(config.intermediate_size, experts.intermediate_size if experts else 0)
+    most = -(-max(config.hidden_size, queries, intermediate) // 32) * 32
     widths = {
         "x": config.hidden_size, "normed": config.hidden_size, "projected": config.hidden_size,
         "mixed": queries + 2 * config.num_kv_heads * config.head_dim, "attended": queries,
-        "both": 2 * inner, "gated": inner, "scales": most // 32,
+        "both": 2 * intermediate, "gated": intermediate, "scales": most // 32,
     }  # fmt: skip
     if experts:
         widths |= {"scores": experts.num_experts, "gates": experts.num_experts, "expert": config.hidden_size}

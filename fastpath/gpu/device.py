@@ -1,4 +1,4 @@
-"""One GPU: PyCUDA's primary context, one stream, memory, and the kernels' module. The only file that imports PyCUDA."""
+"""A GPU: PyCUDA's primary context, a stream, memory, and the kernels' module. Only this file imports PyCUDA."""
 
 import atexit
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from verbatim.reference.records.errors import BackendError
 
 INSTALL = "`pip install 'verbatim[cuda]'` installs PyCUDA, which needs NVIDIA's driver and a C++ compiler"
 
-FREE_SHARED_BYTES = 48 << 10  # shared memory beyond it has to be asked for
+FREE_SHARED_BYTES = 48 << 10  # a kernel must opt in to more shared memory
 
 
 def import_pycuda():
-    """PyCUDA's driver module; BackendError says what is missing and how to get it."""
+    """PyCUDA's driver module; BackendError says what is missing and how to install it."""
     if not is_driver_there():
         raise BackendError("no NVIDIA driver: libcuda.so.1 cannot be loaded; use --device cpu on this machine")
     try:
@@ -28,7 +28,7 @@ def import_pycuda():
 
 
 def count_devices() -> int:
-    """How many GPUs PyCUDA can use here; 0 for whatever reason."""
+    """The number of GPUs that PyCUDA can use; 0 also if it cannot be loaded."""
     try:
         driver = import_pycuda()
         driver.init()
@@ -38,12 +38,12 @@ def count_devices() -> int:
 
 
 def device_index(name: str) -> int:
-    """The number in `cuda:1`; 0 in `cuda`."""
+    """The index of a device name: 1 for `cuda:1`, 0 for `cuda`."""
     return int(name.partition(":")[2] or 0)
 
 
 class Device:
-    """A GPU with everything that lives on it. Used by the thread that opened it."""
+    """A GPU with its stream, memory and kernels. Only the thread that opened it may use it."""
 
     def __init__(self, name: str = "cuda"):
         self.driver, index = import_pycuda(), device_index(name)
@@ -56,7 +56,7 @@ class Device:
         self._target, self._functions, self._together = architecture(chip.compute_capability()), {}, {}
         self.num_multiprocessors = chip.multiprocessor_count
         image = build_kernels(self._target)
-        # Do kernels wait for each other themselves (cuda/common.cuh)? PTX of the oldest chip, the fallback, does not.
+        # Do the kernels use programmatic dependent launch (cuda/common.cuh)? PTX of the oldest chip does not.
         self.overlaps_kernels = chip.compute_capability() >= (9, 0) and image.startswith(b"\x7fELF")
         self.context = self._enter(chip)
         atexit.register(self.close)
@@ -65,7 +65,7 @@ class Device:
         self._held = []  # weak references to memory
 
     def close(self) -> None:
-        """Free everything, leave the context: PyCUDA ends a process that is still in one at its end."""
+        """Free everything and leave the context: PyCUDA aborts a process that exits inside one."""
         atexit.unregister(self.close)
         if self.stream is None:
             return
@@ -73,7 +73,7 @@ class Device:
         for memory in filter(None, (reference() for reference in self._held)):
             memory.free()
         self._held.clear()
-        self._forget_kernels()
+        self._close_kernels()
         self._module = self.stream = None
         if self.context is not None:
             self.context.pop()
@@ -81,7 +81,7 @@ class Device:
             self.context = None
 
     def _enter(self, chip):
-        """The chip's primary context, entered; None where an earlier Device of this process is in it already."""
+        """Enter the chip's primary context; returns None if an earlier Device of this process has entered it."""
         if self.driver.Context.get_current() is None:
             context = chip.retain_primary_context()
             context.push()
@@ -92,13 +92,13 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """Memory that nothing uses."""
+        """Free memory in bytes."""
         return self.driver.mem_get_info()[0]
 
     def launch(
         self, name: str, grid, threads: int, shared: int, types: str, *values, is_cooperative: bool = False
     ) -> None:  # fmt: skip
-        """Put a kernel on the stream; the blocks of a cooperative one, without dynamic shared memory, may meet."""
+        """Launch a kernel on the stream; a cooperative one may use `group_barrier`, but no dynamic shared memory."""
         if is_cooperative:
             if name not in self._together:
                 self._together[name] = CooperativeKernel(self._image, name, types)
@@ -107,7 +107,7 @@ class Device:
         attributes = self.driver.function_attribute
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name).prepare(types)
-            # The same for all kernels: where they differ, a multiprocessor empties before it takes in the next one.
+            # Equal for all kernels: a multiprocessor drains before it changes its carve-out.
             self._functions[name].set_attribute(attributes.PREFERRED_SHARED_MEMORY_CARVEOUT, 100)
         if shared > FREE_SHARED_BYTES:
             self._functions[name].set_attribute(attributes.MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES)
@@ -115,19 +115,19 @@ class Device:
         self._functions[name].prepared_async_call(grid, (threads, 1, 1), self.stream, *values, shared_size=shared)
 
     def use_kernels(self, flags: tuple[str, ...]) -> None:
-        """From here on, kernels that are built with other flags: a benchmark compares them."""
-        self._forget_kernels()
+        """Use kernels built with other flags from now on (for benchmarks)."""
+        self._close_kernels()
         self._image = build_kernels(self._target, flags)
         self._module = self.driver.module_from_buffer(self._image)
 
-    def _forget_kernels(self) -> None:
+    def _close_kernels(self) -> None:
         self._functions.clear()
         for kernel in self._together.values():
             kernel.close()
         self._together.clear()
 
     def allocate(self, num_bytes: int, purpose: str):
-        """Memory, which lives as long as what is returned; int() of it is the address."""
+        """Allocate memory, freed with the returned object; int() of it is the address."""
         try:
             return self._hold(self.driver.mem_alloc(max(int(num_bytes), 16)))
         except self.driver.MemoryError as error:
@@ -136,12 +136,13 @@ class Device:
             ) from error
 
     def _hold(self, memory):
-        self._held = [one for one in self._held if one() is not None] if len(self._held) % 256 == 255 else self._held
+        if len(self._held) % 256 == 255:
+            self._held = [reference for reference in self._held if reference() is not None]
         self._held.append(ref(memory))
         return memory
 
     def put(self, array: np.ndarray | None, purpose: str = "a weight"):
-        """An array's bytes in new memory; 0 for None."""
+        """Upload an array to new memory; 0 for None."""
         if array is None:
             return 0
         memory = self.allocate(array.nbytes, purpose)
@@ -150,13 +151,13 @@ class Device:
         return memory
 
     def write(self, address: int, array: np.ndarray) -> None:
-        """Copy an array to an address, after all work that is on the stream."""
+        """Copy an array to an address, after all work on the stream."""
         self.synchronize()
         if array.nbytes:
             self.driver.memcpy_htod(address, np.ascontiguousarray(array))
 
     def read(self, address: int, shape, dtype=np.float32) -> np.ndarray:
-        """The array at an address, after all work that is on the stream."""
+        """Copy an array from an address, after all work on the stream."""
         self.synchronize()
         array = np.empty(shape, dtype)
         if array.nbytes:
@@ -164,21 +165,21 @@ class Device:
         return array
 
     def pinned(self, count: int) -> np.ndarray:
-        """Host memory, int32, that copies within a graph can read and write."""
+        """Pinned host memory, int32, for copies within a graph."""
         array = self.driver.pagelocked_empty(count, np.int32)
         self._hold(array.base)
         return array
 
     def send(self, address: int, pinned: np.ndarray) -> None:
-        """Put a copy to the device on the stream."""
+        """Enqueue a copy to the device."""
         self.driver.memcpy_htod_async(address, pinned, self.stream)
 
     def fetch(self, pinned: np.ndarray, address: int) -> None:
-        """Put a copy from the device on the stream."""
+        """Enqueue a copy from the device."""
         self.driver.memcpy_dtoh_async(pinned, address, self.stream)
 
     def clear(self, address: int, num_bytes: int) -> None:
-        """Put zeros on the stream."""
+        """Enqueue a fill with zeros."""
         self.driver.memset_d8_async(address, 0, num_bytes, self.stream)
 
     def synchronize(self) -> None:
@@ -187,7 +188,7 @@ class Device:
 
     @contextmanager
     def captured(self):
-        """A graph of what is put on the stream inside of the block."""
+        """Capture what the `with` block enqueues as a graph."""
         graph = Graph(self.stream.handle)
         graph.begin()
         try:

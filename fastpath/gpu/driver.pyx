@@ -1,7 +1,7 @@
-"""What PyCUDA lacks: capture of a stream's work as a graph whose kernels overlap, its replay, and cooperative launches.
+"""Driver calls that PyCUDA lacks: stream capture as a graph whose kernels overlap, its replay, cooperative launches.
 
-The driver is loaded when the first graph or kernel is made, so this unit is built and imported without CUDA. Contexts and
-streams are PyCUDA's own, by their handles. (CUDA driver API, "Graph Management" and "Execution Control".)
+The driver is loaded with the first graph or kernel, so this module is built and imported without CUDA. It uses PyCUDA's
+contexts and streams by their handles. (CUDA driver API, "Graph Management" and "Execution Control".)
 """
 
 from libc.stdint cimport uint64_t, uintptr_t
@@ -36,7 +36,7 @@ ctypedef int (*change_edges)(void *, void **, void **, const edge *, size_t) noe
 
 cdef enum: KERNEL = 0, PROGRAMMATIC = 1
 cdef enum: MOST_ARGUMENTS = 16
-cdef enum: RELAXED = 2  # calls that do not touch the stream, such as PyCUDA's own, are no mistake meanwhile
+cdef enum: RELAXED = 2  # during capture, calls that do not use the stream, such as PyCUDA's own, are allowed
 
 
 def is_driver_there() -> bool:
@@ -58,7 +58,7 @@ cdef _check(int status, doing):
 
 
 cdef long _overlap(void *graph) except -1:
-    """Let each kernel of a graph start before the one ahead of it has ended; how many do. cuda/common.cuh says how."""
+    """Let each kernel of a graph start before its predecessor has ended (cuda/common.cuh); returns how many do."""
     cdef get_edges edges_of = <get_edges>_symbol(b"cuGraphGetEdges_v2")
     cdef node_type type_of = <node_type>_symbol(b"cuGraphNodeGetType")
     cdef change_edges remove = <change_edges>_symbol(b"cuGraphRemoveDependencies_v2")
@@ -85,9 +85,9 @@ cdef long _overlap(void *graph) except -1:
 
 
 cdef class Graph:
-    """The work that is put on a stream between `begin` and `end`; `launch` does it all again."""
+    """A graph: the work captured from a stream between `begin` and `end`; `launch` repeats it."""
 
-    cdef readonly long num_overlaps  # kernels that start before the one ahead of them has ended
+    cdef readonly long num_overlaps  # kernels that start before their predecessor has ended
     cdef void *stream
     cdef void *executable
     cdef launch_graph _launch
@@ -97,11 +97,11 @@ cdef class Graph:
         self._launch = <launch_graph>_symbol(b"cuGraphLaunch")
 
     def begin(self) -> None:
-        """From here on the stream's work is noted down and not done."""
+        """Begin the capture: the stream's work is recorded and not executed."""
         _check((<begin_capture>_symbol(b"cuStreamBeginCapture_v2"))(self.stream, RELAXED), "beginning a graph")
 
     def end(self, overlaps=False) -> None:
-        """The graph is what was noted down; with `overlaps`, its kernels wait for each other themselves."""
+        """End the capture; with `overlaps`, kernels synchronise by programmatic dependent launch."""
         cdef void *graph = NULL
         _check((<end_capture>_symbol(b"cuStreamEndCapture"))(self.stream, &graph), "ending a graph")
         try:
@@ -112,7 +112,7 @@ cdef class Graph:
             (<destroy>_symbol(b"cuGraphDestroy"))(graph)
 
     def launch(self) -> None:
-        """Put the whole graph on the stream."""
+        """Enqueue the graph."""
         if self.executable == NULL:
             raise ValueError("a graph is launched after its end")
         cdef int status
@@ -121,7 +121,7 @@ cdef class Graph:
         _check(status, "launching a graph")
 
     def close(self) -> None:
-        """Give the graph back, while the context is there."""
+        """Destroy the graph; the context must still exist."""
         if self.executable != NULL:
             (<destroy>_symbol(b"cuGraphExecDestroy"))(self.executable)
             self.executable = NULL
@@ -133,9 +133,9 @@ cdef union argument:
 
 
 cdef class CooperativeKernel:
-    """A kernel whose blocks wait for each other: all of a launch are on the device at once, or it is refused.
+    """A cooperative kernel: all blocks of a launch are on the device at once, or the driver refuses it.
 
-    PyCUDA does not tell its functions' handles, so the code is loaded once more. `types` are struct's letters, P or i.
+    PyCUDA does not expose its functions' handles, so the code is loaded again. `types` are letters of struct, P or i.
     """
 
     cdef void *module
@@ -153,15 +153,15 @@ cdef class CooperativeKernel:
         _check(find(&self.function, self.module, name.encode()), f"looking for {name}")
 
     def launch(self, grid, unsigned threads, uintptr_t stream, *values) -> None:
-        """Put it on a stream."""
+        """Enqueue the kernel."""
         cdef argument held[MOST_ARGUMENTS]
         cdef void *places[MOST_ARGUMENTS]
         cdef unsigned width = grid[0], height = grid[1]
         if len(values) != len(self.types):
             raise ValueError(f"{len(self.types)} arguments are wanted, not {len(values)}")
-        for i, kind in enumerate(self.types):
+        for i, letter in enumerate(self.types):
             places[i] = &held[i]
-            if kind == "P":
+            if letter == "P":
                 held[i].address = values[i]
             else:
                 held[i].number = values[i]
@@ -169,7 +169,7 @@ cdef class CooperativeKernel:
         _check(status, "launching blocks that wait for each other")
 
     def close(self) -> None:
-        """Unload it, while the context is there."""
+        """Unload the kernel; the context must still exist."""
         if self.module != NULL:
             (<destroy>_symbol(b"cuModuleUnload"))(self.module)
             self.module = NULL

@@ -1,4 +1,4 @@
-"""Medusa heads on a device: fastpath/speculation/medusa.pyx's blocks as launches. Logits come back to the host."""
+"""Medusa heads on a device: fastpath/speculation/medusa.pyx as launches. Logits are copied to the host."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from verbatim.fastpath.gpu.weights import Uploads
 
 
 class MedusaHeads(Uploads):
-    """The heads with their weights on the device, float as they are stored."""
+    """Medusa heads with their weights on the device, in their stored dtype."""
 
     def __init__(self, device, checkpoint):
         super().__init__(device)

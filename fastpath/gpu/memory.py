@@ -1,6 +1,6 @@
-"""What fits into the GPU's free memory: the weights, what a pass works in, and as many pages as remain.
+"""The plan of the GPU's memory: weights, scratch, and as many KV pages as fit.
 
-Sizes are taken from the files before anything is loaded: a model too large is refused with what each part needs.
+Sizes come from the files before anything is loaded: the error for a model that is too large lists each part's needs.
 """
 
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
 from verbatim.reference.records.limits import EngineLimits
 
-MODULE_BYTES = 64 << 20  # the kernels, graphs, and what the driver keeps for itself
-MOST_GUESSES = 4  # of a sequence, where how many suits the batch (fastpath/speculation/speculators.pyx)
-SAMPLING_BYTES = 32  # a row that is drawn, a token of the vocabulary: edited logits, weights, lists at their longest
+MODULE_BYTES = 64 << 20  # kernels, graphs, and the driver's own memory
+MAX_ADAPTIVE_LENGTH = 4  # draft tokens where the length adapts to the batch (fastpath/speculation/speculators.pyx)
+SAMPLING_BYTES = 32  # for each sampled row and token of the vocabulary: edited logits, weights, lists at their longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Bytes of each part, and what may be used of `free`."""
+    """Bytes of each part, and the share of `free` that may be used."""
 
     weights: int
     scratch: int
@@ -34,11 +34,11 @@ class Plan:
 
     @property
     def num_pages(self) -> int:
-        """How many pages there is room for; may be negative."""
+        """The number of pages that fit; may be negative."""
         return int((self.free * self.share - self.weights - self.scratch) // self.page)
 
     def limit(self, limits: EngineLimits, config: ModelConfig) -> EngineLimits:
-        """The limits with as many tokens in the cache as are wanted and fit; BackendError where too few do."""
+        """The limits with as many cached tokens as are wanted and fit; BackendError if too few fit."""
         wanted = limits.num_pages(config, PAGE_SIZE)
         least = wanted if limits.max_total_tokens else 1
         if self.num_pages < least:
@@ -59,13 +59,13 @@ class Plan:
 
 
 def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimits, *, free: int) -> Plan:
-    """The plan of a model, whose files lie in the first directory, and of what guesses for it, in the others."""
+    """The plan of the model in the first directory, with the draft model or heads in the others."""
     share = limits.gpu_memory_utilization
     rows = limits.token_budget
     scratch = sum(scratch_sizes(config, rows).values()) + 4 * rows * config.vocab_size + PARTS_BYTES + MODULE_BYTES
     weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
-    ahead = 0 if limits.speculative_mode == "disable" else limits.draft_length or MOST_GUESSES
-    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences * (1 + ahead))  # in powers of two
+    drafts = 0 if limits.speculative_mode == "disable" else limits.draft_length or MAX_ADAPTIVE_LENGTH
+    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences * (1 + drafts))  # in powers of two
     return Plan(
         weights=sum(weights), scratch=scratch + drawn * (SAMPLING_BYTES * config.vocab_size + ROOM_BYTES),
         page=page_bytes(config, limits.kv_cache_dtype) + _draft_page_bytes(config, directories, limits),
@@ -74,7 +74,7 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
 
 
 def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) -> int:
-    """A page more for each page: those of a draft model, or of an eagle head's one layer."""
+    """Bytes of the draft model's page, or of the eagle head's single layer, for each page."""
     if limits.speculative_mode == "small_draft":
         return page_bytes(load_config(directories[1]), limits.kv_cache_dtype)
     is_eagle = limits.speculative_mode == "eagle"
@@ -82,7 +82,7 @@ def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) ->
 
 
 def weights_bytes(directory, quantization: str | None) -> int:
-    """All tensors as the device holds them; the embedding's rows once more as the head where there is no other."""
+    """Bytes of all tensors on the device; a tied embedding counts twice, as embedding and as head."""
     tensors = {name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()}
     is_tied = EMBEDDING in tensors and HEAD not in tensors
     total = sum(tensor_bytes(t, quantization if name != EMBEDDING else None) for name, t in tensors.items())
@@ -90,7 +90,7 @@ def weights_bytes(directory, quantization: str | None) -> int:
 
 
 def tensor_bytes(tensor, quantization: str | None) -> int:
-    """One tensor: matrices that are quantised on loading have a byte or half a byte a weight, and scales."""
+    """Bytes of a tensor; a matrix that is quantised on loading has a byte or half a byte a weight, and scales."""
     count = tensor.bits.size
     if quantization and tensor.bits.ndim == 2 and tensor.dtype in ("F32", "F16", "BF16"):
         return count // 16 + (count // 2 if quantization == "w4a8" else count)

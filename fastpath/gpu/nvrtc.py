@@ -1,4 +1,4 @@
-"""NVRTC, NVIDIA's compiler as a library, from its wheel or the system: only the calls that building.py makes."""
+"""NVRTC, NVIDIA's compiler library, from its wheel or the system: only the calls that building.py needs."""
 
 import ctypes
 import ctypes.util
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class Nvrtc:
-    """One loaded libnvrtc."""
+    """A loaded libnvrtc."""
 
     def __init__(self, path: str):
         for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
-            ctypes.CDLL(str(builtins))  # it would look for this one elsewhere
+            ctypes.CDLL(str(builtins))  # NVRTC would search for it elsewhere
         self._library = ctypes.CDLL(path)
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
@@ -19,7 +19,7 @@ class Nvrtc:
 
     @classmethod
     def find(cls) -> "Nvrtc | None":
-        """The one of the wheel, else one that the system knows; None without either."""
+        """Load the wheel's library, else the system's; None without either."""
         for path in (*_wheel_libraries(), ctypes.util.find_library("nvrtc")):
             try:
                 return cls(str(path)) if path else None
@@ -28,7 +28,7 @@ class Nvrtc:
         return None
 
     def compile(self, source: bytes, options: list[str], *, is_ptx: bool = False) -> tuple[bytes | None, str]:
-        """The code, None if there are errors, and what the compiler says."""
+        """Compile; returns the code, None for errors, and the compiler's log."""
         program, library = ctypes.c_void_p(), self._library
         library.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
         words = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
@@ -47,7 +47,7 @@ class Nvrtc:
 
 
 def _wheel_libraries() -> list[Path]:
-    """Where NVIDIA's wheels put it: nvidia/cu13/lib, or nvidia/cuda_nvrtc/lib."""
+    """Paths of the library in NVIDIA's wheels: nvidia/cu13/lib, or nvidia/cuda_nvrtc/lib."""
     spec = importlib.util.find_spec("nvidia")
     folders = [Path(folder) for folder in spec.submodule_search_locations] if spec else []
     found = [path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*")]

@@ -1,4 +1,4 @@
-"""How much memory a GPU has free, asked in a process of its own: whoever asks keeps no context there.
+"""Read a GPU's free memory in a separate process, so that the caller creates no context.
 
 `python -m fastpath.gpu.probe cuda:0` prints the number of bytes.
 """
@@ -11,7 +11,7 @@ from verbatim.reference.records.errors import BackendError
 
 
 def free_bytes_of(name: str) -> int:
-    """Bytes that are free on that device; BackendError if it cannot be asked."""
+    """The free bytes of a device; BackendError if they cannot be read."""
     command = [sys.executable, "-m", "verbatim.fastpath.gpu.probe", name]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

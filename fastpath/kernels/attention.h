@@ -1,10 +1,10 @@
-/* Attention: 64 keys of one block in lanes, a few queries that share a key-value head at a time (N8).
+/* Attention: the 64 keys of a block in vector lanes, a few queries that share a key-value head at a time (N8).
  *
- * A row is one query head of one token. For each block of 64 absolute positions: scores in order over head_dim,
- * the whole number above the largest visible one, weights 2^(s - m), their lane_sum, values added in order of
- * position; then the merge. A row takes no value that it does not see, past its own position or between the sinks and
- * its window; positions past all that the tile sees, and blocks of which no row sees a key, are never read. Up to
- * SHARED_ROWS rows go through the blocks together, so that what is stored narrower is widened once for all of them.
+ * A row is one query head of one token. For each block of 64 absolute positions: scores summed in order over head_dim,
+ * the largest visible score rounded up to m, weights 2^(s - m), their lane_sum, values added in order of position; then
+ * the merge. A row attends to the sinks and to its window, up to its own position; no other value is added. Positions
+ * after the tile's last row, and blocks to which no row attends, are never read. Up to SHARED_ROWS rows share the loop
+ * over blocks, so that 16-bit keys and values are widened once for all of them.
  */
 enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, VALUE_VECTORS = 2, SHARED_ROWS = 64 };
 
@@ -12,12 +12,12 @@ struct row {
     const float *query;
     float *total; /* (padded head_dim,) */
     float peak, weight;
-    long begin, end; /* the positions that it sees */
-    long sinks;      /* and so many first ones, where they lie apart from those */
+    long begin, end; /* the window: the row attends to these positions */
+    long sinks;      /* number of attention sinks before the window, 0 where the window includes them */
     float scores[KEY_BLOCK];
-    long from, to;    /* the keys of the block at hand that it sees, none if to <= from, */
-    long gap, gap_to; /* but for these */
-    int has_past;     /* saw something of an earlier block */
+    long from, to;    /* keys of the current block that it attends to, none if to <= from, */
+    long gap, gap_to; /* except these */
+    int has_past;     /* it attended to a key of an earlier block */
     float keep, take; /* the merge's two powers of two, for the totals */
 };
 
@@ -27,12 +27,12 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
         UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] = (vec){0};
         const float *keys[SCORE_VECTORS];
         UNROLL for (int v = 0; v < SCORE_VECTORS; v++) {
-            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any that exists */
+            long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any valid address */
             keys[v] = block->keys[at / PACK] + at % PACK;
         }
         for (long start = 0; start < head_dim; start += PACK) {
-            ask_for_some(block->ahead);
-            for (long d = start; d < smaller(start + PACK, head_dim); d++)
+            prefetch_some(block->queue);
+            for (long d = start; d < min(start + PACK, head_dim); d++)
                 UNROLL for (int r = 0; r < count; r++) {
                     vec value = splat(rows[r].query[d]);
                     UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] += value * load(keys[v] + d * PACK);
@@ -43,9 +43,9 @@ INLINE void score(const struct block *block, struct row *rows, long head_dim, co
     }
 }
 
-INLINE float larger(float a, float b) { return a > b ? a : b; }
+INLINE float max(float a, float b) { return a > b ? a : b; }
 
-/* Scores to weights, and the block's peak and sum of weights merged into the row's; it sees keys from to - 1. */
+/* Turn scores into weights and merge the block's peak and sum of weights into the row's. */
 static void weigh_row(struct row *row) {
     float highest[PACK], lanes[LANES];
     for (long j = row->gap; j < row->gap_to; j++) row->scores[j] = -INFINITY;
@@ -53,9 +53,9 @@ static void weigh_row(struct row *row) {
     for (long j = row->to; j < KEY_BLOCK; j++) row->scores[j] = -INFINITY;
     for (int j = 0; j < PACK; j++) highest[j] = row->scores[j];
     for (int i = PACK; i < KEY_BLOCK; i += PACK)
-        for (int j = 0; j < PACK; j++) highest[j] = larger(row->scores[i + j], highest[j]);
+        for (int j = 0; j < PACK; j++) highest[j] = max(row->scores[i + j], highest[j]);
     for (int half = PACK / 2; half; half /= 2)
-        for (int j = 0; j < half; j++) highest[j] = larger(highest[j + half], highest[j]);
+        for (int j = 0; j < half; j++) highest[j] = max(highest[j + half], highest[j]);
     float block_peak = ceilf(highest[0]);
     for (int j = 0; j < KEY_BLOCK; j++) row->scores[j] = exp2_of(row->scores[j] - block_peak);
     for (int j = 0; j < LANES; j++) lanes[j] = row->scores[j] + row->scores[j + LANES];
@@ -67,33 +67,33 @@ static void weigh_row(struct row *row) {
     row->peak = peak;
 }
 
-/* Some keys' values for one row alone; none past what it sees. */
-INLINE void add_seen(const struct block *block, const struct row *row, long padded, long d, long from, long to,
+/* Add the values of keys `from` to `to` - 1 for one row, where it attends to them. */
+INLINE void add_visible(const struct block *block, const struct row *row, long padded, long d, long from, long to,
                      vec *sums, const int vectors) {
-    for (long j = from; j < smaller(to, row->to); j++)
+    for (long j = from; j < min(to, row->to); j++)
         if (j < row->gap || j >= row->gap_to)
             UNROLL for (int v = 0; v < vectors; v++)
                 sums[v] += splat(row->scores[j]) * load(block->values[j / PACK] + j % PACK * padded + d + v * WIDTH);
 }
 
-/* Features d to d + vectors * WIDTH - 1 of the values, weighed and added to the totals of `count` rows. */
+/* Add features d to d + vectors * WIDTH - 1 of the weighted values to the totals of `count` rows. */
 INLINE void add_features(const struct block *block, struct row *rows, long padded, long d, const int count,
                          const int vectors) {
     vec sums[QUERY_ROWS][VALUE_VECTORS];
     UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = (vec){0};
     for (int r = 0; r < count; r++)
-        add_seen(block, &rows[r], padded, d, rows[r].from, block->shared_from, sums[r], vectors);
+        add_visible(block, &rows[r], padded, d, rows[r].from, block->shared_from, sums[r], vectors);
     for (long j = block->shared_from; j < block->shared_to;) {
         const float *values = block->values[j / PACK] + j % PACK * padded + d;
-        ask_for_some(block->ahead);
-        for (long stop = smaller(block->shared_to, (j / PACK + 1) * PACK); j < stop; j++, values += padded)
+        prefetch_some(block->queue);
+        for (long stop = min(block->shared_to, (j / PACK + 1) * PACK); j < stop; j++, values += padded)
             UNROLL for (int r = 0; r < count; r++) {
                 vec weight = splat(rows[r].scores[j]);
                 UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += weight * load(values + v * WIDTH);
             }
     }
     for (int r = 0; r < count; r++)
-        add_seen(block, &rows[r], padded, d, block->shared_to, rows[r].to, sums[r], vectors);
+        add_visible(block, &rows[r], padded, d, block->shared_to, rows[r].to, sums[r], vectors);
     UNROLL for (int r = 0; r < count; r++) {
         if (rows[r].to <= rows[r].from) continue;
         vec keep = splat(rows[r].keep), take = splat(rows[r].take);
@@ -111,10 +111,10 @@ INLINE void add_values(const struct block *block, struct row *rows, long padded,
     for (; d < padded; d += WIDTH) add_features(block, rows, padded, d, count, 1);
 }
 
-/* Which keys of the block that begins at `first` a row sees: the sinks', the window's, or both with a gap between. */
-INLINE void see_block(struct row *row, long first) {
-    long sinks = smaller(row->sinks - first, KEY_BLOCK);
-    row->from = row->begin > first ? row->begin - first : 0, row->to = smaller(row->end - first, KEY_BLOCK);
+/* Set a row's keys in the block that begins at `first`: sinks, window, or both with a gap between. */
+INLINE void set_block_range(struct row *row, long first) {
+    long sinks = min(row->sinks - first, KEY_BLOCK);
+    row->from = row->begin > first ? row->begin - first : 0, row->to = min(row->end - first, KEY_BLOCK);
     row->gap = row->gap_to = 0;
     if (sinks <= 0) return;
     if (row->from < row->to) row->gap = sinks, row->gap_to = row->from;
@@ -128,21 +128,21 @@ INLINE void attend_block(const struct heads *shape, struct block *block, struct 
     block->shared_from = 0, block->shared_to = block->count;
     for (int r = 0; r < count; r++) {
         struct row *row = &rows[r];
-        see_block(row, first);
+        set_block_range(row, first);
         if (row->gap_to) block->shared_to = 0;
         block->shared_from = row->from > block->shared_from ? row->from : block->shared_from;
-        block->shared_to = smaller(block->shared_to, row->to);
+        block->shared_to = min(block->shared_to, row->to);
         if (row->to <= row->from) continue;
         if (shape->cap != 0) softcap_all(row->scores, block->count, shape->cap, shape->cap_factor);
         weigh_row(row);
     }
-    if (block->shared_to <= block->shared_from) /* each row by itself */
+    if (block->shared_to <= block->shared_from) /* no shared keys: each row adds its own */
         block->shared_from = block->shared_to = KEY_BLOCK;
     add_values(block, rows, padded, count);
     for (int r = 0; r < count; r++) rows[r].has_past |= rows[r].to > rows[r].from;
 }
 
-/* Rows that go through the blocks side by side, and what they see together. */
+/* Rows that are computed together, and the union of the positions that they attend to. */
 struct tile {
     struct row *rows;
     int count;
@@ -152,14 +152,14 @@ struct tile {
 INLINE struct tile tile_of(struct row *rows, int count) {
     struct tile tile = {.rows = rows, .count = count, .begin = rows[0].begin};
     for (int r = 0; r < count; r++) {
-        tile.begin = smaller(tile.begin, rows[r].begin);
+        tile.begin = min(tile.begin, rows[r].begin);
         tile.end = rows[r].end > tile.end ? rows[r].end : tile.end;
         tile.sinks = rows[r].sinks > tile.sinks ? rows[r].sinks : tile.sinks;
     }
     return tile;
 }
 
-INLINE int sees_block(const struct tile *tile, long first) {
+INLINE int attends_to_block(const struct tile *tile, long first) {
     return first < tile->end && (first < tile->sinks || first + KEY_BLOCK > tile->begin);
 }
 
@@ -167,47 +167,46 @@ INLINE long first_block(const struct tile *tile) { return tile->sinks ? 0 : tile
 
 INLINE long next_block(const struct tile *tile, long first) {
     do first += KEY_BLOCK;
-    while (first < tile->end && !sees_block(tile, first));
+    while (first < tile->end && !attends_to_block(tile, first));
     return first;
 }
 
-/* The positions that a token's rows see. */
-INLINE void see(const struct heads *shape, long position, struct row *row) {
+/* Set the positions to which the rows of a token attend. */
+INLINE void set_window(const struct heads *shape, long position, struct row *row) {
     row->end = position + 1;
     row->begin = shape->window && row->end > shape->window ? row->end - shape->window : 0;
     row->sinks = row->begin > shape->sinks ? shape->sinks : 0;
     if (!row->sinks && row->begin <= shape->sinks) row->begin = 0;
 }
 
-/* The first block that the first of a look's rows see. */
-static void look_ahead_to(const struct heads *shape, const struct look *next,
-                          struct ahead *ahead) {
+/* Queue the first block of a work item for prefetch. */
+static void prefetch_item(const struct heads *shape, const struct work_item *next, struct prefetch_queue *queue) {
     struct row row;
-    see(shape, next->positions[next->from / (shape->num_heads / shape->num_kv_heads)], &row);
+    set_window(shape, next->positions[next->from / (shape->num_heads / shape->num_kv_heads)], &row);
     struct tile tile = tile_of(&row, 1);
-    look_ahead(shape, next, first_block(&tile), tile.end, ahead);
+    prefetch_block(shape, next, first_block(&tile), tile.end, queue);
 }
 
-/* Rows of one key-value head, over all blocks that they see: a block is opened once for all of them. */
-static void attend_rows(const struct heads *shape, const struct look *look,
-                        const struct look *next, struct row *rows, int count) {
+/* Rows of one key-value head, over all blocks to which they attend: a block is loaded once for all of them. */
+static void attend_rows(const struct heads *shape, const struct work_item *item,
+                        const struct work_item *next, struct row *rows, int count) {
     long padded = (shape->head_dim + PACK - 1) / PACK * PACK;
-    long numbers = shape->stored == FLOAT32 ? 1 : KEY_BLOCK * (shape->head_dim + padded);
-    float room[numbers] __attribute__((aligned(64)));
+    long elements = shape->stored == FLOAT32 ? 1 : KEY_BLOCK * (shape->head_dim + padded);
+    float buffer[elements] __attribute__((aligned(64)));
     struct tile all = tile_of(rows, count), tiles[SHARED_ROWS / QUERY_ROWS];
     int num_tiles = (count + QUERY_ROWS - 1) / QUERY_ROWS;
-    for (int r = 0; r < count; r += QUERY_ROWS) tiles[r / QUERY_ROWS] = tile_of(rows + r, (int)smaller(QUERY_ROWS, count - r));
+    for (int r = 0; r < count; r += QUERY_ROWS) tiles[r / QUERY_ROWS] = tile_of(rows + r, (int)min(QUERY_ROWS, count - r));
     for (long first = first_block(&all), following; first < all.end; first = following) {
-        struct ahead ahead = {.each = (ASKED_LINES + num_tiles - 1) / num_tiles};
-        struct block block = {.ahead = &ahead};
-        open_block(shape, look, first, all.end, room, &block);
+        struct prefetch_queue queue = {.lines = (PREFETCH_LINES + num_tiles - 1) / num_tiles};
+        struct block block = {.queue = &queue};
+        load_block(shape, item, first, all.end, buffer, &block);
         following = next_block(&all, first);
-        if (following < all.end) look_ahead(shape, look, following, all.end, &ahead);
-        else if (next) look_ahead_to(shape, next, &ahead);
+        if (following < all.end) prefetch_block(shape, item, following, all.end, &queue);
+        else if (next) prefetch_item(shape, next, &queue);
         for (const struct tile *tile = tiles; tile < tiles + num_tiles; tile++) {
-            if (!sees_block(tile, first)) continue;
-            block.count = smaller(KEY_BLOCK, tile->end - first);
-            switch (tile->count) { /* a copy for each count, so that sums stay in registers */
+            if (!attends_to_block(tile, first)) continue;
+            block.count = min(KEY_BLOCK, tile->end - first);
+            switch (tile->count) { /* a constant count keeps the sums in registers */
                 case 1: attend_block(shape, &block, tile->rows, first, padded, 1); break;
                 case 2: attend_block(shape, &block, tile->rows, first, padded, 2); break;
                 case 3: attend_block(shape, &block, tile->rows, first, padded, 3); break;
@@ -222,26 +221,26 @@ static void finish_row(const struct row *row, long head_dim, float *out) {
 }
 
 /* N8 */
-static void attend(const struct heads *shape, const struct look *look,
-                   const struct look *next) {
+static void attend(const struct heads *shape, const struct work_item *item,
+                   const struct work_item *next) {
     long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
     long shared_by = shape->num_heads / shape->num_kv_heads;
     long padded = (head_dim + PACK - 1) / PACK * PACK;
     float totals[SHARED_ROWS * padded], scaled[SHARED_ROWS * head_dim];
     struct row rows[SHARED_ROWS];
-    for (long start = look->from; start < look->to; start += SHARED_ROWS) {
-        int count = (int)smaller(SHARED_ROWS, look->to - start);
+    for (long start = item->from; start < item->to; start += SHARED_ROWS) {
+        int count = (int)min(SHARED_ROWS, item->to - start);
         long at[SHARED_ROWS];
         for (int r = 0; r < count; r++) {
-            long token = (start + r) / shared_by, head = look->kv_head * shared_by + (start + r) % shared_by;
+            long token = (start + r) / shared_by, head = item->kv_head * shared_by + (start + r) % shared_by;
             at[r] = token * width + head * head_dim;
-            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = look->queries[at[r] + d] * shape->scale;
+            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = item->queries[at[r] + d] * shape->scale;
             rows[r].query = scaled + r * head_dim;
             rows[r].total = totals + r * padded;
             rows[r].has_past = 0;
-            see(shape, look->positions[token], &rows[r]);
+            set_window(shape, item->positions[token], &rows[r]);
         }
-        attend_rows(shape, look, start + SHARED_ROWS < look->to ? NULL : next, rows, count);
-        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, look->out + at[r]);
+        attend_rows(shape, item, start + SHARED_ROWS < item->to ? NULL : next, rows, count);
+        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, item->out + at[r]);
     }
 }

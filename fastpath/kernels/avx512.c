@@ -3,7 +3,7 @@
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 #else
-#pragma GCC target("avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512") /* else loops take half a register */
+#pragma GCC target("avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512") /* else loops use 256 bits */
 #endif
 #include <immintrin.h>
 #define TABLE avx512_kernels

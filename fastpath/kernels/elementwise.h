@@ -1,10 +1,10 @@
-/* Norms, rotary positions, exponentials: plain loops that a compiler turns into vectors without changing a bit.
+/* Norms, rotary embeddings, exponentials: plain loops that a compiler vectorises without changing a bit.
  *
- * N2, N4 (activations), N5, N6, N7, N10 (weights). Comparisons are written so that a NaN passes through, as in NumPy.
+ * N2, N4 (activations), N5, N6, N7, N10 (weights). Comparisons are written so that a NaN propagates, as in NumPy.
  */
 #define LOG2E 1.4426950408889634f
 #define TWO_LOG2E 2.8853900817779268f
-#define ROUNDER 12582912.0f /* 1.5 * 2^23 leaves no place for a fraction: (x + ROUNDER) - ROUNDER is rint(x) */
+#define ROUNDER 12582912.0f /* 1.5 * 2^23 has no fraction bits: (x + ROUNDER) - ROUNDER is rint(x) */
 #define ROUNDER_BITS 0x4B400000u
 #define SQRT_HALF_BITS 0x3F3504F3
 
@@ -122,7 +122,7 @@ static void rms_norm(const float *x, const float *weight, float epsilon, long ro
     }
 }
 
-/* N6: one token's heads, in place; features past the two halves stay. */
+/* N6: rotate one token's heads in place; features past the two halves stay unchanged. */
 static void rotate(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines) {
     for (long head = 0; head < heads; head++, x += head_dim)
         for (long i = 0; i < half; i++) {
@@ -132,9 +132,9 @@ static void rotate(float *x, long heads, long head_dim, long half, const float *
         }
 }
 
-/* N4: one group of activations, whole. */
+/* N4: one full group of activations. */
 INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32_t *correction) {
-    int32_t largest_bits = 0, sum = 0; /* the bits of positive floats are ordered as they are, and NaN comes last */
+    int32_t largest_bits = 0, sum = 0; /* the bits of positive floats are ordered like the floats, NaN last */
     for (int i = 0; i < GROUP; i++) {
         int32_t bits = (int32_t)(bits_of(x[i]) & 0x7FFFFFFF);
         largest_bits = bits > largest_bits ? bits : largest_bits;
@@ -170,14 +170,14 @@ static void weigh(const float *logits, long n, float peak, float factor, uint64_
     }
 }
 
-/* N10: the sum; 2^40 times 2^20 tokens still fits. */
+/* N10: the sum; 2^40 times 2^20 tokens fits in 64 bits. */
 static uint64_t total(const uint64_t *weights, long n) {
     uint64_t sum = 0;
     for (long i = 0; i < n; i++) sum += weights[i];
     return sum;
 }
 
-/* N10: the first whose running sum exceeds bits / 2^64 of the total; blocks are passed over by their sums. */
+/* N10: the first token whose running sum exceeds bits / 2^64 of the total; whole blocks are skipped by their sums. */
 static long draw(const uint64_t *weights, long n, uint64_t bits) {
     uint64_t threshold = (uint64_t)((unsigned __int128)bits * total(weights, n) >> 64), running = 0;
     long i = 0;
@@ -193,7 +193,7 @@ static long draw(const uint64_t *weights, long n, uint64_t bits) {
     return i;
 }
 
-/* N10: the largest; bits of floats are ordered as integers, once those of negative ones are turned round. */
+/* N10: the largest logit; the bits of floats are ordered like integers once those of negative floats are inverted. */
 static float peak(const float *logits, long n, int *is_finite) {
     int32_t highest = INT32_MIN, widest = 0;
     for (long i = 0; i < n; i++) {
@@ -206,7 +206,7 @@ static float peak(const float *logits, long n, int *is_finite) {
     return float_of(highest < 0 ? (uint32_t)~highest | 0x80000000 : (uint32_t)highest);
 }
 
-/* N10: where a value stands first. */
+/* N10: the index of the first logit that equals `value`. */
 static long find(const float *logits, long n, float value) {
     long i = 0;
     for (int is_there = 0; i + 64 <= n; i += 64) {

@@ -1,4 +1,4 @@
-/* What every instruction set provides: one table of functions over raw pointers, the same bits from each of them.
+/* The kernels of one instruction set: a table of functions over raw pointers; all tables give the same bits.
  *
  * Matrices are packed in strips of 64 outputs, so that outputs lie in vector lanes (docs/numerics.md, N3 and N4) and a
  * strip is read from memory in one stream:
@@ -11,7 +11,7 @@
  *                                     then [64]         the scale
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
- * as float32, float16 or bfloat16, whose 16 bits here lie one by one.
+ * as float32, float16 or bfloat16, here not in pairs.
  */
 #ifndef VERBATIM_KERNELS_H
 #define VERBATIM_KERNELS_H
@@ -19,13 +19,13 @@
 #include <stdint.h>
 
 enum { PACK = 16, STRIP = 64, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
-enum kind { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 };
+enum format { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 }; /* of a matrix; the first three are dtypes as well */
 
 struct matrix {
     const void *weights;
     const float *bias; /* (outputs,) or NULL */
     long inputs, outputs;
-    int kind;
+    int format;
 };
 
 /* Rows of int8 with a float32 scale a group; `corrections` is -128 times the sum of a group's integers (N4). */
@@ -35,31 +35,31 @@ struct quantized {
     int32_t *corrections; /* (rows, groups) */
 };
 
-/* Bytes of one input of a strip, or, of integers, of one group with its scales. */
-static inline long step_bytes(int kind) {
+/* Bytes of one input of a strip, or, of a quantised matrix, of one group with its scales. */
+static inline long step_bytes(int format) {
     static const int each[] = {[FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2};
-    return STRIP * each[kind];
+    return STRIP * each[format];
 }
 
 /* Bytes of a strip. */
 static inline long strip_bytes(const struct matrix *w) {
     long groups = (w->inputs + GROUP - 1) / GROUP, pairs = (w->inputs + 1) / 2;
-    return (w->kind >= W8A8 ? groups : w->kind == BFLOAT16 ? pairs * 2 : w->inputs) * step_bytes(w->kind);
+    return (w->format >= W8A8 ? groups : w->format == BFLOAT16 ? pairs * 2 : w->inputs) * step_bytes(w->format);
 }
 
-/* One strip of a matrix as a matrix of its own, of 64 outputs or what is left of them. */
+/* One strip of a matrix as a matrix: up to 64 outputs. */
 static inline struct matrix strip_of(const struct matrix *w, long strip) {
     long first = strip * STRIP, left = w->outputs - first;
-    struct matrix one = *w;
-    one.weights = (const char *)w->weights + strip * strip_bytes(w);
-    if (w->bias) one.bias += first;
-    one.outputs = left < STRIP ? left : STRIP;
-    return one;
+    struct matrix part = *w;
+    part.weights = (const char *)w->weights + strip * strip_bytes(w);
+    if (w->bias) part.bias += first;
+    part.outputs = left < STRIP ? left : STRIP;
+    return part;
 }
 
-/* How a layer attends: `scale` multiplies the queries, `cap` (0: none) bends scores; a token sees the last `window`
- * keys (0: all) and the first `sinks`; `stored` is how its keys and values are, page after page: FLOAT32, BFLOAT16 or
- * FLOAT16. */
+/* A layer's attention parameters. `scale` multiplies the queries, `cap` (0: none) is the softcap of scores; a token
+ * attends to the last `window` keys (0: all) and to the first `sinks`. `stored` is the dtype of keys and values:
+ * FLOAT32, BFLOAT16 or FLOAT16. */
 struct heads {
     long num_heads, num_kv_heads, head_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
@@ -67,16 +67,16 @@ struct heads {
     const void *keys, *values;
 };
 
-/* Rows of attention, `from` to `to` - 1, of one sequence and key-value head: each token has as many as query heads
- * share that head. Queries and out are (tokens, heads, head_dim). */
-struct look {
+/* Attention rows `from` to `to` - 1 of one sequence and key-value head: a row for each token and each query head that
+ * shares the key-value head. Queries and out are (tokens, heads, head_dim). */
+struct work_item {
     const float *queries;
     float *out;
     const int32_t *pages, *positions;
     long kv_head, from, to;
 };
 
-/* A quantized from some row on. */
+/* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
     return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at};
@@ -86,14 +86,14 @@ enum activation { SILU, GELU_TANH };
 
 struct kernels {
     const char *name;
-    /* N1; n numbers rounded to what is stored, `step` places apart */
-    void (*narrow)(const float *x, long n, int kind, void *stored, long step);
-    /* N1 */ void (*widen)(const void *stored, long n, int kind, float *y);
+    /* N1; round n elements to a dtype and store them `step` elements apart */
+    void (*narrow)(const float *x, long n, int dtype, void *stored, long step);
+    /* N1 */ void (*widen)(const void *stored, long n, int dtype, float *y);
     /* N2 */ float (*lane_sum)(const float *x, long n);
-    /* N3; of the matrix's strips those from `from` to `to` - 1; other columns of y stay as they are */
+    /* N3; strips `from` to `to` - 1 of the matrix; other columns of y are not written */
     void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
     /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
-    /* N4; likewise */
+    /* N4; the same strips */
     void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
@@ -103,25 +103,25 @@ struct kernels {
     /* N7; x = factor * tanh(x / cap) */ void (*softcap)(float *x, long n, float cap, float factor);
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
-    /* N8; on the way memory is asked for what comes next: NULL, or what the caller will probably look at */
-    void (*attend)(const struct heads *shape, const struct look *look, const struct look *next);
-    /* N10; and whether all are finite, for without that it means nothing but where some are minus infinity */
+    /* N8; prefetches the keys and values of `next`, the caller's probable next item, or NULL */
+    void (*attend)(const struct heads *shape, const struct work_item *item, const struct work_item *next);
+    /* N10; the largest logit, and whether all are finite: NaN makes it meaningless, minus infinity does not */
     float (*peak)(const float *logits, long n, int *is_finite);
-    /* N10; the lowest id, n if there is none */ long (*find)(const float *logits, long n, float value);
+    /* N10; the lowest id with that logit, n if there is none */ long (*find)(const float *logits, long n, float value);
     /* N10 */ void (*weigh)(const float *logits, long n, float peak, float factor, uint64_t *weights);
     /* N10 */ uint64_t (*total)(const uint64_t *weights, long n);
-    /* N10; n if nothing weighs anything */ long (*draw)(const uint64_t *weights, long n, uint64_t bits);
+    /* N10; n if all weights are 0 */ long (*draw)(const uint64_t *weights, long n, uint64_t bits);
     /* for benchmarks: see probe.h */
     uint64_t (*probe_read)(const void *memory, long bytes);
     double (*probe_integers)(long rounds, float *memory);
     double (*probe_floats)(long rounds, float *memory);
 };
 
-extern long first_cache_bytes; /* of this processor's first cache for data, 0 if unknown; `available_kernels` looks */
+extern long first_cache_bytes; /* size of the L1 data cache, 0 if unknown; `available_kernels` sets it */
 
 extern const struct kernels plain_kernels, avx2_kernels, avx512_kernels;
 
-/* The tables that were compiled and that this processor can run, best first; ends with NULL. */
+/* The compiled tables that this processor can run, best first; ends with NULL. */
 const struct kernels *const *available_kernels(void);
 
 #endif

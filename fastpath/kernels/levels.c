@@ -1,4 +1,4 @@
-/* Which levels this processor can run, best first. Compiled for the baseline, so that asking is always safe. */
+/* The levels that this processor can run, best first. Compiled for the baseline, so it runs on every processor. */
 #include <stddef.h>
 #include <unistd.h>
 

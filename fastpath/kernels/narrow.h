@@ -1,7 +1,7 @@
-/* Numbers stored narrower than float32, and read again: rounded to nearest-even once, widened exactly (N1).
+/* float32 to float16 and bfloat16, rounded to nearest-even, and back, exactly (N1).
  *
- * What rounds past the largest number is an infinity, subnormals are kept, NaN stays NaN. `widen_half` in vector.h is
- * for weights, of which all are finite; here any bits may come.
+ * Overflow gives an infinity, subnormals are kept, NaN stays NaN. `widen_half` in vector.h is for weights, which are all
+ * finite; here any bits are valid.
  */
 INLINE uint16_t half_of(float x) {
     uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFF;
@@ -25,21 +25,21 @@ INLINE float float_of_half(uint16_t half) {
     return float_of(sign | (magnitude < 1u << 23 ? subnormal : normal));
 }
 
-static void narrow_all(const float *x, long n, int kind, void *stored, long step) {
-    if (kind == FLOAT32)
+static void narrow_all(const float *x, long n, int dtype, void *stored, long step) {
+    if (dtype == FLOAT32)
         for (long i = 0; i < n; i++) ((float *)stored)[i * step] = x[i];
-    else if (kind == FLOAT16)
+    else if (dtype == FLOAT16)
         for (long i = 0; i < n; i++) ((uint16_t *)stored)[i * step] = half_of(x[i]);
     else
         for (long i = 0; i < n; i++) ((uint16_t *)stored)[i * step] = bfloat_of(x[i]);
 }
 
-static void widen_all(const void *stored, long n, int kind, float *y) {
+static void widen_all(const void *stored, long n, int dtype, float *y) {
     const uint16_t *bits = stored;
     long i = 0;
-    if (kind == FLOAT32) {
+    if (dtype == FLOAT32) {
         memcpy(y, stored, n * sizeof(float));
-    } else if (kind == FLOAT16) {
+    } else if (dtype == FLOAT16) {
 #ifdef LEVEL_AVX512
         for (; i + WIDTH <= n; i += WIDTH) _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(bits + i))));
 #endif

@@ -1,78 +1,77 @@
-/* Blocks of keys and values in the pages of a cache (N8), and asking memory for them ahead of their use.
+/* Blocks of keys and values in the pages of a KV cache (N8), and their prefetch.
  *
- * A page is too short for a processor to foresee what comes next. While one block is looked at, lines of the next are
- * asked for; a few at a time, since of many at once most are not heard.
+ * A page is too short for the hardware prefetcher to predict the next address. While one block is computed, software
+ * prefetches the next one, a few cache lines at a time: most of many simultaneous prefetches are dropped.
  */
-enum { ASKED_LINES = 48 };
+enum { PREFETCH_LINES = 48 };
 
-/* What will be wanted soon: keys and values of pages, the first to be asked for last. */
-struct ahead {
-    const char *parts[2 * KEY_BLOCK / PACK]; /* keys or values of a page and head, the first one last */
-    int count, each;
+/* Memory to prefetch: keys and values of the next block's pages. */
+struct prefetch_queue {
+    const char *parts[2 * KEY_BLOCK / PACK]; /* a stack: keys or values of a page and head, the next one last */
+    int count, lines;                        /* parts on the stack; cache lines for each call of prefetch_some */
     long part_bytes;
     const char *at, *end;
 };
 
-static void ask_for_some(struct ahead *ahead) {
-    for (int i = 0; i < ahead->each; i++, ahead->at += LINE) {
-        if (ahead->at >= ahead->end) {
-            if (ahead->count == 0) return;
-            ahead->at = ahead->parts[--ahead->count], ahead->end = ahead->at + ahead->part_bytes;
+static void prefetch_some(struct prefetch_queue *queue) {
+    for (int i = 0; i < queue->lines; i++, queue->at += LINE) {
+        if (queue->at >= queue->end) {
+            if (queue->count == 0) return;
+            queue->at = queue->parts[--queue->count], queue->end = queue->at + queue->part_bytes;
         }
-        __builtin_prefetch(ahead->at);
+        __builtin_prefetch(queue->at);
     }
 }
 
 struct block {
-    struct ahead *ahead;
+    struct prefetch_queue *queue;
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
     const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
-    long count;                            /* keys up to the last that some row of the tile sees */
-    long shared_from, shared_to;           /* those that all its rows see */
+    long count;                            /* keys up to the last that a row of the tile attends to */
+    long shared_from, shared_to;           /* keys that all its rows attend to */
 };
 
-/* Keys and values as they are stored, of a page and key-value head. */
+/* The stored keys and values of a page and key-value head. */
 struct stored {
     const char *keys, *values;
     long num_keys, num_values;
 };
 
-INLINE long size_of(int kind) { return kind == FLOAT32 ? 4 : 2; }
+INLINE long size_of(int dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
-INLINE struct stored stored_in(const struct heads *shape, const struct look *look,
-                               long position) {
-    long size = size_of(shape->stored), at = look->pages[position / PACK] * shape->num_kv_heads + look->kv_head;
+INLINE struct stored page_at(const struct heads *shape, const struct work_item *item, long position) {
+    long size = size_of(shape->stored), at = item->pages[position / PACK] * shape->num_kv_heads + item->kv_head;
     long num_keys = shape->head_dim * PACK, num_values = (shape->head_dim + PACK - 1) / PACK * PACK * PACK;
     return (struct stored){(const char *)shape->keys + at * num_keys * size, (const char *)shape->values + at * num_values * size,
                            num_keys, num_values};
 }
 
-/* Numbers of a page as float32: where they lie, or widened into `room` (N1). */
-INLINE const float *as_floats(const void *stored, long count, int kind, float *room) {
-    if (kind == FLOAT32) return stored;
-    widen_all(stored, count, kind, room);
-    return room;
+/* A page's elements as float32: in place, or widened into `buffer` (N1). */
+INLINE const float *as_floats(const void *stored, long count, int dtype, float *buffer) {
+    if (dtype == FLOAT32) return stored;
+    widen_all(stored, count, dtype, buffer);
+    return buffer;
 }
 
-/* The pages of the block that begins at `first`, those before `end`. */
-static void open_block(const struct heads *shape, const struct look *look,
-                       long first, long end, float *room, struct block *block) {
+/* Load the pages of the block that begins at `first`, up to `end`. */
+static void load_block(const struct heads *shape, const struct work_item *item,
+                       long first, long end, float *buffer, struct block *block) {
     for (long p = 0; p < KEY_BLOCK / PACK && first + p * PACK < end; p++) {
-        struct stored one = stored_in(shape, look, first + p * PACK);
-        block->keys[p] = as_floats(one.keys, one.num_keys, shape->stored, room);
-        block->values[p] = as_floats(one.values, one.num_values, shape->stored, room + one.num_keys);
-        room += one.num_keys + one.num_values;
+        struct stored page = page_at(shape, item, first + p * PACK);
+        block->keys[p] = as_floats(page.keys, page.num_keys, shape->stored, buffer);
+        block->values[p] = as_floats(page.values, page.num_values, shape->stored, buffer + page.num_keys);
+        buffer += page.num_keys + page.num_values;
     }
 }
 
-/* The same pages, to be asked for: keys first, as they are wanted. */
-static void look_ahead(const struct heads *shape, const struct look *look,
-                       long first, long end, struct ahead *ahead) {
-    long pages = smaller(KEY_BLOCK / PACK, (end - first + PACK - 1) / PACK);
+/* Queue the same pages for prefetch: keys first, in the order of use. */
+static void prefetch_block(const struct heads *shape, const struct work_item *item,
+                       long first, long end, struct prefetch_queue *queue) {
+    long pages = min(KEY_BLOCK / PACK, (end - first + PACK - 1) / PACK);
     for (long p = 0; p < pages; p++) {
-        struct stored one = stored_in(shape, look, first + p * PACK);
-        ahead->parts[2 * pages - 1 - p] = one.keys, ahead->parts[pages - 1 - p] = one.values;
-        ahead->part_bytes = one.num_values * size_of(shape->stored);
+        struct stored page = page_at(shape, item, first + p * PACK);
+        queue->parts[2 * pages - 1 - p] = page.keys, queue->parts[pages - 1 - p] = page.values;
+        queue->part_bytes = page.num_values * size_of(shape->stored);
     }
-    ahead->count = (int)(2 * pages);
+    queue->count = (int)(2 * pages);
 }

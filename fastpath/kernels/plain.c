@@ -1,4 +1,4 @@
-/* Plain C for any processor: vectors of four floats, which are SSE2 on x86-64, NEON on ARM, and loops elsewhere. */
+/* Plain C for any processor: vectors of four floats: SSE2 on x86-64, NEON on ARM, loops elsewhere. */
 #define TABLE plain_kernels
 #define NAME "plain"
 #define WIDTH 4

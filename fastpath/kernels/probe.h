@@ -1,6 +1,6 @@
-/* What the processor can do at most, at this level: for benchmarks to compare with, used by nothing else. */
+/* Peak rates of the processor at this level, for benchmarks only. */
 
-/* A sum of all bytes' words, from memory in four streams; the sum is returned so that the reads are made. */
+/* Read memory in four streams; returning the sum of its words keeps the compiler from removing the reads. */
 static uint64_t probe_read(const void *memory, long bytes) {
     const uint8_t *from = memory;
     long quarter = bytes / 4 / sizeof(ivec) * sizeof(ivec);
@@ -15,8 +15,8 @@ static uint64_t probe_read(const void *memory, long bytes) {
     return sum;
 }
 
-/* Products of bytes, or products and sums of floats as N3 has them, in registers: returns how many operations. `memory`
- * holds 12 vectors that the compiler does not know, and takes a sum. */
+/* Multiply and add bytes, or floats as in N3, in registers; returns the number of operations. `memory` holds 12 vectors
+ * whose values the compiler cannot know, and receives a sum. */
 #define EACH_PROBE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 static double probe_integers(long rounds, float *memory) {

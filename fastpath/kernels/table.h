@@ -1,4 +1,4 @@
-/* One level's table: included last, after the level has said how wide its vectors are. */
+/* The table of one level; the including file defines WIDTH and the sizes of tiles first. */
 #include "vector.h"
 #include "elementwise.h"
 #include "narrow.h"

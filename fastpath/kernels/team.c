@@ -1,4 +1,4 @@
-/* The threads behind team.h: spin, then sleep; one lock and one condition wake whoever sleeps. */
+/* The threads of team.h: they spin, then sleep on one condition variable. */
 #define _GNU_SOURCE
 #include "team.h"
 
@@ -8,29 +8,29 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-/* How long a thread waits awake: a millisecond or so (1.4 between two steps and 1 within one, on a Zen 5), since one that sleeps
- * wakes late where others use the processors. A server's own bursts are shorter than that. But where others stay, who
- * sleeps makes room for the thread that is waited for: after a wait that was too long for it, a thread waits a tenth as
- * long, and then a little longer after each that was not. */
-enum { SPINS_BETWEEN = 60000, SPINS_MOST = 40000, SPINS_LEAST = 4000, SPINS_MORE = 32, YIELDS = 20 };
+/* The number of checks before a thread sleeps: about a millisecond (1.4 between jobs and 1 at a barrier, on a Zen 5),
+ * because a sleeping thread wakes late where other processes use the processors. A server's own bursts are shorter than
+ * that. But where other load stays, spinning takes time from the thread that is waited for: after a wait that exhausted
+ * its spin budget, a thread backs off to a tenth of it, and raises it a little after each shorter wait. */
+enum { JOB_SPINS = 60000, MAX_SPIN_BUDGET = 40000, MIN_SPIN_BUDGET = 4000, SPIN_BUDGET_STEP = 32, YIELDS = 20 };
 
 static struct {
-    pthread_mutex_t owner; /* whoever has the team */
-    pthread_mutex_t lock;  /* around sleeping */
+    pthread_mutex_t owner; /* held while a job runs */
+    pthread_mutex_t lock;  /* guards the condition variable */
     pthread_cond_t wake;
     atomic_int sleepers;
-    atomic_uint epoch; /* counts pieces of work */
+    atomic_uint epoch; /* counts jobs */
     atomic_int quits;
-    int wanted, helpers; /* threads of a team; those that exist beside the caller */
-    pthread_t ids[MOST_THREADS - 1];
+    int wanted, workers; /* threads that a job asks for; threads that exist beside the caller */
+    pthread_t ids[MAX_THREADS - 1];
     struct team team;
     team_work work;
     void *argument;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
           .wanted = 1};
 
-static _Thread_local int member; /* which of the team's threads this is; 0 is the caller */
-static _Thread_local int patience = SPINS_MOST;
+static _Thread_local int member; /* this thread's index in the team; 0 is the caller */
+static _Thread_local int spin_budget = MAX_SPIN_BUDGET;
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -40,8 +40,8 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-/* Until *word is no longer `old`; returns whether that was so while it span. All orders are sequential: either the
- * changer sees the sleeper or the sleeper the change. */
+/* Wait until *word differs from `old`; returns whether it did while spinning. Memory order is sequential: either the
+ * thread that changes the word sees the sleeper, or the sleeper sees the change. */
 static int wait_while(atomic_uint *word, unsigned old, int spins) {
     for (int i = 0; i < spins; i++) {
         if (atomic_load(word) != old) return 1;
@@ -67,82 +67,82 @@ static void change(atomic_uint *word) {
     pthread_mutex_unlock(&pool.lock);
 }
 
-/* Plain stores: others see them with the change of phase, or of epoch, that follows. */
+/* Relaxed stores: the change of phase or epoch that follows publishes them. */
 static void begin_phase(struct team *team) {
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
     atomic_store_explicit(&team->next, 0, memory_order_relaxed);
     for (int i = 0; i < team->threads; i++) atomic_store_explicit(&team->stretches[i].next, 0, memory_order_relaxed);
 }
 
-void team_wait(struct team *team) {
+void team_barrier(struct team *team) {
     unsigned phase = atomic_load(&team->phase);
-    int threads = team->threads; /* who has arrived looks at nothing but the phase */
+    int threads = team->threads; /* read first: after its arrival a thread may read nothing but the phase */
     if (atomic_fetch_add(&team->arrived, 1) + 1 < threads) {
-        if (!wait_while(&team->phase, phase, patience)) patience = SPINS_LEAST;
-        else if (patience < SPINS_MOST) patience += SPINS_MORE;
+        if (!wait_while(&team->phase, phase, spin_budget)) spin_budget = MIN_SPIN_BUDGET;
+        else if (spin_budget < MAX_SPIN_BUDGET) spin_budget += SPIN_BUDGET_STEP;
         return;
     }
     begin_phase(team);
     if (threads > 1) change(&team->phase);
 }
 
-long team_claim_along(struct team *team, long pieces) {
+long team_claim_along(struct team *team, long items) {
     for (int i = 0; i < team->threads; i++) {
-        int whose = (member + i) % team->threads;
-        long first = pieces * whose / team->threads, end = pieces * (whose + 1) / team->threads;
-        if (i && first + atomic_load(&team->stretches[whose].next) >= end) continue;
-        long piece = first + atomic_fetch_add(&team->stretches[whose].next, 1);
-        if (piece < end) return piece;
+        int owner = (member + i) % team->threads;
+        long first = items * owner / team->threads, end = items * (owner + 1) / team->threads;
+        if (i && first + atomic_load(&team->stretches[owner].next) >= end) continue;
+        long item = first + atomic_fetch_add(&team->stretches[owner].next, 1);
+        if (item < end) return item;
     }
-    return pieces;
+    return items;
 }
 
-struct birth { int member; unsigned epoch; };
+struct start { int member; unsigned epoch; };
 
-static void *help(void *argument) {
-    struct birth *birth = argument;
-    unsigned seen = birth->epoch;
-    member = birth->member;
-    free(birth);
+static void *run_worker(void *argument) {
+    struct start *start = argument;
+    unsigned seen = start->epoch;
+    member = start->member;
+    free(start);
     for (;; seen++) {
-        wait_while(&pool.epoch, seen, SPINS_BETWEEN);
+        wait_while(&pool.epoch, seen, JOB_SPINS);
         if (atomic_load(&pool.quits)) return NULL;
         pool.work(&pool.team, pool.argument);
-        team_wait(&pool.team);
+        team_barrier(&pool.team);
     }
 }
 
-/* A child has only the thread that forked: it begins without helpers, whatever the others were doing. */
-static void forget_helpers(void) {
+/* A forked child has only the thread that forked: it starts without workers, and with unlocked mutexes. */
+static void reset_after_fork(void) {
     pthread_mutex_init(&pool.owner, NULL);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
     atomic_store(&pool.sleepers, 0);
-    pool.helpers = 0;
+    pool.workers = 0;
 }
 
-static void dismiss(void) {
+static void join_threads(void) {
     atomic_store(&pool.quits, 1);
     change(&pool.epoch);
-    for (int i = 0; i < pool.helpers; i++) pthread_join(pool.ids[i], NULL);
+    for (int i = 0; i < pool.workers; i++) pthread_join(pool.ids[i], NULL);
     atomic_store(&pool.quits, 0);
-    pool.helpers = 0;
+    pool.workers = 0;
 }
 
-/* Helpers take no signals: those are for the thread that Python handles them in. */
-static void hire(int helpers) {
+/* Workers block all signals: Python handles them in its own thread. */
+static void spawn_threads(int workers) {
     static int is_watching_forks;
-    if (pool.helpers == helpers) return;
-    if (!is_watching_forks) is_watching_forks = !pthread_atfork(NULL, NULL, forget_helpers);
+    if (pool.workers == workers) return;
+    if (!is_watching_forks) is_watching_forks = !pthread_atfork(NULL, NULL, reset_after_fork);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (; pool.helpers < helpers; pool.helpers++) {
-        struct birth *birth = malloc(sizeof *birth);
-        if (birth == NULL) break;
-        *birth = (struct birth){pool.helpers + 1, atomic_load(&pool.epoch)};
-        if (pthread_create(&pool.ids[pool.helpers], NULL, help, birth)) {
-            free(birth);
+    for (; pool.workers < workers; pool.workers++) {
+        struct start *start = malloc(sizeof *start);
+        if (start == NULL) break;
+        *start = (struct start){pool.workers + 1, atomic_load(&pool.epoch)};
+        if (pthread_create(&pool.ids[pool.workers], NULL, run_worker, start)) {
+            free(start);
             break;
         }
     }
@@ -151,7 +151,7 @@ static void hire(int helpers) {
 
 void team_resize(int threads) {
     pthread_mutex_lock(&pool.owner);
-    if (pool.helpers) dismiss();
+    if (pool.workers) join_threads();
     pool.wanted = threads;
     pthread_mutex_unlock(&pool.owner);
 }
@@ -168,12 +168,12 @@ void team_run(team_work work, void *argument) {
         team_run_alone(work, argument);
         return;
     }
-    hire(pool.wanted - 1); /* with fewer than wanted the work is done all the same */
-    pool.team.threads = pool.helpers + 1;
+    spawn_threads(pool.wanted - 1); /* perhaps fewer: the job is done all the same */
+    pool.team.threads = pool.workers + 1;
     begin_phase(&pool.team);
     pool.work = work, pool.argument = argument;
     change(&pool.epoch);
     work(&pool.team, argument);
-    team_wait(&pool.team);
+    team_barrier(&pool.team);
     pthread_mutex_unlock(&pool.owner);
 }

@@ -1,44 +1,44 @@
-/* A team of threads that goes through one piece of work together, phase by phase.
+/* A team of threads that runs one job together, phase by phase.
  *
- * All its threads run the same function. Within a phase each claims pieces until none is left; `team_wait` then holds
- * it until all others have come there too, and the next phase counts its pieces from 0 again. What a piece computes
- * does not depend on who claims it, so no result depends on the number of threads.
+ * All threads run the same function. Within a phase each thread claims work items until none is left; `team_barrier`
+ * then waits for all other threads, and the next phase counts its items from 0 again. The result of an item does not
+ * depend on the thread that claims it, so no result depends on the number of threads.
  *
- * The threads are made once and wait between two pieces of work, spinning a moment, then asleep. They belong to the
- * process, not to a model: while one caller has them, another does its work alone. A forked child makes its own.
+ * The threads are spawned once; between jobs they spin for a moment, then sleep. They belong to the process, not to a
+ * model: while one caller uses them, another caller's job runs on its own thread. A forked child spawns its own.
  */
 #ifndef VERBATIM_TEAM_H
 #define VERBATIM_TEAM_H
 
 #include <stdatomic.h>
 
-enum { MOST_THREADS = 256 };
+enum { MAX_THREADS = 256 };
 
 struct team {
     int threads;
     atomic_int arrived;
     atomic_long next;
-    _Alignas(64) atomic_uint phase; /* on a line of its own, at which those look who are done */
-    struct { _Alignas(64) atomic_long next; } stretches[MOST_THREADS]; /* a cache line for each thread */
+    _Alignas(64) atomic_uint phase; /* on a cache line of its own: threads that wait read nothing else */
+    struct { _Alignas(64) atomic_long next; } stretches[MAX_THREADS]; /* a cache line for each thread */
 };
 
-typedef void (*team_work)(struct team *team, void *work);
+typedef void (*team_work)(struct team *team, void *argument);
 
-/* Run `work` on the caller and so many helpers as the process has free; returns when all are done. */
+/* Run `work` on the caller and on all worker threads, if they are free; returns when all are done. */
 void team_run(team_work work, void *argument);
-void team_run_alone(team_work work, void *argument); /* without helpers */
+void team_run_alone(team_work work, void *argument); /* on the caller only */
 
-/* The next piece of this phase: 0, 1, 2, ... in the order of asking; the caller knows how many there are. */
+/* Claim the next item of this phase: 0, 1, 2, ...; the caller knows how many there are. */
 static inline long team_claim(struct team *team) { return atomic_fetch_add(&team->next, 1); }
 
-/* The same for that many pieces that lie one behind the other in memory: every thread has a stretch of them for itself,
- * which it reads from end to end, and then helps with those of others. Where all are taken, `pieces`. */
-long team_claim_along(struct team *team, long pieces);
+/* Claim one of `items` items that lie side by side in memory. Each thread has a stretch of its own, which it reads from
+ * end to end before it takes items of other threads' stretches. Returns `items` when none is left. */
+long team_claim_along(struct team *team, long items);
 
-/* The end of a phase. */
-void team_wait(struct team *team);
+/* The barrier at the end of a phase. */
+void team_barrier(struct team *team);
 
-/* How many threads a team has from now on, 1 to MOST_THREADS; they are made when there is work. */
+/* Set the number of threads, 1 to MAX_THREADS; they are spawned with the next job. */
 void team_resize(int threads);
 int team_size(void);
 

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-/* As clang does anyway: no loop is kept from vectors for the sake of exception flags. No bit depends on it. */
+/* Vectorise loops whatever happens to exception flags, as clang does. No bit depends on it. */
 #ifndef __clang__
 #pragma GCC optimize("no-trapping-math", "no-math-errno")
 #endif
@@ -23,7 +23,7 @@ typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
 typedef int16_t wordvec __attribute__((vector_size(4 * WIDTH)));
 typedef uint16_t halfvec __attribute__((vector_size(2 * WIDTH)));
 
-INLINE long smaller(long a, long b) { return a < b ? a : b; }
+INLINE long min(long a, long b) { return a < b ? a : b; }
 
 INLINE vec load(const float *address) {
     vec v;
@@ -37,7 +37,7 @@ INLINE vec splat(float x) { return x - (vec){0}; } /* minus, since -0 + 0 is +0 
 
 INLINE ivec splat_integer(int32_t x) { return x + (ivec){0}; }
 
-/* float16 to float32, exactly (N1), finite numbers only: rebase the exponent; a subnormal is counted from 2^-14 up. */
+/* Finite float16 to float32, exactly (N1): rebase the exponent; a subnormal counts from 2^-14 up. */
 INLINE vec widen_half(halfvec half) {
 #ifdef LEVEL_AVX512
     return (vec)_mm512_cvtph_ps((__m256i)half);
@@ -51,13 +51,13 @@ INLINE vec widen_half(halfvec half) {
 #endif
 }
 
-/* A vector of weights as they are packed (kernels.h), to float32, exactly (N1); those of a pair of inputs in turn. */
-INLINE vec widen(const void *weights, const int kind, const int turn) {
-    if (kind == FLOAT32) return load(weights);
-    if (kind == BFLOAT16) {
+/* A vector of packed weights (kernels.h) to float32, exactly (N1); `input` is 0 or 1 of a pair of bfloat16 inputs. */
+INLINE vec widen(const void *weights, const int format, const int input) {
+    if (format == FLOAT32) return load(weights);
+    if (format == BFLOAT16) {
         uvec pairs;
         memcpy(&pairs, weights, sizeof pairs);
-        return (vec)(turn ? pairs & 0xFFFF0000 : pairs << 16);
+        return (vec)(input ? pairs & 0xFFFF0000 : pairs << 16);
     }
     halfvec bits;
     memcpy(&bits, weights, sizeof bits);

@@ -1,4 +1,4 @@
-# The C kernels as Cython sees them; kernels/kernels.h says what each array is.
+# The C kernels for Cython; kernels/kernels.h documents each array.
 from libc.stdint cimport int8_t, int32_t, uint64_t
 
 cdef extern from "kernels.h" nogil:
@@ -21,7 +21,7 @@ cdef extern from "kernels.h" nogil:
         const void *weights
         const float *bias
         long inputs, outputs
-        int kind
+        int format
 
     struct quantized:
         int8_t *integers
@@ -35,7 +35,7 @@ cdef extern from "kernels.h" nogil:
         const void *keys
         const void *values
 
-    struct look:
+    struct work_item:
         const float *queries
         float *out
         const int32_t *pages
@@ -60,7 +60,7 @@ cdef extern from "kernels.h" nogil:
         void (*softcap)(float *, long, float, float) noexcept nogil
         void (*gate)(float *, const float *, long, int) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
-        void (*attend)(const heads *, const look *, const look *) noexcept nogil
+        void (*attend)(const heads *, const work_item *, const work_item *) noexcept nogil
         float (*peak)(const float *, long, int *) noexcept nogil
         long (*find)(const float *, long, float) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil

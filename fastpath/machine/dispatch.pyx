@@ -1,7 +1,7 @@
-"""Which instruction set runs: the best one that the processor has, or the one that VERBATIM_CPU names.
+"""Dispatch to the best instruction set that the processor has, or to the one that VERBATIM_CPU names.
 
-The choice changes no bit (docs/numerics.md). All C kernels live in this extension, compiled once a level: avx512,
-avx2, plain. The other extensions ask for `table()`.
+The choice changes no bit (docs/numerics.md). This extension holds all C kernels, compiled once for each level: avx512,
+avx2, plain. The other extensions call them through `table()`.
 """
 
 import os
@@ -24,10 +24,10 @@ cdef size_t address(array) except? 0:
 def available() -> list[str]:
     """The levels that this processor can run, best first."""
     names = []
-    cdef const kernels *const *one = available_kernels()
-    while one[0] != NULL:
-        names.append(one[0].name.decode())
-        one += 1
+    cdef const kernels *const *entry = available_kernels()
+    while entry[0] != NULL:
+        names.append(entry[0].name.decode())
+        entry += 1
     return names
 
 
@@ -37,7 +37,7 @@ def level() -> str:
 
 
 def use(name: str) -> None:
-    """Switch to a level, for everything that is computed from now on; raises BackendError if it is not there."""
+    """Switch to a level for all further computation; raises BackendError if the processor lacks it."""
     global _table
     names = available()
     if name not in names:

@@ -1,7 +1,7 @@
-"""Memory for the weights, which every step reads from end to end: in huge pages, whose addresses are found faster.
+"""Weights in huge pages, which need fewer address translations, and buffers that are reused from step to step.
 
-A mapped file has small pages, so what is mapped is copied here as well; a few percent of a start are well spent. And
-memory for what every step makes anew, which the system would have to clear each time.
+A forward pass reads all weights. A mapped file has small pages, so its arrays are copied, too: a few percent of the
+start-up time. A reused buffer saves the system's clearing of new memory in every step.
 """
 
 import mmap
@@ -12,15 +12,15 @@ import numpy as np
 from verbatim.reference.checkpoint.weights import release
 
 CHUNK_BYTES, PART_BYTES = 64 << 20, 16 << 20
-LINE_BYTES = 64  # of a processor's cache
-KEPT_BYTES = 64 << 20  # more than that is given back at once
+LINE_BYTES = 64  # a cache line
+KEPT_BYTES = 64 << 20  # larger buffers are not kept
 
 
 class HugePages:
-    """Copies arrays, one behind the other, into memory of its own; it is given back when the last copy is gone."""
+    """Copies arrays side by side into huge pages, which are freed with the last copy."""
 
     def __init__(self):
-        self._room = np.empty(0, np.uint8)
+        self._buffer = np.empty(0, np.uint8)
 
     def copy(self, array: np.ndarray) -> np.ndarray:
         """A contiguous copy that begins at a cache line."""
@@ -29,7 +29,7 @@ class HugePages:
         return copy
 
     def move(self, array: np.ndarray) -> np.ndarray:
-        """The same of a mapped file's array, little of which is held at a time (reference/checkpoint/weights.py)."""
+        """Copy a mapped file's array, releasing its pages part by part (reference/checkpoint/weights.py)."""
         copy = self._empty(array)
         rows = max(1, len(array) * PART_BYTES // max(1, array.nbytes))
         for at in range(0, len(array), rows):
@@ -39,30 +39,30 @@ class HugePages:
 
     def _empty(self, like: np.ndarray) -> np.ndarray:
         size = -(-like.nbytes // LINE_BYTES) * LINE_BYTES
-        if size > len(self._room):
-            self._room = _anonymous(max(size, CHUNK_BYTES))
-        memory, self._room = self._room[: like.nbytes], self._room[size:]
+        if size > len(self._buffer):
+            self._buffer = _anonymous(max(size, CHUNK_BYTES))
+        memory, self._buffer = self._buffer[: like.nbytes], self._buffer[size:]
         return memory.view(like.dtype).reshape(like.shape)
 
 
-class KeptRoom:
-    """Room for a step's numbers: the same memory as last time, unless somebody still looks at what was put there."""
+class ReusedBuffer:
+    """A buffer for a step's results: the same memory as last time, unless an earlier array still refers to it."""
 
     def __init__(self, dtype):
-        self._room = np.empty(0, dtype)
+        self._buffer = np.empty(0, dtype)
 
     def empty(self, rows: int, width: int) -> np.ndarray:
-        """An array (rows, width) of any content."""
+        """An uninitialised array (rows, width)."""
         size = rows * width
-        if size * self._room.itemsize > KEPT_BYTES:
-            return np.empty((rows, width), self._room.dtype)
-        if size > len(self._room) or sys.getrefcount(self._room) > 2:  # every view of it counts as one more
-            self._room = np.empty(size, self._room.dtype)
-        return self._room[:size].reshape(rows, width)
+        if size * self._buffer.itemsize > KEPT_BYTES:
+            return np.empty((rows, width), self._buffer.dtype)
+        if size > len(self._buffer) or sys.getrefcount(self._buffer) > 2:  # every view holds a reference
+            self._buffer = np.empty(size, self._buffer.dtype)
+        return self._buffer[:size].reshape(rows, width)
 
 
 def _anonymous(size: int) -> np.ndarray:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux; elsewhere pages are what they are
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux only
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)

@@ -1,7 +1,7 @@
-# A team of threads that goes through a step phase by phase; kernels/team.h says how.
+# A team of threads that runs a job phase by phase (kernels/team.h).
 cdef extern from "team.h" nogil:
     enum:
-        MOST_THREADS
+        MAX_THREADS
 
     struct team:
         int threads
@@ -11,6 +11,6 @@ cdef extern from "team.h" nogil:
 
 cdef void run(team_work work, void *argument) noexcept nogil
 cdef long claim(team *members) noexcept nogil
-cdef long claim_along(team *members, long pieces) noexcept nogil
+cdef long claim_along(team *members, long items) noexcept nogil
 cdef void finish_phase(team *members) noexcept nogil
 cdef void run_alone(team_work work, void *argument) noexcept nogil

@@ -1,11 +1,11 @@
 """Mirrored. Attention over cached keys, block by block of absolute position, merged by powers of two (N8).
 
-The work is in kernels/attention.h; this function packs plain arrays for it, the model hands it the cache's own pages.
+kernels/attention.h has the arithmetic; this function packs plain arrays for it, the model passes the cache's own pages.
 """
 
 import numpy as np
 
-from verbatim.fastpath.machine.dispatch cimport address, heads, look, table
+from verbatim.fastpath.machine.dispatch cimport address, heads, table, work_item
 from verbatim.fastpath.cache.pages cimport PagedCache
 from libc.stdint cimport int32_t
 
@@ -13,7 +13,7 @@ from math import sqrt
 from types import SimpleNamespace
 
 from verbatim.fastpath.cache.pages import pages_for
-from verbatim.fastpath.numerics.arithmetic import kind_of, widen
+from verbatim.fastpath.numerics.arithmetic import kernel_dtype, widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 KEY_BLOCK = 64
@@ -22,7 +22,7 @@ LOG2E = 1.4426950408889634
 
 
 def query_scale(long head_dim, scale=None, cap=None) -> float:
-    """What queries are multiplied with, to be rounded to float32: the scale, times log2(e) without a cap."""
+    """The factor of the queries, before rounding to float32: the scale, times log2(e) without a cap."""
     factor = 1.0 if cap else LOG2E
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
@@ -35,13 +35,13 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     Returns (tokens, heads, head_dim).
     """
     cdef heads shape
-    cdef look one
+    cdef work_item item
     cdef long kv_head
     queries = np.ascontiguousarray(queries, np.float32)
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
     shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
-    shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kind_of(keys)
+    shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kernel_dtype(keys)
     config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
     pages = np.arange(pages_for(num_keys), dtype=np.int32)
     cdef PagedCache cache = PagedCache(config, len(pages), NAMES[keys.dtype])
@@ -50,7 +50,8 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     out = np.empty(queries.shape, np.float32)
     shape.keys, shape.values = cache.layer_keys(0), cache.layer_values(0)
     for kv_head in range(shape.num_kv_heads):
-        one = look(<const float *>address(queries), <float *>address(out), <int32_t *>address(pages),
-                   <int32_t *>address(positions), kv_head, 0, len(queries) * (shape.num_heads // shape.num_kv_heads))
-        table().attend(&shape, &one, NULL)
+        item = work_item(<const float *>address(queries), <float *>address(out), <int32_t *>address(pages),
+                         <int32_t *>address(positions), kv_head, 0,
+                         len(queries) * (shape.num_heads // shape.num_kv_heads))
+        table().attend(&shape, &item, NULL)
     return out

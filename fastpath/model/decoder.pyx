@@ -1,44 +1,45 @@
-"""Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families (N3 to N9).
+"""Mirrored. The forward pass of a decoder over a batch of chunks, for all families (N3 to N9).
 
-Python gathers the step's rows here; decoder.pyx takes them through the layers.
+Python gathers the batch's rows here; forward.pyx runs the layers.
 """
 
 import numpy as np
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.model.forward cimport Decoder
+from verbatim.fastpath.model.forward cimport ForwardPass
 from verbatim.fastpath.machine.dispatch cimport PACK, W8A8, address, table
 from verbatim.fastpath.numerics.packed cimport multiply
-from verbatim.fastpath.model.phases cimport PIECE_ROWS, rows_of_step, span
+from verbatim.fastpath.model.phases cimport ITEM_ROWS, batch_rows, span
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from verbatim.fastpath.cache.pages import NO_PAGE
-from verbatim.fastpath.machine.memory import KeptRoom
+from verbatim.fastpath.machine.memory import ReusedBuffer
 from verbatim.fastpath.numerics.packed import pack
 from verbatim.reference.records.sequence import wanted_rows
 from verbatim.reference.checkpoint.weights import Tensor
 
 
-cdef class Model(Decoder):
-    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
+cdef class Model(ForwardPass):
+    """A decoder with its weights in memory. `forward` returns a batch's logits; `states` and `score` are its halves.
 
-    `watch` as in reference/model/decoder.py. `model_lib` holds the matrices packed, or will (model_lib.py).
+    `watch` is described in reference/model/decoder.py. `model_lib` holds the packed matrices, or receives them
+    (model_lib.py).
     """
 
-    cdef object embedding, fusion, logits_room
+    cdef object embedding, fusion, logits_buffer
 
     def __init__(self, config, checkpoint, *, quantization: str | None = None, model_lib=None):
         super().__init__(config, checkpoint, quantization, model_lib)
-        self.embedding, self.logits_room = checkpoint.embedding, KeptRoom(np.float32)
+        self.embedding, self.logits_buffer = checkpoint.embedding, ReusedBuffer(np.float32)
         self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
 
     def forward(self, chunks, PagedCache cache):
-        """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        """Run a batch of chunks; returns logits float32 (wanted rows, vocab), chunk after chunk."""
         return self.score(self._normed(self._run(chunks, cache)[wanted_rows(chunks)]))
 
     def states(self, chunks, PagedCache cache, beside=None):
-        """The same for the last layer's normed states (tokens, hidden); an eagle head is given others `beside` the ids."""
+        """Run a batch; returns the normed states (tokens, hidden). An eagle head gets a state `beside` each token id."""
         return self._normed(self._run(chunks, cache, beside))
 
     def score(self, states):
@@ -46,7 +47,7 @@ cdef class Model(Decoder):
         states = np.ascontiguousarray(states, np.float32)
         if states.ndim != 2 or states.shape[1] != self.hidden or self.weights.head.weights == NULL:
             raise ValueError(f"a model with a head scores states of {self.hidden} features, not {states.shape}")
-        logits = self.logits_room.empty(len(states), self.vocab_size)
+        logits = self.logits_buffer.empty(len(states), self.vocab_size)
         self._reserve(len(states))
         self._score(<const float *>address(states), len(states), <float *>address(logits))
         if self.config.logits_divisor != 1:
@@ -59,12 +60,12 @@ cdef class Model(Decoder):
 
     cdef void _score(self, const float *states, long rows, float *logits) noexcept:
         with nogil:
-            if self.weights.head.kind >= W8A8:
+            if self.weights.head.format >= W8A8:
                 table().quantize(states, rows, self.hidden, &self.rounded.c)
             multiply(&self.weights.head, states, &self.rounded.c, rows, logits)
 
     cdef _normed(self, x):
-        """Rows of x after the last norm."""
+        """The final norm of each row of x."""
         self._reserve(len(x))
         cdef const float *rows = <const float *>address(x)
         if self.weights.norm == NULL:  # an eagle head has none
@@ -76,7 +77,7 @@ cdef class Model(Decoder):
         return self.scratch["normed"][: len(x)].copy()
 
     cdef _run(self, chunks, PagedCache cache, beside=None):
-        """All rows through all layers."""
+        """The hidden states (tokens, hidden) of a batch after all layers."""
         ids, positions, pages, spans = self._lay_out(chunks, cache)
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
@@ -86,22 +87,22 @@ cdef class Model(Decoder):
             x = self.fusion(np.concatenate([x, beside], axis=1))
         self._reserve(len(x))
         self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
-        self._layers(rows_of_step(<float *>address(x), len(x), len(chunks), spans[len(chunks), 3],
-                                  <const span *><size_t>address(spans), <const int32_t *>address(positions),
-                                  <const int32_t *>address(pages)), cache)
+        self._run_layers(batch_rows(<float *>address(x), len(x), len(chunks), spans[len(chunks), 3],
+                                    <const span *><size_t>address(spans), <const int32_t *>address(positions),
+                                    <const int32_t *>address(pages)), cache)
         return x
 
-    cdef long _pieces(self, long tokens) except -1:
-        """Into how many pieces the attention of a chunk is cut."""
+    cdef long _num_items(self, long tokens) except -1:
+        """The number of attention work items of a chunk."""
         cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
-        return (rows + PIECE_ROWS - 1) // PIECE_ROWS * self.shape.num_kv_heads
+        return (rows + ITEM_ROWS - 1) // ITEM_ROWS * self.shape.num_kv_heads
 
     cdef _lay_out(self, chunks, PagedCache cache):
-        """Ids, positions and pages of the step's rows, and a span for each chunk and one behind the last.
+        """Ids, positions and pages of the batch's rows, and a span for each chunk and one after the last.
 
-        All is checked here: kernels read and write where these numbers say.
+        Checks them all: the kernels use these numbers as addresses.
         """
-        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), row = 0, page = 0, piece = 0, start, i, one
+        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), row = 0, page = 0, item = 0, start, i, token_id, held_page
         cdef long size = cache.num_pages, held
         if num_rows == 0:
             raise IndexError("a step takes in at least one token")
@@ -115,21 +116,21 @@ cdef class Model(Decoder):
         cdef long[:, ::1] all_spans = spans
         for i, chunk in enumerate(chunks):
             start, held = chunk.start, len(chunk.pages)
-            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2], all_spans[i, 3] = row, len(chunk.token_ids), page, piece
-            piece += self._pieces(len(chunk.token_ids))
+            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2], all_spans[i, 3] = row, len(chunk.token_ids), page, item
+            item += self._num_items(len(chunk.token_ids))
             if not 0 <= start <= start + len(chunk.token_ids) <= min(self.num_positions, held * PACK):
                 raise IndexError(f"positions {start} to {start + len(chunk.token_ids) - 1} lie outside the context "
                                  "or the chunk's pages")
-            for one in chunk.token_ids:
-                if not 0 <= one < self.vocab_size:
-                    raise IndexError(f"token ids must lie in 0..{self.vocab_size - 1}, not {one}")
-                all_ids[row], all_positions[row] = one, start
+            for token_id in chunk.token_ids:
+                if not 0 <= token_id < self.vocab_size:
+                    raise IndexError(f"token ids must lie in 0..{self.vocab_size - 1}, not {token_id}")
+                all_ids[row], all_positions[row] = token_id, start
                 row, start = row + 1, start + 1
-            held = page + <long>chunk.start // PACK  # pages before that may have been given back: nothing looks there
-            for one in chunk.pages:
-                if not (0 <= one < size or (one == NO_PAGE and page < held)):
+            held = page + <long>chunk.start // PACK  # earlier pages may be freed: no window reaches them
+            for held_page in chunk.pages:
+                if not (0 <= held_page < size or (held_page == NO_PAGE and page < held)):
                     raise IndexError(f"pages must lie in 0..{size - 1}, not {chunk.pages}")
-                all_pages[page] = max(one, 0)
+                all_pages[page] = max(held_page, 0)
                 page += 1
-        all_spans[len(chunks), 3] = piece
+        all_spans[len(chunks), 3] = item
         return ids, positions, pages, spans

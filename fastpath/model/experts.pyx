@@ -1,4 +1,4 @@
-"""Mirrored. What each expert of a mixture counts for a token (N9); the mixing itself is the model's."""
+"""Mirrored. The weight of each expert of a mixture for a token (N9); forward.pyx adds the experts' outputs."""
 
 from verbatim.fastpath.machine.dispatch cimport table
 from libc.stdlib cimport free, malloc
@@ -7,7 +7,7 @@ cdef float LOG2E = 1.4426950408889634
 
 
 cdef void expert_weights(float *scores, long num_experts, long num_per_token, bint is_normalized) noexcept nogil:
-    """Turn one token's scores into weights, in place: softmax for the best (ties to the lower id), 0 for the others."""
+    """Replace a token's scores by weights: softmax for the best (ties to the lower id), 0 for the others."""
     cdef float *shares = <float *>malloc(num_experts * sizeof(float))
     cdef float peak = scores[0], total
     cdef long i, rank
@@ -29,7 +29,7 @@ cdef void expert_weights(float *scores, long num_experts, long num_per_token, bi
 
 
 cdef long _rank(const float *scores, long num_experts, long index) noexcept nogil:
-    """How many experts come before this one."""
+    """The number of experts with a higher score, or with an equal score and a lower id."""
     cdef long i, before = 0
     for i in range(num_experts):
         before += scores[i] > scores[index] or (scores[i] == scores[index] and i < index)

@@ -1,19 +1,19 @@
-# A decoder's layers, as each thread of a team goes through them.
+# The layers of a decoder, run by all threads of a team.
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads, look
+from verbatim.fastpath.machine.dispatch cimport heads, work_item
 from verbatim.fastpath.model.layers cimport layer_weights
-from verbatim.fastpath.model.phases cimport Phases, rows_of_step
+from verbatim.fastpath.model.phases cimport Phases, batch_rows
 from verbatim.fastpath.machine.threads cimport team
 
 
-cdef class Decoder(Phases):
-    cdef _layers(self, rows_of_step step, PagedCache cache)
-    cdef void _take_step(self, team *members) noexcept nogil
-    cdef void _attend(self, team *members, const layer_weights *layer, long index) noexcept nogil
+cdef class ForwardPass(Phases):
+    cdef _run_layers(self, batch_rows step, PagedCache cache)
+    cdef void _run_thread(self, team *members) noexcept nogil
+    cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil
-    cdef void _turn(self, team *members, const layer_weights *layer, long index) noexcept nogil
-    cdef void _look_back(self, team *members, const heads *shape) noexcept nogil
-    cdef void _cut_piece(self, const heads *shape, long piece, look *out) noexcept nogil
+    cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil
+    cdef void _attend(self, team *members, const heads *shape) noexcept nogil
+    cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil

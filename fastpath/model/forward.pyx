@@ -1,63 +1,63 @@
-"""The layers of a decoder, through which rows go without the interpreter (N3 to N9).
+"""The layers of a decoder, run on all threads without the interpreter (N3 to N9).
 
-All threads go through a step together; phases.pyx holds what they share between two meetings. Attention looks into the
-cache's own pages.
+A forward pass is a sequence of phases (phases.pyx) with a barrier after each. Attention reads the KV cache's pages.
 """
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads, look, table
+from verbatim.fastpath.machine.dispatch cimport heads, table, work_item
 from verbatim.fastpath.model.experts cimport expert_weights
 from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.numerics.packed cimport product
-from verbatim.fastpath.model.phases cimport PIECE_ROWS, rows_of_step, span, take_rows
+from verbatim.fastpath.model.phases cimport ITEM_ROWS, batch_rows, claim_rows, span
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase, run, run_alone, team
 from libc.string cimport memcpy, memset
 
 
-cdef void take_step(team *members, void *decoder) noexcept nogil:
-    (<Decoder>decoder)._take_step(members)
+cdef void run_thread(team *members, void *model) noexcept nogil:
+    (<ForwardPass>model)._run_thread(members)
 
 
-cdef class Decoder(Phases):
-    """What a model is between its embedding and its last norm."""
+cdef class ForwardPass(Phases):
+    """All layers of a model: between the embedding and the final norm."""
 
-    cdef _layers(self, rows_of_step step, PagedCache cache):
-        """Take the step's rows through all layers, in place; a watched model works alone, and shows what it does."""
+    cdef _run_layers(self, batch_rows step, PagedCache cache):
+        """Run the batch's rows through all layers, in place; a watched model runs on one thread."""
         self.step, self.cache = step, cache
         with nogil:
             if self.watch is None:
-                run(take_step, <void *>self)
+                run(run_thread, <void *>self)
             else:
-                run_alone(take_step, <void *>self)
+                run_alone(run_thread, <void *>self)
         self.cache = None
         self.raise_failure()
 
-    cdef void _take_step(self, team *members) noexcept nogil:
+    cdef void _run_thread(self, team *members) noexcept nogil:
         cdef long index
         self._norm(members, self.weights.layers[0].attention_norm)
         for index in range(self.num_layers):
-            self._attend(members, &self.weights.layers[index], index)
+            self._attention(members, &self.weights.layers[index], index)
             self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
             self._feed_forward(members, &self.weights.layers[index], index)
             self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
 
-    cdef void _attend(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Store this step's keys and values, let each token look back over its own sequence, add the result to x."""
+    cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Store the batch's keys and values, attend to each token's own sequence, add the result to x."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, rows = self.step.rows, i
-        cdef const span *one
+        cdef const span *sequence
         cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
-        shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kind
+        shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kernel_dtype
         shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
         self.show(index, b"attention norm", self.normed, rows, self.hidden)
         self._project(members, layer, index)
-        self._turn(members, layer, index)
-        self.show(index, b"turned query", self.queries, rows, query_width)
-        self.show(index, b"turned key", self.keys, rows, self.key_width)
+        self._rotate_and_store(members, layer, index)
+        self.show(index, b"rotated query", self.queries, rows, query_width)
+        self.show(index, b"rotated key", self.keys, rows, self.key_width)
         for i in range(self.step.num_spans):
-            one = &self.step.spans[i]
-            self.show_cached(index, self.step.pages + one.page, self.step.positions[one.row] + one.tokens, self.cache)
-        self._look_back(members, &shape)
+            sequence = &self.step.spans[i]
+            self.show_cached(index, self.step.pages + sequence.page,
+                             self.step.positions[sequence.row] + sequence.tokens, self.cache)
+        self._attend(members, &shape)
         self.show(index, b"attention", self.attended, rows, query_width)
         self._round(members, self.attended, rows, query_width)
         self._multiply(members, &output, 1)
@@ -76,53 +76,54 @@ cdef class Decoder(Phases):
         self.show(index, b"key", self.keys, rows, self.key_width)
         self.show(index, b"value", self.values, rows, self.key_width)
 
-    cdef void _turn(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Queries and keys normed where the family does that (N5) and turned (N6); keys and values into the cache."""
+    cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Norm queries and keys where the family does (N5), rotate them (N6), store keys and values in the cache."""
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, start, stop, row
-        cdef const span *one = self.step.spans
-        while take_rows(members, self.step.rows, &start, &stop):
+        cdef const span *sequence = self.step.spans
+        while claim_rows(members, self.step.rows, &start, &stop):
             self._norm_heads(self.queries + start * query_width, layer.query_norm, stop - start, query_width)
             self._norm_heads(self.keys + start * self.key_width, layer.key_norm, stop - start, self.key_width)
             for row in range(start, stop):
                 self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
                 self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
-                while row >= one.row + one.tokens:
-                    one += 1
-                self.cache.store(index, self.step.pages + one.page, self.step.positions[row],
+                while row >= sequence.row + sequence.tokens:
+                    sequence += 1
+                self.cache.store(index, self.step.pages + sequence.page, self.step.positions[row],
                                  self.keys + row * self.key_width, self.values + row * self.key_width)
         finish_phase(members)
 
-    cdef void _look_back(self, team *members, const heads *shape) noexcept nogil:
-        """Attention; a piece is some rows of one sequence and key-value head."""
-        cdef long total = self.step.num_pieces, piece = claim_along(members, total)
-        cdef look one, following
-        while piece < total:
-            self._cut_piece(shape, piece, &one)
-            if piece + 1 < total:
-                self._cut_piece(shape, piece + 1, &following)
-            table().attend(shape, &one, &following if piece + 1 < total else NULL)
-            piece = claim_along(members, total)
+    cdef void _attend(self, team *members, const heads *shape) noexcept nogil:
+        """Attention; a work item is some rows of one sequence and key-value head."""
+        cdef long total = self.step.num_items, index = claim_along(members, total)
+        cdef work_item item, following
+        while index < total:
+            self._make_item(shape, index, &item)
+            if index + 1 < total:
+                self._make_item(shape, index + 1, &following)
+            table().attend(shape, &item, &following if index + 1 < total else NULL)
+            index = claim_along(members, total)
         finish_phase(members)
 
-    cdef void _cut_piece(self, const heads *shape, long piece, look *out) noexcept nogil:
-        """What a piece of the step's attention looks at; its sequence is found by halving."""
+    cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil:
+        """Work item `index` of the batch's attention; a binary search finds its sequence."""
         cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
         cdef long low = 0, high = self.step.num_spans, middle, first
-        cdef const span *one
+        cdef const span *sequence
         while high - low > 1:
             middle = (low + high) // 2
-            if self.step.spans[middle].piece <= piece:
+            if self.step.spans[middle].item <= index:
                 low = middle
             else:
                 high = middle
-        one = &self.step.spans[low]
-        first = (piece - one.piece) // shape.num_kv_heads * PIECE_ROWS
-        out[0] = look(self.queries + one.row * query_width, self.attended + one.row * query_width,
-                      self.step.pages + one.page, self.step.positions + one.row, (piece - one.piece) % shape.num_kv_heads,
-                      first, min(first + PIECE_ROWS, one.tokens * shared_by))
+        sequence = &self.step.spans[low]
+        index -= sequence.item
+        first = index // shape.num_kv_heads * ITEM_ROWS
+        item[0] = work_item(self.queries + sequence.row * query_width, self.attended + sequence.row * query_width,
+                            self.step.pages + sequence.page, self.step.positions + sequence.row,
+                            index % shape.num_kv_heads, first, min(first + ITEM_ROWS, sequence.tokens * shared_by))
 
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
-        """Queries or keys normed in place, each head by itself or all of a token together."""
+        """Norm queries or keys in place: each head, or all heads of a token together."""
         cdef long size = self.shape.head_dim if self.norms_heads else width
         if weight != NULL:
             table().rms_norm(x, weight, self.epsilon, rows * width // size, size, x)
@@ -133,7 +134,7 @@ cdef class Decoder(Phases):
             table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
 
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """x plus the dense part, or the mixture of experts, of the normed input."""
+        """Add the feed-forward network of the normed rows, dense or a mixture of experts, to x."""
         cdef long rows = self.step.rows
         cdef bint is_last = index + 1 == self.num_layers
         cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
@@ -149,9 +150,9 @@ cdef class Decoder(Phases):
         self._add(members, layer.mlp_out_norm, NULL if is_last else self.weights.layers[index + 1].attention_norm, is_last)
 
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
-        """From router scores: each expert takes the rows that chose it; outputs are weighed and added in ascending id from +0 (N9)."""
+        """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0 (N9)."""
         cdef long expert, row, start, stop, count, hidden = self.hidden, rows = self.step.rows
-        while take_rows(members, rows, &start, &stop):
+        while claim_rows(members, rows, &start, &stop):
             memset(self.projected + start * hidden, 0, (stop - start) * hidden * sizeof(float))
             for row in range(start, stop):
                 expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
@@ -165,7 +166,7 @@ cdef class Decoder(Phases):
                 self._scatter(members, layer.num_experts, expert)
 
     cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil:
-        """The rows that chose an expert, side by side; returns how many, on every thread."""
+        """Copy the rows that chose an expert side by side; returns their number, on every thread."""
         cdef long row, count = 0
         cdef bint copies = claim(members) == 0
         for row in range(self.step.rows):
@@ -178,7 +179,7 @@ cdef class Decoder(Phases):
         return count
 
     cdef void _scatter(self, team *members, long num_experts, long expert) noexcept nogil:
-        """Add an expert's rows, weighed, to those that they were gathered from."""
+        """Add an expert's weighted output rows to the rows that they were gathered from."""
         cdef long row, count = 0, mine = claim(members)
         cdef float weight
         for row in range(self.step.rows):

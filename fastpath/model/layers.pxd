@@ -1,8 +1,8 @@
-# A checkpoint's tensors as the forward pass reaches them, by pointer. A norm or table that a family lacks is NULL.
+# Pointers to a checkpoint's tensors. A norm or rotary table that a family lacks is NULL.
 from verbatim.fastpath.machine.dispatch cimport matrix
 
 
-cdef struct gated:  # the feed-forward part, or one expert
+cdef struct gated:  # the feed-forward network, or one expert
     matrix gate, up, down
 
 cdef struct layer_weights:
@@ -16,7 +16,7 @@ cdef struct layer_weights:
     const float *sines
     long half, window, sinks, num_experts
     matrix query, key, value, output, router
-    gated *parts  # the dense part, or num_experts of them
+    gated *parts  # one feed-forward network, or num_experts experts
 
 
 cdef class Layers:

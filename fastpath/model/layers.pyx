@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, packed for the kernels and kept alive as long as the pointers to them."""
+"""A checkpoint's tensors in the kernels' layout, kept alive as long as the pointers to them."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from verbatim.reference.numerics.rotary import rotary_table
 
 
 cdef class Layers:
-    """All layers of a decoder, its last norm and its head, packed here or out of a model library."""
+    """All layers of a decoder, its final norm and its head, packed here or loaded from a model library."""
 
     def __init__(self, config, checkpoint, quantization: str | None, model_lib=None):
         if model_lib is not None:
@@ -53,7 +53,7 @@ cdef class Layers:
             into.half = rope_table[0].shape[1]
             into.cosines, into.sines = <float *>address(rope_table[0]), <float *>address(rope_table[1])
         parts = layer.experts or (layer.mlp,)
-        if layer.experts:  # the router stays float: its scores decide
+        if layer.experts:  # the router stays float: its scores choose the experts
             into.num_experts, into.router = len(parts), self._matrix(layer.router, None)
         into.parts = <gated *>calloc(len(parts), sizeof(gated))
         if into.parts == NULL:
@@ -64,7 +64,7 @@ cdef class Layers:
             into.parts[<long>i].down = self._matrix(part.down, quantization)
 
     cdef const float *_vector(self, tensor) except? NULL:
-        """A norm's weight, or NULL where there is none."""
+        """The address of a norm's weight, NULL for None."""
         if tensor is None:
             return NULL
         values = np.ascontiguousarray(tensor.float32() + np.float32(self.norm_offset))

@@ -1,7 +1,7 @@
-"""The model library of `--model-lib`: matrices as the kernels read them, packed once into a file and mapped ever after.
+"""The model library of `--model-lib`: a file of packed matrices, made once and memory-mapped afterwards.
 
-It is a safetensors file of packed arrays, with a stamp that says of which files, in which format and in which layout.
-Once it is there the checkpoint's own matrices are not read any more, nor checked again: whoever made it has.
+It is a safetensors file of arrays in the kernels' layout, with a stamp of source files, format and layout. While it is
+valid, the checkpoint's own matrices are neither read nor checked again.
 """
 
 import contextlib
@@ -24,23 +24,23 @@ from verbatim.reference.checkpoint.weights import map_file, release
 from verbatim.reference.numerics.quantization import choose_format
 from verbatim.reference.records.errors import ModelError
 
-LAYOUT = 3  # counts the ways in which packed.pyx has laid a matrix out
+LAYOUT = 3  # the version of packed.pyx's layout
 STAMP = "stamp"
-LEAST_BYTES = 64 << 20  # smaller checkpoints are packed faster than a file is worth
-ENTRY_BYTES = 256  # of the header, for each array and some more
+LEAST_BYTES = 64 << 20  # packing a smaller checkpoint takes less time than a file is worth
+ENTRY_BYTES = 256  # of the header for each array
 ALIGNMENT = 64
-PART_NUMBERS = 1 << 22  # of a matrix are packed at a time, which bounds the memory that takes
+PART_NUMBERS = 1 << 22  # elements packed at a time, to bound memory
 DTYPES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "uint8": "U8"}
 logger = logging.getLogger("verbatim")
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept that nobody has named a file for."""
+    """The folder of libraries without a `--model-lib` path."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "models"
 
 
 class ModelLib:
-    """One library, there or still to be made; `is_complete` tells which."""
+    """A library that exists (`is_complete`) or is still to be written."""
 
     def __init__(self, path: Path, stamp: bytes, *, is_named: bool):
         self.path, self._stamp, self._is_named = path, stamp, is_named
@@ -48,7 +48,7 @@ class ModelLib:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every matrix can be had from here."""
+        """Whether the file exists and is valid."""
         return self._arrays is not None
 
     def find(self, name: str, memory: HugePages) -> np.ndarray:
@@ -56,9 +56,9 @@ class ModelLib:
         return memory.move(self._arrays[name].bits)
 
     def complete(self, matrices: Iterable[tuple[Matrix, str | None]]) -> None:
-        """Pack these matrices, each in its format, unless the file is there.
+        """Pack these matrices, each in its format, unless the library is complete.
 
-        If it cannot be written, a ModelError says so for a file that was named; the cache is done without.
+        Raises ModelError if a named file cannot be written; without a name, logs a warning and packs in memory.
         """
         if self.is_complete:
             return
@@ -70,7 +70,7 @@ class ModelLib:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _write(unfinished, self._stamp, shown, len(matrices))
-            unfinished.rename(self.path)  # whole or not at all, whoever else makes one at the same time
+            unfinished.rename(self.path)  # atomic: several processes may write it at the same time
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
@@ -89,7 +89,7 @@ class ModelLib:
         except ModelError:
             if self._is_named:
                 raise
-            return None  # made anew
+            return None  # it will be written again
         if STAMP in arrays and arrays[STAMP].bits.tobytes() == self._stamp:
             return arrays
         if self._is_named:
@@ -99,7 +99,7 @@ class ModelLib:
 
 
 def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib | None:
-    """The library of a model directory: in the file named, else in the cache, where small models have none."""
+    """The library of a model directory: at `path`, else in the cache folder; None for a small model without a path."""
     directory = Path(directory)
     form = choose_format(load_config(directory).quantization, quantization)
     files = {file.name: file.stat() for file in sorted([*directory.glob("*.safetensors"), directory / "config.json"])}
@@ -113,7 +113,7 @@ def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib |
 
 
 def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None]], count: int) -> None:
-    """The header is padded to a fixed size, so that nothing has to be packed before its length is known."""
+    """Write all matrices; the header is padded to a fixed size, so it can be written last."""
     start = -(-(8 + len(stamp) + ENTRY_BYTES * (count + 1)) // ALIGNMENT) * ALIGNMENT
     header = {}
 
@@ -136,7 +136,7 @@ def _write(path: Path, stamp: bytes, matrices: Iterable[tuple[Matrix, str | None
 
 
 def _arranged(matrix: Matrix, quantization: str | None) -> Iterator[np.ndarray]:
-    """A matrix as the kernels read it, a few strips at a time."""
+    """A matrix in the kernels' layout, a few strips at a time."""
     outputs = matrix.weight.shape[0]
     step = max(1, PART_NUMBERS // matrix.num_inputs // STRIP_SIZE) * STRIP_SIZE
     for first in range(0, outputs, step):

@@ -1,4 +1,4 @@
-# A decoder's shape, weights and scratch memory, and what a step works on.
+# A decoder's shape, weights and scratch buffers, and the rows of a batch.
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport heads
 from verbatim.fastpath.model.layers cimport Layers, gated
@@ -9,30 +9,30 @@ from libc.stdint cimport int32_t
 
 ctypedef float *floats
 
-# One sequence's share of the rows: its first row, how many, where in the step's list of pages its own begin, and the
-# first of its pieces of attention.
+# One sequence's share of a batch: its first row, its number of tokens, the index of its first page in the batch's list
+# of pages, and its first attention work item.
 cdef struct span:
-    long row, tokens, page, piece
+    long row, tokens, page, item
 
-# What a step works on: x (rows, hidden), and each row's position.
-cdef struct rows_of_step:
+# The rows of a batch: x (rows, hidden), and each row's position.
+cdef struct batch_rows:
     float *x
-    long rows, num_spans, num_pieces
+    long rows, num_spans, num_items
     const span *spans
     const int32_t *positions
     const int32_t *pages
 
 cdef enum:
-    PIECE_ROWS = 64  # of attention: query heads of a key-value head, token by token
+    ITEM_ROWS = 64  # attention rows of a work item: a row for each token and each query head of a key-value head
 
 
-cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil
+cdef bint claim_rows(team *members, long rows, long *start, long *stop) noexcept nogil
 
 
 cdef class Phases(Watched):
     cdef readonly object config
     cdef Layers weights
-    cdef long num_layers, hidden, inner, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
+    cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
     cdef heads shape
     cdef float epsilon, residual_scale
     cdef int activation
@@ -40,7 +40,7 @@ cdef class Phases(Watched):
     cdef Activations rounded, rounded_gated
     cdef dict scratch
     cdef floats normed, queries, keys, values, attended, projected, gated, scores, gathered, expert_output
-    cdef rows_of_step step
+    cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized
     cdef _reserve(self, long rows)

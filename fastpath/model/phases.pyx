@@ -1,7 +1,7 @@
-"""What a decoder's layers are made of: phases in which all threads share rows or strips of outputs (N3 to N7).
+"""The phases of a layer, in which all threads share rows or strips of outputs (N3 to N7).
 
-They work over packed weights and scratch memory that is kept from step to step, so a model runs one forward pass at a
-time. A method that takes `members` is called by every thread and ends when all are done.
+Phases use scratch buffers that are kept from step to step, so a model runs one forward pass at a time. A method that
+takes `members` is called by every thread and ends with a barrier.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from libc.string cimport memcpy
 from verbatim.fastpath.model.attention import LOG2E, query_scale
 
 cdef enum:
-    GATED_ROWS = 128  # that a strip of the feed-forward part takes at once: both its halves fit the second cache
+    GATED_ROWS = 128  # rows of a feed-forward work item: both its strips fit the L2 cache
 
 
-cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept nogil:
-    """Claim the next rows of a phase: singly, or 16 where there are many."""
+cdef bint claim_rows(team *members, long rows, long *start, long *stop) noexcept nogil:
+    """Claim the next row of a phase, or the next 16 of 64 or more; False when none is left."""
     cdef long size = 1 if rows < 64 else 16
     start[0] = claim(members) * size
     stop[0] = min(start[0] + size, rows)
@@ -26,11 +26,11 @@ cdef bint take_rows(team *members, long rows, long *start, long *stop) noexcept 
 
 
 cdef class Phases(Watched):
-    """A decoder's shape, weights and scratch memory, and the phases that its layers repeat."""
+    """A decoder's shape, weights and scratch buffers, and the phases that its layers repeat."""
 
     def __init__(self, config, checkpoint, quantization, model_lib=None):
         self.config = config
-        self.num_layers, self.hidden, self.inner = config.num_layers, config.hidden_size, config.intermediate_size
+        self.num_layers, self.hidden, self.intermediate = config.num_layers, config.hidden_size, config.intermediate_size
         self.vocab_size, self.num_positions = config.vocab_size, config.context_size
         self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
         self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
@@ -43,17 +43,17 @@ cdef class Phases(Watched):
         if config.experts:
             self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
             self.normalizes_experts = config.experts.is_normalized
-            self.inner = max(self.inner, <long>config.experts.intermediate_size)
+            self.intermediate = max(self.intermediate, <long>config.experts.intermediate_size)
         self.weights = Layers(config, checkpoint, quantization, model_lib)
         self.is_quantized = quantization is not None
 
     cdef _reserve(self, long rows):
-        """Scratch memory for that many rows."""
+        """Allocate scratch buffers for that many rows."""
         if rows <= self.capacity:
             return
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": 0 if self.is_quantized else self.inner,
+                  "attended": query_width, "projected": self.hidden, "gated": 0 if self.is_quantized else self.intermediate,
                   "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
@@ -68,18 +68,18 @@ cdef class Phases(Watched):
         self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
         self.rounded = Activations(rows, max(self.hidden, query_width))
-        self.rounded_gated = Activations(rows if self.is_quantized else 0, self.inner)
+        self.rounded_gated = Activations(rows if self.is_quantized else 0, self.intermediate)
         self.capacity = rows
 
     cdef void _norm(self, team *members, const float *weight) noexcept nogil:
-        """The step's rows normed."""
+        """Norm the batch's rows."""
         cdef long start, stop
-        while take_rows(members, self.step.rows, &start, &stop):
+        while claim_rows(members, self.step.rows, &start, &stop):
             self._norm_rows(weight, start, stop)
         finish_phase(members)
 
     cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil:
-        """`normed` is the normed rows (N5), or the rows as they are where the family has no norm here; and rounded."""
+        """Write rows of x, normed (N5) unless the family has no norm here, to `normed`, and round them (N4)."""
         cdef long at = start * self.hidden
         if weight == NULL:
             memcpy(self.normed + at, self.step.x + at, (stop - start) * self.hidden * sizeof(float))
@@ -88,11 +88,11 @@ cdef class Phases(Watched):
         self._round_rows(self.normed, self.hidden, start, stop)
 
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
-        """The integers of x, for quantised weights (N4)."""
+        """Round x to integers, for quantised weights (N4)."""
         cdef long start, stop
         if not self.is_quantized:
             return
-        while take_rows(members, rows, &start, &stop):
+        while claim_rows(members, rows, &start, &stop):
             self._round_rows(x, width, start, stop)
         finish_phase(members)
 
@@ -107,25 +107,25 @@ cdef class Phases(Watched):
         finish_phase(members)
 
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
-        """down(activation(gate(x)) * up(x)) of rows that are rounded already, where weights are quantised."""
-        cdef long strips = num_strips(&part.gate), pieces = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, piece, start
+        """y = down(activation(gate(x)) * up(x)); for quantised weights the rows are already rounded."""
+        cdef long strips = num_strips(&part.gate), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start
         cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
-        piece = claim_along(members, pieces)
-        while piece < pieces:
-            start = piece // strips * GATED_ROWS
-            self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), piece % strips)
-            piece = claim_along(members, pieces)
+        item = claim_along(members, items)
+        while item < items:
+            start = item // strips * GATED_ROWS
+            self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), item % strips)
+            item = claim_along(members, items)
         finish_phase(members)
         self._multiply(members, &down, 1)
 
     cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil:
-        """A strip of activation(gate(x)) * up(x), which never leaves the cache as floats where weights are quantised."""
-        cdef float[2 * GATED_ROWS * STRIP + PACK] room
-        cdef float *gate = room + (64 - <size_t>room % 64) % 64 // sizeof(float)
+        """A strip of activation(gate(x)) * up(x); for quantised weights its floats stay in the processor's cache."""
+        cdef float[2 * GATED_ROWS * STRIP + PACK] buffer
+        cdef float *gate = buffer + (64 - <size_t>buffer % 64) % 64 // sizeof(float)
         cdef float *up = gate + GATED_ROWS * STRIP
-        cdef long inner = part.gate.outputs, inputs = part.gate.inputs, column = strip * STRIP, row
+        cdef long intermediate = part.gate.outputs, inputs = part.gate.inputs, column = strip * STRIP, row
         cdef matrix gate_strip = strip_of(&part.gate, strip), up_strip = strip_of(&part.up, strip)
-        cdef long width = gate_strip.outputs, groups = (inner + GROUP - 1) // GROUP
+        cdef long width = gate_strip.outputs, groups = (intermediate + GROUP - 1) // GROUP
         cdef quantized rounded = rows_of(&self.rounded.c, start, (inputs + GROUP - 1) // GROUP)
         cdef product gates = product(&gate_strip, x + start * inputs, &rounded, rows, gate)
         cdef product ups = product(&up_strip, x + start * inputs, &rounded, rows, up)
@@ -137,12 +137,12 @@ cdef class Phases(Watched):
                 rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
                 table().quantize(gate + row * width, 1, width, &rounded)
             else:
-                memcpy(self.gated + (start + row) * inner + column, gate + row * width, width * sizeof(float))
+                memcpy(self.gated + (start + row) * intermediate + column, gate + row * width, width * sizeof(float))
 
     cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil:
-        """x plus what a half of the layer has made, normed and scaled as the family does it; and normed for the next."""
+        """Add a sublayer's output, normed and scaled as the family does, to x; norm x for the next sublayer."""
         cdef long start, stop, at
-        while take_rows(members, self.step.rows, &start, &stop):
+        while claim_rows(members, self.step.rows, &start, &stop):
             at = start * self.hidden
             if norm != NULL:
                 table().rms_norm(self.projected + at, norm, self.epsilon, stop - start, self.hidden,

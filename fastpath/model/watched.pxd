@@ -1,4 +1,4 @@
-# What a model is while somebody may watch it compute.
+# A model whose intermediate results an observer can read.
 from verbatim.fastpath.cache.pages cimport PagedCache
 from libc.stdint cimport int32_t
 

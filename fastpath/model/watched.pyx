@@ -1,4 +1,4 @@
-"""Intermediate results shown to whoever watches, under the names of reference/model/decoder.py; one `if` where nobody does.
+"""Intermediate results for an observer, under the names of reference/model/decoder.py; without one, an `if` each.
 
 `watch` is called with (layer or None, operation, rows): rows float32 (tokens, features) are the model's own memory.
 """
@@ -11,10 +11,10 @@ from libc.stdint cimport int32_t
 
 
 cdef class Watched:
-    """What shows its work to `watch`, once that is set."""
+    """A model that calls `watch`, once it is set, with each intermediate result."""
 
     cdef int show(self, long layer, const char *operation, float *x, long rows, long width) noexcept nogil:
-        """Rows in the model's memory; layer -1 stands for none."""
+        """Show rows in the model's memory; layer -1 stands for None."""
         if self.watch is None:
             return 0
         with gil:
@@ -22,7 +22,7 @@ cdef class Watched:
         return 0
 
     cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) noexcept nogil:
-        """What a sequence reads from the cache, in copies; `pages` hold at least that many tokens."""
+        """Show copies of a sequence's cached keys and values; `pages` hold at least that many tokens."""
         if self.watch is None:
             return 0
         with gil:
@@ -32,7 +32,7 @@ cdef class Watched:
         return 0
 
     def _tell(self, layer, operation, rows):
-        """The step goes on to its end, whatever a watcher raises; then `raise_failure` lets it out."""
+        """Call the observer; its exception is kept until `raise_failure`, so that the step ends first."""
         if self.failure is None:
             try:
                 self.watch(layer, operation, rows)
@@ -40,7 +40,7 @@ cdef class Watched:
                 self.failure = error
 
     cdef raise_failure(self):
-        """Raise what a watcher raised first."""
+        """Raise the observer's first exception."""
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure

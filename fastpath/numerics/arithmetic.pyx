@@ -1,6 +1,6 @@
-"""Mirrored. The arithmetic of the contract over the C kernels, for arrays (N1 to N7).
+"""Mirrored. The arithmetic of the numerics contract over the C kernels, for arrays (N1 to N7).
 
-The model calls the same kernels by pointer. What each function means is said in reference/numerics/arithmetic.py.
+The model calls the same kernels by pointer. reference/numerics/arithmetic.py defines each function.
 """
 
 import numpy as np
@@ -18,24 +18,24 @@ def _float32(x):
     return np.asarray(x, np.float32, order="C")
 
 
-cpdef int kind_of(stored) except -1:
-    """How the kernels call what an array holds."""
+cpdef int kernel_dtype(stored) except -1:
+    """The kernels' code for an array's dtype; uint16 holds bfloat16."""
     return {np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.uint16): BFLOAT16}[stored.dtype]
 
 
 def narrow(x, str dtype):
-    """x float32 as it is stored, rounded to nearest-even: float32, float16, or bfloat16's bits as uint16 (N1)."""
+    """Round x float32 to nearest-even in a dtype: float32, float16, or bfloat16, whose bits are uint16 (N1)."""
     x = _float32(x)
     stored = np.empty(x.shape, KV_CACHE_DTYPES[dtype])
-    table().narrow(<const float *>address(x), x.size, kind_of(stored), <void *>address(stored), 1)
+    table().narrow(<const float *>address(x), x.size, kernel_dtype(stored), <void *>address(stored), 1)
     return stored
 
 
 def widen(stored):
-    """What `narrow` stored as float32, exactly (N1)."""
+    """Convert what `narrow` returned to float32, exactly (N1)."""
     stored = np.asarray(stored, order="C")
     y = np.empty(stored.shape, np.float32)
-    table().widen(<const void *>address(stored), y.size, kind_of(stored), <float *>address(y))
+    table().widen(<const void *>address(stored), y.size, kernel_dtype(stored), <float *>address(y))
     return y
 
 
@@ -56,7 +56,7 @@ def linear(x, weight):
 
 
 def linear_stored(x, tensor):
-    """The same with a Tensor as stored, bfloat16 and float16 widened on the way (N1, N3)."""
+    """x times a stored Tensor transposed; bfloat16 and float16 are widened to float32 (N1, N3)."""
     return _multiply(_float32(x), pack_floats(tensor.bits, tensor.dtype))
 
 
@@ -74,13 +74,13 @@ cdef Activations _round(x):
 
 
 def quantize_activations(x):
-    """Rows rounded to int8 in groups of 32: integers (rows, groups, 32) and float32 scales (rows, groups) (N4)."""
+    """Round rows to int8 in groups of 32: integers (rows, groups, 32) and float32 scales (rows, groups) (N4)."""
     cdef Activations rounded = _round(_float32(x))
     return rounded.integers, rounded.scales
 
 
 def linear_quantized(x, weight):
-    """The product with int8 on both sides; `weight` is a QuantizedTensor (N4)."""
+    """The product of int8 activations and `weight`, a QuantizedTensor (N4)."""
     x = _float32(x)
     return _multiply(x, pack_integers(weight), _round(x))
 
@@ -95,7 +95,7 @@ def rms_norm(x, weight, float epsilon):
 
 
 def rotate(x, cosines, sines):
-    """Turn x (tokens, heads, head_dim) by cosines and sines (tokens, half) of each token's position (N6)."""
+    """Rotate x (tokens, heads, head_dim) by cosines and sines (tokens, half) of each token's position (N6)."""
     y, cosines, sines = np.empty(x.shape, np.float32), _float32(cosines), _float32(sines)
     y[...] = x
     for token in range(len(y)):

@@ -1,6 +1,6 @@
-"""Weights and activations in the order in which the kernels read them: 64 outputs side by side (N3, N4).
+"""Weights and activations in the kernels' layout: strips of 64 outputs side by side (N3, N4).
 
-Float weights stay as narrow as they are stored and are widened in the registers (N1).
+Float weights keep their stored dtype; the kernels widen them in registers (N1).
 """
 
 import numpy as np
@@ -14,22 +14,22 @@ from verbatim.reference.numerics.quantization import to_stored
 from verbatim.reference.checkpoint.weights import release
 
 STRIP_SIZE = STRIP  # outputs side by side
-KINDS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
+FORMATS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
 
 
 cdef class PackedMatrix:
-    """A matrix (outputs, inputs) for the kernels, with its bias. Made by `pack`, `pack_floats` or `pack_integers`."""
+    """A matrix (outputs, inputs) in the kernels' layout, with its bias; from `pack`, `pack_floats` or `pack_integers`."""
 
-    cdef _set(self, weights, bias, long outputs, long inputs, int kind):
+    cdef _set(self, weights, bias, long outputs, long inputs, int format):
         self.owners = weights, bias
         self.c.weights = <const void *>address(weights)
         self.c.bias = NULL if bias is None else <const float *>address(bias)
-        self.c.outputs, self.c.inputs, self.c.kind = outputs, inputs, kind
+        self.c.outputs, self.c.inputs, self.c.format = outputs, inputs, format
         return self
 
     def __call__(self, x):
-        """The product of rows float32 (rows, inputs) with float weights, plus the bias (N3)."""
-        if self.c.kind >= W8A8 or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
+        """Rows float32 (rows, inputs) times float weights, plus the bias (N3)."""
+        if self.c.format >= W8A8 or x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != self.c.inputs:
             raise ValueError(f"expected float weights, and float32 rows of {self.c.inputs}, not {x.dtype} {x.shape}")
         x, y = np.ascontiguousarray(x), np.empty((len(x), self.c.outputs), np.float32)
         if len(x):
@@ -38,7 +38,7 @@ cdef class PackedMatrix:
 
 
 def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
-    """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` as safetensors names it."""
+    """Pack (outputs, inputs) float32, float16, or the bits of bfloat16; `dtype` is a safetensors name."""
     num_outputs, num_inputs = bits.shape
     return _wrap(HugePages().copy(_arrange_floats(bits, dtype)), bias, num_outputs, num_inputs, dtype)
 
@@ -50,9 +50,9 @@ def pack_integers(tensor, bias=None) -> PackedMatrix:
 
 
 def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
-    """Pack a checkpoint's Matrix, quantised where that is asked for; or take it out of a model library as it is.
+    """Pack a checkpoint's Matrix, perhaps quantised, or copy it from a complete model library.
 
-    It goes into `memory`, HugePages that other matrices share.
+    The result lies in `memory`, HugePages that other matrices share.
     """
     memory = memory or HugePages()
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
@@ -61,20 +61,19 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     else:
         weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
-    kind = quantization or source.weight.dtype
-    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, kind)
+    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, quantization or source.weight.dtype)
 
 
 def arrange(source, quantization=None):
-    """A checkpoint's Matrix in the order of the kernels; perhaps only as a view."""
+    """A checkpoint's Matrix in the kernels' layout; perhaps a view."""
     if quantization is None:
         return _arrange_floats(source.weight.bits, source.weight.dtype)
     return _arrange_integers(source.quantized(quantization))
 
 
-def _wrap(weights, bias, long outputs, long inputs, kind: str) -> PackedMatrix:
-    """An array in the order of the kernels as a matrix; `kind` is a safetensors dtype or a format of N4."""
-    return PackedMatrix()._set(weights, bias, outputs, inputs, KINDS[kind])
+def _wrap(weights, bias, long outputs, long inputs, format: str) -> PackedMatrix:
+    """A PackedMatrix of an array in the kernels' layout; `format` is a safetensors dtype or a format of N4."""
+    return PackedMatrix()._set(weights, bias, outputs, inputs, FORMATS[format])
 
 
 def _arrange_floats(bits, dtype):
@@ -112,7 +111,7 @@ def _in_strips(rows):
 
 
 cdef class Activations:
-    """Room for `rows` of `num_inputs` activations rounded to int8 (N4)."""
+    """A buffer for `rows` of `num_inputs` activations rounded to int8 (N4)."""
 
     def __init__(self, long rows, long num_inputs):
         num_groups = (num_inputs + GROUP - 1) // GROUP
@@ -125,40 +124,40 @@ cdef class Activations:
 
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil:
-    """y = x wᵀ + bias, from x itself or, for quantised weights, from its integers, which the caller has made."""
-    cdef product whole = product(w, x, rounded, rows, y)
-    run(_multiply_alone, &whole)
+    """y = x wᵀ + bias, from x or, for quantised weights, from `rounded`, which the caller has computed."""
+    cdef product work = product(w, x, rounded, rows, y)
+    run(_multiply_one, &work)
 
 
-cdef void _multiply_alone(team *members, void *whole) noexcept nogil:
-    share_products(members, <const product *>whole, 1)
+cdef void _multiply_one(team *members, void *work) noexcept nogil:
+    share_products(members, <const product *>work, 1)
 
 
 cdef void share_products(team *members, const product *products, long count) noexcept nogil:
-    """This thread's part of a phase that is some products; a piece is one strip of outputs."""
-    cdef long total = 0, at, piece
+    """Compute this thread's share of some products; a work item is one strip of outputs."""
+    cdef long total = 0, at, item
     for at in range(count):
         total += num_strips(products[at].w)
     while True:
-        piece, at = claim_along(members, total), 0
-        if piece == total:
+        item, at = claim_along(members, total), 0
+        if item == total:
             return
-        while piece >= num_strips(products[at].w):
-            piece, at = piece - num_strips(products[at].w), at + 1
-        multiply_strip(&products[at], piece)
+        while item >= num_strips(products[at].w):
+            item, at = item - num_strips(products[at].w), at + 1
+        multiply_strip(&products[at], item)
 
 
 cdef long num_strips(const matrix *w) noexcept nogil:
     return (w.outputs + STRIP - 1) // STRIP
 
 
-cdef void multiply_strip(const product *one, long strip) noexcept nogil:
-    cdef const matrix *w = one.w
+cdef void multiply_strip(const product *work, long strip) noexcept nogil:
+    cdef const matrix *w = work.w
     cdef long first = strip * STRIP, row
-    if w.kind >= W8A8:
-        table().linear_quantized(w, one.rounded, one.rows, strip, strip + 1, one.y)
+    if w.format >= W8A8:
+        table().linear_quantized(w, work.rounded, work.rows, strip, strip + 1, work.y)
     else:
-        table().linear(w, one.x, one.rows, strip, strip + 1, one.y)
+        table().linear(w, work.x, work.rows, strip, strip + 1, work.y)
     if w.bias != NULL:
-        for row in range(one.rows):
-            table().add(one.y + row * w.outputs + first, w.bias + first, min(<long>STRIP, w.outputs - first), 1)
+        for row in range(work.rows):
+            table().add(work.y + row * w.outputs + first, w.bias + first, min(<long>STRIP, w.outputs - first), 1)

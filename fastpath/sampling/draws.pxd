@@ -1,15 +1,15 @@
-# A step's draws, for answer.pyx; draws.pyx says how.
-from verbatim.fastpath.sampling.rules cimport drawing
+# The draws of a step, for answer.pyx.
+from verbatim.fastpath.sampling.rules cimport draw_params
 from libc.stdint cimport uint64_t
 
 
-cdef struct one_draw:  # from a row of logits that nothing changes
+cdef struct row_draw:  # a draw from a logits row without penalties, bias or mask
     const float *row  # NULL for no draw
-    const drawing *how
+    const draw_params *params
     uint64_t position
     long choice
-    long token_id  # what was drawn
-    int is_finite  # else nothing was
+    long token_id  # the sampled token
+    int is_finite  # 0: no token was sampled
 
 
-cdef draw_all(one_draw *draws, long count, long vocab)
+cdef draw_all(row_draw *draws, long count, long vocab)

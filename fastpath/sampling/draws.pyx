@@ -1,4 +1,4 @@
-"""One token from each of a step's rows of logits: all threads draw, each from rows of its own (N10)."""
+"""Sample a token from each logits row of a step, the rows shared by all threads (N10)."""
 
 import numpy as np
 
@@ -6,50 +6,50 @@ from verbatim.fastpath.machine.dispatch cimport table
 from verbatim.fastpath.sampling.rules cimport choose
 from verbatim.fastpath.machine.threads cimport claim, finish_phase, run, run_alone, team
 
-from verbatim.fastpath.machine.memory import KeptRoom
+from verbatim.fastpath.machine.memory import ReusedBuffer
 from verbatim.fastpath.machine.threads import count as num_threads
 
 cdef enum:
-    MOST_ROOMS = 16  # threads that draw at once; each has room for two numbers a token
+    MAX_BUFFERS = 16  # threads that draw at once; each needs a buffer of two integers a token
 
 
-cdef struct drawn_together:
-    one_draw *draws
-    long count, vocab, rooms
-    uint64_t *room
+cdef struct draw_job:
+    row_draw *draws
+    long count, vocab, num_buffers
+    uint64_t *buffers
 
 
-KEPT = KeptRoom(np.uint64)
+SCRATCH = ReusedBuffer(np.uint64)
 
 
-cdef draw_all(one_draw *draws, long count, long vocab):
-    """Draw from rows of `vocab` logits, but not where a row is NULL."""
+cdef draw_all(row_draw *draws, long count, long vocab):
+    """Draw from each row of `vocab` logits that is not NULL."""
     if count == 0:
         return
-    cdef long rooms = min(count, num_threads(), MOST_ROOMS)
-    cdef uint64_t[:, ::1] room = KEPT.empty(rooms, 2 * vocab)
-    cdef drawn_together work = drawn_together(draws, count, vocab, rooms, &room[0, 0])
-    if rooms > 1:
-        run(_draw_some, &work)
+    cdef long num_buffers = min(count, num_threads(), MAX_BUFFERS)
+    cdef uint64_t[:, ::1] buffers = SCRATCH.empty(num_buffers, 2 * vocab)
+    cdef draw_job job = draw_job(draws, count, vocab, num_buffers, &buffers[0, 0])
+    if num_buffers > 1:
+        run(_draw_share, &job)
     else:
-        run_alone(_draw_some, &work)
+        run_alone(_draw_share, &job)
 
 
-cdef void _draw_some(team *members, void *argument) noexcept nogil:
-    """A thread's part."""
-    cdef drawn_together *work = <drawn_together *>argument
-    cdef long room = claim(members), i
-    cdef one_draw *one
+cdef void _draw_share(team *members, void *argument) noexcept nogil:
+    """Draw this thread's share of the rows."""
+    cdef draw_job *job = <draw_job *>argument
+    cdef long buffer = claim(members), i
+    cdef row_draw *draw
     cdef float peak
     finish_phase(members)
-    if room >= work.rooms:
+    if buffer >= job.num_buffers:
         return
     i = claim(members)
-    while i < work.count:
-        one, i = &work.draws[i], claim(members)
-        if one.row == NULL:
+    while i < job.count:
+        draw, i = &job.draws[i], claim(members)
+        if draw.row == NULL:
             continue
-        peak = table().peak(one.row, work.vocab, &one.is_finite)
-        if one.is_finite:
-            one.token_id = choose(one.row, work.vocab, peak, one.how, one.position, one.choice,
-                                  work.room + room * 2 * work.vocab)
+        peak = table().peak(draw.row, job.vocab, &draw.is_finite)
+        if draw.is_finite:
+            draw.token_id = choose(draw.row, job.vocab, peak, draw.params, draw.position, draw.choice,
+                                   job.buffers + buffer * 2 * job.vocab)

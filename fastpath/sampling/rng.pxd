@@ -1,4 +1,4 @@
-# The counter-based bits, for sampling.pyx.
+# Counter-based random bits, for rules.pyx.
 from libc.stdint cimport uint32_t, uint64_t
 
 cpdef uint64_t random_bits(seed, position, choice) except? 0

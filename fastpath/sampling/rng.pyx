@@ -33,7 +33,7 @@ cpdef uint64_t random_bits(seed, position, choice) except? 0:
 
 
 cdef uint64_t bits_at(uint64_t key, uint32_t position, uint32_t choice) noexcept nogil:
-    """The same by numbers."""
+    """64 random bits, with the seed as an unsigned key."""
     cdef (uint32_t, uint32_t, uint32_t, uint32_t) words
     words = _philox(position, choice, 0, 0, <uint32_t>key, <uint32_t>(key >> 32))
     return <uint64_t>words[0] | <uint64_t>words[1] << 32

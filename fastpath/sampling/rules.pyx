@@ -1,6 +1,6 @@
 """Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
 
-The rules that keep or draw by weight are in selection.pyx; this is the way from logits to weights, and round them.
+selection.pyx has the rules that keep or draw tokens by weight; this module computes the weights and applies the rules.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from verbatim.fastpath.sampling.selection import draw  # noqa: F401: a mirrored 
 from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.sampling.names import RULES
 
-ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
+WEIGHT_BITS = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
 
 cdef enum:
     MAX_TOP = 64
@@ -39,7 +39,7 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
 
     logits float32 (vocab,); prompt_ids and output_ids are what the penalties count; `excluded` ids cannot be drawn.
     """
-    adjusted = logits = np.ascontiguousarray(logits, np.float32)  # once: a row may have to come from a GPU
+    adjusted = logits = np.ascontiguousarray(logits, np.float32)  # once: this may copy a row from a GPU
     cdef const float[::1] row = logits
     cdef int is_finite
     cdef float peak = table().peak(&row[0], row.shape[0], &is_finite)
@@ -53,33 +53,33 @@ def sample(logits, sampling, *, prompt_ids, output_ids, position: int, choice: i
     if len(excluded):
         row = _without(adjusted, excluded)
         peak = table().peak(&row[0], row.shape[0], &is_finite)
-    cdef drawing how = drawing_of(sampling)
-    cdef uint64_t[::1] room = np.empty(2 * len(row) if how.factor else 1, np.uint64)
-    token_id = choose(&row[0], row.shape[0], peak, &how, position, choice, &room[0])
+    cdef draw_params params = draw_params_of(sampling)
+    cdef uint64_t[::1] scratch = np.empty(2 * len(row) if params.factor else 1, np.uint64)
+    token_id = choose(&row[0], row.shape[0], peak, &params, position, choice, &scratch[0])
     if sampling.logprobs is None:
         return tuple.__new__(Sampled, (token_id, None, ()))
     return score(logits, token_id, sampling.logprobs)
 
 
-cdef drawing drawing_of(sampling) except *:
-    """A request's settings as numbers, which change nothing where it asks for nothing."""
-    cdef drawing how
+cdef draw_params draw_params_of(sampling) except *:
+    """Convert a request's sampling parameters; a parameter that it does not set has no effect."""
+    cdef draw_params params
     cdef double temperature = sampling.temperature
-    how.factor = temperature_factor(temperature) if temperature else 0
-    how.seed = sampling.seed & 0xFFFFFFFFFFFFFFFF
-    how.top_k = min(sampling.top_k or 0, LONG_MAX)
-    how.top_p, how.min_p = fixed_point(sampling.top_p), fixed_point(sampling.min_p)
-    return how
+    params.factor = temperature_factor(temperature) if temperature else 0
+    params.seed = sampling.seed & 0xFFFFFFFFFFFFFFFF
+    params.top_k = min(sampling.top_k or 0, LONG_MAX)
+    params.top_p, params.min_p = fixed_point(sampling.top_p), fixed_point(sampling.min_p)
+    return params
 
 
-cdef long choose(const float *row, long n, float peak, const drawing *how, uint64_t position, long choice,
-                 uint64_t *room) noexcept nogil:
-    """Steps 2 to 4 for n adjusted logits, of which `peak` is the largest; a draw has room for 2n numbers."""
-    if how.factor == 0:
+cdef long choose(const float *row, long n, float peak, const draw_params *params, uint64_t position, long choice,
+                 uint64_t *scratch) noexcept nogil:
+    """Steps 2 to 4 for n adjusted logits, of which `peak` is the largest; `scratch` holds 2n integers."""
+    if params.factor == 0:
         return table().find(row, n, peak)
-    table().weigh(row, n, peak, how.factor, room)
-    _cut(room, n, how, room + n)
-    return table().draw(room, n, bits_at(how.seed, position, choice))
+    table().weigh(row, n, peak, params.factor, scratch)
+    _cut(scratch, n, params, scratch + n)
+    return table().draw(scratch, n, bits_at(params.seed, position, choice))
 
 
 def score(logits, token_id: int, num_top: int) -> Sampled:
@@ -114,7 +114,7 @@ def _largest(const float[::1] logits, Py_ssize_t count) -> list[int]:
 
 
 cdef bint adjusts(sampling) except -1:
-    """Whether a request changes logits at all."""
+    """Whether a request changes logits: by penalties or by a bias."""
     cdef double repetition = sampling.repetition_penalty
     cdef double frequency = sampling.frequency_penalty, presence = sampling.presence_penalty
     return repetition != 1 or frequency != 0 or presence != 0 or bool(sampling.logit_bias)
@@ -136,9 +136,9 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
         penalty, values = np.float32(sampling.repetition_penalty), adjusted[seen]
         adjusted[seen] = np.where(values < 0, values * penalty, values / penalty)
     if sampling.frequency_penalty != 0 or sampling.presence_penalty != 0:  # else x - 0 twice
-        said, counts = np.unique(np.asarray(output_ids, np.int64), return_counts=True)
-        adjusted[said] -= counts.astype(np.float32) * np.float32(sampling.frequency_penalty)
-        adjusted[said] -= np.float32(sampling.presence_penalty)
+        sampled, counts = np.unique(np.asarray(output_ids, np.int64), return_counts=True)
+        adjusted[sampled] -= counts.astype(np.float32) * np.float32(sampling.frequency_penalty)
+        adjusted[sampled] -= np.float32(sampling.presence_penalty)
     return adjusted
 
 
@@ -162,30 +162,30 @@ def weigh(adjusted, sampling, excluded=(), last_rule: str = "min_p"):
     rules = RULES[: RULES.index(last_rule) + 1]
     allowed = np.ascontiguousarray(_without(adjusted, excluded if "mask" in rules else ()), np.float32)
     weights = _weights(allowed, temperature_factor(sampling.temperature if "temperature" in rules else 1.0))
-    cdef drawing how = drawing_of(sampling)
+    cdef draw_params params = draw_params_of(sampling)
     return _keep(
-        weights, how.top_k if "top_k" in rules else 0, how.top_p if "top_p" in rules else CERTAIN,
-        how.min_p if "min_p" in rules else 0,
+        weights, params.top_k if "top_k" in rules else 0, params.top_p if "top_p" in rules else CERTAIN,
+        params.min_p if "min_p" in rules else 0,
     )
 
 
 cdef _keep(weights, long top_k, uint64_t top_p, uint64_t min_p):
-    """What the rules of step 3 leave of some weights, in a copy."""
+    """A copy of the weights after the rules of step 3."""
     kept = np.array(weights, np.uint64)
-    cdef uint64_t[::1] seen = kept, room = np.empty_like(kept)
-    cdef drawing how = drawing(factor=0, seed=0, top_p=top_p, min_p=min_p, top_k=top_k)
-    _cut(&seen[0], seen.shape[0], &how, &room[0])
+    cdef uint64_t[::1] view = kept, scratch = np.empty_like(kept)
+    cdef draw_params params = draw_params(factor=0, seed=0, top_p=top_p, min_p=min_p, top_k=top_k)
+    _cut(&view[0], view.shape[0], &params, &scratch[0])
     return kept
 
 
-cdef void _cut(uint64_t *weights, long n, const drawing *how, uint64_t *room) noexcept nogil:
-    """The rules of step 3, those that are asked for."""
-    if how.top_k:
-        cut_top_k(weights, n, how.top_k, room)
-    if how.top_p < CERTAIN:
-        cut_top_p(weights, n, how.top_p, room)
-    if how.min_p:
-        cut_min_p(weights, n, how.min_p)
+cdef void _cut(uint64_t *weights, long n, const draw_params *params, uint64_t *scratch) noexcept nogil:
+    """Apply the rules of step 3 that the request sets."""
+    if params.top_k:
+        cut_top_k(weights, n, params.top_k, scratch)
+    if params.top_p < CERTAIN:
+        cut_top_p(weights, n, params.top_p, scratch)
+    if params.min_p:
+        cut_min_p(weights, n, params.min_p)
 
 
 cdef uint64_t[::1] _weights(const float[::1] logits, float factor):
@@ -196,13 +196,13 @@ cdef uint64_t[::1] _weights(const float[::1] logits, float factor):
 
 
 cdef float _peak(const float[::1] logits) noexcept:
-    """The largest."""
+    """The largest logit."""
     cdef int is_finite
     return table().peak(&logits[0], logits.shape[0], &is_finite)
 
 
 cpdef float temperature_factor(double temperature) noexcept:
-    """log2(e) / temperature as float32, held at 2^100 so that it stays finite; 1 stands in at temperature 0."""
+    """log2(e) / temperature as float32, at most 2^100 so that it is finite; temperature 0 counts as 1."""
     return <float>min(1.4426950408889634 / (temperature if temperature else 1.0), 2.0**100)
 
 
@@ -230,5 +230,5 @@ def log_softmax(logits):
     """Natural log-probabilities of the raw logits: distances to the largest, less the log of an integer total."""
     cdef uint64_t[::1] weights = _weights(np.ascontiguousarray(logits, np.float32), temperature_factor(1.0))
     total = table().total(&weights[0], weights.shape[0])
-    log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
+    log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-WEIGHT_BITS))[0]
     return logits - logits.max() - log_total * LN2

@@ -1,7 +1,7 @@
-"""Which tokens stay, and which one is drawn, by their integer weights (N10, steps 3 and 4).
+"""Keep and draw tokens by their integer weights (N10, steps 3 and 4).
 
-Where the reference sorts the whole vocabulary, this counts: a rule that keeps the heaviest tokens needs the weight of
-the last one kept, which a radix search over the digits of the few heaviest finds. The cuts work in place.
+The reference sorts the whole vocabulary; this module counts. A rule that keeps the heaviest tokens needs the weight of
+the last token kept, which a radix search over the digits of the few heaviest weights finds. Rules work in place.
 """
 
 from verbatim.fastpath.machine.dispatch cimport table
@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef long _heaviest(const uint64_t *weights, long n, uint64_t needed, bint by_count, uint64_t *found) noexcept nogil:
-    """Enough of the heaviest weights to reach `needed` tokens or weight; few, since few tokens are likely at all."""
+    """Copy enough of the heaviest weights to reach `needed` tokens or weight: few, as few tokens are probable."""
     cdef uint64_t bound, reached, count
     cdef long i, at = 0
     cdef int bits
@@ -43,10 +43,10 @@ cdef long _heaviest(const uint64_t *weights, long n, uint64_t needed, bint by_co
 
 cdef uint64_t _lightest_kept(const uint64_t *weights, long n, uint64_t needed, bint by_count, uint64_t *heaviest,
                              uint64_t *missing) noexcept nogil:
-    """The weight at which the heaviest tokens reach `needed` tokens or, not `by_count`, `needed` weight in all.
+    """The weight of the last token kept so that the heaviest reach `needed` tokens or, not `by_count`, `needed` weight.
 
-    `missing` becomes what the heavier ones leave to be reached. One pass a digit: first the leading digit of the
-    weight sought, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
+    Sets `missing` to the part of `needed` that tokens of exactly this weight must supply. One pass for each digit: the
+    leading digit first, then the next among the weights that share the digits found. 0 if all do not reach `needed`.
     """
     cdef uint64_t amounts[NUM_VALUES]
     cdef uint64_t prefix = 0
@@ -69,7 +69,7 @@ cdef uint64_t _lightest_kept(const uint64_t *weights, long n, uint64_t needed, b
 
 
 cdef void _cut(uint64_t *weights, long n, uint64_t lightest, uint64_t num_ties) noexcept nogil:
-    """Drop what is lighter than `lightest`, and of what weighs just as much all but the first few in id order."""
+    """Drop tokens lighter than `lightest`; of those that weigh exactly as much, keep the first `num_ties` by id."""
     cdef long i
     for i in range(n):
         if weights[i] <= lightest:
@@ -79,18 +79,18 @@ cdef void _cut(uint64_t *weights, long n, uint64_t lightest, uint64_t num_ties) 
                 num_ties -= 1
 
 
-cdef void cut_top_k(uint64_t *weights, long n, uint64_t top_k, uint64_t *room) noexcept nogil:
-    """Keep the k heaviest tokens, ties to the lower id; `room` is for as many numbers as there are weights."""
+cdef void cut_top_k(uint64_t *weights, long n, uint64_t top_k, uint64_t *scratch) noexcept nogil:
+    """Keep the k heaviest tokens, ties to the lower id; `scratch` holds as many integers as there are weights."""
     cdef uint64_t num_ties, lightest
-    lightest = _lightest_kept(weights, n, min(top_k, <uint64_t>n), True, room, &num_ties)
+    lightest = _lightest_kept(weights, n, min(top_k, <uint64_t>n), True, scratch, &num_ties)
     _cut(weights, n, lightest, num_ties)
 
 
-cdef void cut_top_p(uint64_t *weights, long n, uint64_t top_p, uint64_t *room) noexcept nogil:
+cdef void cut_top_p(uint64_t *weights, long n, uint64_t top_p, uint64_t *scratch) noexcept nogil:
     """Keep the shortest run of heaviest tokens whose sum reaches top_p / 2^32 of the total; at least one."""
     cdef uint64_t missing, lightest
     cdef uint64_t needed = max(product_high(top_p, table().total(weights, n), 32), <uint64_t>1)
-    lightest = _lightest_kept(weights, n, needed, False, room, &missing)
+    lightest = _lightest_kept(weights, n, needed, False, scratch, &missing)
     _cut(weights, n, lightest, (missing + lightest - 1) // lightest if lightest else 0)
 
 

@@ -1,9 +1,9 @@
 """Mirrored. Attention over cached keys, block by block of absolute position, merged by powers of two (N8).
 
 A block's result depends on its own 64 positions only, and the merge rescales by exact powers of two in order of
-position. So it does not matter where a key came from (this chunk, an earlier one, another request's prefix), nor
-how the blocks are spread over threads: the bits are the same. (The running maximum is FlashAttention's,
-https://arxiv.org/abs/2205.14135; rounding it up to a whole number is what makes rescaling exact.)
+position. So the bits do not depend on where a key came from (this chunk, an earlier one, another request's prefix), nor
+on how the blocks are divided among threads. (The running maximum is FlashAttention's,
+https://arxiv.org/abs/2205.14135; rounding it up to a whole number makes rescaling exact.)
 """
 
 import numpy as np
@@ -21,9 +21,9 @@ def attention(
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
-    (tokens,) with every position below num_keys. Heads share key-value heads in equal runs. `scale` is
-    1 / sqrt(head_dim) unless given, `cap` bends scores to stay within ±cap, `window` counts the keys that a token sees,
-    itself included; the first `sinks` keys are seen from everywhere. Returns (tokens, heads, head_dim).
+    (tokens,) with every position below num_keys. Each key-value head serves an equal run of heads. `scale` is
+    1 / sqrt(head_dim) by default, `cap` is the softcap of scores, `window` is the number of keys that a token attends
+    to, its own included; every token attends to the first `sinks` keys. Returns (tokens, heads, head_dim).
     """
     _, num_heads, head_dim = queries.shape
     keys, values = widen(keys), widen(values)
@@ -44,18 +44,18 @@ def attention(
 
 
 def query_scale(head_dim: int, scale: float | None = None, cap: float | None = None) -> np.float32:
-    """log2(e) times the scale: scores come out as exponents of two. Capped scores are brought there after the cap."""
+    """log2(e) times the scale, so that scores are exponents of two; with a cap, the cap applies log2(e) instead."""
     factor = np.float64(1 if cap else LOG2E)
     return np.float32(factor / np.sqrt(np.float64(head_dim)) if scale is None else factor * np.float64(scale))
 
 
 def softcap(x: np.ndarray, cap: float | None, factor: float = 1.0) -> np.ndarray:
-    """cap * factor * tanh(x / cap), or x itself without a cap."""
+    """cap * factor * tanh(x / cap); x without a cap."""
     return x if not cap else np.float32(cap * factor) * tanh(x / np.float32(cap))
 
 
 def _block(queries, keys, values, is_visible, cap):
-    """One block of keys: the whole number above its largest score, the sum of weights, the weighted sum of values."""
+    """One block of keys: its largest score rounded up, the sum of weights, the weighted sum of values."""
     scores = np.zeros((*queries.shape[:2], len(keys)), np.float32)  # (tokens, heads, block)
     for d in range(queries.shape[2]):
         scores = scores + queries[:, :, d, None] * keys[:, :, d].T[None]
@@ -66,13 +66,13 @@ def _block(queries, keys, values, is_visible, cap):
     weights = np.where(is_visible, exp2(np.where(is_visible, scores - peak[..., None], np.float32(0))), np.float32(0))
     total = np.zeros_like(queries)
     for j in range(len(keys)):
-        seen = weights[:, :, j, None] * values[None, j]
-        total = total + np.where(is_visible[:, :, j, None], seen, np.float32(0))  # 0 times infinity is no number
+        weighted = weights[:, :, j, None] * values[None, j]
+        total = total + np.where(is_visible[:, :, j, None], weighted, np.float32(0))  # 0 times infinity is NaN
     return peak, lane_sum(weights), total
 
 
 def _merge(past, block, has_visible):
-    """Bring both sides to the larger peak and add. A block without a visible key, on either side, changes nothing."""
+    """Rescale both sides to the larger peak and add. A block without a visible key, on either side, changes nothing."""
     if past is None:
         return block
     is_first = past[1] == 0  # nothing was visible yet

@@ -1,8 +1,8 @@
-"""Mirrored. The forward pass of a decoder over chunks of several sequences at once, for all families alike.
+"""Mirrored. The forward pass of a decoder over a batch of chunks, for all families.
 
-Every row is computed by itself in one stated order, so a token's logits do not depend on what else is in the batch
-or on how its prompt was cut into chunks. What a family does differently is an option of config.py, and `if` here.
-Whoever sets `Model.watch` sees every intermediate result, by the same names in all engines (fastpath/commands/diff.py).
+Every row is computed by itself in one stated order, so a token's logits do not depend on the rest of the batch or on
+how its prompt is divided into chunks. Differences between families are fields of ModelConfig, and `if` here.
+`Model.watch` receives every intermediate result, by the same names in all engines (fastpath/commands/diff.py).
 """
 
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from verbatim.reference.cache.pages import PagedCache
-from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Matrix
-from verbatim.reference.checkpoint.tensors import Layer as StoredLayer
+from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
@@ -22,16 +21,16 @@ from verbatim.reference.records.sequence import Chunk, wanted_rows
 
 
 class Linear:
-    """One matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs)."""
+    """A matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs)."""
 
     def __init__(self, matrix: Matrix, quantization: str | None = None):
         self.bias = None if matrix.bias is None else matrix.bias.float32()
         self.quantized = matrix.quantized(quantization) if quantization else None
-        # `linear` goes through the weight by columns.
+        # In Fortran order, since `linear` reads columns.
         self.weight = None if quantization else np.asfortranarray(matrix.weight.float32())
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The product, plus the bias."""
+        """x times the matrix transposed, plus the bias."""
         if self.quantized is not None:
             y = linear_quantized(x, self.quantized)
         else:
@@ -41,33 +40,33 @@ class Linear:
 
 
 class Norm:
-    """rms_norm with its weight (N5); a norm that the family does not have passes everything through."""
+    """rms_norm with its weight (N5), or the identity for a norm that the family does not have."""
 
     def __init__(self, config: ModelConfig, weight: Tensor | None):
         self.epsilon = config.norm_epsilon
         self.weight = None if weight is None else weight.float32() + np.float32(config.norm_offset)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The normed rows over the last axis."""
+        """Norm x over its last axis."""
         return x if self.weight is None else rms_norm(x, self.weight, self.epsilon)
 
 
 class GatedLinear:
-    """The feed-forward part, or one expert: down(activation(gate(x)) * up(x))."""
+    """The feed-forward network, or one expert: down(activation(gate(x)) * up(x))."""
 
     def __init__(self, stored: FeedForward, activation: str, quantization: str | None):
         self.gate, self.up, self.down = (Linear(m, quantization) for m in (stored.gate, stored.up, stored.down))
         self.activate = ACTIVATIONS[activation]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Rows in, rows out."""
+        """Rows float32 (rows, hidden) to rows of the same shape."""
         return self.down(self.activate(self.gate(x)) * self.up(x))
 
 
-class Layer:
-    """Attention and the feed-forward part, each added to what comes in."""
+class DecoderLayer:
+    """A transformer layer: attention and a feed-forward network, each with a residual connection."""
 
-    def __init__(self, config: ModelConfig, stored: StoredLayer, quantization: str | None):
+    def __init__(self, config: ModelConfig, stored: Layer, quantization: str | None):
         self.config, self.layer_config = config, stored.config
         self.query, self.key = Linear(stored.query, quantization), Linear(stored.key, quantization)
         self.value, self.output = Linear(stored.value, quantization), Linear(stored.output, quantization)
@@ -80,24 +79,24 @@ class Layer:
         self.experts = [GatedLinear(expert, config.activation, quantization) for expert in stored.experts]
 
     def attend(self, x, chunks, table, cache: PagedCache, index: int, show) -> np.ndarray:
-        """Store this step's keys and values, then let each token look back over its own sequence."""
+        """Store the batch's keys and values, then attend to each token's own sequence."""
         config = self.config
         x = show(index, "attention norm", self.attention_norm(x))
         queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
         values = show(index, "value", self.value(x)).reshape(len(x), config.num_kv_heads, config.head_dim)
-        queries = show(index, "turned query", self._turn(queries, self.query_norm, config.num_heads, table))
-        keys = show(index, "turned key", self._turn(keys, self.key_norm, config.num_kv_heads, table))
+        queries = show(index, "rotated query", self._rotate(queries, self.query_norm, config.num_heads, table))
+        keys = show(index, "rotated key", self._rotate(keys, self.key_norm, config.num_kv_heads, table))
         attended = np.empty_like(queries)
         row = 0
         for chunk in chunks:
             rows = slice(row, row := row + len(chunk.token_ids))
             stop = chunk.start + len(chunk.token_ids)
             cache.write(index, chunk.pages, chunk.start, keys[rows], values[rows])
-            seen = cache.read(index, chunk.pages, stop)
-            show(index, "cached keys", seen[0])
-            show(index, "cached values", seen[1])
+            cached = cache.read(index, chunk.pages, stop)
+            show(index, "cached keys", cached[0])
+            show(index, "cached values", cached[1])
             attended[rows] = attention(
-                queries[rows], *seen, np.arange(chunk.start, stop),
+                queries[rows], *cached, np.arange(chunk.start, stop),
                 scale=config.attention_scale, cap=config.attention_softcap,
                 window=self.layer_config.window, sinks=self.layer_config.sinks,
             )  # fmt: skip
@@ -105,7 +104,7 @@ class Layer:
         return self.attention_out_norm(show(index, "output", self.output(attended)))
 
     def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
-        """The dense part, or the mixture of experts."""
+        """The feed-forward network, dense or a mixture of experts."""
         x = show(index, "mlp norm", self.mlp_norm(x))
         if self.mlp:
             return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
@@ -113,25 +112,25 @@ class Layer:
         scores = show(index, "router", self.router(x))
         return self.mlp_out_norm(show(index, "experts", mix(x, scores, self.experts, self.config.experts)))
 
-    def _turn(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
-        """Heads normed where the family does so, then turned by their positions where the layer has any."""
+    def _rotate(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
+        """Norm heads where the family does so, then apply the layer's rotary embedding, if it has one."""
         shape = (len(x), num_heads, self.config.head_dim)
         x = norm(x).reshape(shape) if self.config.query_key_norm == "all" else norm(x.reshape(shape))
         return x if table is None else rotate(x, *table)
 
 
 class Model:
-    """A decoder with its weights in memory: `forward` takes in tokens; `states` and `score` are its two halves.
+    """A decoder with its weights in memory. `forward` returns a batch's logits; `states` and `score` are its halves.
 
-    `watch`, once set, is called with (layer or None, operation, rows) on the way: rows (tokens, features) to read or,
-    to see what follows from it, to change. The cached keys and values that a chunk reads are shown but not for change.
+    `watch`, once set, is called with (layer or None, operation, rows) for each intermediate result. It may read rows
+    (tokens, features) or change them, to see the effect; cached keys and values are copies.
     """
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, *, quantization: str | None = None):
         self.config = config
         self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
-        self.layers = [Layer(config, layer, quantization) for layer in checkpoint.layers]
+        self.layers = [DecoderLayer(config, layer, quantization) for layer in checkpoint.layers]
         self.norm = Norm(config, checkpoint.norm)
         self.head = Linear(checkpoint.head, quantization) if checkpoint.head else None
         self.fusion = Linear(checkpoint.fusion) if checkpoint.fusion else None
@@ -139,13 +138,13 @@ class Model:
         self.tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
 
     def forward(self, chunks: list[Chunk], cache: PagedCache) -> np.ndarray:
-        """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), chunk after chunk."""
+        """Run a batch of chunks; returns logits float32 (wanted rows, vocab), chunk after chunk."""
         return self.score(self._show(None, "norm", self.norm(self._run(chunks, cache)[wanted_rows(chunks)])))
 
     def states(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
-        """Take in every chunk's tokens; returns the last layer's normed states, float32 (tokens, hidden).
+        """Run a batch of chunks; returns the last layer's normed states, float32 (tokens, hidden).
 
-        An eagle head takes in each token with a state `beside` it, (tokens, hidden).
+        An eagle head gets a state `beside` each token, (tokens, hidden).
         """
         return self._show(None, "norm", self.norm(self._run(chunks, cache, beside)))
 
@@ -157,7 +156,7 @@ class Model:
         return self._show(None, "logits", softcap(logits, self.config.final_softcap))
 
     def _run(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
-        """All rows through all layers."""
+        """The hidden states (tokens, hidden) of a batch after all layers."""
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
@@ -172,12 +171,12 @@ class Model:
         return x
 
     def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:
-        """Let whoever watches see an intermediate result, and pass it on."""
+        """Pass an intermediate result to the observer, and return it."""
         if self.watch:
             self.watch(layer, operation, rows.reshape(len(rows), -1))
         return rows
 
 
 def scaled(x: np.ndarray, factor: float) -> np.ndarray:
-    """x times a constant of the model, if it has one."""
+    """x times a constant of the model; x itself for 1."""
     return x if factor == 1 else x * np.float32(factor)

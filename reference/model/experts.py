@@ -1,4 +1,4 @@
-"""Mirrored. A mixture of experts: each token goes through the few that the router likes best (N9).
+"""Mirrored. A mixture of experts: each token is computed by the few experts with the highest router scores (N9).
 
 (Mixtral, https://arxiv.org/abs/2401.04088.)
 """
@@ -10,7 +10,7 @@ from verbatim.reference.records.config import Experts
 
 
 def mix(x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts) -> np.ndarray:
-    """The chosen experts' outputs, weighed and added in ascending id from +0.
+    """The weighted sum of the chosen experts' outputs, added in ascending id from +0.
 
     x (tokens, hidden), scores (tokens, experts) of the router; each expert maps (rows, hidden) to (rows, hidden).
     """
@@ -24,7 +24,7 @@ def mix(x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts) -> 
 
 
 def expert_weights(scores: np.ndarray, settings: Experts) -> np.ndarray:
-    """Softmax of the scores, kept for the best experts (ties to the lower id), 0 for the others."""
+    """Softmax of the scores for the best experts (ties to the lower id), 0 for the others."""
     exponents = (scores - scores.max(axis=-1, keepdims=True)) * LOG2E
     shares = exp2(exponents)
     order = np.argsort(-scores, axis=-1, kind="stable")[:, : settings.num_per_token]

@@ -1,8 +1,8 @@
-"""Shared. One vector for a whole text: the mean of its tokens' last states, or the state of its last token.
+"""Shared. The embedding of a text: the mean of its tokens' states, or the state of its last token.
 
-States are those after the model's last norm. They are added in float64, token by token, so the bits do not depend on
-how the prompt was cut or where it began; the vector is then made one long (L2) and rounded to float32 once. Which of
-the two a model was made for stands in `1_Pooling/config.json` beside it (sentence-transformers); else it is the mean.
+States are taken after the model's final norm. They are added in float64, token by token, so the bits do not depend on
+the chunks of the prompt; the sum is then normalised to length 1 (L2) and rounded to float32 once.
+`1_Pooling/config.json` in the model directory says which of the two it is (sentence-transformers); the mean by default.
 """
 
 import math
@@ -20,7 +20,7 @@ MODES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
 class Pool:
-    """Takes in a prompt's states as they come; `pooling` is "mean" or "last"."""
+    """Accumulates a prompt's states, chunk by chunk; `pooling` is "mean" or "last"."""
 
     def __init__(self, pooling: str):
         assert pooling in POOLINGS
@@ -28,19 +28,19 @@ class Pool:
         self._sum: np.ndarray | None = None
 
     def add(self, states: Iterable[np.ndarray]) -> None:
-        """States float32 (tokens, hidden) of the next tokens; with "last" the last of them counts."""
+        """Add states float32 (tokens, hidden) of the next tokens; "last" keeps only the last."""
         for state in states:
             state = state.astype(np.float64)
             self._sum = state if self._sum is None or self.pooling == "last" else self._sum + state
 
     def vector(self) -> tuple[float, ...]:
-        """The vector, one long; how many states it is the mean of changes nothing then."""
+        """The vector of length 1; dividing the sum by the number of states would not change it."""
         assert self._sum is not None, "no states were added"
         return unit(self._sum)
 
 
 def unit(vector: np.ndarray) -> tuple[float, ...]:
-    """A vector's direction in float32, as numbers. NumericsError if it has none."""
+    """A vector divided by its length, in float32. NumericsError for a length of 0 or infinity."""
     length = math.sqrt(math.fsum(value * value for value in vector.tolist()))
     if not 0 < length < math.inf:
         raise NumericsError("the text's states are not finite, or all 0: they have no direction")
@@ -48,7 +48,7 @@ def unit(vector: np.ndarray) -> tuple[float, ...]:
 
 
 def load_pooling(directory: Path) -> str:
-    """The pooling that a model directory asks for. ModelError if it is of another kind than these."""
+    """The pooling of a model directory. ModelError if it is neither mean nor last."""
     path = directory / SETTINGS
     if not path.exists():
         return "mean"

@@ -1,7 +1,7 @@
 """Mirrored. The arithmetic of the contract: sums with one stated order, products, norms, exponentials (N0 to N7).
 
 Every operation is float32, rounded to nearest-even, never fused. NumPy's own `sum`, `@` and `exp` promise no order
-and no bits, so they appear here only where the result is exact. docs/numerics.md is the law that this file spells out.
+and no bits, so they appear here only where the result is exact. docs/numerics.md is the specification.
 """
 
 import numpy as np
@@ -29,9 +29,9 @@ SQRT_HALF_BITS = 0x3F3504F3  # the float32 next above sqrt(1/2)
 
 
 def narrow(x: np.ndarray, dtype: str) -> np.ndarray:
-    """x float32 as it is stored, rounded to nearest-even (N1): float32, float16, or the 16 bits of bfloat16 as uint16.
+    """Round x float32 to nearest-even in a dtype (N1): float32, float16, or bfloat16, whose 16 bits are uint16.
 
-    What rounds past the largest number is an infinity. NaN stays NaN; which one is of no account.
+    Overflow gives an infinity. NaN stays a NaN, of any payload.
     """
     if dtype == "bfloat16":
         bits = x.view(np.uint32)
@@ -42,7 +42,7 @@ def narrow(x: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def widen(stored: np.ndarray) -> np.ndarray:
-    """What `narrow` stored as float32, exactly (N1)."""
+    """Convert what `narrow` returned to float32, exactly (N1)."""
     if stored.dtype == np.uint16:
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32, copy=False)
@@ -94,7 +94,7 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def linear_quantized(x: np.ndarray, weight: QuantizedTensor) -> np.ndarray:
-    """The same product with int8 on both sides (N4): exact integer dots of 32, scaled, then summed like N3.
+    """The product of int8 activations and weights (N4): exact integer dots of 32, scaled, then summed as in N3.
 
     x float32 (rows, inputs); returns float32 (rows, outputs).
     """
@@ -120,7 +120,7 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
-    """Turn the two halves (a, b) of each head to (a c - b s, b c + a s); features beyond them stay (N6).
+    """Rotate the two halves (a, b) of each head to (a c - b s, b c + a s); further features stay unchanged (N6).
 
     x (tokens, heads, head_dim); cosines and sines (tokens, half), of each token's position.
     """

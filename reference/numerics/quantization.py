@@ -1,7 +1,7 @@
 """Quantised weights, made from float ones: groups of 32 along the input side, one float16 scale a group (N4).
 
-This is rule N4's half that has to do with formats, shared by all engines: how integers and scales are chosen, and how
-a checkpoint on disk holds them. The arithmetic with them is `numerics.linear_quantized`.
+The part of rule N4 that all engines share: how integers and scales are chosen, and how a checkpoint stores them. The
+arithmetic is `linear_quantized`.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from verbatim.reference.records.errors import ModelError
 
 GROUP_SIZE = 32
 FORMATS = ("w8a8", "w4a8")
-VERSION = 1  # of how a checkpoint on disk holds the integers
-SCALES = "_scales"  # what the name of a matrix's scales on disk adds to the matrix's own
+VERSION = 1  # of the stored layout
+SCALES = "_scales"  # suffix of a matrix's name for its scales
 STORED_DTYPES = {"w8a8": "I8", "w4a8": "U8"}
-ROWS_AT_ONCE = 512  # outputs are rounded independently; so many at a time keep the memory small
+ROWS_AT_ONCE = 512  # outputs rounded at a time, to bound memory
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedTensor:
     """A matrix as small integers: `integers` int8 (outputs, groups, 32), `scales` float16 (outputs, groups).
 
-    The last group is filled up with zeros past `num_inputs`.
+    The last group is padded with zeros past `num_inputs`.
     """
 
     format: str
@@ -32,13 +32,13 @@ class QuantizedTensor:
 
 
 def check_format(quantization: str | None) -> None:
-    """Refuse a format that no engine has."""
+    """Raise ModelError for a format that no engine has."""
     if quantization is not None and quantization not in FORMATS:
         raise ModelError(f"quantization {quantization!r} is not supported; supported: {', '.join(FORMATS)}")
 
 
 def choose_format(stored: str | None, wanted: str | None) -> str | None:
-    """The format to compute in: what was asked for, or what the checkpoint holds; it cannot be made into another."""
+    """The format to compute in: the wanted one, or the stored one, which cannot be converted to another."""
     check_format(wanted)
     if stored and wanted not in (None, stored):
         raise ModelError(f"the model is stored as {stored} and cannot be made into {wanted}: give the float checkpoint")
@@ -46,12 +46,12 @@ def choose_format(stored: str | None, wanted: str | None) -> str | None:
 
 
 def quantization_entry(quantization: str) -> dict:
-    """What config.json of a quantised checkpoint says under `quantization`."""
+    """The value of `quantization` in a quantised checkpoint's config.json."""
     return {"format": quantization, "version": VERSION}
 
 
 def read_entry(raw: dict) -> str | None:
-    """The format that a config.json names, None for a float checkpoint; an entry that is not ours is refused."""
+    """The format that a config.json names, None for a float checkpoint; raises ModelError for any other entry."""
     entry = raw.get("quantization")
     if entry is None:
         return None
@@ -86,14 +86,14 @@ def _round_w8a8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _round_w4a8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest of a group becomes -8, whatever its sign: of the sixteen integers, that is the farthest from 0."""
-    place = np.abs(groups).argmax(axis=-1)[..., None]  # the first of several that are equally large
+    """The largest of a group becomes -8, whatever its sign: of the sixteen integers, -8 is the farthest from 0."""
+    place = np.abs(groups).argmax(axis=-1)[..., None]  # ties to the first
     largest = np.take_along_axis(groups, place, axis=-1)[..., 0]
     return _round(groups, largest / np.float32(-8), -8, 7)
 
 
 def _round(groups: np.ndarray, scales: np.ndarray, lowest: int, highest: int) -> tuple[np.ndarray, np.ndarray]:
-    with np.errstate(over="ignore"):  # an infinite scale is refused by name in `quantize`
+    with np.errstate(over="ignore"):  # `quantize` raises for an infinite scale
         scales = scales.astype(np.float16)
     widened = scales.astype(np.float32)[..., None]
     divisor = np.where(widened != 0, widened, np.float32(1))
@@ -102,13 +102,13 @@ def _round(groups: np.ndarray, scales: np.ndarray, lowest: int, highest: int) ->
 
 
 def stored_shape(quantization: str, outputs: int, inputs: int) -> tuple[int, int, int]:
-    """The shape of a matrix's integers on disk: bytes of a group come last."""
+    """The stored shape of a matrix's integers: (outputs, groups, bytes of a group)."""
     return outputs, -(-inputs // GROUP_SIZE), GROUP_SIZE if quantization == "w8a8" else GROUP_SIZE // 2
 
 
 def to_stored(tensor: QuantizedTensor) -> np.ndarray:
-    """Integers as they lie on disk: int8, or uint8 with integer i of a group + 8 in the low half of byte i % 16, for
-    i < 16, and in the high half from 16 on.
+    """Integers as stored: int8, or uint8 with integer i of a group + 8 in the low half of byte i % 16 for i < 16, and
+    in the high half from 16 on.
     """
     if tensor.format == "w8a8":
         return tensor.integers
@@ -118,7 +118,7 @@ def to_stored(tensor: QuantizedTensor) -> np.ndarray:
 
 
 def from_stored(name: str, quantization: str, stored: np.ndarray, scales: np.ndarray, inputs: int) -> QuantizedTensor:
-    """The other way round; every byte means two of -8..7, but of eight-bit integers -128 is none of ours."""
+    """The inverse of `to_stored`. Every w4a8 byte is valid; w8a8 has no -128 (ModelError)."""
     if quantization == "w4a8":
         integers = np.concatenate([stored & 15, stored >> 4], axis=-1).view(np.int8) - np.int8(8)
     elif (stored == -128).any():

@@ -1,7 +1,7 @@
-"""The rotary table: cosines and sines of every position, computed once from float64 + - * / only (N6).
+"""The rotary embedding's table: cosines and sines of every position, from float64 + - * / only (N6).
 
-A library's cos or pow differs between platforms in the last bit; these do not, since each step here is one correctly
-rounded IEEE operation. Every engine is handed this table. (RoFormer, https://arxiv.org/abs/2104.09864.)
+A library's cos or pow differs between platforms in the last bit; this table does not, since each step is one correctly
+rounded IEEE operation. All engines use this table. (RoFormer, https://arxiv.org/abs/2104.09864.)
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)
 
 
 def rotary_table(rope: Rope, num_positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of the features that turn, each float32 (num_positions, rotary_dim / 2)."""
+    """Cosines and sines of the rotated features, each float32 (num_positions, rotary_dim / 2)."""
     angles = np.arange(num_positions, dtype=np.float64)[:, None] * inverse_frequencies(rope)[None, :]
     factor = rope.scaling.attention_factor if rope.scaling else 1.0
     cosines, sines = cos_sin(angles)
@@ -23,10 +23,10 @@ def rotary_table(rope: Rope, num_positions: int) -> tuple[np.ndarray, np.ndarray
 
 
 def inverse_frequencies(rope: Rope) -> np.ndarray:
-    """theta^(-2i / rotary_dim) in float64, stretched where the model asks for it."""
+    """theta^(-2i / rotary_dim) in float64, scaled as the model's config says."""
     exponents = np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim
     frequencies = 1.0 / power(rope.theta, exponents)
-    return frequencies if rope.scaling is None else STRETCHES[rope.scaling.kind](frequencies, rope, rope.scaling)
+    return frequencies if rope.scaling is None else SCALINGS[rope.scaling.kind](frequencies, rope, rope.scaling)
 
 
 def _linear(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
@@ -34,19 +34,19 @@ def _linear(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.nda
 
 
 def _llama3(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
-    """Long waves slow down by `factor`, short ones stay, those between are blended by their number of turns."""
-    turns = scaling.original_context * frequencies / (2 * PI)  # that a wave makes within the first context
+    """Divide low frequencies by `factor`, keep high ones, blend those between by their number of rotations."""
+    rotations = scaling.original_context * frequencies / (2 * PI)  # within the original context
     width = scaling.high_frequency_factor - scaling.low_frequency_factor
-    blend = np.clip((turns - scaling.low_frequency_factor) / width, 0.0, 1.0)
+    blend = np.clip((rotations - scaling.low_frequency_factor) / width, 0.0, 1.0)
     return (1 - blend) * (frequencies / scaling.factor) + blend * frequencies
 
 
 def _yarn(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
-    """The same idea, blended by the index of the frequency (https://arxiv.org/abs/2309.00071)."""
+    """Like llama3, but blended by the index of the frequency (https://arxiv.org/abs/2309.00071)."""
     size = rope.rotary_dim
 
-    def index(turns: float) -> float:  # the frequency that makes so many turns within the first context
-        return size * natural_log(scaling.original_context / (turns * 2 * PI)) / (2 * natural_log(rope.theta))
+    def index(rotations: float) -> float:  # of the frequency with so many rotations within the original context
+        return size * natural_log(scaling.original_context / (rotations * 2 * PI)) / (2 * natural_log(rope.theta))
 
     low = max(np.floor(index(scaling.beta_fast)), 0.0)
     high = min(np.ceil(index(scaling.beta_slow)), size - 1.0)
@@ -55,15 +55,15 @@ def _yarn(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarr
 
 
 def _longrope(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
-    """Each wave by a factor of its own (https://arxiv.org/abs/2402.13753)."""
+    """Divide each frequency by a factor of its own (https://arxiv.org/abs/2402.13753)."""
     return frequencies / np.array(scaling.factors)
 
 
-STRETCHES = {"linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+SCALINGS = {"linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
 
 
 def natural_log(value: float) -> float:
-    """The natural logarithm of a positive number, like everything here from basic operations."""
+    """The natural logarithm of a positive number."""
     return _log2(value) * LN2
 
 

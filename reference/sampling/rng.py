@@ -1,7 +1,7 @@
 """Mirrored. Random bits without state: Philox4x32-10, a pure function of seed, position and choice (N10).
 
-The counter is (position of the token, choice, 0, 0) and the key is the seed, so the draw for a token can be repeated
-at any time, in any batch, on any engine. (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.)
+The counter is (position of the token, choice, 0, 0) and the key is the seed, so a token's draw is reproducible in any
+batch, on any engine. (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.)
 """
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

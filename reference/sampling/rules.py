@@ -1,7 +1,7 @@
 """Mirrored. From logits to a token: probabilities are integers, so every engine draws the same one (N10).
 
-Each rule is a function of its own; `sampling_rules.RULES` names them in order, and `weigh` applies them up to any
-one, which is how `--explain` shows what each did.
+Each rule is a function; `names.RULES` lists them in order, and `weigh` applies them up to a given one, so that
+`--explain` can show the effect of each.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from verbatim.reference.records.request import SamplingParams
 from verbatim.reference.sampling.names import RULES
 from verbatim.reference.sampling.rng import random_bits
 
-ONE = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
+WEIGHT_BITS = 40  # weights are fixed-point numbers with this many binary places: the likeliest token weighs 2^40
 
 
 class Sampled(NamedTuple):
@@ -69,10 +69,10 @@ def _penalize(adjusted, sampling, prompt_ids, output_ids):
     if sampling.repetition_penalty != 1 and len(seen):
         penalty, values = np.float32(sampling.repetition_penalty), adjusted[seen]
         adjusted[seen] = np.where(values < 0, values * penalty, values / penalty)
-    said, counts = np.unique(np.asarray(output_ids, np.int64), return_counts=True)
-    if len(said):
-        adjusted[said] -= counts.astype(np.float32) * np.float32(sampling.frequency_penalty)
-        adjusted[said] -= np.float32(sampling.presence_penalty)
+    sampled, counts = np.unique(np.asarray(output_ids, np.int64), return_counts=True)
+    if len(sampled):
+        adjusted[sampled] -= counts.astype(np.float32) * np.float32(sampling.frequency_penalty)
+        adjusted[sampled] -= np.float32(sampling.presence_penalty)
     return adjusted
 
 
@@ -91,7 +91,7 @@ def weigh(adjusted, sampling: SamplingParams, excluded=(), last_rule: str = "min
         allowed[list(excluded)] = False
     factor = temperature_factor(sampling.temperature if "temperature" in rules else 1.0)
     exponents = (adjusted - adjusted[allowed].max()) * factor
-    scaled = exp2(np.minimum(exponents, np.float32(0))) * np.float32(2.0**ONE)
+    scaled = exp2(np.minimum(exponents, np.float32(0))) * np.float32(2.0**WEIGHT_BITS)
     weights = np.where(allowed, scaled, np.float32(0)).astype(np.uint64)
     if "top_k" in rules and sampling.top_k is not None:
         weights = keep_top_k(weights, sampling.top_k)
@@ -103,7 +103,7 @@ def weigh(adjusted, sampling: SamplingParams, excluded=(), last_rule: str = "min
 
 
 def temperature_factor(temperature: float) -> np.float32:
-    """log2(e) / temperature as float32, held at 2^100 so that it stays finite; 1 stands in at temperature 0."""
+    """log2(e) / temperature as float32, at most 2^100 so that it is finite; temperature 0 counts as 1."""
     return np.float32(min(1.4426950408889634 / (temperature or 1.0), 2.0**100))
 
 
@@ -152,6 +152,6 @@ def draw(weights, bits: int) -> int:
 def log_softmax(logits) -> np.ndarray:
     """Natural log-probabilities of the raw logits: their distance to the largest, less the log of an integer total."""
     from_peak = logits - logits.max()
-    total = int((exp2(from_peak * temperature_factor(1.0)) * np.float32(2.0**ONE)).astype(np.uint64).sum())
-    log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-ONE))[0]
+    total = int((exp2(from_peak * temperature_factor(1.0)) * np.float32(2.0**WEIGHT_BITS)).astype(np.uint64).sum())
+    log_total = log2(np.array([total], np.uint64).astype(np.float32) * np.float32(2.0**-WEIGHT_BITS))[0]
     return from_peak - log_total * LN2

@@ -11,8 +11,8 @@ from verbatim.fastpath.gpu.operations import (
     MAX_HEAD_DIM,
     SHARED_BYTES,
     WEIGHT_BYTES,
+    DeviceMatrix,
     Heads,
-    Matrix,
     Operations,
     Places,
     few_rows,
@@ -43,8 +43,8 @@ def same(found, expected):
 
 
 def on_device(gpu, packed):
-    return Matrix(
-        kind=packed.kind, outputs=packed.outputs, inputs=packed.inputs, weights=gpu.put(packed.weights),
+    return DeviceMatrix(
+        format=packed.format, outputs=packed.outputs, inputs=packed.inputs, weights=gpu.put(packed.weights),
         scales=gpu.put(packed.scales), bias=gpu.put(packed.bias),
     )  # fmt: skip
 
@@ -214,7 +214,7 @@ def test_each_row_by_the_matrix_that_it_chose(gpu, kind, share):
     weights = gpu.put(np.concatenate([part.weights for part in parts]))
     scales = gpu.put(np.concatenate([part.scales for part in parts]) if parts[0].scales is not None else None)
     biases = numbers(10, 3, 40)
-    matrix = Matrix(kind=kind, outputs=40, inputs=300, weights=weights, scales=scales, bias=gpu.put(biases))
+    matrix = DeviceMatrix(format=kind, outputs=40, inputs=300, weights=weights, scales=scales, bias=gpu.put(biases))
     found, y = gpu.room(4, 40)
     choice = {"chosen": gpu.put(chosen), "share": share}
     Operations(gpu.launch).linear(matrix, *operand(gpu, x, kind), y, rows=4, **choice)
@@ -236,11 +236,11 @@ def test_gate(gpu, activation):
     found, y = gpu.room(5, 70)
     places, check = rounded(gpu, 5, 70)
     expected = reference_numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1]
-    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70, rounded=places)
+    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, intermediate=70, rounded=places)
     same(found, expected)
     check(expected)
     found[...] = 0
-    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, inner=70)
+    Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, intermediate=70)
     same(found, expected)
 
 
@@ -349,7 +349,7 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
     cached = paged(gpu, keys, values, pages, num_pages + 3)
     integers, check = rounded(gpu, tokens, heads * head_dim)
     seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
-    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, kind=KINDS[dtype], **seen)
+    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, dtype=KINDS[dtype], **seen)
     if "rounded" in seen:
         check(found.reshape(tokens, -1))
     return found
@@ -398,7 +398,7 @@ def test_rotate_and_store(gpu, half, dtype):
     shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
     cosines, sines = tables
     table = (gpu.put(cosines), gpu.put(sines), half)
-    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, kind=KINDS[dtype])
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=KINDS[dtype])
     expected = x.copy()
     turning = heads + kv_heads
     if half:

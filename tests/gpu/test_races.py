@@ -1,4 +1,4 @@
-"""No two accesses of a kernel meet that nothing orders: each load and store is checked, where compute-sanitizer is not.
+"""No two accesses of a kernel race: each load and store is checked, where compute-sanitizer is missing.
 
 races.cpp says what orders. Overlapping launches are checked as well, on the fake driver: test_fake_driver.py.
 """
@@ -17,7 +17,7 @@ from gpu.emulator import COOPERATIVE, EMULATOR, OVERLAPS, RACES, Emulator, build
 
 PLANTED = {
     "block_barrier": 0, "warp_barrier": 0, "second_round": 0, "two_blocks": 0, "half_a_warp": 0, "copied": 0,
-    "early_load": OVERLAPS, "early_end": OVERLAPS, "meeting": COOPERATIVE, "no_meeting": COOPERATIVE,
+    "early_load": OVERLAPS, "early_end": OVERLAPS, "grouped": COOPERATIVE, "not_grouped": COOPERATIVE,
 }  # fmt: skip
 
 
@@ -38,8 +38,9 @@ def planted(watched):
 def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, capfd):
     """Whatever the order in which threads run here: not the result decides, but what was ordered."""
     planted.use_schedule(schedule)
-    threads, count = 32 if name == "warp_barrier" else 64, {"two_blocks": 2, "meeting": 4, "no_meeting": 2}.get(name, 1)
-    first = {"copied": np.arange(64), "meeting": np.zeros(2), "no_meeting": np.zeros(1)}.get(name)
+    threads = 32 if name == "warp_barrier" else 64
+    count = {"two_blocks": 2, "grouped": 4, "not_grouped": 2}.get(name, 1)
+    first = {"copied": np.arange(64), "grouped": np.zeros(2), "not_grouped": np.zeros(1)}.get(name)
     for twin in ("ordered", "racing"):
         _, y = planted.room(count * threads, dtype=np.int32)
         arrays = (y,) if first is None else (planted.put(first.astype(np.int32)), y)

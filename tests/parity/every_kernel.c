@@ -1,8 +1,8 @@
-/* Every kernel at every level over memory of exactly the size it is said to have, and the team at several sizes.
+/* Run every kernel at every level over memory of exactly its documented size, and the team with several threads.
  *
- * Prints each level with a digest of all that its kernels made, the same one at every level and on every processor.
- * Built with sanitizers by test_sanitizers.py: what reads or writes past an end, overflows, or races, ends the program.
- * Built for another processor by test_aarch64.py.
+ * Prints each level with a digest of all results, which is equal at every level and on every processor.
+ * test_sanitizers.py builds it with sanitizers: an access out of bounds, an overflow or a race aborts the program.
+ * test_aarch64.py builds it for another processor.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,58 +28,58 @@ static float *floats(long count) {
     return values;
 }
 
-static void products(const struct kernels *table, long rows, long inputs, long outputs, int kind) {
+static void products(const struct kernels *table, long rows, long inputs, long outputs, int format) {
     long strips = (outputs + STRIP - 1) / STRIP, groups = (inputs + GROUP - 1) / GROUP;
-    struct matrix w = {NULL, NULL, inputs, outputs, kind};
-    long bytes = strips * strip_bytes(&w), step = step_bytes(kind);
+    struct matrix w = {NULL, NULL, inputs, outputs, format};
+    long bytes = strips * strip_bytes(&w), step = step_bytes(format);
     uint8_t *weights = malloc(bytes);
-    for (long i = 0; i < bytes; i++) weights[i] = kind == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
-    for (long i = 0; i < bytes && kind == W8A8; i++) weights[i] |= 1; /* -128 is none of its integers */
-    for (long end = step; kind >= W8A8 && end <= bytes; end += step) /* of a group, where its scales are */
+    for (long i = 0; i < bytes; i++) weights[i] = format == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
+    for (long i = 0; i < bytes && format == W8A8; i++) weights[i] |= 1; /* -128 is not valid */
+    for (long end = step; format >= W8A8 && end <= bytes; end += step) /* the scales of a group */
         for (long i = 1; i <= STRIP; i++) ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
     struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
     w.weights = weights;
     table->quantize(x, rows, inputs, &rounded);
     for (long strip = 0; strip < strips; strip++)
-        if (kind < W8A8) table->linear(&w, x, rows, strip, strip + 1, y);
+        if (format < W8A8) table->linear(&w, x, rows, strip, strip + 1, y);
         else table->linear_quantized(&w, &rounded, rows, strip, strip + 1, y);
-    float sum = table->lane_sum(y, rows * outputs); /* reads every output: one that was not written may be anything */
+    float sum = table->lane_sum(y, rows * outputs); /* reads every output, also one that was not written */
     if (sum != sum) abort();
     count_in(y, rows * outputs * sizeof(float)), count_in(&sum, sizeof sum);
     free(weights), free(x), free(y);
     free(rounded.integers), free(rounded.scales), free(rounded.corrections);
 }
 
-/* Numbers as the cache stores them, and widened again. */
-static void *stored(const struct kernels *table, long count, int kind) {
+/* Elements in a dtype of the KV cache, and widened again. */
+static void *stored(const struct kernels *table, long count, int dtype) {
     float *values = floats(count), *again = malloc(count * sizeof(float));
-    long bytes = count * (kind == FLOAT32 ? 4 : 2);
+    long bytes = count * (dtype == FLOAT32 ? 4 : 2);
     void *narrow = malloc(bytes);
-    table->narrow(values, count, kind, narrow, 1), count_in(narrow, bytes);
-    table->widen(narrow, count, kind, again), count_in(again, count * sizeof(float));
+    table->narrow(values, count, dtype, narrow, 1), count_in(narrow, bytes);
+    table->widen(narrow, count, dtype, again), count_in(again, count * sizeof(float));
     free(values), free(again);
     return narrow;
 }
 
-static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window, int kind) {
+static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window, int format) {
     struct heads shape = {
-        .num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1, .stored = kind};
+        .num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1, .stored = format};
     long pages = (num_keys + PACK - 1) / PACK, padded = (head_dim + PACK - 1) / PACK * PACK;
     float *queries = floats(tokens * 6 * head_dim), *out = malloc(tokens * 6 * head_dim * sizeof(float));
-    void *keys = stored(table, pages * 2 * head_dim * PACK, kind), *values = stored(table, pages * 2 * padded * PACK, kind);
+    void *keys = stored(table, pages * 2 * head_dim * PACK, format), *values = stored(table, pages * 2 * padded * PACK, format);
     int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
     for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
     shape.keys = keys, shape.values = values;
-    struct look looks[2];
-    for (int head = 0; head < 2; head++) looks[head] = (struct look){queries, out, numbers, positions, head, 0, tokens * 3};
-    for (int head = 0; head < 2; head++) table->attend(&shape, &looks[head], head == 0 ? &looks[1] : NULL);
+    struct work_item items[2];
+    for (int head = 0; head < 2; head++) items[head] = (struct work_item){queries, out, numbers, positions, head, 0, tokens * 3};
+    for (int head = 0; head < 2; head++) table->attend(&shape, &items[head], head == 0 ? &items[1] : NULL);
     count_in(out, tokens * 6 * head_dim * sizeof(float));
     free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
 }
 
-/* What works number by number, on rows of some odd length. */
+/* Elementwise kernels, on rows of an odd length. */
 static void elements(const struct kernels *table, long rows, long n) {
     float *x = floats(rows * n), *y = floats(rows * n), *weight = floats(n);
     uint64_t *weights = malloc(rows * n * sizeof(uint64_t));
@@ -97,18 +97,18 @@ static void elements(const struct kernels *table, long rows, long n) {
     free(x), free(y), free(weight), free(weights);
 }
 
-struct sums { long pieces, phases, *counts; };
+struct sums { long items, phases, *counts; };
 
-/* Each phase's pieces add one to places that the phase before has added to. */
+/* Each phase's items increment counts that the phase before has incremented. */
 static void count_up(struct team *team, void *work) {
     struct sums *sums = work;
     for (long phase = 0; phase < sums->phases; phase++) {
-        for (long piece; (piece = team_claim(team)) < sums->pieces;) {
-            long other = (piece + phase) % sums->pieces;
+        for (long item; (item = team_claim(team)) < sums->items;) {
+            long other = (item + phase) % sums->items;
             if (sums->counts[other] != phase) abort();
             sums->counts[other]++;
         }
-        team_wait(team);
+        team_barrier(team);
     }
 }
 
@@ -118,7 +118,7 @@ static void teams(void) {
         for (int run = 0; run < 20; run++) {
             struct sums sums = {7, 50, calloc(7, sizeof(long))};
             team_run(count_up, &sums);
-            for (long i = 0; i < sums.pieces; i++) if (sums.counts[i] != sums.phases) abort();
+            for (long i = 0; i < sums.items; i++) if (sums.counts[i] != sums.phases) abort();
             free(sums.counts);
         }
     }
@@ -130,12 +130,12 @@ int main(void) {
     for (const struct kernels *const *table = available_kernels(); *table; table++) {
         state = 1, digest = 14695981039346656037u;
         for (int i = 0; i < 6; i++)
-            for (int kind = FLOAT32; kind <= W4A8; kind++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], kind);
+            for (int format = FLOAT32; format <= W4A8; format++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], format);
         for (long tokens = 1; tokens < 8; tokens += 3)
             for (long head_dim = 2; head_dim < 70; head_dim += 31)
-                for (int kind = FLOAT32; kind <= FLOAT16; kind++) {
-                    attention(*table, tokens, 150, head_dim, 0, kind);
-                    attention(*table, tokens, 70, head_dim, 20, kind);
+                for (int format = FLOAT32; format <= FLOAT16; format++) {
+                    attention(*table, tokens, 150, head_dim, 0, format);
+                    attention(*table, tokens, 70, head_dim, 20, format);
                 }
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);

@@ -108,7 +108,7 @@ def test_both_engines_show_the_same_operations_in_the_same_order(directory, mixt
             engine.add(requests()[0])
             shown.append([(one.layer, one.operation, one.rows.shape) for one in diff.Recorder(engine).step()])
         assert shown[0] == shown[1]
-        layer = ["attention norm", "query", "key", "value", "turned query", "turned key", "cached keys",
+        layer = ["attention norm", "query", "key", "value", "rotated query", "rotated key", "cached keys",
                  "cached values", "attention", "output", "after attention", "mlp norm", *feed_forward,
                  "after mlp"]  # fmt: skip
         sampling = ["sampled token", "log-probability", "likeliest tokens", "their log-probabilities"]
@@ -123,8 +123,8 @@ FAULTS = [  # step, layer, operation, row, element -> request, position
     (0, 0, "query", 27, 63, 2, 19),
     (0, 1, "key", 4, 31, 0, 4),
     (1, 0, "value", 1, 5, 1, 3),
-    (2, 1, "turned query", 2, 17, 2, 21),
-    (0, 0, "turned key", 9, 30, 2, 1),
+    (2, 1, "rotated query", 2, 17, 2, 21),
+    (0, 0, "rotated key", 9, 30, 2, 1),
     (3, 1, "attention", 0, 8, 0, 7),
     (0, 1, "output", 7, 1, 1, 2),
     (2, 0, "after attention", 1, 33, 1, 4),
@@ -157,8 +157,8 @@ def test_so_is_one_in_a_mixture_of_experts(mixture, operation, element):
 
 def test_a_fault_of_the_reference_is_found_alike(directory):
     law, fast = engines(directory)
-    law.model = Faulty(law.model, 1, 0, "turned key", 1, 12)
-    assert address(diff.compare(law, fast, requests()).difference) == (1, 3, 0, "turned key", 12)
+    law.model = Faulty(law.model, 1, 0, "rotated key", 1, 12)
+    assert address(diff.compare(law, fast, requests()).difference) == (1, 3, 0, "rotated key", 12)
 
 
 WEIGHTS = [  # one weight's place, and the first result that hangs on it

@@ -3,7 +3,7 @@
 // One fiber per CUDA thread, one OS thread per block in flight; barriers and shuffles are real rendezvous, so a missing one
 // shows up as a wrong result under one of the schedules (0 forward, 1 backward, more: shuffled). Dynamic shared memory
 // starts as garbage. An asynchronous copy happens when its thread waits for it and not before, so that a missing wait shows up
-// too. Blocks of a cooperative launch take turns, until they meet. With EMU_RACES every access of a kernel is
+// too. Blocks of a cooperative launch take turns, until a barrier among them. With EMU_RACES every access of a kernel is
 // checked against those before it that nothing orders (races.cpp). Not covered: timing, registers.
 #pragma once
 #include <atomic>
@@ -108,11 +108,11 @@ inline size_t stack_bytes() { static size_t s = getenv("EMU_STACK") ? atol(geten
 
 // The blocks of a cooperative launch: one runs at a time, until all its threads wait for others that share its counter.
 struct Grid {
-  struct Meeting { unsigned arrived = 0, phase = 0; };
+  struct GroupBarrier { unsigned arrived = 0, phase = 0; };
   std::mutex turn; std::condition_variable released; unsigned blocks, waiting = 0, finished = 0;
-  std::map<const void *, Meeting> meetings;
+  std::map<const void *, GroupBarrier> group_barriers;
   void arrive(std::unique_lock<std::mutex> &mine, const void *counter, unsigned count) {
-    Meeting &all = meetings[counter]; unsigned before = all.phase;
+    GroupBarrier &all = group_barriers[counter]; unsigned before = all.phase;
     if (++all.arrived == count) { all.arrived = 0; all.phase++; waiting -= count - 1; released.notify_all(); return; }
     waiting++; check();
     released.wait(mine, [&] { return all.phase != before; });
@@ -126,7 +126,7 @@ struct Block {
   char *stacks = nullptr; size_t stack_n = 0; int ordered_by = -1;
   Thread *cur = nullptr; void *main_sp = nullptr;
   uint3 bid{}; dim3 bdim, gdim;
-  unsigned live = 0, arrived = 0, at_grid = 0, meeting_count = 0; const void *meeting = nullptr; bool all_or = false; int votes = 0, vote_result = 0;
+  unsigned live = 0, arrived = 0, at_grid = 0, barrier_count = 0; const void *barrier = nullptr; bool all_or = false; int votes = 0, vote_result = 0;
   const std::function<void()> *body = nullptr;
   char *dyn = nullptr; size_t dyn_n = 0;
   std::vector<std::vector<Copy>> copies; std::vector<unsigned> groups;  // of each thread: copies under way, groups closed
@@ -180,7 +180,7 @@ struct Block {
       todo &= ~need & ~(1u << l);
       if ((w.arrived & need) != need) continue;
       w.arrived &= ~need;
-      WITH_RACES(if (base[l].src == BARRIER) meet_lanes(&base[0].place, sizeof(Thread), need);)
+      WITH_RACES(if (base[l].src == BARRIER) sync_lanes(&base[0].place, sizeof(Thread), need);)
       unsigned vote = 0;
       for (unsigned m = need; m; m &= m - 1) { unsigned j = std::countr_zero(m); vote |= (unsigned)(base[j].in != 0) << j; }
       for (unsigned m = need; m; m &= m - 1) {
@@ -191,7 +191,7 @@ struct Block {
     }
   }
   void syncthreads() { cur->st = WAIT_BLOCK; arrived++; release_block(); yield(); }
-  void meet(const void *counter, unsigned count) { meeting = counter; meeting_count = count; cur->st = WAIT_GRID; at_grid++; yield(); }
+  void group_barrier(const void *counter, unsigned count) { barrier = counter; barrier_count = count; cur->st = WAIT_GRID; at_grid++; yield(); }
   void syncwarp(unsigned mask, int src = BARRIER) {
     Warp &w = warps[cur->warp];
     cur->src = src; cur->st = WAIT_WARP; cur->wait_mask = mask | (1u << cur->lane); w.arrived |= 1u << cur->lane;
@@ -240,9 +240,9 @@ struct Block {
       while (th[first].st == DONE) first = first + 1 == n ? 0 : first + 1;
       go_on(&main_sp, &th[first]);
       if (!live) break;
-      if (!grid) { fprintf(stderr, "cuda_emu: blocks meet in a launch that is not cooperative\n"); abort(); }
-      WITH_RACES(join(th[0].place.block, meeting);)
-      grid->arrive(turn, meeting, meeting_count);
+      if (!grid) { fprintf(stderr, "cuda_emu: a barrier among blocks in a launch that is not cooperative\n"); abort(); }
+      WITH_RACES(join(th[0].place.block, barrier);)
+      grid->arrive(turn, barrier, barrier_count);
       for (auto &t : th) if (t.st == WAIT_GRID) { t.st = READY; WITH_RACES(t.place.grid_phase++; t.place.phase++;) }
       at_grid = 0;
     }
@@ -288,7 +288,7 @@ inline void __syncthreads() { emu::B()->syncthreads(); }
 inline int __syncthreads_count(int p) { auto b = emu::B(); b->votes += p != 0; b->syncthreads(); return b->vote_result; }
 inline int __syncthreads_or(int p) { return __syncthreads_count(p) > 0; }
 inline void __syncwarp(unsigned m = ~0u) { emu::B()->syncwarp(m); }
-inline void meet(uint32_t *arrived, uint32_t count) { emu::B()->meet(arrived, count); }
+inline void group_barrier(uint32_t *arrived, uint32_t count) { emu::B()->group_barrier(arrived, count); }
 inline void start_next() {}
 inline void await_previous() { WITH_RACES(emu::B()->cur->place.has_awaited = true;) }
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }

@@ -22,7 +22,7 @@ PAIR(block_barrier, (int *y), {
     y[threadIdx.x] = numbers[63 - threadIdx.x];
 })
 
-// The same within a warp; a shuffle meets, too, but orders no memory.
+// The same within a warp; a shuffle synchronises, too, but orders no memory.
 PAIR(warp_barrier, (int *y), {
     in_turn();
     DYNAMIC_SHARED(int, numbers);
@@ -46,7 +46,7 @@ PAIR(second_round, (int *y), {
     y[threadIdx.x] = sum;
 })
 
-// Blocks add up: only atomic operations may meet.
+// Blocks add up: only atomic operations may collide.
 PAIR(two_blocks, (int *y), {
     in_turn();
     if (threadIdx.x) return;
@@ -54,7 +54,7 @@ PAIR(two_blocks, (int *y), {
     else *y += 1;
 })
 
-// Half a warp meets, the other half reads all the same.
+// Half a warp waits at a barrier, the other half reads without it.
 PAIR(half_a_warp, (int *y), {
     in_turn();
     __shared__ int numbers[64];
@@ -89,23 +89,23 @@ PAIR(early_end, (int *y), {
     if (threadIdx.x) y[threadIdx.x] += 1;
 })
 
-// Blocks of a cooperative launch meet; those that have another counter are not among them.
-PAIR(meeting, (uint32_t *arrived, int *y), {
+// Blocks of a cooperative launch wait for those that share their counter, and not for others.
+PAIR(grouped, (uint32_t *arrived, int *y), {
     in_turn();
     const int pair = blockIdx.x / 2;
     y[blockIdx.x * blockDim.x + threadIdx.x] = threadIdx.x;
-    meet(arrived + pair, 2);
+    group_barrier(arrived + pair, 2);
     const int other = IS_ORDERED ? blockIdx.x ^ 1 : (blockIdx.x + 2) % 4;
     const int found = y[other * blockDim.x + threadIdx.x];
-    meet(arrived + pair, 2);
+    group_barrier(arrived + pair, 2);
     y[blockIdx.x * blockDim.x + threadIdx.x] = found + threadIdx.x;
 })
-PAIR(no_meeting, (uint32_t *arrived, int *y), {
+PAIR(not_grouped, (uint32_t *arrived, int *y), {
     in_turn();
     y[blockIdx.x * blockDim.x + threadIdx.x] = threadIdx.x;
-    if (IS_ORDERED) meet(arrived, 2);
+    if (IS_ORDERED) group_barrier(arrived, 2);
     else __syncthreads();
     const int found = y[(blockIdx.x ^ 1) * blockDim.x + threadIdx.x];
-    meet(arrived, 2);
+    group_barrier(arrived, 2);
     y[blockIdx.x * blockDim.x + threadIdx.x] = found + threadIdx.x;
 })

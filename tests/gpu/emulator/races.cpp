@@ -1,8 +1,8 @@
 // races.cpp: tells every two accesses of one place, at least one a store, that nothing orders.
 //
 // The compiler calls what is below for each load and store (-fsanitize=thread, but this is in place of its library). Orders:
-// __syncthreads for a block; __syncwarp for the lanes that meet there, while shuffles and votes order nothing, as CUDA has it;
-// `meet` for blocks that share a counter; the end of a launch. A launch that overlaps the one ahead of it (programmatic
+// __syncthreads for a block; __syncwarp for the lanes that group_barrier there, while shuffles and votes order nothing, as CUDA has it;
+// `group_barrier` for blocks that share a counter; the end of a launch. A launch that overlaps the one ahead of it (programmatic
 // dependent launch) is ordered behind it only once its threads have waited, and must wait before it ends. Atomic operations
 // do not race each other. Each 4 bytes keep their last few accesses, as LLVM's ThreadSanitizer does
 // (https://github.com/google/sanitizers/wiki/ThreadSanitizerAlgorithm); so a race may be missed, none is made up. A block at
@@ -35,7 +35,7 @@ thread_local uintptr_t own_begin = 0, own_end = 0;  // __shared__ variables are 
 const char *kernel = "";
 unsigned launch = 0, complete = 0;  // launches up to `complete` have ended before this one could begin
 unsigned told = 0, next_cell = 0;
-std::unordered_map<unsigned, const void *> meetings;  // of the blocks of this launch
+std::unordered_map<unsigned, const void *> group_barriers;  // of the blocks of this launch
 
 Page *page_at(uintptr_t number) {
   auto &slot = recent[number % 1024];
@@ -47,14 +47,14 @@ Page *page_at(uintptr_t number) {
   return slot = found->second;
 }
 
-bool do_meet(unsigned a, unsigned b) {
-  const auto one = meetings.find(a), other = meetings.find(b);
-  return one != meetings.end() && other != meetings.end() && one->second == other->second;
+bool share_barrier(unsigned a, unsigned b) {
+  const auto mine = group_barriers.find(a), other = group_barriers.find(b);
+  return mine != group_barriers.end() && other != group_barriers.end() && mine->second == other->second;
 }
 
 bool is_ordered(const Access &past, bool is_shared) {
   if (past.launch != launch) return is_shared || past.launch <= complete || here->has_awaited;
-  if (past.block != here->block) return is_shared || (past.grid_phase < here->grid_phase && do_meet(past.block, here->block));
+  if (past.block != here->block) return is_shared || (past.grid_phase < here->grid_phase && share_barrier(past.block, here->block));
   if (past.thread == here->thread || past.phase < here->phase) return true;
   return past.thread / 32 == here->thread / 32 && past.passed <= here->seen[past.thread % 32];
 }
@@ -134,7 +134,7 @@ static void watch_as(Memory kind, const void *memory, size_t size, bool is_there
 void watch(const void *memory, size_t size, bool is_there) { watch_as(GLOBAL, memory, size, is_there); }
 void begin_launch(const char *name, bool overlaps) {
   kernel = name, told = 0;
-  meetings.clear();
+  group_barriers.clear();
   if (!overlaps) complete = launch;
   launch++;
 }
@@ -148,12 +148,12 @@ void enter(Place *place) {
   here = place;
   if (here && complete + 1 == launch) here->has_awaited = true;
 }
-void join(unsigned block, const void *meeting) { meetings[block] = meeting; }
+void join(unsigned block, const void *barrier) { group_barriers[block] = barrier; }
 void leave() {
   if (here->has_awaited || told++ >= MOST_TOLD) return;
   fprintf(stderr, "race in %s: block %u, thread %u ends without having waited\n", kernel, here->block, here->thread);
 }
-void meet_lanes(Place *first, size_t stride, unsigned lanes) {
+void sync_lanes(Place *first, size_t stride, unsigned lanes) {
   unsigned most[32] = {};
   const auto place = [&](int lane) { return (Place *)((char *)first + lane * stride); };
   for (int lane = 0; lane < 32; lane++) {
