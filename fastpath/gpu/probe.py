@@ -1,6 +1,6 @@
 """How much memory a GPU has free, asked in a process of its own: whoever asks keeps no context there.
 
-`python -m fastpath.gpu.probe cuda:0` prints the number of bytes.
+`python -m verbatim.fastpath.gpu.probe cuda:0` prints the number of bytes.
 """
 
 import subprocess
