@@ -4,8 +4,10 @@ Everything else is declared in pyproject.toml. Extensions are optional: on a mac
 build goes on without them, and `--backend fastpath` then says which command builds it. Nothing here needs CUDA.
 """
 
+import contextlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -13,10 +15,12 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
+from setuptools.command.sdist import sdist
 
 PACKAGE = Path("src/verbatim")
 PARTS = ("reference", "fastpath", "server", "router", "conformance", "demo", "cuda")
 STARTUP_HOOK = Path("src/zz_verbatim.pth")  # sorts after an editable install's own .pth, whose path it needs
+REVISION = PACKAGE / "revision.txt"  # in source archives only
 
 DIRECTIVES = {
     "language_level": 3,
@@ -89,18 +93,43 @@ class ParallelBuild(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
 
+def revision() -> str:
+    """The git revision of this checkout, or the one that a source archive has written down; "unknown" without either.
+
+    A repository further up, in which an archive may have been unpacked, is not asked.
+    """
+    if REVISION.is_file():
+        return REVISION.read_text(encoding="utf-8")
+    if Path(".git").exists():
+        command = ["git", "rev-parse", "--short=12", "HEAD"]
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "unknown\n"
+
+
 class BuildWithHook(build_py):
-    """build_py, and the start-up hook beside the package in an ordinary wheel."""
+    """build_py, and in an ordinary wheel the start-up hook beside the package and the revision in it."""
 
     def run(self):
-        """Build, then copy the hook to the root of the wheel."""
+        """Build, then add the two files."""
         super().run()
         if not self.editable_mode:
             shutil.copy(STARTUP_HOOK, Path(self.build_lib) / STARTUP_HOOK.name)
+            (Path(self.build_lib) / "verbatim" / REVISION.name).write_text(revision(), encoding="utf-8")
 
     def get_outputs(self, include_bytecode=True):
-        """Name the hook among the outputs, so that uninstalling removes it."""
-        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / STARTUP_HOOK.name)]
+        """Name the two among the outputs, so that uninstalling removes them."""
+        added = [Path(self.build_lib) / STARTUP_HOOK.name, Path(self.build_lib) / "verbatim" / REVISION.name]
+        return [*super().get_outputs(include_bytecode), *map(str, added)]
+
+
+class ArchiveWithRevision(sdist):
+    """sdist, with the revision that it was made of."""
+
+    def make_release_tree(self, base_dir, files):
+        """Make the tree, then write the revision into it."""
+        super().make_release_tree(base_dir, files)
+        (Path(base_dir) / REVISION).write_text(revision(), encoding="utf-8")
 
 
 class EditableWithHook(editable_wheel):
@@ -130,5 +159,10 @@ if __name__ == "__main__":
     link_parts()
     setup(
         ext_modules=built(),
-        cmdclass={"build_ext": ParallelBuild, "build_py": BuildWithHook, "editable_wheel": EditableWithHook},
+        cmdclass={
+            "build_ext": ParallelBuild,
+            "build_py": BuildWithHook,
+            "editable_wheel": EditableWithHook,
+            "sdist": ArchiveWithRevision,
+        },
     )

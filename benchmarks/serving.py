@@ -1,6 +1,6 @@
 """`python -m benchmarks.serving`: how much of the engine's own speed is left behind HTTP, streams and a client.
 
-A random checkpoint of a well-known shape is served by `python -m server --backend fastpath`; a client on the same
+A random checkpoint of a well-known shape is served by `verbatim serve --backend fastpath`; a client on the same
 machine reads several streams at once. The engine alone does the same work in a process of its own; the two take turns.
 Writes results/serving.json.
 """

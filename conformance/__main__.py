@@ -1,8 +1,10 @@
-"""The command: `python -m conformance --base-url URL --model ID` runs the cases; --help shows the rest."""
+"""The command: `verbatim conform --base-url URL --model ID` runs the cases; --help shows the rest."""
 
 import argparse
+import difflib
 import json
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +22,21 @@ from verbatim.conformance.reports.terminal import exit_code, print_results
 from verbatim.conformance.runner import Result, Run, rejudge
 
 
-def make_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, with a suggestion for a misspelt option."""
+
+    def error(self, message: str):
+        """End the command with code 2."""
+        unknown = re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message)
+        known = re.findall(r"--[a-z][\w-]+", self.format_help())
+        if close := unknown and difflib.get_close_matches(unknown[1], known, n=1):
+            message = f"{unknown[1]}: did you mean {close[0]}?"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def make_parser(prog: str = "conformance") -> argparse.ArgumentParser:
     """The parser of all options."""
-    parser = argparse.ArgumentParser(prog="conformance", description="How OpenAI-compatible is an endpoint?")
+    parser = Parser(prog=prog, description="How OpenAI-compatible is an endpoint?")
     parser.add_argument("--base-url", help="where the API is, with its /v1")
     parser.add_argument("--model", help="the id of the model under test")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: OPENAI_API_KEY")
@@ -109,9 +123,9 @@ def run_cases(cases: list[Case], settings: Settings, options: argparse.Namespace
     return results
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = make_parser()
+def main(arguments: list[str] | None = None, *, prog: str = "conformance") -> int:
+    """Run the command; returns its exit code. `prog` is what messages and help call it."""
+    parser = make_parser(prog)
     options = parser.parse_args(arguments)
     console = Console()
     try:

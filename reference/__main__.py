@@ -1,10 +1,8 @@
-"""`python -m reference --model DIR "prompt"`: an answer, token by token, from the reference engine."""
+"""`python -m reference "prompt"`, in a checkout, is `verbatim run --backend reference "prompt"`."""
 
 import sys
-from functools import partial
 
-from verbatim.reference import backend
-from verbatim.reference.commands.cli import generate, run
+from verbatim.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(partial(generate, backend)))
+    sys.exit(main(["run", "--backend", "reference", *sys.argv[1:]]))

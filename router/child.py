@@ -2,9 +2,9 @@
 
 import sys
 
-from verbatim.server.__main__ import run
 from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.settings.serving import serve
 
 if __name__ == "__main__":
     end_with_parent(sys.stdin.fileno())
-    run(sys.argv[1:])
+    serve(sys.argv[1:])

@@ -1,6 +1,6 @@
 """The servers that the router has started for itself: begun together, begun again when they end, ended with it.
 
-Each is `python -m server` in a session of its own, so that Ctrl-C reaches the router alone, which lets answers end
+Each is `verbatim serve` in a session of its own, so that Ctrl-C reaches the router alone, which lets answers end
 first. A router that is killed takes them along: they hold the other end of a pipe (child.py).
 """
 

@@ -17,6 +17,11 @@ def python_m(*words, **options):
     )
 
 
+def command_of(command, name):
+    """The words of a command that takes either engine."""
+    return ["verbatim", command, "--backend", name]
+
+
 @pytest.fixture(scope="module")
 def name(backend):
     return backend.PARTS.name
@@ -39,7 +44,7 @@ def test_logits_go_to_a_file_without_a_tokenizer(name, tmp_path):
     for quantization in ([], ["--quantization", "w8a8"], ["--quantization", "w4a8"]):
         out = tmp_path / "logits.out"
         command = [
-            f"verbatim.{name}.commands.logits",
+            *command_of("logits", name),
             "--model",
             tmp_path / "model",
             "--ids",
@@ -138,9 +143,7 @@ def test_a_mistake_is_one_clear_line(name, words, message):
 )
 def test_bad_ids_are_named(name, tmp_path, ids, message):
     write_model(tmp_path)
-    done = python_m(
-        f"verbatim.{name}.commands.logits", "--model", tmp_path, "--ids", ids, "--out", tmp_path / "out.npz"
-    )
+    done = python_m(*command_of("logits", name), "--model", tmp_path, "--ids", ids, "--out", tmp_path / "out.npz")
     assert done.returncode != 0
     assert message in done.stderr
     assert not (tmp_path / "out.npz").exists()
@@ -149,7 +152,7 @@ def test_bad_ids_are_named(name, tmp_path, ids, message):
 def test_perplexity_compares_float_with_every_format(name, tmp_path):
     write_model(tmp_path, dtype="BF16")
     ids = ",".join(str(3 + i * i % 90) for i in range(600))  # more than the context holds, so several stretches
-    done = python_m(f"verbatim.{name}.commands.perplexity", "--model", tmp_path, "--ids", ids)
+    done = python_m(*command_of("perplexity", name), "--model", tmp_path, "--ids", ids)
     assert done.returncode == 0, done.stderr
     found = {weights: (float(loss), same) for weights, _, loss, same in table_of(done.stdout)}
     assert list(found) == ["float", "w8a8", "w4a8"]
@@ -159,7 +162,7 @@ def test_perplexity_compares_float_with_every_format(name, tmp_path):
     for start in range(0, 600, 256):
         window = list(map(int, ids.split(",")))[start : start + 256]
         done = python_m(
-            f"verbatim.{name}.commands.logits",
+            *command_of("logits", name),
             "--model",
             tmp_path,
             "--ids",
@@ -181,9 +184,7 @@ def table_of(text):
 def test_pages_narrower_than_float32_are_measured_and_looked_into(name, tmp_path):
     write_model(tmp_path, dtype="BF16")
     ids, found = ",".join(str(3 + i * i % 90) for i in range(60)), []
-    done = python_m(
-        f"verbatim.{name}.commands.perplexity", "--model", tmp_path, "--ids", ids, "--kv-cache-dtype", "bfloat16"
-    )
+    done = python_m(*command_of("perplexity", name), "--model", tmp_path, "--ids", ids, "--kv-cache-dtype", "bfloat16")
     assert done.returncode == 0, done.stderr
     rows = table_of(done.stdout)
     narrower = [("w8a8", "bfloat16"), ("w4a8", "bfloat16")]
@@ -191,7 +192,7 @@ def test_pages_narrower_than_float32_are_measured_and_looked_into(name, tmp_path
     assert rows[0][2] != rows[1][2] and float(rows[0][2]) == pytest.approx(float(rows[1][2]), rel=0.1)
     for dtype in ("float32", "float16", "bfloat16"):
         words = ["--ids", ids, "--kv-cache-dtype", dtype, "--out", tmp_path / "out"]
-        python_m(f"verbatim.{name}.commands.logits", "--model", tmp_path, *words)
+        python_m(*command_of("logits", name), "--model", tmp_path, *words)
         found.append(np.load(tmp_path / "out")["logits"].tobytes())
     assert len({*found}) == 3
 
@@ -200,14 +201,14 @@ def test_perplexity_of_a_text_and_of_conversations(name, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Hello there, what is two plus three?\n" * 5)
     for source in (["--text", text], ["--tokens", "40"]):
-        done = python_m(f"verbatim.{name}.commands.perplexity", *source)
+        done = python_m(*command_of("perplexity", name), *source)
         assert done.returncode == 0, done.stderr
         assert all(word in done.stdout for word in ("float", "w8a8", "w4a8", "tokens"))
-    done = python_m(f"verbatim.{name}.commands.perplexity", "--text", tmp_path / "nothing.txt")
+    done = python_m(*command_of("perplexity", name), "--text", tmp_path / "nothing.txt")
     assert done.returncode == 1
     assert "nothing.txt cannot be read" in done.stderr
     for words in (["--tokens", "0"], ["--ids", "5"], ["--text", text, "--tokens", "-3"]):
-        done = python_m(f"verbatim.{name}.commands.perplexity", *words)
+        done = python_m(*command_of("perplexity", name), *words)
         assert done.returncode == 1
         assert "nothing to measure" in done.stderr
 

@@ -140,15 +140,13 @@ def test_a_killed_run_is_resumed(tmp_path):
         "made, genuine = [], module.quantize\n"
         "module.quantize = lambda *a: made.append(a) or (os.kill(os.getpid(), signal.SIGKILL)"
         " if len(made) == 6 else genuine(*a))\n"
-        "module.main(sys.argv[1:])"
+        "from verbatim.cli.main import main; main(['quantize', *sys.argv[1:]])"
     )
     words = [str(source), str(target), "--format", "w4a8"]
     assert subprocess.run([sys.executable, "-c", killed, *words], capture_output=True).returncode == -9
     size = (target / "model.safetensors.partial").stat().st_size
     assert 0 < size < (tmp_path / "whole" / "model.safetensors").stat().st_size
-    done = subprocess.run(
-        [sys.executable, "-m", "verbatim.reference.commands.quantize", *words], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "verbatim", "quantize", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(target) == contents(tmp_path / "whole")
 
@@ -169,7 +167,8 @@ def test_refusals_are_one_clear_line(tmp_path):
         command = [
             sys.executable,
             "-m",
-            "verbatim.reference.commands.quantize",
+            "verbatim",
+            "quantize",
             words[0],
             words[1],
             "--format",

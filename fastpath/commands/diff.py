@@ -1,15 +1,14 @@
-"""`python -m fastpath.diff --model DIR --prompt TEXT`: the first bit in which the fast path and the reference differ.
+"""`verbatim diff --model DIR --prompt TEXT`: the first bit in which the fast path and the reference differ.
 
 Both engines answer the same requests step by step and show every intermediate result on the way (`Model.watch`), every
 sampled token (`Engine.observe`) and what they emit. The first difference in the order of computing is named: request,
 token, layer, operation, element. This is the one file of fastpath/ that imports both engines.
 """
 
-import argparse
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import starmap, zip_longest
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.commands.cli import check_ids, model_options, quantization_option, run, token_id_list
+from verbatim.reference.commands.logits import check_ids
 from verbatim.reference.engine.loop import Engine, Observation
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Output, Request, SamplingParams, StoppingParams, require_integer
@@ -193,37 +192,43 @@ def load(backend, directory, *, quantization: str | None, tokenizer: Tokenizer, 
     return Engine(backend.PARTS, load_config(directory), model, tokenizer, limits=EngineLimits(**limits))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command; exit status 1 if anything differs. The engines are imported here, as one may not be built."""
+def find_difference(
+    directory: Path,
+    *,
+    ids: list[list[int]],
+    prompts: list[str],
+    quantization: str | None,
+    kv_cache_dtype: str,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+) -> bool:
+    """Compare the engines on requests given as token ids or as texts, print the result, and return whether they differ.
+
+    The engines are imported here, as one may not be built.
+    """
     from verbatim.fastpath import backend
     from verbatim.reference import backend as reference_backend
 
-    options = _parser().parse_args(arguments)
-    require_integer("max_tokens", options.max_tokens, 1)
-    tokenizer = load_tokenizer(options.model) if options.prompt else Wordless()
-    prompts = options.ids or [tokenizer.encode_prompt(prompt) for prompt in options.prompt]
-    for ids in prompts:
-        check_ids(ids, load_config(options.model).vocab_size)
-    requests = [_request(options, number, ids) for number, ids in enumerate(prompts)]
-    settings = {"quantization": options.quantization, "tokenizer": tokenizer, "num_requests": len(requests)}
-    settings["kv_cache_dtype"] = options.kv_cache_dtype
-    law = load(reference_backend, options.model, **settings)
-    fast = load(backend, options.model, **settings)
+    require_integer("max_tokens", max_tokens, 1)
+    tokenizer = load_tokenizer(directory) if prompts else Wordless()
+    all_ids = ids or [tokenizer.encode_prompt(prompt) for prompt in prompts]
+    for prompt_ids in all_ids:
+        check_ids(prompt_ids, load_config(directory).vocab_size)
+    sampling = SamplingParams(temperature=temperature, seed=seed, logprobs=ALTERNATIVES)
+    stopping = StoppingParams(max_tokens=max_tokens, ignore_eos=True)
+    requests = [
+        Request(request_id=str(number), prompt_ids=tuple(prompt_ids), sampling=sampling, stopping=stopping)
+        for number, prompt_ids in enumerate(all_ids)
+    ]
+    settings = {"quantization": quantization, "tokenizer": tokenizer, "num_requests": len(requests)}
+    settings["kv_cache_dtype"] = kv_cache_dtype
+    engines = [load(one, directory, **settings) for one in (reference_backend, backend)]
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("tokens", total=sum(map(len, prompts)) + len(prompts) * (options.max_tokens - 1))
-        result = compare(law, fast, requests, lambda num_tokens: bars.advance(bar, num_tokens))
+        bar = bars.add_task("tokens", total=sum(map(len, all_ids)) + len(all_ids) * (max_tokens - 1))
+        result = compare(*engines, requests, lambda num_tokens: bars.advance(bar, num_tokens))
     _report(Console(highlight=False, soft_wrap=True), result, tokenizer)
-    if result.difference:
-        sys.exit(1)
-
-
-def _request(options, number: int, ids: list[int]) -> Request:
-    return Request(
-        request_id=str(number),
-        prompt_ids=tuple(ids),
-        sampling=SamplingParams(temperature=options.temperature, seed=options.seed, logprobs=ALTERNATIVES),
-        stopping=StoppingParams(max_tokens=options.max_tokens, ignore_eos=True),
-    )
+    return result.difference is not None
 
 
 def _report(console: Console, result: Comparison, tokenizer: Tokenizer) -> None:
@@ -239,22 +244,3 @@ def _report(console: Console, result: Comparison, tokenizer: Tokenizer) -> None:
     where |= {"layer": layer, "operation": first.operation, "element": first.element}
     for name, text in (where | {"reference": first.values[0], "fastpath": first.values[1]}).items():
         console.print(f"  {name:<10} {escape(str(text))}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fastpath.diff", description="Find the first bit in which fast path and reference differ."
-    )
-    model_options(parser)
-    quantization_option(parser)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--ids", type=token_id_list, nargs="+", metavar="1,2,3", help="requests, each as token ids")
-    source.add_argument("--prompt", nargs="+", metavar="TEXT", help="requests, each a text that is continued as it is")
-    parser.add_argument("--max-tokens", type=int, default=16, help="tokens of each answer (default: 16)")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

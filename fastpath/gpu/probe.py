@@ -1,6 +1,6 @@
 """Read a GPU's free memory in a separate process, so that the caller creates no context.
 
-`python -m fastpath.gpu.probe cuda:0` prints the number of bytes.
+`python -m verbatim.fastpath.gpu.probe cuda:0` prints the number of bytes.
 """
 
 import subprocess

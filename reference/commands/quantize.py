@@ -1,14 +1,12 @@
-"""`python -m reference.quantize SRC DST --format w4a8`: a float checkpoint made into integers once, on disk (N4).
+"""`verbatim quantize SRC DST --format w4a8`: a float checkpoint made into integers once, on disk (N4).
 
 DST is a model directory like SRC: the matrices as integers with their scales, everything else as it was stored. Loading
 it gives the bits that `--quantization` gives on SRC. A run that was cut off goes on when the same command is given
 again, and ends with the same files: `quantize.progress.json` stays in DST until all is done, config.json comes last.
 """
 
-import argparse
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,6 @@ from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.checkpoint.shard_writer import Planned, write_shard, write_text
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD, open_checkpoint
 from verbatim.reference.checkpoint.weights import INDEX, STORED_AS, Tensor, Weights, load_shards
-from verbatim.reference.commands.cli import run
 from verbatim.reference.numerics.quantization import (
     SCALES,
     STORED_DTYPES,
@@ -41,14 +38,13 @@ COPIED = (  # what a model directory holds beside its weights and config.json
 )  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    options = _parser().parse_args(arguments)
+def quantize_on_disk(source: Path, target: Path, quantization: str) -> None:
+    """Make `target` of `source` and say so; ModelError if it cannot be read, or not be written."""
     try:
-        quantize_directory(options.source, options.target, options.format)
+        quantize_directory(source, target, quantization)
     except OSError as error:
-        raise ModelError(f"{options.target} cannot be written: {error}; the same command goes on from here") from None
-    Console(highlight=False).print(f"{options.target} is complete", markup=False, soft_wrap=True)
+        raise ModelError(f"{target} cannot be written: {error}; the same command goes on from here") from None
+    Console(highlight=False).print(f"{target} is complete", markup=False, soft_wrap=True)
 
 
 def quantize_directory(source: Path, target: Path, quantization: str) -> None:
@@ -146,15 +142,3 @@ def _finish(source: Path, target: Path, quantization: str, plan: dict[str, list[
 
 def _pretty(content: dict) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reference.quantize", description="Quantise a checkpoint on disk.")
-    parser.add_argument("source", type=Path, metavar="SRC", help="a float model directory")
-    parser.add_argument("target", type=Path, metavar="DST", help="where to write; the same again goes on")
-    parser.add_argument("--format", required=True, metavar="FORMAT", help="w8a8 or w4a8")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

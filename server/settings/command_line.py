@@ -1,14 +1,22 @@
-"""The table of options on the command line of `sanic`: each value goes into the environment as it is parsed."""
+"""The table of options on the command line of `sanic`: each value goes into the environment as it is parsed.
+
+What is wrong with a command line that is ours ends it with one line: no usage, no traceback.
+"""
 
 import argparse
 import contextlib
+import errno
 import os
+import re
+import socket
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from verbatim.server.settings.file import LISTENING, listening
 from verbatim.server.settings.kinds import FLAG, to_text
 from verbatim.server.settings.options import PREFIX, Options, settings_of_file
+from verbatim.server.settings.spelling import closest
 
 
 class ToEnvironment(argparse.Action):
@@ -46,13 +54,18 @@ class FileToEnvironment(ToEnvironment):
             parser.error(str(error))
 
 
+DEFAULT_HOST = "127.0.0.1"
 ACTIONS = {"api_key": AddToEnvironment, "additional_models": AddToEnvironment, "config": FileToEnvironment}
 
 
-def register(group_class) -> None:
-    """Add our groups to Sanic's parser; `group_class` is `sanic.cli.arguments.Group`."""
-    for title in filter(None, dict.fromkeys(row.metadata["group"] for row in fields(Options))):
-        type(title, (group_class,), {"name": f"Verbatim: {title}", "attach": _attach, "title": title})
+def register(group_class, prog: str | None = None) -> list[type]:
+    """Add our groups to Sanic's parser, whose class `sanic.cli.arguments.Group` is given; returns their classes.
+
+    `prog` is what messages call the command, if not what Sanic calls it.
+    """
+    titles = filter(None, dict.fromkeys(row.metadata["group"] for row in fields(Options)))
+    methods = {"attach": _attach, "prepare": _check_address, "prog": prog}
+    return [type(title, (group_class,), {"name": f"Verbatim: {title}", "title": title, **methods}) for title in titles]
 
 
 def _attach(group, short=False) -> None:
@@ -62,14 +75,47 @@ def _attach(group, short=False) -> None:
             kind = row.metadata["kind"]
             value = {"nargs": 0} if kind is FLAG else {"type": kind.read, "metavar": kind.metavar}
             action = ACTIONS.get(row.name, ToEnvironment)
-            flag = "--" + row.name.replace("_", "-")
-            group.container.add_argument(flag, action=action, help=_help(row), **value)
+            group.container.add_argument(flag_of(row.name), action=action, help=help_of(row), **value)
+    group.parser.prog = group.prog or group.parser.prog
+    group.parser.error = partial(complain, group.parser)
     with contextlib.suppress(ValueError):  # reported on starting, with all else that is wrong
         named = {name: os.environ[PREFIX + name.upper()] for name in LISTENING if PREFIX + name.upper() in os.environ}
         group.parser.set_defaults(**listening(settings_of_file() | named))
 
 
-def _help(row) -> str:
+def complain(parser: argparse.ArgumentParser, message: str):
+    """End the command with one line and code 2; a misspelt option is told the closest there is."""
+    unknown = re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message, re.DOTALL)
+    known = re.findall(r"--[a-z][\w-]+", parser.format_help())
+    if meant := unknown and closest(unknown[1], known):
+        message = f"{unknown[1]}: did you mean {meant}?"
+    parser.exit(2, f"{parser.prog}: {message}\n")
+
+
+def _check_address(group, arguments) -> None:
+    """Complain of a port that cannot be, or that is taken. Sanic calls this before it starts anything."""
+    host, port = arguments.host or DEFAULT_HOST, arguments.port
+    if port is not None and not 1 <= port <= 65535:
+        complain(group.parser, f"argument --port: invalid number: '{port}' (choose from 1 to 65535)")
+    if arguments.unix or getattr(arguments, "is_checked", False):
+        return
+    arguments.is_checked = True
+    port = port or (8443 if arguments.cert or arguments.tls or arguments.auto_tls else 8000)
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            complain(group.parser, f"argument --port: {port} of {host} is in use: choose another")
+        complain(group.parser, f"argument --host: {host} port {port} cannot be listened at: {error.strerror or error}")
+
+
+def flag_of(name: str) -> str:
+    """The option of a row's name: --kv-cache-dtype for kv_cache_dtype."""
+    return "--" + name.replace("_", "-")
+
+
+def help_of(row) -> str:
+    """A row's help text, with its default where that is a plain value."""
     text, default = row.metadata["help"], row.default
     if default is None or default is False or default == () or isinstance(default, Path):
         return text

@@ -1,21 +1,26 @@
 """Lets the plain `sanic` command serve us: `sanic server.app --backend fastpath`.
 
-`zz_verbatim.pth` imports this module at the start of any interpreter whose command line says `sanic`. It must stay
-light: nothing of Sanic is imported here. Nothing happens unless the command line names `server.app` and no other
-project offers an application by that name; other Sanic applications run as if we were not installed.
+`zz_verbatim.pth` imports this module at the start of any interpreter whose command line names one of the targets below.
+It must stay light: nothing of Sanic is imported here. Nothing happens unless no other project offers an application by
+that name; other Sanic applications run as if we were not installed. A broken installation of ours is silent, too.
 """
 
+import ast
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 PARSER = "sanic.cli.arguments"
-TARGETS = ("server.app", "server:app", "server.app:app")
-APP = "verbatim.server.app:app"
-BINDS_APP = re.compile(r"^\s*(?:app\s*(?::[^=]*)?=[^=]|(?:async\s+)?def\s+app\b|.*\bimport\b.*\bapp\b)", re.MULTILINE)
+TARGETS = {
+    "server.app": "verbatim.server.app:app",
+    "server:app": "verbatim.server.app:app",
+    "server.app:app": "verbatim.server.app:app",
+    "server.app:create_app": "verbatim.server.app:create_app",
+}
 
 
 class ParserFinder(importlib.abc.MetaPathFinder):
@@ -31,10 +36,13 @@ class ParserFinder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             run(module)
-            from verbatim.server.settings.command_line import register
+            with contextlib.suppress(Exception):
+                from verbatim.server.settings.command_line import register
 
-            register(module.Group)
-            sys.argv[1:] = [APP if word in TARGETS else word for word in sys.argv[1:]]
+                register(module.Group)
+                sys.argv[1:] = [TARGETS.get(word, word) for word in sys.argv[1:]]
+                if "--factory" in sys.argv:
+                    sys.argv[1:] = [word.replace("app:app", "app:create_app") for word in sys.argv[1:]]
 
         spec.loader.exec_module = exec_module
         return spec
@@ -47,19 +55,42 @@ def offers_app(spec: importlib.machinery.ModuleSpec | None) -> bool:
     """
     if spec is None:
         return False
-    files = [Path(folder) / "app.py" for folder in spec.submodule_search_locations or ()]
-    files = [path for path in files if path.is_file()]
-    if any("verbatim.server" in path.read_text(encoding="utf-8", errors="replace") for path in files):
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    found = [path for folder in folders for path in (*folder.glob("app.*"), *folder.glob("app/__init__.*"))]
+    files = [path for path in found if path.name.endswith(tuple(importlib.machinery.all_suffixes()))]
+    if files:
+        return not any("verbatim.server" in path.read_text(encoding="utf-8", errors="replace") for path in files)
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return spec.origin is not None
+    return binds_app(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
+
+
+def binds_app(source: str) -> bool:
+    """Whether a module's source may give it an attribute `app`; not if it cannot be parsed."""
+    try:
+        return not {"app", "*", "__getattr__"}.isdisjoint(names_bound(ast.parse(source)))
+    except (SyntaxError, ValueError):
         return False
-    if files or spec.origin is None or not spec.origin.endswith(".py"):
-        return bool(files or spec.origin)
-    return bool(BINDS_APP.search(Path(spec.origin).read_text(encoding="utf-8", errors="replace")))
+
+
+def names_bound(node: ast.AST) -> Iterator[str]:
+    """The names that a module's statements give it, those in functions only where they are declared global."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield child.name
+            yield from (name for inner in ast.walk(child) if isinstance(inner, ast.Global) for name in inner.names)
+            continue
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        elif isinstance(child, ast.alias):
+            yield child.asname or child.name
+        yield from names_bound(child)
 
 
 def install() -> None:
     """Put the finder in front if the command line means us; once, as a hook may be processed twice."""
     installed = any(type(finder).__name__ == ParserFinder.__name__ for finder in sys.meta_path)
-    if installed or PARSER in sys.modules or not any(word in TARGETS for word in sys.orig_argv):
+    if installed or PARSER in sys.modules or TARGETS.keys().isdisjoint(sys.orig_argv):
         return
     here = importlib.machinery.PathFinder.find_spec("server", [str(Path.cwd())])
     if not offers_app(importlib.util.find_spec("server")) and not offers_app(here):

@@ -416,7 +416,10 @@ def test_the_model_command_writes_the_same_logits(tmp_path):
         command = [
             sys.executable,
             "-m",
-            f"verbatim.{package}.commands.logits",
+            "verbatim",
+            "logits",
+            "--backend",
+            package,
             "--device",
             device,
             "--ids",

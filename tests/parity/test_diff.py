@@ -13,6 +13,7 @@ from verbatim.reference import backend as reference_backend
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
+from verbatim.cli.main import main
 from verbatim.fastpath import backend
 from verbatim.fastpath.commands import diff
 
@@ -231,7 +232,7 @@ def test_a_fault_of_sampling_and_of_the_end_has_its_name(directory):
 
 def command(*words):
     return subprocess.run(
-        [sys.executable, "-m", "verbatim.fastpath.commands.diff", *map(str, words)],
+        [sys.executable, "-m", "verbatim", "diff", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -281,9 +282,7 @@ def test_the_command_names_a_difference_and_ends_with_1(directory, monkeypatch, 
         return engine
 
     monkeypatch.setattr(diff, "load", worn)
-    with pytest.raises(SystemExit) as ended:
-        diff.main(["--model", str(directory), "--ids", "5,6,7", "8,9", "--max-tokens", "3"])
-    assert ended.value.code == 1
+    assert main(["diff", "--model", str(directory), "--ids", "5,6,7", "8,9", "--max-tokens", "3"]) == 1
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[1:]}
     assert lines["request"] == "1"
     assert lines["token"].startswith("position 2, id ")

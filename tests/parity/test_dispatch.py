@@ -40,20 +40,18 @@ def test_the_environment_chooses(name):
 def test_an_unknown_level_is_refused_with_those_that_there_are():
     with pytest.raises(BackendError, match=f"one of {', '.join(dispatch.available())} on this machine, not 'sse9'"):
         dispatch.use("sse9")
-    code = "from verbatim.reference.commands.cli import run; from verbatim.fastpath.__main__ import main; "
-    code += "sys.exit(run(main, ['hello']))"
+    code = "from verbatim.cli.main import main; sys.exit(main(['run', 'hello']))"
     result = run(code, VERBATIM_CPU="sse9")
     assert result.returncode == 1
     assert result.stderr.startswith("error: VERBATIM_CPU must be one of")
 
 
 def test_an_engine_that_is_not_built_names_the_command_that_builds_it(tmp_path):
-    for package in ("reference", "fastpath", "demo"):
-        target = tmp_path / "verbatim" / package
+    for package in ("reference", "fastpath", "server", "demo", "src/verbatim/cli"):
+        target = tmp_path / "verbatim" / Path(package).name
         shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("*.so", "build", "*.pt"))
     (tmp_path / "verbatim" / "__init__.py").touch()
-    code = "from verbatim.reference.commands.cli import run; from verbatim.fastpath.__main__ import main; "
-    code += "sys.exit(run(main, ['hello']))"
+    code = "from verbatim.cli.main import main; sys.exit(main(['run', 'hello']))"
     result = run(code, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("error: the fast path is not built: run `pip install -e .` with a C compiler")

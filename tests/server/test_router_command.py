@@ -11,7 +11,7 @@ import pytest
 
 from live_router import COMMAND, LIMITS, Router
 from live_server import Reader, children, family, free_port, is_built, wait_until
-from verbatim.router.command_line import read_command_line
+from verbatim.cli.routing import read_command_line
 from verbatim.router.settings import Settings
 
 SERVERS = ("--", "--backend", "fastpath", *LIMITS[:2])

@@ -1,0 +1,44 @@
+"""`verbatim serve`: Sanic's own command line, with our options first and our application as its target."""
+
+import os
+import sys
+
+APP = "verbatim.server.app:app"
+GENERAL = ("Socket binding", "Worker")  # Sanic's groups that the short help shows
+PROG = "verbatim serve"
+
+
+def serve(words: list[str]) -> None:
+    """Serve as the words say until told to stop; ends with SystemExit if that cannot be.
+
+    The current directory has no say in what is imported, here and in all processes that are started.
+    """
+    from sanic.cli.arguments import Group
+
+    from verbatim.server.settings.command_line import register
+
+    sanics = list(Group._registry)
+    ours = register(Group, PROG)
+    if {"-h", "--help", "--help-all"} & {*words}:
+        general = sanics[1:] if "--help-all" in words else [group for group in sanics if group.name in GENERAL]
+        print(help_text([*ours, *general]))
+        return
+    from sanic.__main__ import main
+
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.argv[1:] = [APP, *words]
+    main()
+
+
+def help_text(groups: list[type]) -> str:
+    """The help of these groups of options, ours before Sanic's."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog=PROG, usage=f"{PROG} [OPTION ...]", description="Serve a model behind OpenAI's API.", add_help=False,
+        formatter_class=lambda prog: argparse.RawTextHelpFormatter(prog, max_help_position=36),
+        epilog="Sanic's other options (TLS, development, output, daemon) work, too: --help-all shows them.",
+    )  # fmt: skip
+    for group in groups:
+        group.create(parser).attach()
+    return parser.format_help()

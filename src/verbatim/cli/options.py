@@ -1,0 +1,118 @@
+"""Options that several commands share, and how a command reads its words.
+
+An option that the server has, too, is taken from the server's table (`server/settings/options.py`): one name, one set
+of bounds and one help text wherever it is typed.
+"""
+
+from argparse import ArgumentTypeError
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
+
+from verbatim.cli.main import complain, suggestion
+from verbatim.demo import MODEL
+from verbatim.server.settings.command_line import flag_of, help_of
+from verbatim.server.settings.kinds import Kind
+from verbatim.server.settings.options import Options
+
+ROWS = {row.name: row for row in fields(Options)}
+
+
+OLDER_NAMES = {"--draft-length": "--spec-draft-length", "--tree-width": "--spec-tree-width"}  # still read
+
+
+class UsageError(Exception):
+    """A value on the command line that cannot be; the text names the option."""
+
+
+def read_words(command: str, function, words: list[str], **settings):
+    """Call `function` with what `words` say and return its result; exit code 2, after one line, if they are wrong."""
+    app = App(
+        name=f"verbatim {command}", default_command=function, version_flags=(), result_action="return_value",
+        default_parameter=Parameter(negative=(), show_default=shown_default), help_format="plaintext", **settings,
+    )  # fmt: skip
+    app["--help"].group = "Parameters"
+    try:
+        return app([_current(word) for word in words], exit_on_error=False, print_error=False, verbose=False)
+    except UsageError as error:
+        return complain(command, str(error))
+    except UnknownOptionError as error:
+        word = (error.token.keyword or error.token.value).partition("=")[0]
+        names = [name for argument in error.argument_collection for name in argument.names]
+        return complain(command, f"{word}: {suggestion(word, [*names, '--help'])}")
+    except CycloptsError as error:
+        return complain(command, " ".join(str(error).split()))
+
+
+def shown_default(value) -> str | None:
+    """A default as the help shows it: none for a flag, an empty list and what is worked out later."""
+    return None if value is None or value is False or value == [] else str(value)
+
+
+def _current(word: str) -> str:
+    """A word with the present name of its option."""
+    name, equals, value = word.partition("=")
+    return OLDER_NAMES.get(name, name) + equals + value
+
+
+def reader(kind: Kind):
+    """A converter that reads the last of an option's values as `kind` does."""
+
+    def read(_type, tokens):
+        try:
+            return kind.read(tokens[-1].value)
+        except ArgumentTypeError as error:
+            raise UsageError(f"{tokens[-1].keyword}: {error}") from None
+
+    return read
+
+
+def shared(name: str, *, text: str | None = None, is_checked: bool = True) -> Parameter:
+    """The server's option `name`.
+
+    An option that is not checked is read as text: the engine refuses what it cannot do, with a message of its own.
+    """
+    row = ROWS[name]
+    values = row.metadata["kind"].metavar
+    shown = f"{text or help_of(row)}  {values}" if values.startswith("{") else text or help_of(row)
+    convert = {"converter": reader(row.metadata["kind"])} if is_checked else {}
+    return Parameter(name=flag_of(name), help=shown, show_default=False, **convert)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which model to load, where to, and in which formats."""
+
+    model: Annotated[Path | str, shared("model")] = MODEL
+    device: Annotated[str, shared("device", is_checked=False)] = "auto"
+    quantization: Annotated[str | None, shared("quantization", is_checked=False)] = None
+    kv_cache_dtype: Annotated[str, shared("kv_cache_dtype")] = "float32"
+
+    def directory(self) -> Path:
+        """The model's directory, fetched first if the name is one on the hub; ModelError if it cannot be."""
+        from verbatim.server.settings.hub import fetch
+
+        return fetch(self.model)
+
+
+Backend = Annotated[str, shared("backend")]
+
+
+def token_ids(texts) -> list[list[int]]:
+    """Each text, `1,2,3`, as a list of ids; UsageError if one is none."""
+    try:
+        return [[int(word) for word in text.split(",")] for text in texts]
+    except ValueError:
+        raise UsageError(f"--ids: token ids must be integers separated by commas, not {' '.join(texts)!r}") from None
+
+
+def load_backend(name: str):
+    """The package that makes engines of that name; BackendError if it is not built."""
+    if name == "reference":
+        from verbatim.reference import backend
+    else:
+        from verbatim.fastpath import backend
+    return backend
