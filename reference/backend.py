@@ -25,6 +25,7 @@ PARTS = Parts(
     Stopper=stopping.Stopper,
     Detokenizer=detokenizer.Detokenizer,
     Answer=answer.Answer,
+    sample_batch=answer.sample_batch,
     extend_decoding=answer.extend_decoding,
     sample=sampling.sample,
     score=sampling.score,

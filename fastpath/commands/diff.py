@@ -1,11 +1,10 @@
 """`verbatim diff --model DIR --prompt TEXT`: the first bit in which the fast path and the reference differ.
 
 Both engines answer the same requests step by step and show every intermediate result on the way (`Model.watch`), every
-sampled token (`Engine.observe`) and what they emit. The first difference in the order of computing is named: request,
+sampled token (`Engine.subscribe`) and what they emit. The first difference in the order of computing is named: request,
 token, layer, operation, element. This is the one file of fastpath/ that imports both engines.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import starmap, zip_longest
 from pathlib import Path
@@ -15,35 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from verbatim.fastpath.commands.recorder import Event, Place, Recorder
 from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.commands.logits import check_ids
-from verbatim.reference.engine.loop import Engine, Observation
+from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.limits import EngineLimits
-from verbatim.reference.records.request import Output, Request, SamplingParams, StoppingParams, require_integer
-from verbatim.reference.records.sequence import Sequence
+from verbatim.reference.records.request import Request, SamplingParams, StoppingParams, require_integer
 from verbatim.reference.text.tokenizer import Tokenizer, load_tokenizer
 
 TOKENS_A_STEP = 64  # all that a step computes is kept until both engines have made it
 ALTERNATIVES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A token of a request; what is computed from it is a row."""
-
-    request: int
-    position: int
-    token_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One result on the way: an array (rows, elements), and the place of each row."""
-
-    layer: int | None
-    operation: str
-    rows: np.ndarray
-    places: list[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,71 +61,6 @@ class Wordless(Tokenizer):
         return b""
 
 
-class Recorder:
-    """Steps an engine, and keeps what the step shows as events, in order."""
-
-    def __init__(self, engine: Engine):
-        self.engine = engine
-        self.events: list[Event] = []
-        self._num_seen: Counter[tuple] = Counter()
-        engine.model.watch, engine.observe = self._see, self._sampled
-
-    def step(self) -> list[Event]:
-        """All events of the next step."""
-        self.events, self._num_seen = [], Counter()
-        outputs = self.engine.step()
-        work = self.engine.work
-        plans = ((one, chunk, _row(chunk.start, len(chunk.token_ids), chunk.num_logits)) for one, chunk in work)
-        planned = [Event(None, "schedule", row, [_place(one, chunk.start)]) for one, chunk, row in plans]
-        return planned + self.events + [event for output in outputs for event in self._emitted(output)]
-
-    def _see(self, layer: int | None, operation: str, rows: np.ndarray) -> None:
-        count = self._num_seen[layer, operation]
-        self._num_seen[layer, operation] += 1
-        self.events.append(Event(layer, operation, rows.copy(), self._places(operation, count)))
-
-    def _places(self, operation: str, count: int) -> list[Place]:
-        """Which tokens the rows belong to; cached keys and values are shown one sequence after the other."""
-        work = self.engine.work
-        if operation.startswith("cached"):
-            sequence, chunk = work[count]
-            return [_place(sequence, position) for position in range(chunk.start + len(chunk.token_ids))]
-        places = []
-        for sequence, chunk in work:
-            stop = chunk.start + len(chunk.token_ids)
-            start = stop - chunk.num_logits if operation in ("norm", "logits") else chunk.start
-            places.extend(_place(sequence, position) for position in range(start, stop))
-        return places
-
-    def _sampled(self, seen: Observation) -> None:
-        place, sampled = [_place(seen.sequence, len(seen.sequence) - 1)], seen.sampled
-        ids, logprobs = zip(*sampled.top, strict=True)
-        self.events += [
-            Event(None, "sampled token", _row(sampled.token_id), place),
-            Event(None, "log-probability", np.array([[sampled.logprob]], np.float32), place),
-            Event(None, "likeliest tokens", _row(*ids), place),
-            Event(None, "their log-probabilities", np.array([logprobs], np.float32), place),
-        ]
-
-    def _emitted(self, output: Output):
-        place = [Place(int(output.request_id), output.num_prompt_tokens + output.num_completion_tokens - 1,
-                       output.token_ids[-1] if output.token_ids else -1)]  # fmt: skip
-        for name in ("text", "finish_reason", "error"):
-            yield Event(None, name, _row(getattr(output, name)), place)
-
-
-def _row(*values) -> np.ndarray:
-    """A row of what is no float, compared by ==."""
-    row = np.empty((1, len(values)), object)
-    row[0] = values
-    return row
-
-
-def _place(sequence: Sequence, position: int) -> Place:
-    (token_id,) = sequence.tokens(position, position + 1)
-    return Place(int(sequence.request.request_id), position, token_id)
-
-
 def compare(reference: Engine, fast: Engine, requests: list[Request], progress=lambda num_tokens: None) -> Comparison:
     """Let both answer the requests, which are called "0", "1", ..., until they differ or are done."""
     for request in requests:
@@ -157,7 +72,7 @@ def compare(reference: Engine, fast: Engine, requests: list[Request], progress=l
         result.difference = next(filter(None, starmap(_differ, zip_longest(expected, found))), None)
         result.num_steps += 1
         result.num_values += sum(event.rows.size for event in expected)
-        num_tokens = sum(len(chunk.token_ids) for _, chunk in reference.work)
+        num_tokens = sum(len(chunk.token_ids) for _, chunk in recorders[0].work)
         result.num_tokens += num_tokens
         progress(num_tokens)
     return result

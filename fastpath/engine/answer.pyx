@@ -11,16 +11,17 @@ from verbatim.fastpath.sampling.draws cimport draw_all, row_draw
 from verbatim.fastpath.sampling.rules cimport adjusts, draw_params, draw_params_of
 from verbatim.fastpath.text.stopping cimport Stopper
 
-from verbatim.fastpath.sampling.rules import sample as sample_here
+from verbatim.fastpath.sampling.rules import Sampled, sample as sample_here
+from verbatim.reference.records.drawn import Drawn
 from verbatim.reference.records.errors import NumericsError, RequestError
 from verbatim.reference.model.pooling import Pool
 from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
 
 
 cdef class Answer:
-    """What is said after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
+    """The text after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
 
-    `sampled` is the latest token as it was drawn, None if none could be; `excluded` are the ids that it could not be.
+    `sampled` is the latest token, None if none could be drawn; `excluded` are the ids that could not be.
     """
 
     cdef readonly object sequence, tokenizer, sample, guide, pool, sampled, excluded
@@ -48,20 +49,32 @@ cdef class Answer:
         self._draw_params, is_raw = draw_params_of(request.sampling), not adjusts(request.sampling)
         self._is_plain = is_raw and guide is None and request.sampling.logprobs is None and sample is sample_here
 
-    def extend(self, logits):
-        """Draw the next token from its logits (vocab,) and take it in; if the answer cannot go on, an error ends it."""
-        cdef list said = self.sequence.output_ids
-        self.sampled = None
+    cpdef draw(self, logits):
+        """Sample the next token from its logits (vocab,), without taking it in."""
+        cdef list output_ids = self.sequence.output_ids
+        excluded = ()
         try:
-            self.excluded = self.excluded_ids()
+            excluded = self.excluded_ids()
             sampled = self.sample(
-                logits, self._sampling, prompt_ids=self._prompt_ids, output_ids=said,
-                position=self._num_prompt + len(said), choice=self._choice, excluded=self.excluded,
+                logits, self._sampling, prompt_ids=self._prompt_ids, output_ids=output_ids,
+                position=self._num_prompt + len(output_ids), choice=self._choice, excluded=excluded,
             )
-            said.append(sampled.token_id)
-            output = self.push(sampled)
-        except (NumericsError, RequestError) as error:  # no other choice is touched
+        except (NumericsError, RequestError) as error:  # no other choice is affected
+            return _drawn(None, error, logits, excluded)
+        return _drawn(sampled, None, logits, excluded)
+
+    cpdef extend(self, row):
+        """Take in the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
+        drawn = row if type(row) is Drawn else self.draw(row)
+        sampled, error, _, self.excluded = drawn
+        self.sampled = None
+        if error is not None:
             return self.end(FinishReason.ERROR, str(error))
+        try:
+            (<list>self.sequence.output_ids).append(sampled.token_id)
+            output = self.push(sampled)
+        except (NumericsError, RequestError) as failure:
+            return self.end(FinishReason.ERROR, str(failure))
         self.sampled = sampled
         return output
 
@@ -107,18 +120,18 @@ cdef class Answer:
 
     def score(self, scored):
         """Log-probabilities of the next tokens of the prompt."""
-        entries = tuple([self._logprob(one, self._bytes(one.token_id)) for one in scored])
+        entries = tuple([self._logprob(token, self._bytes(token.token_id)) for token in scored])
         return self._output("", (), None, None, None, (), entries)
 
     def end(self, reason, message=None):
-        """The end without another token: nothing was to be said, an error, a deadline."""
+        """The end without another token: none was asked for, an error, a deadline."""
         return self._output("", (), reason, None, message, (), ())
 
     cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
-        one = self.sequence
+        sequence = self.sequence
         return tuple.__new__(Output, (
-            self._request_id, self._choice, text, token_ids, self._num_prompt, one.num_cached,
-            len(<list>one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
+            self._request_id, self._choice, text, token_ids, self._num_prompt, sequence.num_cached,
+            len(<list>sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason, error, logprobs,
             scores, (),
         ))
 
@@ -143,28 +156,75 @@ cdef class Answer:
         return token[1:] if self._drops_space and token.startswith(b" ") else token
 
 
-def extend_decoding(list work, dict answers, logits):
-    """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
+cdef class Draws:
+    """What `sample_batch` drew: a `Drawn` for each of the first rows, the logits themselves for those behind them."""
 
-    Each has one row of `logits`, in the same order; the outputs come so, too, and then the sequences that they end.
+    cdef object rows, memory
+    cdef list decoding, found  # answers; what was drawn for each, None where it stands in `draws`
+    cdef row_draw *draws
+
+    def __init__(self, rows, list decoding):
+        self.rows, self.decoding, self.found = rows, decoding, [None] * len(decoding)
+        self.memory = bytearray(len(decoding) * sizeof(row_draw))  # of zeros
+        self.draws = <row_draw *><char *>self.memory
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, Py_ssize_t row):
+        if row < 0 or row >= len(self.found):
+            return self.rows[row]
+        found = self.found[row]
+        return _drawn(Sampled(self.draws[row].token_id), None, self.rows[row], ()) if found is None else found
+
+
+def sample_batch(rows, list work, dict answers):
+    """Draw the tokens of a step: for each of `rows` what was drawn (Drawn), or the row itself, as in the reference.
+
+    All threads share the draws that depend on nothing but the raw logits.
     """
-    cdef list outputs = [], ended = [], going_on = []
+    cdef Draws drawn = Draws(rows, _decoding(work, answers))
     cdef Answer answer
     cdef Py_ssize_t i
-    for sequence, chunk in work:
-        if not _simply_goes_on(sequence, chunk):
-            break
-        sequence.num_computed += len(<tuple>(<tuple>chunk)[0])
-        going_on.append(answers[sequence])
-    memory = bytearray(len(going_on) * sizeof(row_draw))  # of zeros
-    cdef row_draw *draws = <row_draw *><char *>memory
-    _draw_plain_ones(going_on, _on_host(logits), draws)
-    for i, answer in enumerate(going_on):
-        output = answer._extend_plainly(draws[i].token_id) if draws[i].is_finite else answer.extend(logits[i])
+    _draw_plain_ones(drawn.decoding, _on_host(rows), drawn.draws)
+    for i, answer in enumerate(drawn.decoding):
+        if not drawn.draws[i].is_finite:  # also where no draw was asked for
+            drawn.found[i] = answer.draw(rows[i])
+    return drawn
+
+
+def extend_decoding(list work, dict answers, drawn):
+    """Take in what `sample_batch` drew for the first sequences: their outputs, and the sequences that ended."""
+    cdef list outputs = [], ended = []
+    cdef Draws plain = drawn if isinstance(drawn, Draws) else None
+    cdef list decoding = _decoding(work, answers) if plain is None else plain.decoding
+    cdef Answer answer
+    cdef Py_ssize_t i
+    for i, answer in enumerate(decoding):
+        answer.sequence.num_computed += len(<tuple>(<tuple>(<tuple>work[i])[1])[0])
+        if plain is not None and plain.found[i] is None:
+            output = answer._extend_plainly(plain.draws[i].token_id)
+        else:
+            output = answer.extend(drawn[i])
         outputs.append(output)
         if output.finish_reason is not None:
             ended.append(answer.sequence)
     return outputs, ended
+
+
+cdef list _decoding(list work, dict answers):
+    """The answers of the first sequences that decode one token each."""
+    cdef list decoding = []
+    for sequence, chunk in work:
+        if not _decodes_one_token(sequence, chunk):
+            break
+        decoding.append(answers[sequence])
+    return decoding
+
+
+cdef _drawn(sampled, error, logits, excluded):
+    """By place, without the call that names cost."""
+    return tuple.__new__(Drawn, (sampled, error, logits, excluded))
 
 
 cdef _draw_plain_ones(list answers, const float[:, ::1] rows, row_draw *draws):
@@ -180,10 +240,10 @@ cdef _draw_plain_ones(list answers, const float[:, ::1] rows, row_draw *draws):
     draw_all(draws, len(answers), rows.shape[1])
 
 
-cdef bint _simply_goes_on(sequence, chunk) except -1:
+cdef bint _decodes_one_token(sequence, chunk) except -1:
     """By place as records are made: the last of a chunk is for how many rows logits are wanted."""
-    cdef list said = sequence.output_ids, drafts = sequence.draft_ids
-    return <long>(<tuple>chunk)[3] == 1 and len(said) > 0 and len(drafts) == 0
+    cdef list output_ids = sequence.output_ids, drafts = sequence.draft_ids
+    return <long>(<tuple>chunk)[3] == 1 and len(output_ids) > 0 and len(drafts) == 0
 
 
 cdef _on_host(logits):

@@ -8,7 +8,7 @@ from functools import partial
 
 from verbatim.fastpath.cache import prefix_cache
 from verbatim.fastpath.engine import answer, scheduler
-from verbatim.fastpath.gpu import ahead, sampling
+from verbatim.fastpath.gpu import draws, sampling
 from verbatim.fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
 from verbatim.fastpath.gpu.device import Device
 from verbatim.fastpath.gpu.medusa import MedusaHeads
@@ -37,13 +37,14 @@ def make_parts(device: Device) -> Parts:
         Stopper=stopping.Stopper,
         Detokenizer=detokenizer.Detokenizer,
         Answer=answer.Answer,
-        extend_decoding=ahead.extend_decoding,
+        sample_batch=draws.sample_batch,
+        extend_decoding=answer.extend_decoding,
         sample=sampling.sample,
         score=sampling.score,
         adjust=on_host.adjust,
         weigh=on_host.weigh,
         NgramSpeculator=speculation.NgramSpeculator,
-        DraftSpeculator=ahead.DraftSpeculator,
+        DraftSpeculator=draws.DraftSpeculator,
         MedusaHeads=partial(MedusaHeads, device),
         MedusaSpeculator=medusa.MedusaSpeculator,
         EagleSpeculator=eagle.EagleSpeculator,

@@ -11,7 +11,6 @@ class Logits:
 
     def __init__(self, model, address: int, peaks: np.ndarray):
         self.model, self._address, self._generation = model, address, model.generation
-        self._known = {}
         self.peaks = peaks  # int32 (rows, 2): the id of the largest, and 1 if all are finite
 
     def __len__(self) -> int:
@@ -20,11 +19,7 @@ class Logits:
     def __getitem__(self, row: int):
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} rows of logits")
-        return self._known.get(row % len(self)) or Row(self, row % len(self))
-
-    def know(self, rows: dict[int, object]) -> None:
-        """From here on, instead of these rows, what was drawn from them (sampling.Known)."""
-        self._known |= rows
+        return Row(self, row % len(self))
 
     def __iter__(self):
         return (self[row] for row in range(len(self)))

@@ -1,6 +1,6 @@
 """From logits on a device to tokens (N10): only tokens, and log-probabilities that were asked for, come back.
 
-All rows of a step are drawn by one launch and waited for once (ahead.py). A row that is already on the host (a medusa
+All rows of a step are drawn by one launch and waited for once (draws.py). A row that is already on the host (a medusa
 or eagle head's) is sampled by the CPU fast path, with the same bits.
 """
 
@@ -12,6 +12,7 @@ from verbatim.fastpath.gpu.logits import Row
 from verbatim.fastpath.gpu.operations import ROOM_BYTES, parts_of_row
 from verbatim.fastpath.gpu.requests import DrawSettings, draw_settings, joined
 from verbatim.fastpath.sampling import rules as on_host
+from verbatim.reference.records.drawn import Drawn
 from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.records.request import SamplingParams
 
@@ -40,78 +41,66 @@ class Scored(NamedTuple):
     num_top: int
 
 
-class Known(NamedTuple):
-    """What a row came to, already: a token with what was asked for beside it, or why there is none."""
-
-    sampled: object
-    error: NumericsError | None = None
-
-    def take(self):
-        """The token; raises if there is none."""
-        if self.error:
-            raise self.error
-        return self.sampled
-
-
 def sample(logits, sampling: SamplingParams, *, prompt_ids, output_ids, position: int, choice: int, excluded=()):
-    """The token at `position`, as fastpath/sampling/rules.pyx says."""
-    if isinstance(logits, Row):
-        rest = (prompt_ids, output_ids, position, choice, excluded, sampling.logprobs)
-        (logits,) = find_out([Wanted(logits, sampling, *rest)])
-    if isinstance(logits, Known):
-        return logits.take()
+    """The token at `position`, as fastpath/sampling/rules.pyx describes it."""
     rest = {"prompt_ids": prompt_ids, "output_ids": output_ids, "position": position, "choice": choice}
+    if isinstance(logits, Row):
+        wanted = Wanted(logits, sampling, **rest, excluded=excluded, num_top=sampling.logprobs)
+        return draw_rows([wanted])[0].take()
     return on_host.sample(logits, sampling, excluded=excluded, **rest)
 
 
 def score(logits, token_id: int, num_top: int):
     """A token with its log-probability and those of the `num_top` most probable ones."""
     if isinstance(logits, Row):
-        (logits,) = find_out([Scored(logits, token_id, num_top)])
-    return logits.take() if isinstance(logits, Known) else on_host.score(logits, token_id, num_top)
+        return draw_rows([Scored(logits, token_id, num_top)])[0].take()
+    return on_host.score(logits, token_id, num_top)
 
 
-def find_out(asked: list[Wanted | Scored]) -> list[Known]:
+def draw_rows(asked: list[Wanted | Scored]) -> list[Drawn]:
     """What is asked of rows of one pass."""
-    pieces, room = [[]], MOST_DRAWN
-    for one in asked:
-        if isinstance(one, Wanted) and room == 0:
-            pieces, room = [*pieces, []], MOST_DRAWN
-        room -= isinstance(one, Wanted)
-        pieces[-1].append(one)
-    return [found for piece in pieces for found in _find_out(piece)]
+    batches, room = [[]], MOST_DRAWN
+    for item in asked:
+        if isinstance(item, Wanted) and room == 0:
+            batches, room = [*batches, []], MOST_DRAWN
+        room -= isinstance(item, Wanted)
+        batches[-1].append(item)
+    return [drawn for batch in batches for drawn in _draw_batch(batch)]
 
 
-def _find_out(asked: list[Wanted | Scored]) -> list[Known]:
+def _draw_batch(asked: list[Wanted | Scored]) -> list[Drawn]:
     """One copy over, at most two launches, one wait."""
     settings, scores, tokens = {}, {}, []
-    for at, one in enumerate(asked):
-        tokens.append(one.token_id if isinstance(one, Scored) else one.row.peak)
-        if not one.row.is_finite:
+    for at, item in enumerate(asked):
+        tokens.append(item.token_id if isinstance(item, Scored) else item.row.peak)
+        if not item.row.is_finite:
             continue
-        if one.num_top is not None:
-            scores[at] = min(one.num_top, len(one.row))
-        if isinstance(one, Wanted):
+        if item.num_top is not None:
+            scores[at] = min(item.num_top, len(item.row))
+        if isinstance(item, Wanted):
             settings[at] = draw_settings(
-                one.sampling, prompt_ids=one.prompt_ids, output_ids=one.output_ids, position=one.position,
-                choice=one.choice, excluded=one.excluded,
+                item.sampling, prompt_ids=item.prompt_ids, output_ids=item.output_ids, position=item.position,
+                choice=item.choice, excluded=item.excluded,
             )  # fmt: skip
     draws, scored = {at: how for at, how in settings.items() if not how.is_plain}, {}
     if draws or scores:
-        tokens, found = _run([one.row for one in asked], draws, tokens, scores)
+        tokens, found = _run([item.row for item in asked], draws, tokens, scores)
         scored = dict(zip(scores, found, strict=True))
-    return [
-        Known(scored.get(at) or on_host.Sampled(token_id=token)) if one.row.is_finite and token >= 0
-        else Known(None, NumericsError(_complaint(one, token)))
-        for at, (one, token) in enumerate(zip(asked, tokens, strict=True))
-    ]  # fmt: skip
+    return [_drawn(item, token, scored.get(at)) for at, (item, token) in enumerate(zip(asked, tokens, strict=True))]
 
 
-def _complaint(one: Wanted | Scored, token: int) -> str:
-    if isinstance(one, Scored):
+def _drawn(item: Wanted | Scored, token: int, scored) -> Drawn:
+    excluded = item.excluded if isinstance(item, Wanted) else ()
+    if not item.row.is_finite or token < 0:
+        return Drawn(None, NumericsError(_complaint(item, token)), item.row, excluded)
+    return Drawn(scored or on_host.Sampled(token_id=token), None, item.row, excluded)
+
+
+def _complaint(item: Wanted | Scored, token: int) -> str:
+    if isinstance(item, Scored):
         return "a logit of the prompt is not a finite number"
-    kind = "penalized logit" if one.row.is_finite and token == EDITED else "logit"
-    return f"a {kind} for position {one.position} is not a finite number"
+    kind = "penalized logit" if item.row.is_finite and token == EDITED else "logit"
+    return f"a {kind} for position {item.position} is not a finite number"
 
 
 def _run(rows: list[Row], draws: dict[int, DrawSettings], tokens: list[int], scores: dict[int, int]):

@@ -1,5 +1,5 @@
 """Why this token: for each one the candidates after every sampling rule, the text held back, the pages reused, and
-what speculation had guessed in its place.
+the draft tokens in its place.
 
 It asks the engine's own `adjust` and `weigh` for their state after each rule, so it explains the engine that runs.
 """
@@ -9,65 +9,66 @@ from itertools import pairwise
 from rich.console import Console
 from rich.table import Table
 
-from verbatim.reference.engine.loop import Engine, Observation
+from verbatim.reference.engine.loop import Engine
+from verbatim.reference.records.observer import Observer, Token
 from verbatim.reference.sampling.names import ADJUSTING_RULES, RULES
 
 SHOWN_CANDIDATES = 6
 
 
-class Explainer:
-    """An observer of `engine`: prints one table for every token that it samples."""
+class Explainer(Observer):
+    """Prints one table for every token that `engine` samples; an observer to subscribe to it."""
 
     def __init__(self, engine: Engine, console: Console):
         self.engine, self.console = engine, console
 
-    def __call__(self, seen: Observation) -> None:
+    def on_token(self, token: Token) -> None:
         """Show how a token was chosen, and what became of it."""
-        stages = self._stages(seen)
+        stages = self._stages(token)
         acting = [stages[0], *(after for before, after in pairwise(stages) if (before[1] != after[1]).any())]
-        self.console.print(self._title(seen), markup=False, style="italic", soft_wrap=True)
+        self.console.print(self._title(token), markup=False, style="italic", soft_wrap=True)
         table = Table(pad_edge=False)
         table.add_column("candidate", no_wrap=True)
         for rule, _ in acting:
             table.add_column(rule, justify="right", no_wrap=True)
-        for token_id in _shown(stages, seen.sampled.token_id):
+        for token_id in _shown(stages, token.sampled.token_id):
             shares = [_share(weights, token_id) for _, weights in acting]
-            table.add_row(self._name(token_id), *shares, style="bold" if token_id == seen.sampled.token_id else "")
+            table.add_row(self._name(token_id), *shares, style="bold" if token_id == token.sampled.token_id else "")
         self.console.print(table)
         idle = [rule for rule, _ in stages if rule not in dict(acting)]
         self._say("rules without effect", ", ".join(idle) or "none")
-        if len(seen.sequence.output_ids) == 1:
-            self._say("prompt", self._prompt(seen))
-        if seen.guesses:
-            self._say("guessed", self._guesses(seen))
-        self._say("text shown", f"{seen.output.text!r}, held back: {seen.held.decode(errors='replace')!r}")
-        self._say("pages", self._pages(seen))
-        if seen.output.finish_reason:
-            self._say("ended by", f"{seen.output.finish_reason} {seen.output.stop_reason or ''}")
+        if len(token.sequence.output_ids) == 1:
+            self._say("prompt", self._prompt(token))
+        if token.drafts:
+            self._say("guessed", self._drafts(token))
+        self._say("text shown", f"{token.output.text!r}, held back: {token.held.decode(errors='replace')!r}")
+        self._say("pages", self._pages(token))
+        if token.output.finish_reason:
+            self._say("ended by", f"{token.output.finish_reason} {token.output.stop_reason or ''}")
         self.console.print()
 
-    def _stages(self, seen: Observation):
+    def _stages(self, token: Token):
         """Pairs of a rule's name and the integer weights after it."""
-        request, parts = seen.sequence.request, self.engine.parts
-        history = {"prompt_ids": request.prompt_ids, "output_ids": seen.sequence.output_ids[:-1]}
+        request, parts = token.sequence.request, self.engine.parts
+        history = {"prompt_ids": request.prompt_ids, "output_ids": token.sequence.output_ids[:-1]}
         stages = []
         for rule in RULES:
             last = rule if rule in ADJUSTING_RULES else ADJUSTING_RULES[-1]
-            adjusted = parts.adjust(seen.logits, request.sampling, **history, last_rule=last)
-            stages.append((rule, parts.weigh(adjusted, request.sampling, seen.excluded, last_rule=rule)))
+            adjusted = parts.adjust(token.logits, request.sampling, **history, last_rule=last)
+            stages.append((rule, parts.weigh(adjusted, request.sampling, token.excluded, last_rule=rule)))
         return stages
 
-    def _title(self, seen: Observation) -> str:
-        sampling, position = seen.sequence.request.sampling, len(seen.sequence) - 1
+    def _title(self, token: Token) -> str:
+        sampling, position = token.sequence.request.sampling, len(token.sequence) - 1
         how = "the largest logit" if sampling.temperature == 0 else f"drawn with seed {sampling.seed}"
-        return f"position {position}, choice {seen.sequence.choice}: {self._name(seen.sampled.token_id)}, {how}"
+        return f"position {position}, choice {token.sequence.choice}: {self._name(token.sampled.token_id)}, {how}"
 
     def _name(self, token_id: int) -> str:
         return f"{self.engine.tokenizer.token_bytes(token_id).decode(errors='replace')!r} ({token_id})"
 
-    def _pages(self, seen: Observation) -> str:
+    def _pages(self, token: Token) -> str:
         """A sequence's pages: from the prefix cache, shared with another sequence, or its own."""
-        sequence, is_shared = seen.sequence, self.engine.cache.is_shared
+        sequence, is_shared = token.sequence, self.engine.cache.is_shared
         num_reused, num_copied = divmod(sequence.num_cached, self.engine.parts.page_size)
         words = []
         for index, page in enumerate(sequence.pages):
@@ -77,9 +78,9 @@ class Explainer:
             words.append(f"{page} ({', '.join(kinds)})" if kinds else str(page))
         return " ".join(words)
 
-    def _prompt(self, seen: Observation) -> str:
+    def _prompt(self, token: Token) -> str:
         """How much of the prompt the prefix cache knew, and in which pages."""
-        sequence = seen.sequence
+        sequence = token.sequence
         num_prompt, num_cached = len(sequence.request.prompt_ids), sequence.num_cached
         if not num_cached:
             return f"{num_prompt} tokens, none of them in the prefix cache"
@@ -89,11 +90,11 @@ class Explainer:
         cached = f"{num_cached} of them from the prefix cache ({', '.join(where)})"
         return f"{num_prompt} tokens, {cached}, {num_prompt - num_cached} computed"
 
-    def _guesses(self, seen: Observation) -> str:
-        """What speculation guessed from here on, and what became of the first of it."""
-        first, *others = map(self._name, seen.guesses)
+    def _drafts(self, token: Token) -> str:
+        """The draft tokens from here on, and what became of the first of them."""
+        first, *others = map(self._name, token.drafts)
         after = f"; behind it {' '.join(others)}" if others else ""
-        if seen.guesses[0] == seen.sampled.token_id:
+        if token.drafts[0] == token.sampled.token_id:
             return f"{first}, accepted{after}"
         return f"{first}, rejected{after}{', dropped with it' if others else ''}"
 

@@ -47,7 +47,7 @@ def generate(backend, prompts: Sequence[str], wanted: Generation) -> None:
         draft_directory=wanted.draft_model,
     )
     if wanted.is_explained:
-        engine.observe = Explainer(engine, console)
+        engine.subscribe(Explainer(engine, console))
     template = None if wanted.is_raw else load_template(wanted.model, engine.tokenizer)
     for prompt in prompts:
         _answer(console, wanted, engine, template, sys.stdin.read() if prompt == "-" else prompt)

@@ -1,10 +1,13 @@
 """Mirrored. One choice's way from logits to text: what is drawn, what of it may be shown, and when it ends."""
 
 from collections import deque
+from collections.abc import Sequence as Rows
+from typing import Any
 
 import numpy as np
 
 from verbatim.reference.model.pooling import Pool
+from verbatim.reference.records.drawn import Drawn
 from verbatim.reference.records.errors import NumericsError, RequestError
 from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
 from verbatim.reference.records.sequence import Sequence
@@ -12,9 +15,9 @@ from verbatim.reference.text.tokenizer import Tokenizer
 
 
 class Answer:
-    """What is said after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
+    """The text after a sequence's prompt, put together from the engine's own `sample`, stopper and detokenizer.
 
-    `sampled` is the latest token as it was drawn, None if none could be; `excluded` are the ids that it could not be.
+    `sampled` is the latest token, None if none could be drawn; `excluded` are the ids that could not be.
     """
 
     def __init__(self, sequence: Sequence, tokenizer: Tokenizer, sample, stopper, detokenizer, guide=None):
@@ -30,19 +33,28 @@ class Answer:
         self._num_bytes = 0
         self._num_released = 0
 
-    def extend(self, logits) -> Output:
-        """Draw the next token from its logits (vocab,) and take it in; if the answer cannot go on, an error ends it."""
-        sequence, request = self.sequence, self.sequence.request
-        self.sampled = None
+    def draw(self, logits) -> Drawn:
+        """Sample the next token from its logits (vocab,), without taking it in."""
+        sequence, request, excluded = self.sequence, self.sequence.request, ()
         try:
-            self.excluded = self.excluded_ids()
+            excluded = self.excluded_ids()
             sampled = self.sample(
                 logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids,
-                position=len(sequence), choice=sequence.choice, excluded=self.excluded,
+                position=len(sequence), choice=sequence.choice, excluded=excluded,
             )  # fmt: skip
-            sequence.output_ids.append(sampled.token_id)
+        except (NumericsError, RequestError) as error:  # no other choice is affected
+            return Drawn(None, error, logits, excluded)
+        return Drawn(sampled, None, logits, excluded)
+
+    def extend(self, row) -> Output:
+        """Take in the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
+        drawn = row if isinstance(row, Drawn) else self.draw(row)
+        self.sampled, self.excluded = None, drawn.excluded
+        try:
+            sampled = drawn.take()
+            self.sequence.output_ids.append(sampled.token_id)
             output = self.push(sampled)
-        except (NumericsError, RequestError) as error:  # no other choice is touched
+        except (NumericsError, RequestError) as error:
             return self.end(FinishReason.ERROR, str(error))
         self.sampled = sampled
         return output
@@ -79,21 +91,21 @@ class Answer:
 
     def score(self, scored) -> Output:
         """Log-probabilities of the next tokens of the prompt."""
-        entries = (self._logprob(one, self._bytes(one.token_id)) for one in scored)
+        entries = (self._logprob(token, self._bytes(token.token_id)) for token in scored)
         return self._output(prompt_logprobs=tuple(entries))
 
     def end(self, reason: FinishReason, message: str | None = None) -> Output:
-        """The end without another token: nothing was to be said, an error, a deadline."""
+        """The end without another token: none was asked for, an error, a deadline."""
         return self._output(finish_reason=reason, error=message)
 
     def _output(
         self, text="", token_ids=(), finish_reason=None, stop_reason=None, error=None, logprobs=(), prompt_logprobs=()
     ) -> Output:
-        one, request = self.sequence, self.sequence.request
+        sequence, request = self.sequence, self.sequence.request
         return Output(  # by place: one is made for every token, and names cost as much again
-            request.request_id, one.choice, text, token_ids, len(request.prompt_ids), one.num_cached,
-            len(one.output_ids), one.num_drafted, one.num_accepted, finish_reason, stop_reason, error, logprobs,
-            prompt_logprobs,
+            request.request_id, sequence.choice, text, token_ids, len(request.prompt_ids), sequence.num_cached,
+            len(sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason, error,
+            logprobs, prompt_logprobs,
         )  # fmt: skip
 
     def _release(self, decision) -> tuple[TokenLogprob, ...]:
@@ -115,20 +127,38 @@ class Answer:
         return token[1:] if self._drops_space and token.startswith(b" ") else token
 
 
-def extend_decoding(work, answers, logits) -> tuple[list[Output], list]:
-    """One token for each of the first sequences that simply go on, up to one whose prompt or guesses are at hand.
+def sample_batch(rows, work, answers) -> Rows[Any]:
+    """Draw the tokens of a step: for each of `rows` what was drawn (Drawn), or the row itself.
 
-    Each has one row of `logits`, in the same order; the outputs come so, too, and then the sequences that they end.
+    Sampled are the first sequences of `work` that decode one token each, up to one with a prompt or draft tokens; the
+    rows behind them are sampled in their turn, as they depend on what is accepted. An engine may sample more at once.
+    """
+    drawn = list(rows)
+    for index, (sequence, chunk) in enumerate(work):
+        if not _decodes_one_token(sequence, chunk):
+            break
+        drawn[index] = answers[sequence].draw(rows[index])
+    return drawn
+
+
+def extend_decoding(work, answers, drawn) -> tuple[list[Output], list]:
+    """Take in the tokens of the first sequences that decode one each: their outputs, and the sequences that ended.
+
+    `drawn` is what `sample_batch` gave for this work.
     """
     outputs, ended = [], []
-    for (sequence, chunk), row in zip(work, logits, strict=False):
-        if chunk.num_logits != 1 or not sequence.output_ids or sequence.draft_ids:
+    for (sequence, chunk), row in zip(work, drawn, strict=False):
+        if not _decodes_one_token(sequence, chunk):
             break
         sequence.num_computed += len(chunk.token_ids)
         outputs.append(answers[sequence].extend(row))
         if outputs[-1].finish_reason is not None:
             ended.append(sequence)
     return outputs, ended
+
+
+def _decodes_one_token(sequence, chunk) -> bool:
+    return chunk.num_logits == 1 and bool(sequence.output_ids) and not sequence.draft_ids
 
 
 def _visible_bytes(tokenizer: Tokenizer, visible_ids: tuple[int, ...]) -> dict[int, bytes]:

@@ -1,65 +1,40 @@
 """The loop that every engine shares, written once: schedule, forward, sample, stop, emit.
 
 A synchronous core without threads or clock: `add` requests, call `step` for what is new, `abort` what is no longer
-wanted. What time it is, the caller says, and only deadlines ask. An engine is this loop and its `Parts`, the mirrored
-names of reference/ or of fastpath/.
+wanted. The caller gives the time, which only deadlines need. An engine is this loop and its `Parts`, the mirrored
+names of reference/ or of fastpath/. An executor computes what the loop has planned; observers see what it does.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 
+from verbatim.reference.engine.answers import AnswerFactory
+from verbatim.reference.engine.executor import LocalExecutor
 from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.drawn import Drawn
 from verbatim.reference.records.errors import NumericsError, QueueFullError, RequestError
 from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.observer import Observer, Token
 from verbatim.reference.records.parts import Parts
 from verbatim.reference.records.request import FinishReason, Output, Request, check_request
 from verbatim.reference.records.sequence import Chunk, Sequence
 from verbatim.reference.speculation.drafts import make_speculator
 from verbatim.reference.speculation.guesses import Guesses
-from verbatim.reference.text.grammar import GrammarCompiler
 from verbatim.reference.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One sampled token as `observe` sees it: what it was drawn from, what came of it, what stopping holds back.
-
-    `guesses` are what was guessed from this token on: it confirms the first of them, or ends them all.
-    """
-
-    sequence: Sequence
-    logits: object
-    sampled: object
-    excluded: tuple[int, ...]
-    output: Output
-    held: bytes
-    guesses: tuple[int, ...] = ()
-
-
 class Engine:
-    """The loop over one loaded model. `observe`, once set, sees every sampled token (for `--explain`).
-
-    `work` is what the step at hand computes: each sequence with its chunk, in the order of the model's rows.
-    """
+    """The loop over one loaded model. The work of a step is each sequence with its chunk, in the order of the rows."""
 
     def __init__(
-        self,
-        parts: Parts,
-        config: ModelConfig,
-        model,
-        tokenizer: Tokenizer,
-        *,
-        limits: EngineLimits | None = None,
+        self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *, limits: EngineLimits | None = None,
         draft_model=None,
-    ):
+    ):  # fmt: skip
         limits = limits or EngineLimits()
-        self.parts, self.config, self.model, self.tokenizer = parts, config, model, tokenizer
+        self.parts, self.config, self.tokenizer = parts, config, tokenizer
         self.max_queue = limits.max_queue
-        self.observe: Callable[[Observation], None] | None = None
-        self.work: list[tuple[Sequence, Chunk]] = []
         num_pages = limits.num_pages(config, parts.page_size)
         self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
+        self.executor = LocalExecutor(model, self.cache)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,
@@ -68,9 +43,19 @@ class Engine:
         self.context_size = min(config.context_size, self.scheduler.longest())
         speculator = make_speculator(parts, limits, model, draft_model, num_pages)
         self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
-        self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
+        self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, object] = {}
+        self._observers: tuple[Observer, ...] = ()
         self._num_steps = 0
+
+    @property
+    def model(self):
+        """The model that the executor runs."""
+        return self.executor.model
+
+    def subscribe(self, observer: Observer) -> None:
+        """Let an observer receive the events of all steps from now on."""
+        self._observers = (*self._observers, observer)
 
     def add(self, request: Request, *, now: float = 0.0) -> None:
         """Queue a request, or raise: RequestError, ContextLengthError if its prompt is too long, QueueFullError.
@@ -82,15 +67,17 @@ class Engine:
             raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
         if len(self.scheduler.waiting) >= self.max_queue:
             raise QueueFullError(f"{self.max_queue} sequences wait already; try again later")
+        for observer in self._observers:
+            observer.on_add(request)
         deadline = inf if request.timeout is None else now + request.timeout
         sequence = Sequence(request=request, num_forks=request.n - 1, deadline=deadline)
-        self._answers[sequence] = self._answer(sequence)
+        self._answers[sequence] = self._answer_factory.make(self.parts, sequence, self.context_size)
         self.scheduler.add(sequence)
 
     def prepare(self, request: Request) -> None:
         """Compile a request's grammar ahead of `add`, or raise as it would; may run in another thread than `step`."""
         if request.grammar:
-            self._compiler().compile(request.grammar)
+            self._answer_factory.compile(request.grammar)
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""
@@ -98,25 +85,44 @@ class Engine:
 
     def step(self, *, now: float = 0.0) -> list[Output]:
         """One pass of the model over what the scheduler chose; what it adds to each choice."""
+        for observer in self._observers:
+            observer.on_step()
         outputs = self._expire(now)
-        self.guesses.propose(self.scheduler.running, lambda one: self._answers[one].stopper.max_tokens)
-        self.work = work = self.scheduler.schedule()
-        if not work:
-            return outputs
-        self._num_steps += 1
-        rows = self.guesses.forward(self.model, self.cache, work, self.scheduler.token_budget)
-        # An observer sees every token as it is drawn, with what is held back just then; else many go at once.
-        said, ended = ([], []) if self.observe else self.parts.extend_decoding(work, self._answers, rows)
+        self.guesses.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
+        for observer in self._observers if self.guesses.speculator else ():
+            observer.on_propose()
+        if work := self.scheduler.schedule():
+            self._num_steps += 1
+            outputs += self._compute(work)
+        for observer in self._observers:
+            for output in outputs:
+                if output.finish_reason is not None:
+                    observer.on_finish(output)
+            observer.on_step_end(outputs)
+        return outputs
+
+    def _compute(self, work: list[tuple[Sequence, Chunk]]) -> list[Output]:
+        """The forward pass over a step's work, its samples, and what they add to each choice."""
+        for observer in self._observers:
+            observer.on_schedule(work)
+        rows = self.guesses.forward(self.executor, self.cache, work, self.scheduler.token_budget)
+        for observer in self._observers:
+            observer.on_forward(work)
+        drawn = self.parts.sample_batch(rows, work, self._answers)
+        outputs, ended = self.parts.extend_decoding(work, self._answers, drawn)
+        if self._observers:
+            for (sequence, _), output, row in zip(work, outputs, drawn, strict=False):
+                self._show(sequence, row, output)
         for sequence in ended:
             self._remove(sequence)
-        outputs += said
-        others = work[len(said) :]
-        for (sequence, chunk), passed in zip(others, self.guesses.share(others, rows, first=len(said)), strict=True):
-            outputs += self._take_in(sequence, chunk, passed)
+        others = work[len(outputs) :]
+        shares = self.guesses.share(others, drawn, first=len(outputs))
+        for (sequence, chunk), share in zip(others, shares, strict=True):
+            outputs += self._take_in(sequence, chunk, share)
         return outputs
 
     def _take_in(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
-        """What a sequence's rows of a pass come to: guesses proven, scores of its prompt, a token, or nothing yet."""
+        """What a sequence's rows of a pass come to: drafts verified, scores of its prompt, a token, or nothing yet."""
         drafts, sequence.draft_ids = sequence.draft_ids, []
         sequence.num_computed += len(chunk.token_ids) - len(drafts)
         is_complete = sequence.num_uncomputed == 0
@@ -142,7 +148,7 @@ class Engine:
     def _expire(self, now: float) -> list[Output]:
         """End what has taken longer than it may."""
         outputs = []
-        for sequence in [one for one in self._answers if one.deadline <= now]:
+        for sequence in [known for known in self._answers if known.deadline <= now]:
             message = f"timeout: the answer took longer than the {sequence.request.timeout} seconds that it may"
             outputs += self._end(sequence, FinishReason.TIMEOUT, message)
         return outputs
@@ -159,7 +165,10 @@ class Engine:
         request, first = sequence.request, sequence.num_scored + 1
         sequence.num_scored += len(rows)
         ids = request.prompt_ids[first : first + len(rows)]
-        scored = [self.parts.score(row, i, request.prompt_logprobs) for row, i in zip(rows, ids, strict=True)]
+        scored = [
+            row.take() if isinstance(row, Drawn) else self.parts.score(row, token_id, request.prompt_logprobs)
+            for row, token_id in zip(rows, ids, strict=True)
+        ]
         return self._answers[sequence].score(scored)
 
     def _pool(self, sequence: Sequence, states) -> list[Output]:
@@ -176,13 +185,16 @@ class Engine:
         return [output._replace(embedding=vector) for output in self._end(sequence, FinishReason.STOP)]
 
     def abort(self, request_id: str) -> None:
-        """Forget a request and free its pages; one that has ended, or never was, is no error."""
-        for sequence in [one for one in self._answers if one.request.request_id == request_id]:
+        """Remove a request and free its pages; one that has ended, or never was, is no error."""
+        found = [sequence for sequence in self._answers if sequence.request.request_id == request_id]
+        for sequence in found:
             self._remove(sequence)
+        for observer in self._observers if found else ():
+            observer.on_abort(request_id)
 
     def stats(self) -> dict[str, int]:
         """Counts for people and metrics: sequences, pages, steps."""
-        num_idle = self.prefix_cache.num_idle if self.prefix_cache is not None else 0
+        num_idle = 0 if self.prefix_cache is None else self.prefix_cache.num_idle
         return {
             "running": len(self.scheduler.running),
             "waiting": len(self.scheduler.waiting),
@@ -205,51 +217,35 @@ class Engine:
         """The sequence, and on its first token the further choices, which share the pages of its prompt."""
         forks = []
         for choice in range(1, sequence.num_forks + 1):
-            fork = Sequence(
-                request=sequence.request,
-                choice=choice,
-                num_computed=sequence.num_computed,
-                num_scored=sequence.num_scored,
-                deadline=sequence.deadline,
-                pages=tuple(self.cache.share(sequence.pages)),
-            )
-            self._answers[fork] = self._answer(fork)
+            fork = sequence.fork(choice, tuple(self.cache.share(sequence.pages)))
+            self._answers[fork] = self._answer_factory.make(self.parts, fork, self.context_size)
             forks.append(fork)
         sequence.num_forks = 0
         self.scheduler.add_forks(forks)
         self.guesses.branch(sequence, forks)
         return [sequence, *forks]
 
-    def _extend(self, sequence: Sequence, logits, guesses=()) -> Output:
-        """Let the answer draw one token and take it in; an ended sequence leaves at once."""
+    def _extend(self, sequence: Sequence, row, drafts=()) -> Output:
+        """Let the answer take in one token, drawn before or to be drawn from these logits; remove an ended sequence."""
         answer = self._answers[sequence]
-        output = answer.extend(logits)
-        if self.observe and answer.sampled:
-            held = answer.stopper.held
-            seen = Observation(sequence, logits, answer.sampled, answer.excluded, output, held, tuple(guesses))
-            self.observe(seen)
+        drawn = row if isinstance(row, Drawn) else answer.draw(row)
+        output = answer.extend(drawn)
+        if self._observers:
+            self._show(sequence, drawn, output, drafts)
         if output.finish_reason is not None:
             self._remove(sequence)
         return output
+
+    def _show(self, sequence: Sequence, drawn: Drawn, output: Output, drafts=()) -> None:
+        """Tell the observers of a token, unless there is none because of an error."""
+        if not output.token_ids:
+            return
+        held = self._answers[sequence].stopper.held
+        token = Token(sequence, drawn.logits, drawn.sampled, drawn.excluded, output, held, tuple(drafts))
+        for observer in self._observers:
+            observer.on_token(token)
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
         self.guesses.forget(sequence)
         del self._answers[sequence]
-
-    def _answer(self, sequence: Sequence):
-        stopper = self.parts.Stopper(
-            sequence.request.stopping,
-            eos_ids=self.config.eos_ids,
-            num_prompt=len(sequence.request.prompt_ids),
-            context_size=self.context_size,
-        )
-        grammar = sequence.request.grammar
-        guide = self._compiler().compile(grammar) if grammar else None
-        parts = self.parts
-        return parts.Answer(sequence, self.tokenizer, parts.sample, stopper, parts.Detokenizer(), guide)
-
-    def _compiler(self) -> GrammarCompiler:
-        if self._grammars is None:
-            self._grammars = GrammarCompiler(self.tokenizer, self.config.vocab_size, self.config.eos_ids)
-        return self._grammars

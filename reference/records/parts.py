@@ -16,6 +16,7 @@ class Parts:
     Stopper: type
     Detokenizer: type
     Answer: type
+    sample_batch: Callable
     extend_decoding: Callable
     sample: Callable
     score: Callable

@@ -1,4 +1,4 @@
-"""One choice of one request while it is being written: its tokens, its pages, and how far they are computed."""
+"""One choice of a request while it is generated: its tokens, its pages, and how far they are computed."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -33,7 +33,7 @@ def wanted_rows(chunks: list[Chunk]) -> np.ndarray:
 class Sequence:
     """Prompt and answer so far. Keys and values of the first `num_computed` tokens lie in `pages`.
 
-    `draft_ids` are guesses of what comes next, not yet said; `side_draft_ids` are other lines of guesses instead of it.
+    `draft_ids` are draft tokens that have yet to be verified; `side_draft_ids` are other lines of them, for a tree.
     `num_forks` counts the further choices that still have to branch off once the prompt is computed, `num_scored` the
     prompt's tokens whose log-probabilities, or whose states, are out.
     """
@@ -51,6 +51,13 @@ class Sequence:
     side_draft_ids: list[list[int]] = field(default_factory=list)
     num_drafted: int = 0
     num_accepted: int = 0
+
+    def fork(self, choice: int, pages: tuple[int, ...]) -> "Sequence":
+        """A further choice of the same request, computed and scored as far as this one; its pages hold the same."""
+        return Sequence(
+            request=self.request, choice=choice, pages=pages, num_computed=self.num_computed,
+            num_scored=self.num_scored, deadline=self.deadline,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """All tokens so far, prompt and answer."""

@@ -27,12 +27,12 @@ class Guesses:
         rooms = ((one, max_tokens(one) - len(one.output_ids) - 1) for one in decoding)
         self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
 
-    def forward(self, model, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
+    def forward(self, executor, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
         """The rows of a pass over this work and all side lines: logits, with pooling states. `share` says whose."""
         self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
         if not self._sides:
-            return self._rows(model, cache, work, [main for _, main in work])
-        return self._rows(model, cache, work, [chunk for one in work for chunk in self._chunks(*one)])
+            return self._rows(executor, work, [main for _, main in work])
+        return self._rows(executor, work, [chunk for one in work for chunk in self._chunks(*one)])
 
     def share(self, work: list[tuple[Sequence, Chunk]], rows, *, first: int = 0) -> Iterator[list]:
         """For each sequence its rows: those of its chunk, then those of its side lines; `first` rows are others'.
@@ -47,19 +47,19 @@ class Guesses:
     def _chunks(self, sequence: Sequence, main: Chunk) -> tuple[Chunk, ...]:
         return (main, *self._sides.get(sequence, ()))
 
-    def _rows(self, model, cache, work, chunks):
+    def _rows(self, executor, work, chunks):
         """The rows of all chunks, one after the other."""
         needs_states = self.speculator is not None and self.speculator.needs_states
         pooled = {sequence for sequence, _ in work if sequence.request.pooling}
         if not (needs_states or pooled):
-            return model.forward(chunks, cache)
-        states = model.states(chunks, cache)
+            return executor.forward(chunks)
+        states = executor.states(chunks)
         if needs_states:
             self.speculator.observe(work, states)
         states = states[wanted_rows(chunks)]
-        return self._score_all_but(pooled, model, work, states) if pooled else model.score(states)
+        return self._score_all_but(pooled, executor, work, states) if pooled else executor.score(states)
 
-    def _score_all_but(self, pooled: set[Sequence], model, work, states) -> list:
+    def _score_all_but(self, pooled: set[Sequence], executor, work, states) -> list:
         """Logits of the wanted states, but for some sequences the states themselves."""
         rows = iter(states)
         found, unscored = [], []
@@ -69,7 +69,7 @@ class Guesses:
                 unscored += [] if sequence in pooled else range(len(found), len(found) + len(mine))
                 found += mine
         if unscored:
-            for place, logits in zip(unscored, model.score(states[unscored]), strict=True):
+            for place, logits in zip(unscored, executor.score(states[unscored]), strict=True):
                 found[place] = logits
         return found
 

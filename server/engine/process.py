@@ -23,7 +23,7 @@ from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.compiling import Preparer
 from verbatim.server.engine.debugging import Debugger
 from verbatim.server.engine.parent import end_with_parent
-from verbatim.server.engine.tracing import Tracer, trace_engine
+from verbatim.server.engine.tracing import Tracer
 from verbatim.server.http import journal
 from verbatim.server.settings.options import SOCKET, Options
 
@@ -69,8 +69,10 @@ class EngineLoop:
     """Serves one engine to any number of connections, in one thread."""
 
     def __init__(self, engine, listener: socket.socket, timeout: float | None = None, tracer: Tracer | None = None):
-        self.engine, self.tracer = engine, tracer
+        self.engine = engine
         self.debugger = Debugger(self, tracer)
+        if tracer:
+            engine.subscribe(tracer)
         self.timeout = timeout  # seconds that a request may take
         self.selector = selectors.DefaultSelector()
         self.listener = listener
@@ -157,8 +159,6 @@ class EngineLoop:
                 raise error
             for request in requests:
                 self.engine.add(request, now=time.monotonic())
-                if self.tracer:
-                    self.tracer.added(request)
         except (RequestError, QueueFullError) as refusal:
             self.refuse(connection, [request.request_id for request in requests], refusal)
 
@@ -172,15 +172,11 @@ class EngineLoop:
         for request_id in ids:
             if self.owners.pop(request_id, None):
                 self.engine.abort(request_id)
-                if self.tracer:
-                    self.tracer.aborted(request_id)
 
     def deliver(self, outputs) -> None:
         """Send each worker its part of one step's outputs, as one frame."""
         frames = defaultdict(list)
         for output in outputs:
-            if self.tracer:
-                self.tracer.took(output)
             if output.request_id not in self.owners:
                 continue
             connection, open_choices = self.owners[output.request_id]
@@ -233,8 +229,6 @@ def main() -> None:
         listener.bind(str(path))
         listener.listen()
         tracer = Tracer() if options.enable_tracing else None
-        if tracer:
-            trace_engine(engine, tracer)
         loop = EngineLoop(engine, listener, options.request_timeout, tracer)
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()

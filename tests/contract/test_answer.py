@@ -41,12 +41,17 @@ def work_of(answers):
     return [(one, Chunk(token_ids=tuple(one.output_ids[-1:]), start=one.num_computed, pages=())) for one in answers]
 
 
+def extend_decoding(parts, work, answers, rows):
+    """Draw the tokens of a step, then take them in."""
+    return parts.extend_decoding(work, answers, parts.sample_batch(rows, work, answers))
+
+
 @pytest.mark.parametrize("min_tokens", [0, 4])
 def test_together_is_as_one_by_one(backend, min_tokens):
     together, alone = (new_answers(backend, 12, min_tokens=min_tokens) for _ in range(2))
     for step in range(7):
         logits = logits_of(100 + step, len(together))
-        outputs, over = backend.PARTS.extend_decoding(work_of(together), together, logits)
+        outputs, over = extend_decoding(backend.PARTS, work_of(together), together, logits)
         assert outputs == [answer.extend(row) for answer, row in zip(alone.values(), logits, strict=True)]
         ended = [output.finish_reason is not None for output in outputs]
         assert over == [one for one, is_over in zip(together, ended, strict=True) if is_over]
@@ -60,7 +65,7 @@ def test_rows_may_come_as_a_list_or_in_another_order_in_memory(backend):
     logits, found = logits_of(1, 6), []
     for rows in (logits, list(logits), np.asfortranarray(logits)):
         answers = new_answers(backend, 6)
-        found.append(backend.PARTS.extend_decoding(work_of(answers), answers, rows)[0])
+        found.append(extend_decoding(backend.PARTS, work_of(answers), answers, rows)[0])
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 6
 
@@ -73,7 +78,7 @@ def test_any_number_of_threads_draws_the_same(backend, number):
         for count in (1, number):
             threads.use(count)
             answers = new_answers(backend, 40)
-            found.append(backend.PARTS.extend_decoding(work_of(answers), answers, logits)[0])
+            found.append(extend_decoding(backend.PARTS, work_of(answers), answers, logits)[0])
     finally:
         threads.use(chosen)
     assert found[0] == found[1]
@@ -91,7 +96,7 @@ def test_it_stops_where_a_sequence_does_not_simply_go_on(backend, other):
         third.draft_ids = [1]
     else:
         work[2] = third, work[2][1]._replace(num_logits=2)
-    assert len(backend.PARTS.extend_decoding(work, answers, logits_of(1, 5))[0]) == 2
+    assert len(extend_decoding(backend.PARTS, work, answers, logits_of(1, 5))[0]) == 2
     assert [one.num_computed for one in answers] == [3, 3, 2, 2]
 
 
@@ -100,7 +105,7 @@ def test_it_stops_where_a_sequence_does_not_simply_go_on(backend, other):
 def test_only_the_answer_whose_logits_are_not_finite_ends(backend, bad, place):
     answers, logits = new_answers(backend, 3), logits_of(1, 3)
     logits[1, place] = bad
-    outputs, ended = backend.PARTS.extend_decoding(work_of(answers), answers, logits)
+    outputs, ended = extend_decoding(backend.PARTS, work_of(answers), answers, logits)
     assert ended == [list(answers)[1]]
     assert [output.finish_reason for output in outputs] == [None, FinishReason.ERROR, None]
     assert outputs[1].error == "a logit for position 3 is not a finite number"

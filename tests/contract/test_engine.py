@@ -251,7 +251,7 @@ class Spoiled:
 def test_logits_that_are_not_finite_end_one_request_only(new_engine):
     calm = run(new_engine(), request("calm"))
     engine = new_engine()
-    engine.model = Spoiled(engine.model)
+    engine.executor.model = Spoiled(engine.model)
     outputs = run(engine, request("calm"), request("wild", prompt=(333,)))
     assert outputs["wild", 0][-1].finish_reason is FinishReason.ERROR
     assert "position 1 is not a finite number" in outputs["wild", 0][-1].error
@@ -408,7 +408,7 @@ def test_who_ends_without_an_answer_leaves_the_others_their_logits(new_engine):
 def test_a_score_that_is_not_finite_ends_one_request_only(new_engine):
     calm = run(new_engine(), request("calm"))
     engine = new_engine()
-    engine.model = Spoiled(engine.model)
+    engine.executor.model = Spoiled(engine.model)
     wild = dataclasses.replace(request("wild", prompt=(333, 334)), prompt_logprobs=0)
     outputs = run(engine, wild, request("calm"))
     assert outputs["wild", 0][-1].finish_reason is FinishReason.ERROR

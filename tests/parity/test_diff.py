@@ -141,7 +141,7 @@ FAULTS = [  # step, layer, operation, row, element -> request, position
 @pytest.mark.parametrize("bit", [0, 31])
 def test_a_flipped_bit_is_found_where_it_is(directory, step, layer, operation, row, element, request_, position, bit):
     law, fast = engines(directory)
-    fast.model = Faulty(fast.model, step, layer, operation, row, element, bit)
+    fast.executor.model = Faulty(fast.model, step, layer, operation, row, element, bit)
     found = diff.compare(law, fast, requests())
     assert address(found.difference) == (request_, position, layer, operation, element)
     assert bits_apart(found.difference.values) == 1
@@ -152,13 +152,13 @@ def test_a_flipped_bit_is_found_where_it_is(directory, step, layer, operation, r
 def test_so_is_one_in_a_mixture_of_experts(mixture, operation, element):
     assert diff.compare(*engines(mixture), requests()).difference is None
     law, fast = engines(mixture)
-    fast.model = Faulty(fast.model, 1, 1, operation, 2, element)
+    fast.executor.model = Faulty(fast.model, 1, 1, operation, 2, element)
     assert address(diff.compare(law, fast, requests()).difference) == (2, 20, 1, operation, element)
 
 
 def test_a_fault_of_the_reference_is_found_alike(directory):
     law, fast = engines(directory)
-    law.model = Faulty(law.model, 1, 0, "rotated key", 1, 12)
+    law.executor.model = Faulty(law.model, 1, 0, "rotated key", 1, 12)
     assert address(diff.compare(law, fast, requests()).difference) == (1, 3, 0, "rotated key", 12)
 
 
@@ -204,7 +204,7 @@ def test_a_flipped_bit_in_the_cache_is_found_before_it_is_used(directory, kind, 
                 cells.view(np.uint32)[1] ^= np.uint32(1)
             return model.forward(chunks, cache)
 
-    fast.model = Worn()
+    fast.executor.model = Worn()
     found = diff.compare(law, fast, requests())
     assert address(found.difference) == (2, 17, layer, f"cached {kind}", 16 + 9)
     assert found.num_steps == 3
@@ -278,7 +278,7 @@ def test_the_command_names_a_difference_and_ends_with_1(directory, monkeypatch, 
     def worn(engine_backend, *arguments, **settings):
         engine = load(engine_backend, *arguments, **settings)
         if engine_backend is backend:
-            engine.model = Faulty(engine.model, 1, 1, "output", 1, 30)
+            engine.executor.model = Faulty(engine.model, 1, 1, "output", 1, 30)
         return engine
 
     monkeypatch.setattr(diff, "load", worn)
