@@ -15,7 +15,7 @@ class AnswerFactory:
         self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
 
     def make(self, parts: Parts, sequence: Sequence, context_size: int):
-        """An answer of at most `context_size` tokens, prompt included, with a stopper, a detokenizer and, if its request has a grammar, a guide of its own."""
+        """An answer that fits `context_size` tokens with its prompt; with a guide if its request has a grammar."""
         request = sequence.request
         stopper = parts.Stopper(
             request.stopping,
