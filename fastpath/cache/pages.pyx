@@ -12,9 +12,10 @@ from libc.stdint cimport int32_t
 
 from verbatim.fastpath.numerics.arithmetic import kernel_dtype, narrow, widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
+from verbatim.reference.records.page_data import check_export, check_import
 
 PAGE_SIZE = PACK
-NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
+NO_PAGE = -1  # stands in a list of pages for one that was given back, as no token attends to it any more
 
 
 def pages_for(long num_tokens) -> int:
@@ -53,7 +54,7 @@ cdef class PagedCache:
         return len(self._free)
 
     def allocate(self) -> int:
-        """Take a free page; the caller has looked at `num_free`."""
+        """Take a free page; `num_free` must not be 0."""
         page = self._free.pop()
         self._users[page] = 1
         return page
@@ -95,8 +96,12 @@ cdef class PagedCache:
         """Whether writing to the page would be seen by another sequence."""
         return <long>self._users[page] > 1
 
+    def num_users(self, long page) -> int:
+        """How many sequences and prefix caches hold the page; 0 if it is free."""
+        return self._users[page]
+
     def copy(self, page) -> int:
-        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
         self.keys[:, own] = self.keys[:, page]
         self.values[:, own] = self.values[:, page]
@@ -104,7 +109,7 @@ cdef class PagedCache:
         return own
 
     def fork(self, pages, long start, long stop):
-        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        """Pages for another continuation at start to stop - 1; those before are shared. None if too few are free."""
         if pages_for(stop) - start // PACK > self.num_free:
             return None
         own = self.share(pages[: pages_for(start)])
@@ -123,6 +128,21 @@ cdef class PagedCache:
         """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
         page, row = _place(pages, np.arange(num_tokens))
         return widen(self.keys[layer, page, :, :, row]), widen(self.values[layer, page, :, row, : self.head_dim])
+
+    def export_pages(self, pages):
+        """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
+        pages = check_export(pages, self.num_pages)
+        keys = self.keys[:, pages].transpose(1, 0, 4, 2, 3)  # (pages, layers, 16, kv_heads, head_dim)
+        values = self.values[:, pages, :, :, : self.head_dim].transpose(1, 0, 3, 2, 4)
+        return np.ascontiguousarray(np.stack([keys, values], axis=1))
+
+    def import_pages(self, pages, data) -> None:
+        """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
+        shape = (2, len(self.keys), PAGE_SIZE, self.num_kv_heads, self.head_dim)
+        pages = check_import(pages, data, num_pages=self.num_pages, shape=shape, dtype=self.keys.dtype,
+                             num_users=self.num_users)
+        self.keys[:, pages] = data[:, 0].transpose(1, 0, 3, 4, 2)
+        self.values[:, pages, :, :, : self.head_dim] = data[:, 1].transpose(1, 0, 3, 2, 4)
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""

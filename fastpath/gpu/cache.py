@@ -6,6 +6,7 @@ from verbatim.fastpath.cache.pages import PAGE_SIZE, PagedCache
 from verbatim.fastpath.gpu.operations import Operations
 from verbatim.fastpath.numerics.arithmetic import widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
+from verbatim.reference.records.page_data import check_export, check_import
 
 KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # how kernels' names end
 
@@ -35,7 +36,7 @@ class DevicePagedCache(PagedCache):
         return int(self._keys) + layer * self.layer_bytes, int(self._values) + layer * self.layer_bytes
 
     def copy(self, page: int) -> int:
-        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
         self.operations.copy_page(
             int(self._keys), int(self._values), source=page, target=own, layers=self.num_layers,
@@ -53,6 +54,35 @@ class DevicePagedCache(PagedCache):
         keys = self.device.read(keys, (self.num_pages, kv_heads, head_dim, PAGE_SIZE), self.stored)
         values = self.device.read(values, (self.num_pages, kv_heads, PAGE_SIZE, head_dim), self.stored)
         return widen(keys[page, :, :, row]), widen(values[page, :, row])
+
+    def export_pages(self, pages) -> np.ndarray:
+        """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
+        pages, data = check_export(pages, self.num_pages), self._empty(len(pages))
+        for place in np.ndindex(len(pages), 2, self.num_layers):
+            address, shape, axes = self._stored(pages, *place)
+            data[place] = self.device.read(address, shape, self.stored).transpose(axes)
+        return data
+
+    def import_pages(self, pages, data: np.ndarray) -> None:
+        """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
+        shape = self._empty(1).shape[1:]
+        pages = check_import(
+            pages, data, num_pages=self.num_pages, shape=shape, dtype=self.stored, num_users=self.num_users
+        )
+        for place in np.ndindex(len(pages), 2, self.num_layers):
+            address, _, axes = self._stored(pages, *place)
+            self.device.write(address, data[place].transpose(np.argsort(axes)))
+
+    def _empty(self, num_pages: int) -> np.ndarray:
+        return np.empty((num_pages, 2, self.num_layers, PAGE_SIZE, *self.shape), self.stored)
+
+    def _stored(self, pages: list[int], index: int, half: int, layer: int) -> tuple[int, tuple, tuple]:
+        """Where keys (half 0) or values of a page lie, their shape there, and its axes in the order (16, heads, dim)."""
+        kv_heads, head_dim = self.shape
+        address = self.addresses(layer)[half] + 4 * pages[index] * self.page_words
+        if half == 0:
+            return address, (kv_heads, head_dim, PAGE_SIZE), (2, 0, 1)
+        return address, (kv_heads, PAGE_SIZE, head_dim), (1, 0, 2)
 
     def write(self, layer: int, pages, start: int, keys, values) -> None:
         """Refused: the model's own kernels store keys and values."""

@@ -10,9 +10,10 @@ import numpy as np
 from verbatim.reference.numerics.arithmetic import narrow, widen
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
+from verbatim.reference.records.page_data import check_export, check_import
 
 PAGE_SIZE = 16
-NO_PAGE = -1  # stands in a list of pages where one has been given back, because nothing looks there any more
+NO_PAGE = -1  # stands in a list of pages for one that was given back, as no token attends to it any more
 
 
 def pages_for(num_tokens: int) -> int:
@@ -37,7 +38,7 @@ class PagedCache:
         return len(self._free)
 
     def allocate(self) -> int:
-        """Take a free page; the caller has looked at `num_free`."""
+        """Take a free page; `num_free` must not be 0."""
         page = self._free.pop()
         self._users[page] = 1
         return page
@@ -59,8 +60,12 @@ class PagedCache:
         """Whether writing to the page would be seen by another sequence."""
         return self._users[page] > 1
 
+    def num_users(self, page: int) -> int:
+        """How many sequences and prefix caches hold the page; 0 if it is free."""
+        return self._users[page]
+
     def copy(self, page: int) -> int:
-        """A page of one's own with the same content: one free page less, one user less of the old one."""
+        """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
         self.keys[:, own] = self.keys[:, page]
         self.values[:, own] = self.values[:, page]
@@ -68,7 +73,7 @@ class PagedCache:
         return own
 
     def fork(self, pages: list[int], start: int, stop: int) -> list[int] | None:
-        """Pages for another way on, from `start` to stop - 1, behind what is shared; None if too few are free."""
+        """Pages for another continuation at start to stop - 1; those before are shared. None if too few are free."""
         if pages_for(stop) - start // PAGE_SIZE > self.num_free:
             return None
         own = self.share(pages[: pages_for(start)])
@@ -87,6 +92,21 @@ class PagedCache:
         """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
         page, row = _place(pages, np.arange(num_tokens))
         return widen(self.keys[layer, page, row]), widen(self.values[layer, page, row])
+
+    def export_pages(self, pages) -> np.ndarray:
+        """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
+        pages = check_export(pages, self.num_pages)
+        stored = np.stack([self.keys[:, pages], self.values[:, pages]])  # (2, layers, pages, 16, kv_heads, head_dim)
+        return np.ascontiguousarray(np.moveaxis(stored, 2, 0))
+
+    def import_pages(self, pages, data: np.ndarray) -> None:
+        """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
+        layers, rest = len(self.keys), self.keys.shape[2:]
+        pages = check_import(
+            pages, data, num_pages=self.num_pages, shape=(2, layers, *rest), dtype=self.keys.dtype,
+            num_users=self.num_users,
+        )  # fmt: skip
+        self.keys[:, pages], self.values[:, pages] = np.moveaxis(data, 0, 2)
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""

@@ -1,0 +1,38 @@
+"""Pages on their way from one cache to another: one layout and the same checks for every engine.
+
+An export is an array (pages, 2, layers, 16, kv_heads, head_dim), C-contiguous, keys before values, in the dtype that
+the cache stores: float32, float16, or uint16 for the bits of bfloat16. A page is one stretch of bytes. Its bits do not
+depend on the engine that computed it (N8). Rows to which no token was written hold anything.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def check_export(pages: Sequence[int], num_pages: int) -> list[int]:
+    """The page numbers as a list; IndexError for one that the cache does not have."""
+    wrong = [page for page in pages if not 0 <= page < num_pages]
+    if wrong:
+        raise IndexError(f"pages must lie in 0..{num_pages - 1}, not {wrong[0]}")
+    return list(pages)
+
+
+def check_import(
+    pages: Sequence[int], data: np.ndarray, *, num_pages: int, shape: tuple[int, ...], dtype: np.dtype,
+    num_users: Callable[[int], int],
+) -> list[int]:  # fmt: skip
+    """The page numbers as a list, if `data` fits them; `shape` is that of a page.
+
+    IndexError for a page that the cache does not have. ValueError for data of another model or another dtype, and for a
+    page that is free, shared or named twice: whoever else used it would see its content change.
+    """
+    pages = check_export(pages, num_pages)
+    if data.dtype != dtype:
+        raise ValueError(f"the cache stores {dtype}, the pages to be imported are {data.dtype}")
+    if data.shape != (len(pages), *shape):
+        raise ValueError(f"{len(pages)} pages of this cache are {(len(pages), *shape)}, not {data.shape}")
+    for page in pages:
+        if num_users(page) != 1 or pages.count(page) != 1:
+            raise ValueError(f"page {page} must have one user, who imports into it once")
+    return pages
