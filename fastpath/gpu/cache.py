@@ -77,7 +77,7 @@ class DevicePagedCache(PagedCache):
         return np.empty((num_pages, 2, self.num_layers, PAGE_SIZE, *self.shape), self.stored)
 
     def _stored(self, pages: list[int], index: int, half: int, layer: int) -> tuple[int, tuple, tuple]:
-        """Where keys (half 0) or values of a page lie, their shape there, and its axes in the order (16, heads, dim)."""
+        """Where keys (half 0) or values of a page lie, their shape there, and its axes as (16, heads, dim)."""
         kv_heads, head_dim = self.shape
         address = self.addresses(layer)[half] + 4 * pages[index] * self.page_words
         if half == 0:

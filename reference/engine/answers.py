@@ -2,6 +2,7 @@
 
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.parts import Parts
+from verbatim.reference.records.protocols import Answer
 from verbatim.reference.records.sequence import Sequence
 from verbatim.reference.text.grammar import GrammarCompiler
 from verbatim.reference.text.tokenizer import Tokenizer
@@ -14,7 +15,7 @@ class AnswerFactory:
         self._config, self._tokenizer = config, tokenizer
         self._grammars: GrammarCompiler | None = None  # made when the first grammar comes
 
-    def make(self, parts: Parts, sequence: Sequence, context_size: int):
+    def make(self, parts: Parts, sequence: Sequence, context_size: int) -> Answer:
         """An answer that fits `context_size` tokens with its prompt; with a guide if its request has a grammar."""
         request = sequence.request
         stopper = parts.Stopper(

@@ -6,13 +6,14 @@ process. One over several ranks would send each call to all of them, and give th
 
 from typing import Any
 
+from verbatim.reference.records.protocols import Model, PagedCache
 from verbatim.reference.records.sequence import Chunk
 
 
 class LocalExecutor:
     """One model and the cache that holds its keys and values, in this process."""
 
-    def __init__(self, model, cache):
+    def __init__(self, model: Model, cache: PagedCache):
         self.model, self.cache = model, cache
 
     def forward(self, batch: list[Chunk]) -> Any:

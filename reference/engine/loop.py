@@ -15,6 +15,7 @@ from verbatim.reference.records.errors import NumericsError, QueueFullError, Req
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.observer import Observer, Token
 from verbatim.reference.records.parts import Parts
+from verbatim.reference.records.protocols import Answer, Executor, Model, Work
 from verbatim.reference.records.request import FinishReason, Output, Request, check_request
 from verbatim.reference.records.sequence import Chunk, Sequence
 from verbatim.reference.speculation.drafts import make_speculator
@@ -26,15 +27,15 @@ class Engine:
     """The loop over one loaded model. The work of a step is each sequence with its chunk, in the order of the rows."""
 
     def __init__(
-        self, parts: Parts, config: ModelConfig, model, tokenizer: Tokenizer, *, limits: EngineLimits | None = None,
-        draft_model=None,
+        self, parts: Parts, config: ModelConfig, model: Model, tokenizer: Tokenizer, *,
+        limits: EngineLimits | None = None, draft_model=None,
     ):  # fmt: skip
         limits = limits or EngineLimits()
         self.parts, self.config, self.tokenizer = parts, config, tokenizer
         self.max_queue = limits.max_queue
         num_pages = limits.num_pages(config, parts.page_size)
         self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
-        self.executor = LocalExecutor(model, self.cache)
+        self.executor: Executor = LocalExecutor(model, self.cache)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,
@@ -44,12 +45,12 @@ class Engine:
         speculator = make_speculator(parts, limits, model, draft_model, num_pages)
         self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
         self._answer_factory = AnswerFactory(config, tokenizer)
-        self._answers: dict[Sequence, object] = {}
+        self._answers: dict[Sequence, Answer] = {}
         self._observers: tuple[Observer, ...] = ()
         self._num_steps = 0
 
     @property
-    def model(self):
+    def model(self) -> Model:
         """The model that the executor runs."""
         return self.executor.model
 
@@ -101,7 +102,7 @@ class Engine:
             observer.on_step_end(outputs)
         return outputs
 
-    def _compute(self, work: list[tuple[Sequence, Chunk]]) -> list[Output]:
+    def _compute(self, work: Work) -> list[Output]:
         """The forward pass over a step's work, its samples, and what they add to each choice."""
         for observer in self._observers:
             observer.on_schedule(work)
@@ -165,6 +166,7 @@ class Engine:
         request, first = sequence.request, sequence.num_scored + 1
         sequence.num_scored += len(rows)
         ids = request.prompt_ids[first : first + len(rows)]
+        assert request.prompt_logprobs is not None, "scores that nobody asked for"
         scored = [
             row.take() if isinstance(row, Drawn) else self.parts.score(row, token_id, request.prompt_logprobs)
             for row, token_id in zip(rows, ids, strict=True)
