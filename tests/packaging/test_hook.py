@@ -41,11 +41,11 @@ def write(folder, files):
     return folder
 
 
-def sanic(folder, *words, program=SANIC.format(first="/nowhere"), paths=(ROOT / "src",)):
+def sanic(folder, *words, program=None, paths=(ROOT / "src",)):
     """What `sanic WORDS` prints in a folder, in an interpreter that has the hook."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    command = [sys.executable, "-c", HOOK + program, *words]
+    command = [sys.executable, "-c", HOOK + (program or SANIC.format(first="/nowhere")), *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -113,7 +113,8 @@ def test_another_application_extends_sanic_s_parser(tmp_path):
 
 def without_us(folder, program, *words):
     """What a program prints after the hook where nothing of ours but the files below `folder` can be imported."""
-    paths = [str(folder), *(path for path in sys.path if path and not (Path(path) / "verbatim").exists())]
+    others = [path for path in sys.path if path and not Path(path).is_relative_to(ROOT)]
+    paths = [str(folder), *(path for path in others if not (Path(path) / "verbatim").exists())]
     code = f"import sys; sys.path[:] = {paths!r}\n{HOOK}{program}"
     command = [sys.executable, "-S", "-E", "-c", code, *words]  # -S: no other hook, should one be installed
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
