@@ -23,38 +23,32 @@ from verbatim.server.engine.client import EngineClient
 from verbatim.server.engine.parent import end_with_parent
 from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
 from verbatim.server.http import journal
+from verbatim.server.http.application import CONFIGURATION, SHUTDOWN_NOTICE_SECONDS, limit_answering, limit_reading
 from verbatim.server.http.cors import CrossOrigin
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 from verbatim.server.http.keys import load_keys
 from verbatim.server.http.metrics import Metrics, make_directory
 from verbatim.server.models import lineup
 from verbatim.server.models.served import ServedModels, load_served_model
-from verbatim.server.routes.chat import chat_routes
-from verbatim.server.routes.completions import completion_routes
+from verbatim.server.routes.apis import api_routes
 from verbatim.server.routes.debug import debug_routes
 from verbatim.server.routes.docs import docs_routes
-from verbatim.server.routes.embeddings import embedding_routes
 from verbatim.server.routes.health import health_routes
 from verbatim.server.routes.metrics import metrics_routes
 from verbatim.server.routes.models import model_routes
 from verbatim.server.routes.playground import playground_routes
-from verbatim.server.routes.responses import response_routes
 from verbatim.server.routes.tokens import token_routes
 from verbatim.server.settings.options import PLACE, Options
 
-FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
 ROUTES = (
-    chat_routes, completion_routes, response_routes, embedding_routes, model_routes, token_routes, health_routes,
-    metrics_routes, docs_routes, playground_routes,
-)  # fmt: skip
-SETTINGS = {  # environment variables named SANIC_... override them
-    "AUTO_EXTEND": False,
-    "FALLBACK_ERROR_FORMAT": "json",
-    "GRACEFUL_SHUTDOWN_TIMEOUT": 60.0,  # seconds that running answers have to end after SIGTERM
-    "KEEP_ALIVE_TIMEOUT": 120,
-    "REQUEST_MAX_SIZE": 32 << 20,
-    "RESPONSE_TIMEOUT": 3600,  # of silence; a long prompt on a slow engine is silent until its first token
-}
+    api_routes,
+    model_routes,
+    token_routes,
+    health_routes,
+    metrics_routes,
+    docs_routes,
+    playground_routes,
+)
 
 
 def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
@@ -63,12 +57,12 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     dumps = partial(json.dumps, separators=(",", ":"))
     options = Options.from_environment()
     logging = journal.logging_config(options.log_format)
-    app = Sanic(name, config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps, log_config=logging)
+    app = Sanic(name, config=Config(CONFIGURATION), error_handler=OpenAIErrorHandler(), dumps=dumps, log_config=logging)
     for make_routes in (*ROUTES, debug_routes) if options.enable_debug else ROUTES:
         app.blueprint(make_routes())
     app.add_signal(admit, "http.routing.before")
     app.add_signal(count, "http.lifecycle.response")
-    app.on_request(allow_silence)
+    app.on_request(limit_answering)
     app.on_request(answer_preflight)
     app.on_response(add_headers)
     app.main_process_ready(start_beside_workers)
@@ -105,7 +99,7 @@ def check_start() -> None:
 async def admit(request) -> None:
     """Before the URL is looked at or the body read: no key, no answer; and no body, no answer either."""
     journal.begin(request)
-    request.protocol.response_timeout = request.app.config.REQUEST_TIMEOUT
+    await limit_reading(request)
     request.app.ctx.keys.check(request)
 
 
@@ -114,11 +108,6 @@ async def count(request, response) -> None:
     path = f"/{request.route.path}" if request.route else "unknown"
     request.app.ctx.metrics.count_answer(request.method, path, response.status)
     journal.write(request, response.status)
-
-
-async def allow_silence(request) -> None:
-    """The body has been read: from here on it is our turn to speak."""
-    request.protocol.response_timeout = request.app.config.RESPONSE_TIMEOUT
 
 
 async def answer_preflight(request):
@@ -189,7 +178,7 @@ async def connect(app: Sanic) -> None:
 async def begin_stopping(app: Sanic) -> None:
     """Running answers go on to their end, or are told of it: further signals do not cut them, nor does time."""
     app.ctx.is_stopping = True
-    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - FAREWELL_SECONDS)
+    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - SHUTDOWN_NOTICE_SECONDS)
     for engine in app.ctx.engines.values():
         asyncio.get_running_loop().call_later(seconds, engine.fail_all, "The server is shutting down.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

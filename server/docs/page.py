@@ -58,10 +58,11 @@ def _field(name: str, schema: dict, required: list[str]) -> tuple[str, str, str]
     """A field's name, whether it must be there, and what it may be."""
     if name not in required:
         schema = schema["anyOf"][0]  # the other is null
+    shown = {key: value for key, value in schema.items() if key not in ("description", "examples")}
     return (
         f"<code>{escape(name)}</code>",
         "required" if name in required else "",
-        f"<code>{escape(dumps(schema))}</code>",
+        f"<code>{escape(dumps(shown))}</code>",
     )
 
 

@@ -9,11 +9,12 @@ of them on an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent ev
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import orjson
+from sanic import HTTPResponse, Request
 
 from verbatim.server.http.error_answers import describe, log
 
@@ -41,28 +42,31 @@ def named_event(value: dict) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + event(value)
 
 
-def error_events(error: Exception) -> list[dict]:
-    """What tells of an error in the middle of a stream."""
-    return [describe(error)[1]]
+def read_event(raw: bytes) -> Any:
+    """The JSON of an event that was written so. ValueError for anything else."""
+    return orjson.loads(raw[raw.index(b"data: ") + 6 :])
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How events are written, and which of them tell of an error."""
-
-    write: Callable[[dict], bytes] = event
-    fail: Callable[[Exception], list[dict]] = error_events
+def is_comment(raw: bytes) -> bool:
+    """Whether an event is one that clients skip."""
+    return raw.startswith(b":")
 
 
-PLAIN = Style()
+class Format(Protocol):
+    """How an API writes its events."""
+
+    end: bytes
+
+    def write(self, value: dict) -> bytes:
+        """One event."""
 
 
 class Line:
     """The answer to one request, which begins with the first thing that is sent."""
 
-    def __init__(self, request, headers=HEADERS, kind: str = KIND):
+    def __init__(self, request: Request, headers: Mapping = HEADERS, kind: str = KIND):
         self.request, self.headers, self.kind = request, headers, kind
-        self.response = None
+        self.response: HTTPResponse | None = None
         self._latest = time.monotonic()
         self._beginning = asyncio.Lock()
 
@@ -90,28 +94,39 @@ class Line:
                 await self.send(COMMENT)
 
 
-async def stream(request, batches: AsyncGenerator[Iterable[dict]], style: Style = PLAIN) -> None:
+async def stream(
+    request: Request,
+    batches: AsyncGenerator[Iterable[dict]],
+    format_: Format,
+    fail: Callable[[BaseException], list[dict]],
+) -> None:
     """Answer `request` with events; those of a batch, which are there at once, are sent at once.
 
-    Raises what happens before anything is sent, or if the client leaves.
+    `fail` gives the events that tell of an error in the middle. Raises what happens before anything is sent, or if the
+    client leaves.
     """
     line = Line(request)
     seconds = request.app.ctx.options.keep_alive_seconds
     keeper = asyncio.create_task(line.break_silences(seconds)) if seconds else None
     try:
         async with aclosing(batches):
-            await _send_all(line, batches, style)
+            await _send_all(line, batches, format_, fail)
         await line.response.eof()
     finally:
         if keeper:
             keeper.cancel()
 
 
-async def _send_all(line: Line, batches: AsyncGenerator[Iterable[dict]], style: Style) -> None:
+async def _send_all(
+    line: Line,
+    batches: AsyncGenerator[Iterable[dict]],
+    format_: Format,
+    fail: Callable[[BaseException], list[dict]],
+) -> None:
     try:
         async for batch in batches:
-            await _send_batch(line, batch, style)
-        await line.send(DONE)
+            await _send_batch(line, batch, format_)
+        await line.send(format_.end)
     except asyncio.CancelledError:
         raise
     except Exception as error:
@@ -119,16 +134,16 @@ async def _send_all(line: Line, batches: AsyncGenerator[Iterable[dict]], style: 
             raise
         if describe(error)[0] == 500:
             log(error)
-        for value in style.fail(error):
-            await line.send(style.write(value))
+        for value in fail(error):
+            await line.send(format_.write(value))
 
 
-async def _send_batch(line: Line, batch: Iterable[dict], style: Style) -> None:
+async def _send_batch(line: Line, batch: Iterable[dict], format_: Format) -> None:
     """In one piece; if making an event fails, those before it are sent all the same."""
     events = []
     try:
         for value in batch:
-            events.append(style.write(value))
+            events.append(format_.write(value))
     finally:
         if events:
             await line.send(*events)

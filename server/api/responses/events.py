@@ -11,21 +11,19 @@ Events are numbered from 0. A whole answer is what the last event of a stream ho
 """
 
 from copy import deepcopy
+from typing import Any
 
 from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
-from verbatim.server.api.answer import Streaming, padding
+from verbatim.server.api.builder import Builder, Streaming, padding
 from verbatim.server.api.logprobs import chat_entry
-from verbatim.server.api.response_items import new_item_id
-from verbatim.server.api.response_store import ResponseStore
+from verbatim.server.api.responses.items import new_item_id
+from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.http.error_answers import describe
 
 
-class ResponseAnswer:
+class ItemBuilder(Builder):
     """Folds the outputs of one request into `response`; keeps it with its `items` in a store, if there is one."""
-
-    known_outputs = ()
-    wants_metrics = False
 
     def __init__(
         self,
@@ -47,7 +45,7 @@ class ResponseAnswer:
         self._num_events = 0
 
     def take(self, output: Output) -> list[dict]:
-        """The events of an output; must be called for streamed and whole answers alike."""
+        """The events of an output."""
         events = []
         if self._num_events == 0:
             events = [self._lifecycle("created"), self._lifecycle("in_progress")]
@@ -75,7 +73,7 @@ class ResponseAnswer:
             return [TextDelta(text=output.text)] if output.text else []
         return self._parser.push(output.text) + (self._parser.finish() if output.finish_reason else [])
 
-    def _apply(self, delta) -> list[dict]:
+    def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
         match delta:
             case TextDelta(text=text):
                 events = self._open_text()
@@ -155,11 +153,11 @@ class ResponseAnswer:
     def _at_output(self, name: str) -> dict:
         return self._event(name, output_index=len(self._response["output"]) - 1, item=self._item)
 
-    def _at_item(self, name: str, /, **fields) -> dict:
+    def _at_item(self, name: str, /, **fields: Any) -> dict:
         place = {"item_id": self._item["id"], "output_index": len(self._response["output"]) - 1}
         return self._event(name, **place, **fields)
 
-    def _event(self, name: str, /, **fields) -> dict:
+    def _event(self, name: str, /, **fields: Any) -> dict:
         """The next event, with everything as it is now: what is written later must not change it."""
         event = {"type": f"response.{name}", "sequence_number": self._num_events} | deepcopy(fields)
         self._num_events += 1

@@ -1,0 +1,23 @@
+"""What the server's and the router's Sanic applications have in common: their configuration and time limits."""
+
+from sanic import Request
+
+SHUTDOWN_NOTICE_SECONDS = 2  # before time is up, answers that still run end with an error that says so
+CONFIGURATION = {  # environment variables named SANIC_... override it
+    "AUTO_EXTEND": False,
+    "FALLBACK_ERROR_FORMAT": "json",
+    "GRACEFUL_SHUTDOWN_TIMEOUT": 60.0,  # seconds that running answers have to end after SIGTERM
+    "KEEP_ALIVE_TIMEOUT": 120,
+    "REQUEST_MAX_SIZE": 32 << 20,
+    "RESPONSE_TIMEOUT": 3600,  # without a byte; a long prompt on a slow engine has no token for long
+}
+
+
+async def limit_reading(request: Request) -> None:
+    """The time that a client has to send its body."""
+    request.protocol.response_timeout = request.app.config.REQUEST_TIMEOUT
+
+
+async def limit_answering(request: Request) -> None:
+    """The body has been read: the time that we have to answer."""
+    request.protocol.response_timeout = request.app.config.RESPONSE_TIMEOUT
