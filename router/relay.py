@@ -7,6 +7,7 @@ an endpoint whose answers are the same (stream.py), and may wait `--failover-sec
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 import orjson
@@ -16,16 +17,16 @@ from sanic.log import logger
 from yarl import URL
 
 from verbatim.reference.records.errors import RequestError
-from verbatim.router.ask import HOP_BY_HOP, RESPONSES, Ask
+from verbatim.router.client_request import HOP_BY_HOP, ClientRequest
 from verbatim.router.endpoint import Endpoint
-from verbatim.router.homes import Home, Homes
-from verbatim.router.joined import DivergedError
+from verbatim.router.kept import KeptLocation, KeptLocations
 from verbatim.router.metrics import RouterMetrics
 from verbatim.router.routing import NoEndpointError, Router
 from verbatim.router.stream import EndpointLostError, Stream
+from verbatim.server.api.replay_buffer import DivergedError
 
 MAX_FAILURES = 3
-PATIENCE_SECONDS = 1.0  # with nothing lost yet: a connection that was kept may have been stale, and its server be well
+RETRY_SECONDS = 1.0  # with nothing lost yet: a connection that was kept may have been stale, and its server be well
 BUSY, AWAY = 429, 503
 BUSY_SECONDS = 0.5
 EVENTS = "text/event-stream"
@@ -36,13 +37,13 @@ NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 class Relay:
     """The state of one request under way: who has refused it, how often it was broken off, what the client has."""
 
-    def __init__(self, request: Request, ask: Ask):
+    def __init__(self, request: Request, asked: ClientRequest):
         ctx = request.app.ctx
-        self.request, self.ask = request, ask
+        self.request, self.asked = request, asked
         self.router: Router = ctx.router
-        self.homes: Homes = ctx.homes
+        self.locations: KeptLocations = ctx.locations
         self.metrics: RouterMetrics = ctx.metrics
-        self.session, self.patience = ctx.session, ctx.failover_seconds
+        self.session, self.failover_seconds = ctx.session, ctx.failover_seconds
         self.refused: set[Endpoint] = set()
         self.refusal: HTTPResponse | None = None
         self.stream: Stream | None = None
@@ -82,15 +83,15 @@ class Relay:
         if self.num_failures > MAX_FAILURES:
             raise NoEndpointError("Several endpoints broke off this request.")
         fingerprint = self.stream.fingerprint if self.has_begun else None
-        return await self.router.pick(self.ask, self.refused, fingerprint=fingerprint, until=self.until)
+        return await self.router.pick(self.asked, self.refused, fingerprint=fingerprint, until=self.until)
 
     async def _ask(self, endpoint: Endpoint) -> HTTPResponse | None:
         """One endpoint's answer: a whole one, None for one that was streamed, or `self.refusal`."""
-        fingerprint = endpoint.fingerprint(self.ask.model) if self.ask.is_generating else None
+        fingerprint = endpoint.fingerprint(self.asked.model) if self.asked.is_resumable else None
         self.metrics.requests.labels(endpoint.url).inc()
-        body = self.ask.body_for(fingerprint) or None
+        body = self.asked.body_for(fingerprint) or None
         asked = self.session.request(
-            self.ask.method, self._url(endpoint), headers=self.ask.headers, data=body, allow_redirects=False
+            self.asked.method, self._url(endpoint), headers=self.asked.headers, data=body, allow_redirects=False
         )
         async with asked as response:
             if response.status == 200 and response.content_type == EVENTS:
@@ -105,7 +106,7 @@ class Relay:
 
     def _url(self, endpoint: Endpoint) -> URL:
         try:
-            return URL(endpoint.url + self.ask.target_there, encoded=True)
+            return URL(endpoint.url + self.asked.target_there, encoded=True)
         except ValueError:  # it must not count against the endpoint
             raise RequestError("The URL cannot be read.", code="invalid_url") from None
 
@@ -122,30 +123,40 @@ class Relay:
 
     async def _stream(self, endpoint: Endpoint, response, fingerprint: str | None) -> None:
         if not self.has_begun:
-            kind = response.headers.get("content-type", EVENTS)
-            self.stream = Stream(self.request, self.ask, fingerprint, passed_on(response.headers), kind)
+            media_type = response.headers.get("content-type", EVENTS)
+            self.stream = Stream(self.request, self.asked, fingerprint, passed_on(response.headers), media_type)
             await self.stream.follow(response)
         else:
             await self.stream.follow(response)
             self.metrics.failovers.labels("resumed").inc()
             logger.info("A stream that another endpoint had begun has ended at %s.", endpoint.url)
-        self._keep_home(endpoint, self.stream.response_id, self.stream.renames, self.stream.created)
+        self._keep_location(endpoint, self.stream.kept_id, self.stream.renames, self.stream.created)
 
-    def _keep_home(self, endpoint: Endpoint, response_id: str | None, renames: tuple = (), created=None) -> None:
+    def _keep_location(self, endpoint: Endpoint, response_id: str | None, renames: tuple = (), created=None) -> None:
         """Remember where a response is, by the id that the client knows, and what else is called otherwise there."""
         if response_id is not None:
-            known = self.ask.home.renames if self.ask.home else ()
-            self.homes.put(response_id, Home(endpoint, (*known, *renames), created))
+            known = self.asked.kept_at.renames if self.asked.kept_at else ()
+            self.locations.put(response_id, KeptLocation(endpoint, (*known, *renames), created))
 
     async def _whole(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> HTTPResponse:
         """The answer read to its end, so that it can still be asked for elsewhere if that does not come."""
         body = await response.read()
-        if self.ask.home:
-            body = self.ask.home.outward(body, is_itself=self.ask.is_for_kept)
-        if self.ask.path == RESPONSES and response.status == 200:
-            self._keep_home(endpoint, _id_of(body))
-        kind = response.headers.get("content-type")
-        return HTTPResponse(body, response.status, passed_on(response.headers), kind)
+        if self.asked.kept_at:
+            body = self.asked.kept_at.outward(body, is_itself=self.asked.is_for_kept)
+        if response.status == 200:
+            self._keep_location(endpoint, self._kept_id(body))
+        media_type = response.headers.get("content-type")
+        return HTTPResponse(body, response.status, passed_on(response.headers), media_type)
+
+    def _kept_id(self, body: bytes) -> str | None:
+        """The id under which a whole answer can be asked for later."""
+        api = self.asked.adapter
+        if api is None or not api.is_kept or self.asked.is_for_kept:
+            return None
+        try:
+            return api.new_kept_id(orjson.loads(body))
+        except (ValueError, AttributeError):
+            return None
 
     def _count_failure(self, endpoint: Endpoint, error: Exception) -> None:
         """It broke off, or was never reached: no more requests until it has been looked at."""
@@ -154,7 +165,9 @@ class Relay:
         logger.warning("Endpoint %s failed on a request: %s %s", endpoint.url, type(error).__name__, error)
         if not isinstance(error, NEVER_REACHED):
             self.num_failures += 1
-            self.until = asyncio.get_running_loop().time() + (self.patience if self.has_begun else PATIENCE_SECONDS)
+            self.until = asyncio.get_running_loop().time() + (
+                self.failover_seconds if self.has_begun else RETRY_SECONDS
+            )
             return
         self.metrics.retries.labels(endpoint.url).inc()
         if not self.has_begun:
@@ -164,7 +177,7 @@ class Relay:
         """Nobody is left: the last refusal, or an error of ours, as an answer or as a stream's last event."""
         if self.has_begun:
             self.metrics.failovers.labels("failed").inc()
-            await self.stream.fail(none, getattr(error, "farewell", None))
+            await self.stream.fail(none, getattr(error, "last", None))
             return None
         if self.refusal is not None:
             return self.refusal
@@ -177,13 +190,6 @@ class Relay:
         await self.stream.fail(error)
 
 
-def passed_on(headers) -> Header:
+def passed_on(headers: Mapping) -> Header:
     """An endpoint's headers but for those that hold between the two of us, and those that we write ourselves."""
     return Header([pair for pair in headers.items() if pair[0].lower() not in HOP_BY_HOP | {"content-type"}])
-
-
-def _id_of(body: bytes) -> str | None:
-    try:
-        return orjson.loads(body).get("id")
-    except (ValueError, AttributeError):
-        return None

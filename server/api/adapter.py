@@ -54,6 +54,7 @@ class Adapter:
     pages: ClassVar[Sequence[Page]] = ()
     makes_text: ClassVar[bool] = True
     is_resumable: ClassVar[bool] = True  # and streams
+    is_kept: ClassVar[bool] = False  # whether answers can be asked for later, by an id
     end: ClassVar[bytes] = sse.DONE  # what a stream ends with, unless it ends in an error
 
     def read(self, body: object, model: ServedModel) -> Builder:
@@ -108,7 +109,12 @@ class Adapter:
         """The error that an event of a verbatim server tells of."""
         if b'"error"' not in event:  # as nearly always; in a text the quotes would be escaped
             return None
-        return sse.read_event(event).get("error")
+        try:
+            value = sse.read_event(event)
+        except ValueError:
+            return None
+        error = value.get("error") if isinstance(value, dict) else None
+        return error if isinstance(error, dict) else None
 
     def error_event(self, error: Exception, emitted: list[bytes]) -> bytes:
         """The event that ends a stream of which the client has `emitted`, where no endpoint can resume it."""

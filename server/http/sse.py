@@ -55,7 +55,7 @@ def is_comment(raw: bytes) -> bool:
 class Format(Protocol):
     """How an API writes its events."""
 
-    end: bytes
+    end: bytes  # what a stream ends with, if it has not failed
 
     def write(self, value: dict) -> bytes:
         """One event."""
@@ -86,7 +86,12 @@ class Line:
         if events:
             await self.request.protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
 
-    async def break_silences(self, seconds: float) -> None:
+    async def end(self) -> None:
+        """End the answer, of which something has been sent."""
+        assert self.response is not None
+        await self.response.eof()
+
+    async def send_heartbeats(self, seconds: float) -> None:
         """Send a comment whenever nothing has been sent for so long. Runs until cancelled."""
         while True:
             await asyncio.sleep(max(0, self._latest + seconds - time.monotonic()))
@@ -107,11 +112,11 @@ async def stream(
     """
     line = Line(request)
     seconds = request.app.ctx.options.keep_alive_seconds
-    keeper = asyncio.create_task(line.break_silences(seconds)) if seconds else None
+    keeper = asyncio.create_task(line.send_heartbeats(seconds)) if seconds else None
     try:
         async with aclosing(batches):
             await _send_all(line, batches, format_, fail)
-        await line.response.eof()
+        await line.end()
     finally:
         if keeper:
             keeper.cancel()
@@ -126,7 +131,8 @@ async def _send_all(
     try:
         async for batch in batches:
             await _send_batch(line, batch, format_)
-        await line.send(format_.end)
+        if format_.end:
+            await line.send(format_.end)
     except asyncio.CancelledError:
         raise
     except Exception as error:

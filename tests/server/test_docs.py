@@ -29,6 +29,8 @@ CLASHES = {  # fields that exclude one of a small body, which then has to go
     "add_generation_prompt": "prompt",
     "continue_final_message": "prompt",
     "tools": "prompt",
+    "tool_choice": "prompt",
+    "parallel_tool_calls": "prompt",
 }
 
 

@@ -64,6 +64,7 @@ class ResponseAdapter(Adapter):
     summary = "Answer as items"
     body = BODY
     answer, schemas, pages = "Response", SCHEMAS, PAGES
+    is_kept = True
 
     def read(self, body: object, model: ServedModel) -> ItemBuilder:
         """The builder of a response."""
