@@ -1,6 +1,6 @@
 """Where kept responses are: GET, DELETE and `previous_response_id` must go to the endpoint that has the response.
 
-A response whose stream has moved has another id and another time there, and so have its items; the client goes on using
+A response whose stream has moved has another id and another time there, and so have its items; the client still uses
 what it saw first, and `KeptLocation` translates. The latest ten thousand are remembered; of others the endpoints are
 asked.
 """

@@ -15,7 +15,7 @@ SECONDS = 10
 
 
 async def list_models(request: ClientRequest, router: Router, session: aiohttp.ClientSession) -> HTTPResponse:
-    """The union; what an endpoint says instead (that it wants a key, for one) if none lists any."""
+    """The union; if no endpoint lists any, the answer of one (that it wants a key, for example)."""
     ready = [endpoint for endpoint in router.endpoints if endpoint.is_ready]
     answers = await asyncio.gather(*(_list(endpoint, request, session) for endpoint in ready))
     models: dict[str, dict] = {}

@@ -30,21 +30,21 @@ class Router:
         """One of `endpoints`, all of which are ready, have the model and have not refused this request."""
         self._turn += 1
         size = len(self.endpoints)
-        return min(endpoints, key=lambda one: (one.running, (self.endpoints.index(one) - self._turn) % size))
+        return min(endpoints, key=lambda each: (each.running, (self.endpoints.index(each) - self._turn) % size))
 
     def candidates(self, request: ClientRequest, refused: set[Endpoint], fingerprint: str | None) -> list[Endpoint]:
         """Those that `choose` may choose from; with a fingerprint only those whose answers are the same.
 
-        A model that no endpoint has may be asked of any: it says so itself, after it has looked at the key.
+        A model that no endpoint has may be asked of any: that one refuses it, after it has checked the key.
         """
         if request.kept_at is not None:
             serving = [request.kept_at.endpoint]
         else:
-            serving = [one for one in self.endpoints if one.serves(request.model)] or self.endpoints
+            serving = [each for each in self.endpoints if each.serves(request.model)] or list(self.endpoints)
         return [
-            one
-            for one in serving
-            if one.is_ready and one not in refused and fingerprint in (None, one.fingerprint(request.model))
+            each
+            for each in serving
+            if each.is_ready and each not in refused and fingerprint in (None, each.fingerprint(request.model))
         ]
 
     async def pick(

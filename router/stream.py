@@ -7,11 +7,12 @@ What events mean is the API's business (server/api/adapter.py).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
 from sanic import Request
+from sanic.compat import Header
 
 from verbatim.router.client_request import ClientRequest
 from verbatim.server.api.adapter import Adapter, Resumption
@@ -26,7 +27,7 @@ LOST = describe(EngineUnavailableError())[1]["error"]["code"]  # of an engine th
 
 
 class EndpointLostError(Exception):
-    """The endpoint has broken off its answer, or told that it must. `last` is the event that tells it."""
+    """The endpoint has broken off its answer, or reported that it must. `last` is the event with the report."""
 
     def __init__(self, message: str, last: bytes | None = None):
         super().__init__(message)
@@ -37,7 +38,7 @@ class Stream:
     """What one client gets. `fingerprint` is that of the endpoint that began it, None if no other can continue it."""
 
     def __init__(
-        self, request: Request, asked: ClientRequest, fingerprint: str | None, headers: Mapping, media_type: str
+        self, request: Request, asked: ClientRequest, fingerprint: str | None, headers: Header, media_type: str
     ):
         self.asked, self.fingerprint = asked, fingerprint
         self._line = sse.Line(request, headers, media_type)
@@ -49,7 +50,7 @@ class Stream:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the client has seen anything: from then on only an event can tell of an error."""
+        """Whether the client has seen anything: from then on only an event can report an error."""
         return self._line.response is not None
 
     @property
@@ -64,7 +65,7 @@ class Stream:
         return self.asked.adapter
 
     async def follow(self, response: aiohttp.ClientResponse) -> None:
-        """Pass on an endpoint's answer to its end; `renames` and `created` say what of it was replaced.
+        """Pass on an endpoint's answer to its end; `renames` and `created` are what was replaced in it.
 
         EndpointLostError if it ends too early, DivergedError if it is another answer than the client has begun to get.
         """
@@ -101,7 +102,7 @@ class Stream:
                 await self._line.send(*ready)
 
     def _cut(self, event: bytes, resumption: Resumption | None) -> list[bytes]:
-        """What of an event goes on to the client."""
+        """What of an event is sent to the client."""
         if sse.is_comment(event) or self.fingerprint is None:  # nothing that could be resumed
             return [event]
         if self.asked.kept_at:
@@ -137,7 +138,7 @@ def of_our_form() -> Iterator[None]:
         raise DivergedError("Another endpoint sent an event of another form.") from None
 
 
-async def events_of(content: aiohttp.StreamReader, *, keeps_rest: bool) -> AsyncIterator[list[bytes]]:
+async def events_of(content: aiohttp.StreamReader, *, keeps_rest: bool) -> AsyncGenerator[list[bytes]]:
     """The events of a stream, those together that have come together; half an event at its end only if wanted."""
     rest = b""
     async for data in content.iter_any():

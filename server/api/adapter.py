@@ -19,7 +19,7 @@ from verbatim.server.models.served import ServedModel
 
 
 class Resumption(Protocol):
-    """A stream that another endpoint continues. `renames` and `created` say what of it was replaced by what."""
+    """A stream that another endpoint continues. `renames` and `created` are pairs: a text, and what replaces it."""
 
     renames: tuple[tuple[bytes, bytes], ...]
     created: tuple[bytes, bytes] | None
@@ -74,7 +74,7 @@ class Adapter:
     # What follows is for the router.
 
     def has_seed(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a body says all about its answer."""
+        """Whether a body alone determines its answer."""
         return fields.get("seed") is not None
 
     def with_seed(self, body: bytes, seed: int) -> bytes:
@@ -94,7 +94,7 @@ class Adapter:
         return False
 
     def new_kept_id(self, value: Mapping[str, Any]) -> str | None:
-        """The id under which an answer, given whole or by its first event, can be asked for later."""
+        """The id under which an answer, known whole or by its first event, can be asked for later."""
         return None
 
     def resume(self, emitted: list[bytes]) -> Resumption:
@@ -106,7 +106,7 @@ class Adapter:
         return event == self.end
 
     def error_of(self, event: bytes) -> dict | None:
-        """The error that an event of a verbatim server tells of."""
+        """The error that an event of a verbatim server reports."""
         if b'"error"' not in event:  # as nearly always; in a text the quotes would be escaped
             return None
         try:

@@ -1,7 +1,7 @@
 """One HTTP request under way: a builder takes the engine's outputs and gives events, or the whole answer.
 
 A stream and a whole answer are folded from the same outputs by the same choices, so they cannot disagree.
-What a choice looks like is the API's business; the envelope and usage of OpenAI's chunks are here.
+The form of a choice is the API's business; the envelope and usage of OpenAI's chunks are here.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import Output, Request
 from verbatim.server.http.error_answers import describe
@@ -71,7 +71,10 @@ class Choice(Protocol):
         """The finished choice."""
 
 
-class ChunkBuilder(Builder):
+C = TypeVar("C", bound=Choice)
+
+
+class ChunkBuilder(Builder, Generic[C]):
     """OpenAI's chunks. `choices` maps (request id, choice) to the choice, in the order of `index`."""
 
     def __init__(
@@ -85,7 +88,7 @@ class ChunkBuilder(Builder):
         wants_metrics: bool = False,
     ):
         self.requests = requests
-        self.choices: dict[tuple[str, int], Choice] = {}
+        self.choices: dict[tuple[str, int], C] = {}
         self.whole_object, self.chunk_object = objects
         self.streaming, self.wants_metrics = streaming, wants_metrics
         self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
@@ -119,7 +122,7 @@ class ChunkBuilder(Builder):
         choices = [choice.whole() for choice in self.chosen()]
         return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
 
-    def chosen(self) -> Sequence[Choice]:
+    def chosen(self) -> Sequence[C]:
         """The choices that are shown."""
         return list(self.choices.values())
 
@@ -145,7 +148,7 @@ class ChunkBuilder(Builder):
 
 
 def padding(value: object) -> str:
-    """Random characters that even out the size of a chunk: its text is not to be guessed from its length."""
+    """Random characters that even out the size of a chunk: its length must not reveal its text."""
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     return secrets.token_hex(CHUNK_BYTES)[: -size % CHUNK_BYTES]
 

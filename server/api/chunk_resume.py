@@ -56,7 +56,7 @@ class ChunkResumption:
         return read_event(raw.replace(theirs, ours)) if theirs in raw else chunk
 
     def _cut_chunk(self, chunk: dict) -> bool:
-        """Cut the chunk's choices to what is new in them, and say whether anything is."""
+        """Cut the chunk's choices to what is new in them; whether anything is."""
         if not chunk["choices"]:
             self._replay.require(not self._replay.missing)
             self._num_bare -= 1

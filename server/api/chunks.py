@@ -4,7 +4,7 @@ from verbatim.server.api.value_types import OBJECT, STRING, Choice, Integer, ref
 
 ANSWER = "Answer"
 OF_CHOICE = OBJECT.schema() | {"required": ["index", "finish_reason", "logprobs"]}
-SCHEMAS = {
+SCHEMAS: dict[str, dict] = {
     "Usage": {"type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"]},
     ANSWER: {
         "type": "object",

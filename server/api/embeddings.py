@@ -1,7 +1,7 @@
 """`POST /v1/embeddings`: texts or token ids in, one vector for each out, all of them one long (L2).
 
 A vector is made of the model's last states (reference/model/pooling.py). `dimensions` keeps its first numbers and
-makes what is left one long again. `pooling`, an extension, is `mean` or `last`; else the model's own settings say.
+makes what is left one long again. `pooling`, an extension, is `mean` or `last`; else the model's own.
 """
 
 import base64
@@ -22,13 +22,13 @@ from verbatim.server.api.value_types import OBJECT, STRING, Choice, Integer, che
 from verbatim.server.models.served import ServedModel
 
 MAX_INPUTS = 2048
-WAVE = 64  # inputs that are given to the engine at once: many of them must not fill its queue
+WAVE = 64  # inputs that the engine gets at once: many of them must not fill its queue
 BODY = Object(
     required("input", Texts(MAX_INPUTS, shows_length=True), "The texts.", ["Hello", "Good morning"]),
     parameters.MODEL,
     Field("encoding_format", Choice("float", "base64"), "How vectors are written; float if absent."),
     Field("dimensions", Integer(1), "Keep so many numbers of each vector.", example=64),
-    Field("pooling", Choice(*POOLINGS), "How states become a vector; as the model says if absent."),
+    Field("pooling", Choice(*POOLINGS), "How states become a vector; the model's own if absent."),
     parameters.USER,
     parameters.CACHE_KEY,
 )

@@ -21,7 +21,7 @@ class Unknown(Enum):
     IGNORE = "ignore"
 
 
-UNKNOWN_FIELDS = Unknown.REFUSE  # in every object that does not say otherwise
+UNKNOWN_FIELDS = Unknown.REFUSE  # of every object without a policy of its own
 
 
 def parse_json(body: bytes) -> object:
@@ -68,11 +68,11 @@ def required(name: str, type_: ValueType, description: str, example: Any = None)
 class Object:
     """A JSON object with declared fields; a type like any other."""
 
-    def __init__(self, *fields: Field, unknown: Unknown | None = None, **rules: Any):
-        """`rules` are keywords of the schema for what two fields say about each other."""
+    def __init__(self, *fields: Field, unknown: Unknown | None = None, rules: dict[str, Any] | None = None):
+        """`rules` are more keywords of the schema, for what depends on two fields."""
         self.fields = {field.name: field for field in fields}
         self.unknown = unknown or UNKNOWN_FIELDS
-        self.rules = rules
+        self.rules = rules or {}
 
     def read(self, value: Any, path: str = "") -> "Fields":
         """The object's fields, none of them read yet."""

@@ -77,19 +77,19 @@ CALL = Object(
     Field("index", ANYTHING, "Ignored: a streamed call has one."),
     required("function", FUNCTION, "What was called, and with what."),
 )
-NAME = Field("name", STRING, "Who speaks, for templates that show it.", example="Ada")
+NAME = Field("name", STRING, "The speaker's name, for templates that show it.", example="Ada")
 ANY_ROLE = Object(
-    required("role", Choice("system", "developer", "user"), "Who speaks.", example="user"),
-    required("content", CONTENT, "What is said.", example="Hello"),
+    required("role", Choice("system", "developer", "user"), "The speaker.", example="user"),
+    required("content", CONTENT, "The text.", example="Hello"),
     NAME,
 )
 ASSISTANT = Object(
     required("role", Choice("assistant"), "The model's own turn."),
     Field("tool_calls", Array(CALL), "The functions that it called.", default=()),
-    Field("content", _content("text", "refusal"), "What it said; required unless there are calls."),
-    Field("refusal", STRING, "What it said to refuse; read where there is no content."),
+    Field("content", _content("text", "refusal"), "Its text; required unless there are calls."),
+    Field("refusal", STRING, "Its text where it refused; read if there is no content."),
     NAME,
-    Field("reasoning_content", STRING, "What it thought, for templates that show it."),
+    Field("reasoning_content", STRING, "Its reasoning, for templates that show it."),
     Field("annotations", LIST, "Ignored: answers of OpenAI carry it."),
     Field("audio", Neutral(), "Not supported."),
     Field("function_call", Neutral(), "Not supported; use `tool_calls`."),

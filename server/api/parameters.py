@@ -99,7 +99,7 @@ STOPPING = (
     Field("include_stop_str_in_output", BOOLEAN, "The answer includes the stop text.", default=False),
 )
 STREAM = Field("stream", BOOLEAN, "Send the answer as server-sent events as it is made.", default=False)
-PADDING = Field("include_obfuscation", BOOLEAN, "Pad events, so that their size does not tell the text.", default=False)
+PADDING = Field("include_obfuscation", BOOLEAN, "Pad events, to hide the length of their text.", default=False)
 STREAM_OPTIONS = Object(Field("include_usage", BOOLEAN, "End with a chunk of usage.", default=False), PADDING)
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
 USER = Field("user", STRING, "Without effect.")

@@ -84,7 +84,7 @@ def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | No
 
 
 def _check_mention(messages: list[dict], field: str) -> None:
-    """OpenAI's own rule: a model that is not told of JSON may write nothing but spaces."""
+    """OpenAI's own rule: without the word in its prompt a model may write nothing but spaces."""
     if not any("json" in (message.get("content") or "").lower() for message in messages):
         message = f"{field} must contain the word 'json' to use a format of type json_object"
         raise RequestError(message, field=field)

@@ -39,14 +39,14 @@ OF_CHAT = Object(
     Field("continue_final_message", Neutral(False), "Only false."),
     WANTS_TEXTS,
 )
-EITHER = {
+EITHER: dict[str, Any] = {
     "anyOf": [
         {"required": ["prompt"], "properties": {"prompt": STRING.schema()}},
         {"required": ["messages"], "properties": {"messages": LIST.schema()}},
     ]
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
-TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), **EITHER)
+TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
 DETOKENIZE = Object(MODEL, required("tokens", Array(TOKEN_ID), "The ids.", [5, 6]))
 SCHEMAS = {
     "Tokens": {

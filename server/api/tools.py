@@ -23,7 +23,7 @@ from verbatim.server.api.value_types import (
 )
 
 MAX_TOOLS = 128
-NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the model is not told of it
+NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the model does not see it
     "apply_patch", "code_interpreter", "computer", "computer_use_preview", "custom", "file_search", "image_generation",
     "local_shell", "mcp", "namespace", "programmatic_tool_calling", "shell", "tool_search", "web_search",
     "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11",
@@ -95,7 +95,7 @@ class ToolUse:
 
 
 def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
-    """What a request says of tools; under tool_choice "none" the model does not even see them.
+    """The tools of a request; under tool_choice "none" the model does not even see them.
 
     In `is_flat` tools, those of responses, a function's name and settings stand beside its type. There a tool of
     another type is left out, as if the model never chose it; a `tool_choice` that asks for it is refused.

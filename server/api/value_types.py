@@ -156,7 +156,7 @@ class Neutral:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array of at most so many items of one type; `min_length` is for the page, whoever has one checks it."""
+    """An array of at most so many items of one type; `min_length` is for the page; its errors are the reader's."""
 
     items: ValueType
     max_length: int | None = None
@@ -185,6 +185,6 @@ def _read_name(value: Any, path: str) -> str:
 STRING, BOOLEAN, OBJECT, LIST = Plain(str), Plain(bool), Plain(dict), Plain(list)
 ANYTHING = Custom(lambda value, _: value, {})
 NAME = Custom(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
-# What only the model can judge is checked later; the page says what is known without it:
+# Checked later, with the model at hand; the page shows the bounds that hold for every model:
 SOME_TEXT = Custom(STRING.read, {"type": "string", "minLength": 1})
 TOKEN_ID = Custom(ANYTHING.read, {"type": "integer", "minimum": 0})

@@ -1,24 +1,25 @@
 """Server-sent events as OpenAI frames them: one `data:` line of JSON an event, then `data: [DONE]`.
 
 Nothing is sent before the first event exists, so that an error before the first token is an ordinary HTTP error.
-After that only an event can tell of an error: Sanic would end a broken stream as if it were complete. A long silence
-is broken with a comment, which clients skip, lest somebody on the way takes the connection for dead; from the first
-of them on an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
+After that only an event can report an error: Sanic would end a broken stream as if it were complete. On an idle stream
+a comment, which clients skip, is sent as a heartbeat, so that no proxy takes the connection for dead; after the first
+of them an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import orjson
 from sanic import HTTPResponse, Request
+from sanic.compat import Header
 
 from verbatim.server.http.error_answers import describe, log
 
-KIND = "text/event-stream; charset=utf-8"
+MEDIA_TYPE = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -55,7 +56,7 @@ def is_comment(raw: bytes) -> bool:
 class Format(Protocol):
     """How an API writes its events."""
 
-    end: bytes  # what a stream ends with, if it has not failed
+    end: ClassVar[bytes]  # what a stream ends with, if it has not failed
 
     def write(self, value: dict) -> bytes:
         """One event."""
@@ -64,8 +65,8 @@ class Format(Protocol):
 class Line:
     """The answer to one request, which begins with the first thing that is sent."""
 
-    def __init__(self, request: Request, headers: Mapping = HEADERS, kind: str = KIND):
-        self.request, self.headers, self.kind = request, headers, kind
+    def __init__(self, request: Request, headers: Header | dict[str, str] = HEADERS, media_type: str = MEDIA_TYPE):
+        self.request, self.headers, self.media_type = request, headers, media_type
         self.response: HTTPResponse | None = None
         self._latest = time.monotonic()
         self._beginning = asyncio.Lock()
@@ -79,12 +80,13 @@ class Line:
         if self.response is None:
             async with self._beginning:
                 if self.response is None:
-                    self.response = await self.request.respond(content_type=self.kind, headers=self.headers)
+                    self.response = await self.request.respond(content_type=self.media_type, headers=self.headers)
                     await self.response.send(events[0])
                     events = events[1:]
         self._latest = time.monotonic()
         if events:
-            await self.request.protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
+            protocol: Any = self.request.protocol  # Sanic's own type has no `send`
+            await protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
 
     async def end(self) -> None:
         """End the answer, of which something has been sent."""
@@ -107,7 +109,7 @@ async def stream(
 ) -> None:
     """Answer `request` with events; those of a batch, which are there at once, are sent at once.
 
-    `fail` gives the events that tell of an error in the middle. Raises what happens before anything is sent, or if the
+    `fail` gives the events that report an error in the middle. Raises what happens before anything is sent, or if the
     client leaves.
     """
     line = Line(request)

@@ -28,6 +28,6 @@ def _answer(adapter: Adapter) -> RouteHandler:
 
 def _show(page: Page) -> RouteHandler:
     async def handle(request: Request, **place: str) -> HTTPResponse:
-        return json(page.handle(*place.values(), request.args))
+        return json(page.handle(next(iter(place.values())), request.args))
 
     return handle

@@ -13,7 +13,7 @@ from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder
 from verbatim.server.api.fields import parse_json
 from verbatim.server.engine.client import EngineClient
-from verbatim.server.http import journal, sse
+from verbatim.server.http import application, journal, sse
 from verbatim.server.models.served import ServedModel, ServedModels
 
 LONG_BODY_BYTES = 64 << 10
@@ -28,7 +28,8 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
     batches = _batches(engine, builder, request.app.ctx.options.max_queue)
     with answering(request, adapter.prompt_field):
         if builder.streaming.is_stream:
-            return await sse.stream(request, _events(engine, builder, batches), adapter, builder.fail)
+            await sse.stream(request, _events(engine, builder, batches), adapter, builder.fail)
+            return None
         async with aclosing(batches):
             async for outputs in batches:
                 for output in outputs:
@@ -48,12 +49,12 @@ def answering(request: Request, prompt_field: str) -> Iterator[None]:
         raise
     finally:
         if request.app.ctx.is_stopping:
-            request.stream.keep_alive = False  # an idle connection would hold up the end of the server
+            application.close_after(request)
 
 
 async def read_body(request: Request, read: Callable[[object, ServedModel], T]) -> tuple[ServedModel, T]:
     """The model that a JSON body names, and what `read` makes of the body; a long one is read on a thread."""
-    request.transport.resume_reading()  # Sanic pauses at 64 KiB and forgets: a client's leaving would go unseen
+    application.notice_leaving(request)
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise RequestError("The Content-Type must be application/json.", code="unsupported_content_type")

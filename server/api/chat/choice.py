@@ -18,7 +18,7 @@ def call_prefix(answer_id: str) -> str:
     return f"call_{answer_id.rpartition('-')[2][:CALL_DIGITS]}"
 
 
-class ChatBuilder(ChunkBuilder):
+class ChatBuilder(ChunkBuilder["ChatChoice"]):
     """A chat's chunks; whole ones may hold the log-probabilities of the prompt's tokens."""
 
     def __init__(self, **settings: Any):
@@ -57,8 +57,9 @@ class ChatChoice:
             return [self._item(delta) for delta in deltas]
         items = [] if self.has_begun else [self._item({"role": "assistant", "content": "", "refusal": None})]
         self.has_begun = True
-        entries = [chat_entry(entry) for entry in output.logprobs] if self.logprobs is not None else []
-        if entries:
+        entries: list[dict] = []
+        if self.logprobs is not None and output.logprobs:
+            entries = [chat_entry(entry) for entry in output.logprobs]
             self.logprobs += entries
             deltas = deltas or [{"content": ""}]
         for delta in deltas:
@@ -72,7 +73,11 @@ class ChatChoice:
     def whole(self) -> dict:
         """The finished choice: content is null when there are only calls."""
         content = "".join(self.content)
-        message = {"role": "assistant", "content": None if self.calls and not content else content, "refusal": None}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if self.calls and not content else content,
+            "refusal": None,
+        }
         if self.calls:
             message["tool_calls"] = self.calls
         item = {"index": self.index, "message": message, "finish_reason": self.finish_reason}

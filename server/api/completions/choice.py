@@ -21,7 +21,7 @@ class Prompt:
     scores: list[TokenLogprob] = field(default_factory=list)
 
 
-class CompletionBuilder(ChunkBuilder):
+class CompletionBuilder(ChunkBuilder["CompletionChoice"]):
     """Answers to every prompt, or of more candidates the `num_shown` best ones."""
 
     def __init__(self, num_shown: int, **settings: Any):
@@ -30,7 +30,7 @@ class CompletionBuilder(ChunkBuilder):
 
     def chosen(self) -> Sequence["CompletionChoice"]:
         """Prompt by prompt the best, best first where there were more; all in their order where there were not."""
-        shown = []
+        shown: list[CompletionChoice] = []
         for _, group in groupby(self.choices.items(), key=lambda item: item[0][0]):
             candidates = [choice for _, choice in group]
             if len(candidates) > self._num_shown:
@@ -76,7 +76,7 @@ class CompletionChoice:
 
     def whole(self) -> dict:
         """The finished choice."""
-        return self._item("".join(self.texts), self.logprobs and self.logprobs.arrays)
+        return self._item("".join(self.texts), self.logprobs.arrays if self.logprobs else None)
 
     def _item(self, text: str, logprobs: dict | None) -> dict:
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}

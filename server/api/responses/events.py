@@ -41,7 +41,7 @@ class ItemBuilder(Builder):
         self._response, self._items, self._store = response, items, store
         self._wants_logprobs, self._parser = wants_logprobs, parser
         self._entries: list[dict] = []  # log-probabilities whose text has not come yet
-        self._item: dict | None = None  # the one that is being written
+        self._item: dict[str, Any] = {}  # that is being written; empty if none is
         self._num_events = 0
 
     def take(self, output: Output) -> list[dict]:
@@ -97,7 +97,7 @@ class ItemBuilder(Builder):
 
     def _open_text(self) -> list[dict]:
         """The events that begin a message, if none is being written."""
-        if self._item is not None and self._item["type"] == "message":
+        if self._item.get("type") == "message":
             return []
         events = self._close("completed")
         events += self._open("msg", {"type": "message", "role": "assistant", "content": []})
@@ -111,7 +111,7 @@ class ItemBuilder(Builder):
 
     def _close(self, status: str) -> list[dict]:
         """The events that end the item that is being written, if there is one."""
-        if (item := self._item) is None:
+        if not (item := self._item):
             return []
         item["status"] = status
         if item["type"] == "message":
@@ -122,11 +122,11 @@ class ItemBuilder(Builder):
             done = {"name": item["name"], "arguments": item["arguments"]}
             events = [self._at_item("function_call_arguments.done", **done)]
         events.append(self._at_output("output_item.done"))
-        self._item = None
+        self._item = {}
         return events
 
     def _finish(self, output: Output) -> list[dict]:
-        """The last events; a response that was cut short says why, and so does its last item."""
+        """The last events; a response that was cut short has the reason, and so has its last item."""
         is_cut = output.finish_reason is FinishReason.LENGTH
         events = [] if self._response["output"] else self._open_text()  # even nothing is a message
         events += self._close("incomplete" if is_cut else "completed")

@@ -5,6 +5,7 @@ one turn. What a client left out of an item is filled in, so that it can be list
 """
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
@@ -66,9 +67,9 @@ CALL_ID = required("call_id", STRING, "What the call and its output have in comm
 MESSAGE = Object(
     Field("type", Choice("message"), "The kind of the item.", default="message"),
     *COMMON,
-    required("role", Choice("user", "assistant", "system", "developer"), "Who speaks.", "user"),
+    required("role", Choice("user", "assistant", "system", "developer"), "The speaker.", "user"),
     Field("phase", STRING, "A mark of the client's own, which comes back with what it answers."),
-    required("content", CONTENT, "What is said.", "Hello"),
+    required("content", CONTENT, "The text.", "Hello"),
 )
 CALL = Object(
     required("type", Choice("function_call"), "The kind of the item."),
@@ -102,7 +103,7 @@ def _read_output(fields: Fields) -> dict:
     return {"call_id": call_id, "output": "".join(part[TEXTS[part["type"]]] for part in parts)}
 
 
-READERS = {  # type: how ids of such items begin, its fields, and what reads those that others have not
+READERS: dict[str, tuple[str, Object, Callable[[Fields], dict]]] = {  # how its ids begin, its fields, its reader
     "message": ("msg", MESSAGE, _read_message),
     "function_call": ("fc", CALL, _read_call),
     "function_call_output": ("fco", OUTPUT, _read_output),

@@ -13,7 +13,7 @@ from verbatim.server.http.sse import DONE, named_event, read_event
 
 DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
 FRESH = ("sequence_number", "obfuscation")  # differ from run to run
-FRESH_OF_RESPONSE = ("created_at", "usage")  # usage tells how much the cache knew
+FRESH_OF_RESPONSE = ("created_at", "usage")  # usage depends on the cache
 
 
 class EventResumption:
@@ -56,7 +56,7 @@ class EventResumption:
         value = read_event(raw)
         if "response" in value:
             times = value["response"]["created_at"], self._created_at
-            self.created = tuple(b'"created_at":%d' % time for time in times)
+            self.created = (b'"created_at":%d' % times[0], b'"created_at":%d' % times[1])
             value["response"]["created_at"] = self._created_at
         return value
 
