@@ -11,17 +11,17 @@ from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import StoppingParams
 from verbatim.server.api.builder import Streaming
 from verbatim.server.api.fields import Field, Fields, Object
-from verbatim.server.api.value_types import BOOLEAN, Choice, Neutral
+from verbatim.server.api.value_types import BOOLEAN, neutral, one_of
 
 FIELD = "debug_config"
 DEBUG_CONFIG = Field(
     FIELD,
     Object(
         Field("ignore_eos", BOOLEAN, "Stop tokens and stop strings do not end the answer.", default=False),
-        Field("special_request", Choice("query_engine_metrics"), "Give the engine's counts and no answer."),
-        Field("grammar_execution_mode", Neutral("constraint"), "Only constraint."),
-        Field("pinned_system_prompt", Neutral(False), "Not supported."),
-        Field("disagg_config", Neutral(), "Not supported."),
+        Field("special_request", one_of("query_engine_metrics"), "Give the engine's counts and no answer."),
+        Field("grammar_execution_mode", neutral("constraint"), "Only constraint."),
+        Field("pinned_system_prompt", neutral(False), "Not supported."),
+        Field("disagg_config", neutral(), "Not supported."),
     ),
     "An extension of MLC LLM's, for benchmarks.",
     example={"ignore_eos": True},

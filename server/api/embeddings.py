@@ -17,18 +17,18 @@ from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder, new_id
 from verbatim.server.api.fields import Field, Object, required
-from verbatim.server.api.texts import Texts
-from verbatim.server.api.value_types import OBJECT, STRING, Choice, Integer, check_token_ids, of_type
+from verbatim.server.api.texts import texts
+from verbatim.server.api.value_types import OBJECT, STRING, check_token_ids, integer, of_type, one_of
 from verbatim.server.models.served import ServedModel
 
 MAX_INPUTS = 2048
 WAVE = 64  # inputs that the engine gets at once: many of them must not fill its queue
 BODY = Object(
-    required("input", Texts(MAX_INPUTS, shows_length=True), "The texts.", ["Hello", "Good morning"]),
+    required("input", texts(MAX_INPUTS, shows_length=True), "The texts.", ["Hello", "Good morning"]),
     parameters.MODEL,
-    Field("encoding_format", Choice("float", "base64"), "How vectors are written; float if absent."),
-    Field("dimensions", Integer(1), "Keep so many numbers of each vector.", example=64),
-    Field("pooling", Choice(*POOLINGS), "How states become a vector; the model's own if absent."),
+    Field("encoding_format", one_of("float", "base64"), "How vectors are written; float if absent."),
+    Field("dimensions", integer(1), "Keep so many numbers of each vector.", example=64),
+    Field("pooling", one_of(*POOLINGS), "How states become a vector; the model's own if absent."),
     parameters.USER,
     parameters.CACHE_KEY,
 )
@@ -37,8 +37,8 @@ SCHEMA = {
     "required": ["object", "data", "model", "usage"],
     "properties": {
         "object": {"const": "list"},
-        "data": {"type": "array", "items": OBJECT.schema() | {"required": ["object", "index", "embedding"]}},
-        "model": STRING.schema(),
+        "data": {"type": "array", "items": OBJECT.schema | {"required": ["object", "index", "embedding"]}},
+        "model": STRING.schema,
     },
 }
 
@@ -58,7 +58,7 @@ class EmbeddingAdapter(Adapter):
         prompts = [_read_input(item, path, model) for path, item in fields["input"]]
         fields["model"]
         is_base64 = fields["encoding_format"] == "base64"
-        dimensions = fields.read_as("dimensions", Integer(1, model.config.hidden_size))
+        dimensions = fields.read_as("dimensions", integer(1, model.config.hidden_size))
         pooling = fields["pooling"] or model.pooling
         salt = fields["prompt_cache_key"]
         fields.done()

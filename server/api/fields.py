@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from verbatim.reference.records.errors import RequestError
-from verbatim.server.api.value_types import ValueType, of_type
+from verbatim.server.api.value_types import AnyType, of_type
 
 
 class Unknown(Enum):
@@ -44,15 +44,16 @@ class Field:
     """One field of an object. `default` is what an absent one means; only an optional field has one."""
 
     name: str
-    type: ValueType
+    type: AnyType
     description: str
     default: Any = None
     is_required: bool = False
     example: Any = None
 
+    @property
     def schema(self) -> dict:
         """The field's own JSON schema; null stands for absence in what is not required."""
-        schema = self.type.schema()
+        schema = self.type.schema
         if not self.is_required:
             default = list(self.default) if isinstance(self.default, tuple) else self.default
             schema = {"anyOf": [schema | ({} if default is None else {"default": default}), {"type": "null"}]}
@@ -60,7 +61,7 @@ class Field:
         return schema | {"description": self.description} | example
 
 
-def required(name: str, type_: ValueType, description: str, example: Any = None) -> Field:
+def required(name: str, type_: AnyType, description: str, example: Any = None) -> Field:
     """A field that must be there."""
     return Field(name, type_, description, is_required=True, example=example)
 
@@ -78,12 +79,13 @@ class Object:
         """The object's fields, none of them read yet."""
         return Fields(value, path, self)
 
+    @property
     def schema(self) -> dict:
         """All fields, and whether there may be others."""
         return {
             "type": "object",
             "required": [field.name for field in self.fields.values() if field.is_required],
-            "properties": {name: field.schema() for name, field in self.fields.items()},
+            "properties": {name: field.schema for name, field in self.fields.items()},
             "additionalProperties": self.unknown is Unknown.IGNORE,
         } | self.rules
 
@@ -111,7 +113,7 @@ class Fields:
         """The value of a declared field, or its default."""
         return self.read_as(name, self._declared[name].type)
 
-    def read_as(self, name: str, type_: ValueType) -> Any:
+    def read_as(self, name: str, type_: AnyType) -> Any:
         """The same with narrower bounds, which follow from another field or from the model."""
         value = self._values.pop(name, None)
         if value is not None:

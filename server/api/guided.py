@@ -11,7 +11,7 @@ from typing import Any
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_object, json_schema
 from verbatim.server.api.fields import Field, Fields, Object
-from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, Array, Custom, of_type, type_error
+from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, array, of_type, type_error
 
 MAX_CHOICES = 1024
 FIELD = "structured_outputs"
@@ -47,13 +47,13 @@ def _read_grammar(value: Any, path: str) -> Grammar:
 
 
 def _grammars(prefix: str) -> tuple[Field, ...]:
-    schema = Custom(_read_schema, {"anyOf": [OBJECT.schema(), STRING.schema()]})
-    choices = Custom(_read_choice, Array(STRING, MAX_CHOICES, 1).schema())
+    schema = ValueType(_read_schema, {"anyOf": [OBJECT.schema, STRING.schema]})
+    choices = ValueType(_read_choice, array(STRING, MAX_CHOICES, 1).schema)
     return (
         Field(f"{prefix}json", schema, "The answer is JSON of this schema.", example={"type": "object"}),
-        Field(f"{prefix}regex", Custom(_read_regex, STRING.schema()), "It matches this.", example="[0-9]+"),
+        Field(f"{prefix}regex", ValueType(_read_regex, STRING.schema), "It matches this.", example="[0-9]+"),
         Field(f"{prefix}choice", choices, "It is one of these texts.", example=["yes", "no"]),
-        Field(f"{prefix}grammar", Custom(_read_grammar, STRING.schema()), "It fits this grammar in Lark's notation."),
+        Field(f"{prefix}grammar", ValueType(_read_grammar, STRING.schema), "It fits this grammar in Lark's notation."),
     )
 
 

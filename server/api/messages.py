@@ -14,11 +14,11 @@ from verbatim.server.api.value_types import (
     ANYTHING,
     LIST,
     STRING,
-    Array,
-    Choice,
-    Custom,
-    Neutral,
+    ValueType,
+    array,
+    neutral,
     of_type,
+    one_of,
     reference,
     type_error,
 )
@@ -29,7 +29,7 @@ BREAKPOINT = Field("prompt_cache_breakpoint", ANYTHING, "Ignored: every prompt i
 
 
 def _part(kind: str, text: str) -> Object:
-    return Object(required("type", Choice(kind), "The kind of the part."), required(kind, STRING, text), BREAKPOINT)
+    return Object(required("type", one_of(kind), "The kind of the part."), required(kind, STRING, text), BREAKPOINT)
 
 
 PARTS = {"text": _part("text", "The text."), "refusal": _part("refusal", "The text of a refusal.")}
@@ -59,11 +59,11 @@ def _read_part(value: Any, path: str, kinds: tuple[str, ...]) -> str:
     return text
 
 
-def _content(*kinds: str) -> Custom:
-    parts = [PARTS[kind].schema() for kind in kinds]
+def _content(*kinds: str) -> ValueType:
+    parts = [PARTS[kind].schema for kind in kinds]
     items = parts[0] if len(parts) == 1 else {"anyOf": parts}
-    schema = {"anyOf": [STRING.schema(), {"type": "array", "items": items, "minItems": 1}]}
-    return Custom(lambda value, path: read_content(value, path, *kinds), schema)
+    schema = {"anyOf": [STRING.schema, {"type": "array", "items": items, "minItems": 1}]}
+    return ValueType(lambda value, path: read_content(value, path, *kinds), schema)
 
 
 CONTENT = _content("text")
@@ -73,36 +73,36 @@ FUNCTION = Object(
 )
 CALL = Object(
     required("id", STRING, "What the tool's message names as `tool_call_id`."),
-    Field("type", Choice("function"), "The kind of the tool."),
+    Field("type", one_of("function"), "The kind of the tool."),
     Field("index", ANYTHING, "Ignored: a streamed call has one."),
     required("function", FUNCTION, "What was called, and with what."),
 )
 NAME = Field("name", STRING, "The speaker's name, for templates that show it.", example="Ada")
 ANY_ROLE = Object(
-    required("role", Choice("system", "developer", "user"), "The speaker.", example="user"),
+    required("role", one_of("system", "developer", "user"), "The speaker.", example="user"),
     required("content", CONTENT, "The text.", example="Hello"),
     NAME,
 )
 ASSISTANT = Object(
-    required("role", Choice("assistant"), "The model's own turn."),
-    Field("tool_calls", Array(CALL), "The functions that it called.", default=()),
+    required("role", one_of("assistant"), "The model's own turn."),
+    Field("tool_calls", array(CALL), "The functions that it called.", default=()),
     Field("content", _content("text", "refusal"), "Its text; required unless there are calls."),
     Field("refusal", STRING, "Its text where it refused; read if there is no content."),
     NAME,
     Field("reasoning_content", STRING, "Its reasoning, for templates that show it."),
     Field("annotations", LIST, "Ignored: answers of OpenAI carry it."),
-    Field("audio", Neutral(), "Not supported."),
-    Field("function_call", Neutral(), "Not supported; use `tool_calls`."),
+    Field("audio", neutral(), "Not supported."),
+    Field("function_call", neutral(), "Not supported; use `tool_calls`."),
 )
 TOOL = Object(
-    required("role", Choice("tool"), "The answer to a call."),
+    required("role", one_of("tool"), "The answer to a call."),
     required("content", CONTENT, "What the tool gave."),
     required("tool_call_id", STRING, "The `id` of the call that it answers."),
     NAME,
 )
 BY_ROLE = dict.fromkeys(("developer", "system", "user"), ANY_ROLE) | {"assistant": ASSISTANT, "tool": TOOL}
-ROLE = Choice(*ROLES)
-SCHEMA = {"anyOf": [variant.schema() for variant in (ANY_ROLE, ASSISTANT, TOOL)]}
+ROLE = one_of(*ROLES)
+SCHEMA = {"anyOf": [variant.schema for variant in (ANY_ROLE, ASSISTANT, TOOL)]}
 
 
 def read_messages(value: Any, path: str) -> list[dict]:
@@ -116,7 +116,7 @@ def read_messages(value: Any, path: str) -> list[dict]:
 
 MESSAGES = required(
     "messages",
-    Custom(read_messages, {"type": "array", "items": reference("Message"), "minItems": 1}),
+    ValueType(read_messages, {"type": "array", "items": reference("Message"), "minItems": 1}),
     "The conversation, oldest message first.",
     example=[{"role": "user", "content": "Hello"}],
 )

@@ -16,12 +16,12 @@ from verbatim.server.api.value_types import (
     SOME_TEXT,
     STRING,
     TOKEN_ID,
-    Array,
-    Custom,
-    Integer,
-    Neutral,
-    Number,
+    ValueType,
+    array,
     check_token_ids,
+    integer,
+    neutral,
+    number,
     of_type,
     type_error,
 )
@@ -66,11 +66,11 @@ def _read_metadata(value: Any, path: str) -> dict:
 
 
 def _number(name: str, description: str, example: float) -> Field:
-    return Field(name, Number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
+    return Field(name, number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
 
 
-MODEL = required("model", Custom(_read_model, SOME_TEXT.schema()), "The id of a model of this server.")
-CHOICES = Field("n", Integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
+MODEL = required("model", ValueType(_read_model, SOME_TEXT.schema), "The id of a model of this server.")
+CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
 LOW, HIGH = BOUNDS["logit_bias"]
 BIASES = {
     "type": "object",
@@ -78,23 +78,23 @@ BIASES = {
     "additionalProperties": {"type": "number", "minimum": LOW, "maximum": HIGH},
 }
 SAMPLING = (
-    Field("seed", Integer(*BOUNDS["seed"]), "Makes an answer repeatable; random if absent.", example=7),
+    Field("seed", integer(*BOUNDS["seed"]), "Makes an answer repeatable; random if absent.", example=7),
     _number("temperature", "0 always takes the likeliest token; the higher, the more varied.", 0.7),
     _number("top_p", "Sample among the likeliest tokens that have this share of probability.", 0.9),
-    Field("top_k", Integer(*BOUNDS["top_k"]), "Sample among so many of the likeliest tokens.", example=40),
+    Field("top_k", integer(*BOUNDS["top_k"]), "Sample among so many of the likeliest tokens.", example=40),
     _number("min_p", "Leave out tokens below this share of the likeliest one's probability.", 0.05),
     _number("repetition_penalty", "Above 1, tokens that occurred get less likely.", 1.1),
     _number("frequency_penalty", "Above 0, tokens get less likely with each time that they occurred.", 0.5),
     _number("presence_penalty", "Above 0, tokens that occurred in the answer get less likely.", 0.5),
     Field(
-        "logit_bias", Custom(lambda value, path: of_type(path, value, dict), BIASES), "Added to logits, by token id."
+        "logit_bias", ValueType(lambda value, path: of_type(path, value, dict), BIASES), "Added to logits, by token id."
     ),
 )
-STOP_SCHEMA = {"anyOf": [SOME_TEXT.schema(), Array(SOME_TEXT, MAX_STOP_STRINGS).schema()]}
+STOP_SCHEMA = {"anyOf": [SOME_TEXT.schema, array(SOME_TEXT, MAX_STOP_STRINGS).schema]}
 STOPPING = (
-    Field("stop_token_ids", Array(TOKEN_ID), "Tokens that end the answer.", default=()),
-    Field("min_tokens", Integer(0), "Nothing ends the answer before so many tokens.", default=0),
-    Field("stop", Custom(_read_stop, STOP_SCHEMA), "Texts that end the answer.", default=(), example=["\n\n"]),
+    Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=()),
+    Field("min_tokens", integer(0), "Nothing ends the answer before so many tokens.", default=0),
+    Field("stop", ValueType(_read_stop, STOP_SCHEMA), "Texts that end the answer.", default=(), example=["\n\n"]),
     Field("ignore_eos", BOOLEAN, "The model's own end does not end the answer.", default=False),
     Field("include_stop_str_in_output", BOOLEAN, "The answer includes the stop text.", default=False),
 )
@@ -104,22 +104,22 @@ STREAM_OPTIONS = Object(Field("include_usage", BOOLEAN, "End with a chunk of usa
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
 USER = Field("user", STRING, "Without effect.")
 CACHE_KEY = Field("prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="")
-PAIRS = Custom(_read_metadata, {
-    "type": "object", "additionalProperties": STRING.schema(), "maxProperties": METADATA_LIMITS[0],
+PAIRS = ValueType(_read_metadata, {
+    "type": "object", "additionalProperties": STRING.schema, "maxProperties": METADATA_LIMITS[0],
 })  # fmt: skip
 ACCOUNT = (
     USER,
     Field("safety_identifier", STRING, "Without effect."),
-    Field("service_tier", Neutral("auto", "default"), "Without effect."),
+    Field("service_tier", neutral("auto", "default"), "Without effect."),
     Field("metadata", PAIRS, "Without effect; responses repeat it."),
     CACHE_KEY,
 )
-NOT_KEPT = Field("store", Neutral(False), "Only responses can be kept.")
+NOT_KEPT = Field("store", neutral(False), "Only responses can be kept.")
 
 
 def unsupported(**values: tuple) -> tuple[Field, ...]:
     """Fields of OpenAI's that this server does not have, with the values that change nothing."""
-    return tuple(Field(name, Neutral(*neutral), "Not supported.") for name, neutral in values.items())
+    return tuple(Field(name, neutral(*allowed), "Not supported.") for name, allowed in values.items())
 
 
 def take_sampling(fields: Fields, vocab_size: int, logprobs: int | None) -> SamplingParams:

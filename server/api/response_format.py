@@ -8,10 +8,10 @@ from typing import Any
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import Grammar, json_object, json_schema
 from verbatim.server.api.fields import Field, Fields, Object, required
-from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, Choice, Custom, Neutral, of_type
+from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, ValueType, neutral, of_type, one_of
 
 FIELD = "response_format"
-TYPE = required("type", Choice("text", "json_object", "json_schema"), "What the answer is.", example="json_object")
+TYPE = required("type", one_of("text", "json_object", "json_schema"), "What the answer is.", example="json_object")
 SCHEMA = (
     required("name", NAME, "A name for the schema."),
     Field("description", STRING, "Without effect."),
@@ -28,24 +28,24 @@ def _variants(of_schema: Object) -> dict:
     kinds = {"text": PLAIN, "json_object": PLAIN, "json_schema": of_schema}
     schemas = []
     for kind, variant in kinds.items():
-        schema = variant.schema()
+        schema = variant.schema
         schemas.append(schema | {"properties": schema["properties"] | {"type": {"const": kind}}})
     return {"anyOf": schemas}
 
 
-def _format(of_schema: Object) -> Custom:
+def _format(of_schema: Object) -> ValueType:
     def read(value: Any, path: str) -> Fields:
         of_type(path, value, dict)
         return (of_schema if value.get("type") == "json_schema" else PLAIN).read(value, path)
 
-    return Custom(read, _variants(of_schema))
+    return ValueType(read, _variants(of_schema))
 
 
 RESPONSE_FORMAT = Field(FIELD, _format(OF_SCHEMA), "What the answer must be.", example={"type": "text"})
 FLAT_FORMAT = _format(FLAT)
-SHOWN = Custom(ANYTHING.read, FLAT_FORMAT.schema())  # as it came, since the answer repeats it
+SHOWN = ValueType(ANYTHING.read, FLAT_FORMAT.schema)  # as it came, since the answer repeats it
 OPTIONS = Object(
-    Field("verbosity", Neutral("medium"), "Only medium."),
+    Field("verbosity", neutral("medium"), "Only medium."),
     Field("format", SHOWN, "What the answer must be.", default={"type": "text"}),
 )
 TEXT = Field("text", OPTIONS, "How the answer is written.", example={"format": {"type": "text"}})

@@ -15,10 +15,10 @@ from verbatim.server.api.value_types import (
     LIST,
     STRING,
     TOKEN_ID,
-    Array,
-    Integer,
-    Neutral,
+    array,
     check_token_ids,
+    integer,
+    neutral,
 )
 from verbatim.server.models.served import ServedModel
 
@@ -34,31 +34,31 @@ OF_CHAT = Object(
     MODEL,
     MESSAGES,
     *tool_fields(TOOL),
-    Field("add_generation_prompt", Neutral(True), "Only true."),
-    Field("add_special_tokens", Neutral(False), "Only false with messages."),
-    Field("continue_final_message", Neutral(False), "Only false."),
+    Field("add_generation_prompt", neutral(True), "Only true."),
+    Field("add_special_tokens", neutral(False), "Only false with messages."),
+    Field("continue_final_message", neutral(False), "Only false."),
     WANTS_TEXTS,
 )
 EITHER: dict[str, Any] = {
     "anyOf": [
-        {"required": ["prompt"], "properties": {"prompt": STRING.schema()}},
-        {"required": ["messages"], "properties": {"messages": LIST.schema()}},
+        {"required": ["prompt"], "properties": {"prompt": STRING.schema}},
+        {"required": ["messages"], "properties": {"messages": LIST.schema}},
     ]
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
 TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
-DETOKENIZE = Object(MODEL, required("tokens", Array(TOKEN_ID), "The ids.", [5, 6]))
+DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]))
 SCHEMAS = {
     "Tokens": {
         "type": "object",
         "required": ["count", "max_model_len", "tokens", "token_strs"],
         "properties": {
-            "count": Integer(0).schema(),
-            "tokens": Array(TOKEN_ID).schema(),
-            "token_strs": {"anyOf": [Array(STRING).schema(), {"type": "null"}]},
+            "count": integer(0).schema,
+            "tokens": array(TOKEN_ID).schema,
+            "token_strs": {"anyOf": [array(STRING).schema, {"type": "null"}]},
         },
     },
-    "Text": {"type": "object", "required": ["prompt"], "properties": {"prompt": STRING.schema()}},
+    "Text": {"type": "object", "required": ["prompt"], "properties": {"prompt": STRING.schema}},
 }
 
 

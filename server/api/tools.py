@@ -15,10 +15,10 @@ from verbatim.server.api.value_types import (
     NAME,
     OBJECT,
     STRING,
-    Array,
-    Choice,
-    Custom,
+    ValueType,
+    array,
     of_type,
+    one_of,
     type_error,
 )
 
@@ -37,11 +37,11 @@ def _read_parameters(value: Any, path: str) -> dict:
 
 
 EXAMPLE = {"name": "get_time", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
-TYPE = required("type", Choice("function"), "The kind of the tool; only functions are supported.")
+TYPE = required("type", one_of("function"), "The kind of the tool; only functions are supported.")
 FUNCTION = (
     required("name", NAME, "What the model calls it.", example="get_time"),
     Field("description", STRING, "What it does, for the model."),
-    Field("parameters", Custom(_read_parameters, OBJECT.schema()), "A JSON schema of its arguments."),
+    Field("parameters", ValueType(_read_parameters, OBJECT.schema), "A JSON schema of its arguments."),
     Field("strict", BOOLEAN, "Without effect: arguments always fit their schema."),
 )
 TOOL = Object(TYPE, required("function", Object(*FUNCTION), "The function.", example=EXAMPLE))
@@ -50,10 +50,10 @@ NAMED = Object(required("name", STRING, "The function's name."))
 OF_FUNCTION = required("function", NAMED, "The function.")
 NAMED_TOOL = Object(OF_FUNCTION)
 FEW = (
-    required("mode", Choice("auto", "required"), "Whether one of them must be called."),
-    Field("tools", Array(ANYTHING, MAX_TOOLS), "Those that may be called.", default=()),
+    required("mode", one_of("auto", "required"), "Whether one of them must be called."),
+    Field("tools", array(ANYTHING, MAX_TOOLS), "Those that may be called.", default=()),
 )
-CHOICE_TYPE = required("type", Choice("function", "custom", "allowed_tools"), "One function, or a few.")
+CHOICE_TYPE = required("type", one_of("function", "custom", "allowed_tools"), "One function, or a few.")
 CHOICE = Object(
     CHOICE_TYPE,
     OF_FUNCTION,
@@ -70,11 +70,11 @@ def _read_choice_value(value: Any, path: str) -> Any:
 
 def tool_fields(tool: Object) -> tuple[Field, ...]:
     """The three fields, with tools of that shape."""
-    modes = {"anyOf": [Choice("auto", "none", "required").schema(), OBJECT.schema()]}
-    tools = Custom(Array(ANYTHING, MAX_TOOLS).read, Array(tool, MAX_TOOLS).schema())
+    modes = {"anyOf": [one_of("auto", "none", "required").schema, OBJECT.schema]}
+    tools = ValueType(array(ANYTHING, MAX_TOOLS).read, array(tool, MAX_TOOLS).schema)
     return (
         Field("tools", tools, "The functions that the model may call.", default=()),
-        Field("tool_choice", Custom(_read_choice_value, modes), "Whether it must call one, and which.", default="auto"),
+        Field("tool_choice", ValueType(_read_choice_value, modes), "Whether it must call one, and which.", "auto"),
         Field("parallel_tool_calls", BOOLEAN, "Whether it may call several at once.", default=True),
     )
 

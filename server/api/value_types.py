@@ -43,136 +43,87 @@ def reference(name: str) -> dict:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-class ValueType(Protocol):
-    """One sort of value."""
+class AnyType(Protocol):
+    """A type of values, or of objects (fields.py)."""
 
-    def read(self, value: Any, path: str) -> Any:
-        """What the value means; RequestError with the path if it cannot be."""
-
+    @property
     def schema(self) -> dict:
-        """The same bounds as a JSON schema."""
+        """The JSON schema."""
+
+    def read(self, value: Any, path: str, /) -> Any:
+        """What a value means; RequestError with its path if it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class ValueType:
+    """`read` takes a value and its path, and gives what it means or RequestError; `schema` has the same bounds."""
+
+    read: Callable[[Any, str], Any]
+    schema: dict
+
+
+def plain(type_: type) -> ValueType:
     """Any value of one JSON type."""
-
-    kind: type
-
-    def read(self, value: Any, path: str) -> Any:
-        """The value."""
-        return of_type(path, value, self.kind)
-
-    def schema(self) -> dict:
-        """The type alone."""
-        return {"type": SCHEMA_NAMES[self.kind]}
+    return ValueType(lambda value, path: of_type(path, value, type_), {"type": SCHEMA_NAMES[type_]})
 
 
-@dataclass(frozen=True, slots=True)
-class Custom:
-    """A value with a reader of its own; `keywords` is the schema that goes with it."""
-
-    reader: Callable[[Any, str], Any]
-    keywords: dict
-
-    def read(self, value: Any, path: str) -> Any:
-        """What the reader makes of it."""
-        return self.reader(value, path)
-
-    def schema(self) -> dict:
-        """The keywords."""
-        return dict(self.keywords)
-
-
-@dataclass(frozen=True, slots=True)
-class Integer:
+def integer(low: int, high: int | None = None) -> ValueType:
     """An integer within bounds, both included."""
 
-    low: int
-    high: int | None = None
-
-    def read(self, value: Any, path: str) -> int:
-        """The integer."""
-        require_integer(path, of_type(path, value, int), self.low, self.high)
+    def read(value: Any, path: str) -> int:
+        require_integer(path, of_type(path, value, int), low, high)
         return value
 
-    def schema(self) -> dict:
-        """The bounds."""
-        return {"type": "integer", "minimum": self.low} | ({} if self.high is None else {"maximum": self.high})
+    return ValueType(read, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number, whole or not, within bounds, both included."""
+def number(low: float, high: float) -> ValueType:
+    """A number, whole or not, within bounds, both included; it keeps the type that it came in."""
 
-    low: float
-    high: float
-
-    def read(self, value: Any, path: str) -> float:
-        """The number, of the type that it came in."""
+    def read(value: Any, path: str) -> float:
         if type(value) not in (int, float):
             raise type_error(path, value, "a number")
-        require_number(path, value, self.low, self.high)
+        require_number(path, value, low, high)
         return value
 
-    def schema(self) -> dict:
-        """The bounds."""
-        return {"type": "number", "minimum": self.low, "maximum": self.high}
+    return ValueType(read, {"type": "number", "minimum": low, "maximum": high})
 
 
-class Choice:
+def one_of(*allowed: str) -> ValueType:
     """A string out of a fixed set."""
 
-    def __init__(self, *allowed: str):
-        self.allowed = allowed
-
-    def read(self, value: Any, path: str) -> str:
-        """The string."""
-        if of_type(path, value, str) not in self.allowed:
-            raise RequestError(f"{path} must be one of {', '.join(self.allowed)}", field=path, code="invalid_value")
+    def read(value: Any, path: str) -> str:
+        if of_type(path, value, str) not in allowed:
+            raise RequestError(f"{path} must be one of {', '.join(allowed)}", field=path, code="invalid_value")
         return value
 
-    def schema(self) -> dict:
-        """The strings."""
-        return {"type": "string", "enum": list(self.allowed)}
+    return ValueType(read, {"type": "string", "enum": list(allowed)})
 
 
-class Neutral:
-    """A field of OpenAI's that this server does not have: only the values pass that change nothing."""
+def neutral(*values: Any) -> ValueType:
+    """For a field of OpenAI's that this server does not have: only values pass that change nothing, null at least."""
 
-    def __init__(self, *values: Any):
-        self.values = values
-
-    def read(self, value: Any, path: str) -> Any:
-        """The value."""
-        if not any(type(value) is type(item) and value == item for item in self.values):
+    def read(value: Any, path: str) -> Any:
+        if not any(type(value) is type(item) and value == item for item in values):
             raise UnsupportedError(f"{path} is not supported by this server with this value", field=path)
         return value
 
-    def schema(self) -> dict:
-        """The values; null alone if there is none."""
-        return {"enum": list(self.values)} if self.values else {"const": None}
+    return ValueType(read, {"enum": list(values)} if values else {"const": None})
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
-    """An array of at most so many items of one type; `min_length` is for the page; its errors are the reader's."""
+def array(items: AnyType, max_length: int | None = None, min_length: int = 0) -> ValueType:
+    """An array of at most so many items of one type; `min_length` is for the page, its errors are the reader's."""
 
-    items: ValueType
-    max_length: int | None = None
-    min_length: int = 0
-
-    def read(self, value: Any, path: str) -> list:
-        """What its items mean."""
-        if len(of_type(path, value, list)) > (self.max_length or len(value)):
-            message = f"{path} must have at most {self.max_length} items, not {len(value)}"
+    def read(value: Any, path: str) -> list:
+        if len(of_type(path, value, list)) > (max_length or len(value)):
+            message = f"{path} must have at most {max_length} items, not {len(value)}"
             raise RequestError(message, field=path, code="array_above_max_length")
-        return [self.items.read(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [items.read(item, f"{path}[{index}]") for index, item in enumerate(value)]
 
-    def schema(self) -> dict:
-        """Items and lengths."""
-        lengths = {"minItems": self.min_length, "maxItems": self.max_length}
-        return {"type": "array", "items": self.items.schema()} | {name: size for name, size in lengths.items() if size}
+    lengths = {"minItems": min_length, "maxItems": max_length}
+    return ValueType(
+        read, {"type": "array", "items": items.schema} | {name: size for name, size in lengths.items() if size}
+    )
 
 
 def _read_name(value: Any, path: str) -> str:
@@ -182,9 +133,9 @@ def _read_name(value: Any, path: str) -> str:
     return value
 
 
-STRING, BOOLEAN, OBJECT, LIST = Plain(str), Plain(bool), Plain(dict), Plain(list)
-ANYTHING = Custom(lambda value, _: value, {})
-NAME = Custom(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
+STRING, BOOLEAN, OBJECT, LIST = map(plain, (str, bool, dict, list))
+ANYTHING = ValueType(lambda value, _: value, {})
+NAME = ValueType(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
 # Checked later, with the model at hand; the page shows the bounds that hold for every model:
-SOME_TEXT = Custom(STRING.read, {"type": "string", "minLength": 1})
-TOKEN_ID = Custom(ANYTHING.read, {"type": "integer", "minimum": 0})
+SOME_TEXT = ValueType(STRING.read, {"type": "string", "minLength": 1})
+TOKEN_ID = ValueType(ANYTHING.read, {"type": "integer", "minimum": 0})

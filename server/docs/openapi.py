@@ -11,7 +11,7 @@ from verbatim.server.api.adapter import Adapter, Page
 from verbatim.server.api.fields import Object
 from verbatim.server.api.tokens import DETOKENIZE, MODEL, TOKENIZE
 from verbatim.server.api.tokens import SCHEMAS as TOKEN_SCHEMAS
-from verbatim.server.api.value_types import OBJECT, STRING, Integer, reference
+from verbatim.server.api.value_types import OBJECT, STRING, integer, reference
 from verbatim.server.engine.debugging import COMMANDS
 
 JSON = "application/json"
@@ -26,25 +26,25 @@ TITLES = {
     "503": "There is no engine just now; try again after `Retry-After` seconds.",
     "504": "The answer took longer than `--request-timeout`.",
 }
-MAYBE = {"anyOf": [STRING.schema(), {"type": "null"}]}
+MAYBE = {"anyOf": [STRING.schema, {"type": "null"}]}
 ERROR = {
     "type": "object",
     "required": ["message", "type", "param", "code"],
-    "properties": {"message": STRING.schema(), "type": STRING.schema(), "param": MAYBE, "code": MAYBE},
+    "properties": {"message": STRING.schema, "type": STRING.schema, "param": MAYBE, "code": MAYBE},
 }
-OF_MODEL = {"id": STRING.schema(), "object": {"const": "model"}, "created": Integer(0).schema()}
+OF_MODEL = {"id": STRING.schema, "object": {"const": "model"}, "created": integer(0).schema}
 OWN_SCHEMAS = {  # of what belongs to no API
     "Model": {
         "type": "object",
         "required": ["id", "object", "created", "owned_by", "max_model_len"],
-        "properties": OF_MODEL | {"max_model_len": Integer(1).schema()},
+        "properties": OF_MODEL | {"max_model_len": integer(1).schema},
     },
     "Models": {
         "type": "object",
         "required": ["object", "data"],
         "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": reference("Model")}},
     },
-    "Health": {"type": "object", "required": ["status"], "properties": {"status": STRING.schema()}},
+    "Health": {"type": "object", "required": ["status"], "properties": {"status": STRING.schema}},
     "Error": {"type": "object", "required": ["error"], "properties": {"error": ERROR}},
 }
 EVENTS = {"description": "Server-sent events, each with one JSON object as its data."}  # of no type that a schema has
@@ -59,7 +59,7 @@ def operation(summary: str, answer: dict, *codes: str, body: Object | None = Non
     }
     contents = {kind: {"schema": schema} for kind, schema in answer.items()}
     made = {"summary": summary, "responses": {"200": {"description": "Done.", "content": contents}} | failures} | more
-    return made | ({"requestBody": {"required": True, "content": {JSON: {"schema": body.schema()}}}} if body else {})
+    return made | ({"requestBody": {"required": True, "content": {JSON: {"schema": body.schema}}}} if body else {})
 
 
 def schemas() -> dict[str, dict]:
@@ -87,12 +87,12 @@ def of_page(page: Page) -> dict:
 def place(path: str) -> dict:
     """The parameter of a path."""
     name = path.partition("{")[2].partition("}")[0]
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": STRING.schema()}]}
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": STRING.schema}]}
 
 
 def document(version: str) -> dict:
     """The whole page for this server's version."""
-    html, text = {"text/html; charset=utf-8": STRING.schema()}, {"text/plain": STRING.schema()}
+    html, text = {"text/html; charset=utf-8": STRING.schema}, {"text/plain": STRING.schema}
     model = "/v1/models/{model_id}"
     health = {JSON: reference("Health")}
     paths = {
@@ -109,7 +109,7 @@ def document(version: str) -> dict:
         "/detokenize": {"post": operation("Ids to text", {JSON: reference("Text")}, *READING, body=DETOKENIZE)},
         "/": {"get": operation("The playground", html, "401")},
         "/docs": {"get": operation("This, for people", html, "401")},
-        "/openapi.json": {"get": operation("This, for programs", {JSON: OBJECT.schema()}, "401")},
+        "/openapi.json": {"get": operation("This, for programs", {JSON: OBJECT.schema}, "401")},
     }
     for command in COMMANDS:
         summary = f"{command.replace('_', ' ').capitalize()} (with --enable-debug)"

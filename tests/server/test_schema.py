@@ -27,7 +27,7 @@ VOCAB_SIZE = load_config(DEMO_MODEL).vocab_size
 
 def narrowed(schema):
     """The page, with what it cannot know: the one model's name and its vocabulary, without which all is refused."""
-    if schema == TOKEN_ID.schema():
+    if schema == TOKEN_ID.schema:
         return schema | {"maximum": VOCAB_SIZE - 1}
     if isinstance(schema, list):
         return [narrowed(item) for item in schema]

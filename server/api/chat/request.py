@@ -21,12 +21,12 @@ from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.tools import TOOL, ToolUse, take_tools, tool_fields
-from verbatim.server.api.value_types import BOOLEAN, Choice, Integer
+from verbatim.server.api.value_types import BOOLEAN, integer, one_of
 from verbatim.server.models.served import ServedModel
 
 OBJECTS = ("chat.completion", "chat.completion.chunk")
 PREDICTION = Object(
-    required("type", Choice("content"), "The kind of the prediction."),
+    required("type", one_of("content"), "The kind of the prediction."),
     required("content", CONTENT, "What the answer is likely to be."),
 )
 BODY = Object(
@@ -36,15 +36,15 @@ BODY = Object(
     RESPONSE_FORMAT,
     *GUIDED,
     Field("logprobs", BOOLEAN, "Report the log-probability of each token.", default=False),
-    Field("top_logprobs", Integer(0, MAX_LOGPROBS), "How many alternatives to report with it.", example=2),
+    Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report with it.", example=2),
     parameters.CHOICES,
     *parameters.SAMPLING,
-    Field("max_tokens", Integer(1), "The answer has at most so many tokens.", example=64),
-    Field("max_completion_tokens", Integer(1), "The same by its newer name; give one of them.", example=64),
+    Field("max_tokens", integer(1), "The answer has at most so many tokens.", example=64),
+    Field("max_completion_tokens", integer(1), "The same by its newer name; give one of them.", example=64),
     *parameters.STOPPING,
     *parameters.STREAMING,
     DEBUG_CONFIG,
-    Field("prompt_logprobs", Integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt."),
+    Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt."),
     *parameters.ACCOUNT,
     parameters.NOT_KEPT,
     Field("prediction", PREDICTION, "Without effect: what the answer is likely to be."),

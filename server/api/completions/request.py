@@ -17,8 +17,8 @@ from verbatim.server.api.completions.choice import CompletionBuilder, Completion
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.guided import GUIDED, take_guided
-from verbatim.server.api.texts import Texts
-from verbatim.server.api.value_types import BOOLEAN, Integer, Neutral, check_token_ids, of_type
+from verbatim.server.api.texts import texts
+from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, neutral, of_type
 from verbatim.server.models.served import ServedModel
 
 OBJECTS = ("text_completion", "text_completion")
@@ -29,17 +29,17 @@ MAX_BEST_OF = 20
 
 
 BODY = Object(
-    required("prompt", Texts(MAX_PROMPTS, shows_length=False), "What is to be continued.", "Once upon a time"),
+    required("prompt", texts(MAX_PROMPTS, shows_length=False), "What is to be continued.", "Once upon a time"),
     parameters.MODEL,
     parameters.CHOICES,
     Field("echo", BOOLEAN, "Put the prompt in front of the answer.", default=False),
-    Field("logprobs", Integer(0, MAX_LOGPROBS), "Report each token's log-probability, and so many alternatives."),
-    Field("suffix", Neutral(""), "Not supported."),
-    Field("max_tokens", Integer(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64),
+    Field("logprobs", integer(0, MAX_LOGPROBS), "Report each token's log-probability, and so many alternatives."),
+    Field("suffix", neutral(""), "Not supported."),
+    Field("max_tokens", integer(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64),
     *parameters.SAMPLING,
     *parameters.STOPPING,
     *parameters.STREAMING,
-    Field("best_of", Integer(1, MAX_BEST_OF), "Write so many and give the `n` likeliest; as many as `n` if absent."),
+    Field("best_of", integer(1, MAX_BEST_OF), "Write so many and give the `n` likeliest; as many as `n` if absent."),
     DEBUG_CONFIG,
     *GUIDED,
     *parameters.ACCOUNT,
@@ -67,7 +67,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     fields["model"]
     num_choices, echo, num_top = fields["n"], fields["echo"], fields["logprobs"]
     fields["suffix"]
-    max_tokens = fields.read_as("max_tokens", Integer(0 if echo else 1))
+    max_tokens = fields.read_as("max_tokens", integer(0 if echo else 1))
     vocab_size = model.config.vocab_size
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
     scores_prompt = echo and num_top is not None

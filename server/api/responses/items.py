@@ -11,7 +11,7 @@ from typing import Any
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.messages import BREAKPOINT, check_tool_turns, parse_arguments
-from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, Array, Choice, Custom, of_type, type_error
+from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, array, of_type, one_of, type_error
 
 STATUSES = ("in_progress", "completed", "incomplete")
 TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # part: where its text is
@@ -38,7 +38,7 @@ def _read_parts(value: Any, path: str, kind: str) -> list[dict]:
 def _of_part(kind: str, text: str) -> Object:
     ignored = ("annotations", "logprobs")  # an answer that comes back has them
     fields = (Field(name, ANYTHING, "Ignored.") for name in ignored)
-    return Object(required("type", Choice(kind), "The kind of the part."), required(text, STRING, "The text."), *fields,
+    return Object(required("type", one_of(kind), "The kind of the part."), required(text, STRING, "The text."), *fields,
                   BREAKPOINT)  # fmt: skip
 
 
@@ -56,30 +56,30 @@ def _read_part(value: Any, path: str) -> dict:
     return part
 
 
-CONTENT = Custom(lambda value, _: value, {
-    "anyOf": [STRING.schema(), {"type": "array", "items": {"anyOf": [part.schema() for part in PARTS.values()]}}],
+CONTENT = ValueType(lambda value, _: value, {
+    "anyOf": [STRING.schema, {"type": "array", "items": {"anyOf": [part.schema for part in PARTS.values()]}}],
 })  # fmt: skip
 COMMON = (
-    Field("status", Choice(*STATUSES), "How far the item is.", default="completed"),
+    Field("status", one_of(*STATUSES), "How far the item is.", default="completed"),
     Field("id", STRING, "Its id; made if absent."),
 )
 CALL_ID = required("call_id", STRING, "What the call and its output have in common.")
 MESSAGE = Object(
-    Field("type", Choice("message"), "The kind of the item.", default="message"),
+    Field("type", one_of("message"), "The kind of the item.", default="message"),
     *COMMON,
-    required("role", Choice("user", "assistant", "system", "developer"), "The speaker.", "user"),
+    required("role", one_of("user", "assistant", "system", "developer"), "The speaker.", "user"),
     Field("phase", STRING, "A mark of the client's own, which comes back with what it answers."),
     required("content", CONTENT, "The text.", "Hello"),
 )
 CALL = Object(
-    required("type", Choice("function_call"), "The kind of the item."),
+    required("type", one_of("function_call"), "The kind of the item."),
     *COMMON,
     CALL_ID,
     required("name", STRING, "The function that was called."),
     required("arguments", STRING, "Its arguments as the text of a JSON object."),
 )
 OUTPUT = Object(
-    required("type", Choice("function_call_output"), "The kind of the item."),
+    required("type", one_of("function_call_output"), "The kind of the item."),
     *COMMON,
     CALL_ID,
     required("output", CONTENT, "What the function gave."),
@@ -121,7 +121,7 @@ def read_input(value: Any, path: str) -> list[dict]:
 
 INPUT = required(
     "input",
-    Custom(read_input, {"anyOf": [STRING.schema(), Array(OBJECT).schema()]}),
+    ValueType(read_input, {"anyOf": [STRING.schema, array(OBJECT).schema]}),
     "What is to be answered: a text, or items.",
     "Hello",
 )

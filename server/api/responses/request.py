@@ -22,7 +22,7 @@ from verbatim.server.api.responses.events import ItemBuilder
 from verbatim.server.api.responses.items import INPUT, to_messages
 from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.api.tools import FLAT_TOOL, take_tools, tool_fields
-from verbatim.server.api.value_types import BOOLEAN, STRING, Array, Choice, Custom, Integer, of_type
+from verbatim.server.api.value_types import BOOLEAN, STRING, ValueType, array, integer, of_type, one_of
 from verbatim.server.models.served import ServedModel
 
 MIN_OUTPUT_TOKENS = 16  # OpenAI's own bound
@@ -38,10 +38,10 @@ def _read_includable(value: Any, path: str) -> str:
 
 NO_USAGE = "Only false: the last event always has the usage."
 OPTIONS = Object(
-    Field("include_usage", Custom(BOOLEAN.read, {"const": False}), NO_USAGE, default=False),
+    Field("include_usage", ValueType(BOOLEAN.read, {"const": False}), NO_USAGE, default=False),
     parameters.PADDING,
 )
-INCLUDE = Array(Custom(_read_includable, Choice(*INCLUDABLE).schema()))
+INCLUDE = array(ValueType(_read_includable, one_of(*INCLUDABLE).schema))
 BODY = Object(
     parameters.MODEL,
     Field("previous_response_id", STRING, "The kept response that the conversation continues from."),
@@ -51,9 +51,9 @@ BODY = Object(
     TEXT,
     *GUIDED,
     Field("include", INCLUDE, "What the answer has beyond the usual.", default=()),
-    Field("top_logprobs", Integer(0, MAX_LOGPROBS), "How many alternatives to report for each token.", default=0),
+    Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report for each token.", default=0),
     *parameters.SAMPLING,
-    Field("max_output_tokens", Integer(MIN_OUTPUT_TOKENS), "The answer has at most so many tokens.", example=64),
+    Field("max_output_tokens", integer(MIN_OUTPUT_TOKENS), "The answer has at most so many tokens.", example=64),
     *parameters.STOPPING,
     parameters.STREAM,
     Field("stream_options", OPTIONS, "What a stream holds beside the answer."),
