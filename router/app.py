@@ -1,7 +1,7 @@
 """The router as a Sanic app: a few pages of its own, and everything else passed on to the endpoints.
 
-It is one process, so that its counts are one truth. It asks for no key: what a client sends goes on to the endpoints,
-which do. `/health`, `/ready` and `/metrics` are therefore open to whoever reaches the router.
+It is one process, so that its counts are complete. It checks no key: the endpoints, to which headers are passed on,
+do. `/health`, `/ready` and `/metrics` are therefore open to everyone who reaches the router.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ import aiohttp
 from sanic import Blueprint, Config, HTTPResponse, Request, Sanic
 from sanic import json as json_response
 
-from verbatim.router.ask import read_ask
 from verbatim.router.children import Children
+from verbatim.router.client_request import read_request
+from verbatim.router.endpoint import Endpoint
 from verbatim.router.health import watch
-from verbatim.router.homes import Homes
-from verbatim.router.locate import with_home
+from verbatim.router.kept import KeptLocations
+from verbatim.router.locate import locate
 from verbatim.router.metrics import RouterMetrics
 from verbatim.router.models import list_models
 from verbatim.router.relay import Relay
 from verbatim.router.routing import NoEndpointError, Router
-from verbatim.server.app import FAREWELL_SECONDS, SETTINGS, allow_silence
-from verbatim.server.http import journal
+from verbatim.server.http import application, journal
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 
 CONNECT_SECONDS = 5
@@ -36,15 +36,17 @@ NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # aiohtt
 def create_app(router: Router, children: Children, failover_seconds: float) -> Sanic:
     """An app in front of the router's endpoints; it ends `children`, the servers that were started for it."""
     dumps = partial(json.dumps, separators=(",", ":"))
-    app = Sanic("verbatim-router", config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps)
-    app.ctx.router, app.ctx.children, app.ctx.homes = router, children, Homes()
+    app = Sanic(
+        "verbatim-router", config=Config(application.CONFIGURATION), error_handler=OpenAIErrorHandler(), dumps=dumps
+    )
+    app.ctx.router, app.ctx.children, app.ctx.locations = router, children, KeptLocations()
     app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), failover_seconds
     app.blueprint(own_routes())
     app.add_route(pass_on, "/<path:path>", methods=METHODS, name="pass_on", unquote=False)
     app.add_route(pass_on, "/", methods=METHODS, name="pass_on_root")
     app.add_signal(admit, "http.routing.before")
     app.add_signal(write_line, "http.lifecycle.response")
-    app.on_request(allow_silence)
+    app.on_request(application.limit_answering)
     app.on_response(name_request)
     app.before_server_start(connect)
     app.before_server_stop(begin_stopping)
@@ -58,7 +60,9 @@ def own_routes() -> Blueprint:
 
     @blueprint.get("/health")
     async def health(request):
-        return json_response({"status": "ok", "endpoints": [describe(one) for one in request.app.ctx.router.endpoints]})
+        return json_response(
+            {"status": "ok", "endpoints": [describe(each) for each in request.app.ctx.router.endpoints]}
+        )
 
     @blueprint.get("/ready")
     async def ready(request):
@@ -74,54 +78,55 @@ def own_routes() -> Blueprint:
 
     @blueprint.get("/v1/models")
     async def models(request):
-        ask = read_ask(request, journal.request_id(request))
-        return await list_models(ask, request.app.ctx.router, request.app.ctx.session)
+        asked = read_request(request, journal.request_id(request))
+        return await list_models(asked, request.app.ctx.router, request.app.ctx.session)
 
     return blueprint
 
 
-def describe(endpoint) -> dict:
-    """What /health says of an endpoint."""
+def describe(endpoint: Endpoint) -> dict:
+    """The entry of an endpoint in /health."""
     models = None if endpoint.models is None else list(endpoint.models)
     return {"url": endpoint.url, "ready": endpoint.is_ready, "running": endpoint.running, "models": models}
 
 
 async def pass_on(request: Request, path: str = "") -> HTTPResponse | None:
     """Anything else goes to an endpoint."""
-    request.transport.resume_reading()  # Sanic pauses at 64 KiB and forgets: a client's leaving would go unseen
+    application.notice_leaving(request)
     ctx = request.app.ctx
     request_id = journal.request_id(request)
     is_long = len(request.body) > LONG_BODY_BYTES
-    ask = await asyncio.to_thread(read_ask, request, request_id) if is_long else read_ask(request, request_id)
+    read = partial(read_request, request, request_id)
+    asked = await asyncio.to_thread(read) if is_long else read()
     try:
-        ask = await with_home(ask, ctx.router, ctx.homes, ctx.session)
-        return await Relay(request, ask).run()
+        asked = await locate(asked, ctx.router, ctx.locations, ctx.session)
+        return await Relay(request, asked).run()
     except asyncio.CancelledError:
         journal.write(request, journal.CLIENT_LEFT)
         raise
     finally:
         if ctx.router.is_stopping:
-            request.stream.keep_alive = False  # an idle connection would hold up the end of the router
+            application.close_after(request)
 
 
 async def admit(request: Request) -> None:
     """Before the body is read."""
     journal.begin(request)
-    request.protocol.response_timeout = request.app.config.REQUEST_TIMEOUT
+    await application.limit_reading(request)
 
 
-async def write_line(request: Request, response) -> None:
+async def write_line(request: Request, response: HTTPResponse) -> None:
     """An answer is there, or a stream has ended: a line in the log."""
     journal.write(request, response.status)
 
 
-async def name_request(request: Request, response) -> None:
+async def name_request(request: Request, response: HTTPResponse) -> None:
     """Every answer has the id of its request, which the endpoint has as well."""
     response.headers["x-request-id"] = journal.request_id(request)
 
 
 async def connect(app: Sanic) -> None:
-    """Look at the endpoints from now on, and see to it that those of our own live."""
+    """Probe the endpoints from now on, and see to it that those of our own live."""
     app.ctx.session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -129,17 +134,17 @@ async def connect(app: Sanic) -> None:
         skip_auto_headers=NOT_OURS,
         auto_decompress=False,
     )
-    looking = [watch(endpoint, app.ctx.session) for endpoint in app.ctx.router.endpoints]
-    app.ctx.tasks = [asyncio.create_task(work) for work in (*looking, app.ctx.children.revive())]
+    probes = [watch(endpoint, app.ctx.session) for endpoint in app.ctx.router.endpoints]
+    app.ctx.tasks = [asyncio.create_task(work) for work in (*probes, app.ctx.children.revive())]
 
 
 async def begin_stopping(app: Sanic) -> None:
-    """Running answers go on to their end, or are told of it; a second signal ends the router at once."""
+    """Running answers are completed, or end with an error in time; a second signal ends the router at once."""
     router = app.ctx.router
     router.is_stopping = True
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(1))
-    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - FAREWELL_SECONDS)
+    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - application.SHUTDOWN_NOTICE_SECONDS)
     asyncio.get_running_loop().call_later(seconds, end_all, router)
 
 

@@ -19,14 +19,14 @@ from sanic.log import logger
 
 from verbatim.router.settings import Settings, url_of
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 REPORT_SECONDS = 10
-SILENCE_SECONDS = 5
+TIMEOUT_SECONDS = 5
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
-QUICK_DEATH_SECONDS = 30
+QUICK_END_SECONDS = 30
 STOP_SECONDS = 5
-INSISTING_SECONDS = 20
+KILL_SECONDS = 20
 
 
 class CannotStartError(Exception):
@@ -41,7 +41,13 @@ class Child:
         self.command = [sys.executable, "-P", "-m", "verbatim.router.child", *arguments]
         self.process: subprocess.Popen | None = None
         self.started = 0.0
-        self._environment = dict(os.environ)  # as it is now: Sanic will tell all children of ours that they are workers
+        self._environment = dict(os.environ)  # as it is now: Sanic's variables make workers of all our children
+
+    @property
+    def started_process(self) -> subprocess.Popen:
+        """The process, which must have been started."""
+        assert self.process is not None
+        return self.process
 
     def start(self) -> None:
         """Begin, or begin again."""
@@ -52,10 +58,10 @@ class Child:
 
     def is_ready(self) -> bool:
         """Whether it would take a request; CannotStartError if it never will."""
-        if (code := self.process.poll()) is not None:
+        if (code := self.started_process.poll()) is not None:
             raise CannotStartError(f"the server for {self.url} ended with code {code} before it was ready")
         try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=SILENCE_SECONDS) as answer:
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=TIMEOUT_SECONDS) as answer:
                 return answer.status == 200
         except (OSError, urllib.error.HTTPError):
             return False
@@ -71,26 +77,28 @@ class Children:
     def start(self, seconds: float, report: Callable[[str], None]) -> None:
         """Start all and wait until they are ready, but no longer than that if one at least is.
 
-        `report` is told what happens. CannotStartError if a server ends, or none is ready in time.
+        `report` gets the progress. CannotStartError if a server ends, or none is ready in time.
         """
         for child in self._all:
             child.start()
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         late = list(self._all)
         while late:
             for child in [child for child in late if child.is_ready()]:
                 late.remove(child)
-                report(f"{child.url} is ready after {time.monotonic() - began:.1f} s, process {child.process.pid}")
+                report(
+                    f"{child.url} is ready after {time.monotonic() - began:.1f} s, process {child.started_process.pid}"
+                )
             now, names = time.monotonic(), ", ".join(child.url for child in late)
-            if late and now - told >= REPORT_SECONDS:
-                told = now
+            if late and now - reported >= REPORT_SECONDS:
+                reported = now
                 report(f"still waiting for {names} after {now - began:.0f} s")
             if late and now - began >= seconds:
                 if len(late) == len(self._all):
                     raise CannotStartError(f"none of {names} was ready within {seconds:g} s")
                 report(f"going on without {names}, not ready within {seconds:g} s")
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     async def revive(self) -> None:
         """Start those again that end by themselves, later after each quick death. Runs until cancelled."""
@@ -103,8 +111,9 @@ class Children:
             process.terminate()
         _wait(processes, STOP_SECONDS)
         for process in processes:
-            process.stdin.close()  # a server that was just starting may have missed the signal: now it repeats it
-        _wait(processes, INSISTING_SECONDS)
+            if process.stdin:
+                process.stdin.close()  # a server that was just starting may have missed the signal: now it repeats it
+        _wait(processes, KILL_SECONDS)
         for process in processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -129,13 +138,13 @@ def arguments_of(settings: Settings, place: tuple[str, int], device: str) -> lis
 
 
 async def revive(child: Child) -> None:
-    """Watch one."""
+    """Watch a child."""
     delay = FIRST_DELAY_SECONDS
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if (code := child.process.poll()) is None:
+        await asyncio.sleep(POLL_SECONDS)
+        if (code := child.started_process.poll()) is None:
             continue
-        if time.monotonic() - child.started > QUICK_DEATH_SECONDS:
+        if time.monotonic() - child.started > QUICK_END_SECONDS:
             delay = FIRST_DELAY_SECONDS
         logger.error("The server for %s ended with code %s; starting it again in %.1f s.", child.url, code, delay)
         await asyncio.sleep(delay)

@@ -1,7 +1,8 @@
 """One server that the router asks: where it is, what it serves, whether it is ready, what it does for us right now.
 
-`models` maps ids to fingerprints (None for a server of another make); it is None until the server has told, and is
-remembered while it is away. An endpoint that is not ready is ejected: it gets no requests until it says so again.
+`models` maps ids to fingerprints (None for a server of another make); it is None until the server has
+listed them, and is remembered while it is away. An endpoint that is not ready is ejected: it gets no requests until a
+probe finds it ready.
 """
 
 import asyncio
@@ -17,16 +18,16 @@ class Endpoint:
         self.is_ready = False
         self.models: dict[str, str | None] | None = None
         self.running = 0
-        self.woken = asyncio.Event()  # it is to be looked at again now
+        self.woken = asyncio.Event()  # it is to be probed again now
         self._limits: set[asyncio.Timeout] = set()
 
     def serves(self, model: str | None) -> bool:
-        """Whether it may have the model: servers that do not tell may have any."""
+        """Whether it may have the model: servers without a list may have any."""
         return self.models is None or model is None or model in self.models
 
     def fingerprint(self, model: str | None) -> str | None:
-        """What its answers depend on beside the request; None if it does not say."""
-        return (self.models or {}).get(model)
+        """What its answers depend on beside the request; None if it is unknown."""
+        return self.models.get(model) if self.models and model else None
 
     @asynccontextmanager
     async def asked(self) -> AsyncIterator[None]:
@@ -42,7 +43,7 @@ class Endpoint:
             self.check()
 
     def eject(self) -> None:
-        """A request has failed there: no more of them until it has been looked at."""
+        """A request has failed there: no more of them until a probe succeeds."""
         self.is_ready = False
         self.woken.set()
 

@@ -1,9 +1,9 @@
-"""Looks at an endpoint again and again: every two seconds while it is ready, soon and then ever less often while not.
+"""Health checks: an endpoint is probed every two seconds while it is ready, else soon and then ever less often.
 
-`GET /ready` of a verbatim server says whether it would take a request, and names its models with their fingerprints.
+`GET /ready` of a verbatim server tells whether it would take a request, and names its models with their fingerprints.
 A server of another make, which has no such page, is ready if it lists its models at `/v1/models`; one that wants a key
-for that may have any. A server that refuses connections or says 503 is ejected at once, one that is silent after three
-looks, and then what it has under way is given up as well.
+for that may have any. A server that refuses connections or answers 503 is ejected at once; one that does not answer,
+after three probes, and then its running requests are given up as well.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from verbatim.router.endpoint import Endpoint
 READY_SECONDS = 2.0
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 3.0
-SILENCE_SECONDS = 3.0
-MAX_SILENCES = 3
+TIMEOUT_SECONDS = 3.0
+MAX_TIMEOUTS = 3
 HAS_NO_SUCH_PAGE = (404, 405, 501)
 WANTS_A_KEY = (401, 403)
 WRONG_FORM = (ValueError, KeyError, TypeError)
@@ -27,16 +27,16 @@ WRONG_FORM = (ValueError, KeyError, TypeError)
 
 async def watch(endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
     """Keep `endpoint.is_ready` and `endpoint.models` true. Runs until cancelled."""
-    delay, silences = FIRST_SECONDS, 0
+    delay, num_timeouts = FIRST_SECONDS, 0
     while True:
         endpoint.woken.clear()
         was_ready, reason = endpoint.is_ready, ""
         try:
-            endpoint.is_ready = await _look(endpoint, session)
-            silences, reason = 0, "it says that it is not ready"
+            endpoint.is_ready = await _probe(endpoint, session)
+            num_timeouts, reason = 0, "it says that it is not ready"
         except TimeoutError:
-            silences += 1
-            if silences >= MAX_SILENCES:
+            num_timeouts += 1
+            if num_timeouts >= MAX_TIMEOUTS:
                 endpoint.is_ready, reason = False, "it does not answer"
                 endpoint.give_up()
         except (aiohttp.ClientError, OSError, *WRONG_FORM) as error:
@@ -55,8 +55,8 @@ async def _wait(endpoint: Endpoint, seconds: float) -> None:
             await asyncio.sleep(FIRST_SECONDS)
 
 
-async def _look(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
-    async with asyncio.timeout(SILENCE_SECONDS):
+async def _probe(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         async with session.get(endpoint.url + "/ready") as answer:
             is_ready = answer.status == 200
             if is_ready and (models := _models_of(await answer.read())) is not None:
@@ -71,7 +71,7 @@ async def _look(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
             return is_ready or answer.status == 200 or answer.status in WANTS_A_KEY
 
 
-def _models_of(body: bytes) -> dict[str, str] | None:
+def _models_of(body: bytes) -> dict[str, str | None] | None:
     """What a verbatim server that is ready names; None if it is none."""
     try:
         models = orjson.loads(body)["models"]

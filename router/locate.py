@@ -4,37 +4,40 @@ from dataclasses import replace
 
 import aiohttp
 
-from verbatim.router.ask import RESPONSES, Ask
-from verbatim.router.homes import Home, Homes
+from verbatim.router.client_request import ClientRequest
+from verbatim.router.kept import KeptLocation, KeptLocations
 from verbatim.router.routing import Router
 
 SECONDS = 10
 
 
-async def with_home(ask: Ask, router: Router, homes: Homes, session: aiohttp.ClientSession) -> Ask:
-    """The request with the home of the response that it is about; as it was if that is nowhere, or about none."""
-    if ask.response_id is None:
-        return ask
-    home = homes.get(ask.response_id)
-    if home is None and len(router.endpoints) > 1:
-        home = await _find(ask, router, session)
-    return replace(ask, home=home)
+async def locate(
+    request: ClientRequest, router: Router, locations: KeptLocations, session: aiohttp.ClientSession
+) -> ClientRequest:
+    """The request with the location of the response that it is about; as it was if that is nowhere, or about none."""
+    if request.response_id is None:
+        return request
+    location = locations.get(request.response_id)
+    if location is None and len(router.endpoints) > 1:
+        location = await _find(request, request.response_id, router, session)
+    return replace(request, kept_at=location)
 
 
-async def _find(ask: Ask, router: Router, session: aiohttp.ClientSession) -> Home | None:
+async def _find(
+    request: ClientRequest, response_id: str, router: Router, session: aiohttp.ClientSession
+) -> KeptLocation | None:
     """Each is asked with the client's own headers, so that nobody learns of what is not theirs to see."""
-    headers = [pair for pair in ask.headers if not pair[0].lower().startswith("content-")]
+    headers = [pair for pair in request.headers if not pair[0].lower().startswith("content-")]
+    if request.adapter is None or "/" in response_id or "?" in response_id:
+        return None
+    path, timeout = request.adapter.kept_path(response_id), aiohttp.ClientTimeout(total=SECONDS)
     for endpoint in router.endpoints:
-        if not endpoint.is_ready or "/" in ask.response_id or "?" in ask.response_id:
+        if not endpoint.is_ready:
             continue
         try:
-            async with session.get(
-                f"{endpoint.url}{RESPONSES}/{ask.response_id}",
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=SECONDS),
-            ) as answer:
+            async with session.get(endpoint.url + path, headers=headers, timeout=timeout) as answer:
                 if answer.status == 200:
-                    return Home(endpoint)
+                    return KeptLocation(endpoint)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             continue
     return None

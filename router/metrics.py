@@ -1,6 +1,7 @@
 """What the router counts, as Prometheus reads it: requests, errors and retries by endpoint, and streams that moved."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -15,11 +16,11 @@ class RouterMetrics:
 
     def __init__(self, router: Router):
         self._registry = CollectorRegistry()
-        own = {"labelnames": ("endpoint",), "registry": self._registry}
-        self.requests = Counter("verbatim_router_requests", "Requests that an endpoint was asked.", **own)
-        self.errors = Counter("verbatim_router_errors", "Requests that an endpoint broke off or never took.", **own)
+        own = partial(Counter, labelnames=("endpoint",), registry=self._registry)
+        self.requests = own("verbatim_router_requests", "Requests that an endpoint was asked.")
+        self.errors = own("verbatim_router_errors", "Requests that an endpoint broke off or never took.")
         text = "Requests that an endpoint would not take and another one was asked."
-        self.retries = Counter("verbatim_router_retries", text, **own)
+        self.retries = own("verbatim_router_retries", text)
         text = "Streams that lost their endpoint, by what became of them."
         self.failovers = Counter("verbatim_router_failovers", text, ("outcome",), registry=self._registry)
         for endpoint in router.endpoints:

@@ -6,7 +6,7 @@ import aiohttp
 import orjson
 from sanic import HTTPResponse, json
 
-from verbatim.router.ask import Ask
+from verbatim.router.client_request import ClientRequest
 from verbatim.router.endpoint import Endpoint
 from verbatim.router.health import WRONG_FORM
 from verbatim.router.routing import NoEndpointError, Router
@@ -14,10 +14,10 @@ from verbatim.router.routing import NoEndpointError, Router
 SECONDS = 10
 
 
-async def list_models(ask: Ask, router: Router, session: aiohttp.ClientSession) -> HTTPResponse:
-    """The union; what an endpoint says instead (that it wants a key, for one) if none lists any."""
+async def list_models(request: ClientRequest, router: Router, session: aiohttp.ClientSession) -> HTTPResponse:
+    """The union; if no endpoint lists any, the answer of one (that it wants a key, for example)."""
     ready = [endpoint for endpoint in router.endpoints if endpoint.is_ready]
-    answers = await asyncio.gather(*(_ask(endpoint, ask, session) for endpoint in ready))
+    answers = await asyncio.gather(*(_list(endpoint, request, session) for endpoint in ready))
     models: dict[str, dict] = {}
     for listed in answers:
         for model in listed if isinstance(listed, list) else ():
@@ -30,11 +30,13 @@ async def list_models(ask: Ask, router: Router, session: aiohttp.ClientSession) 
     raise NoEndpointError("No endpoint of this router is ready just now; try again.")
 
 
-async def _ask(endpoint: Endpoint, ask: Ask, session: aiohttp.ClientSession) -> list[dict] | HTTPResponse | None:
+async def _list(
+    endpoint: Endpoint, request: ClientRequest, session: aiohttp.ClientSession
+) -> list[dict] | HTTPResponse | None:
     """What an endpoint lists, or its refusal; None if it does neither."""
     try:
         timeout = aiohttp.ClientTimeout(total=SECONDS)
-        async with session.get(endpoint.url + ask.path, headers=ask.headers, timeout=timeout) as answer:
+        async with session.get(endpoint.url + request.path, headers=request.headers, timeout=timeout) as answer:
             body = await answer.read()
             if answer.status != 200:
                 return HTTPResponse(body, answer.status, content_type=answer.headers.get("content-type"))

@@ -7,11 +7,11 @@ after the choice (asking, failing over, counting) is the same for all.
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from verbatim.router.ask import Ask
+from verbatim.router.client_request import ClientRequest
 from verbatim.router.endpoint import Endpoint
 from verbatim.server.errors import EngineUnavailableError
 
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 class NoEndpointError(EngineUnavailableError):
@@ -26,35 +26,35 @@ class Router:
         self.is_stopping = self.has_ended = False
         self._turn = 0
 
-    def choose(self, ask: Ask, endpoints: Sequence[Endpoint]) -> Endpoint:
+    def choose(self, request: ClientRequest, endpoints: Sequence[Endpoint]) -> Endpoint:
         """One of `endpoints`, all of which are ready, have the model and have not refused this request."""
         self._turn += 1
         size = len(self.endpoints)
-        return min(endpoints, key=lambda one: (one.running, (self.endpoints.index(one) - self._turn) % size))
+        return min(endpoints, key=lambda each: (each.running, (self.endpoints.index(each) - self._turn) % size))
 
-    def candidates(self, ask: Ask, refused: set[Endpoint], fingerprint: str | None) -> list[Endpoint]:
+    def candidates(self, request: ClientRequest, refused: set[Endpoint], fingerprint: str | None) -> list[Endpoint]:
         """Those that `choose` may choose from; with a fingerprint only those whose answers are the same.
 
-        A model that no endpoint has may be asked of any: it says so itself, after it has looked at the key.
+        A model that no endpoint has may be asked of any: that one refuses it, after it has checked the key.
         """
-        if ask.home is not None:
-            serving = [ask.home.endpoint]
+        if request.kept_at is not None:
+            serving = [request.kept_at.endpoint]
         else:
-            serving = [one for one in self.endpoints if one.serves(ask.model)] or self.endpoints
+            serving = [each for each in self.endpoints if each.serves(request.model)] or list(self.endpoints)
         return [
-            one
-            for one in serving
-            if one.is_ready and one not in refused and fingerprint in (None, one.fingerprint(ask.model))
+            each
+            for each in serving
+            if each.is_ready and each not in refused and fingerprint in (None, each.fingerprint(request.model))
         ]
 
     async def pick(
-        self, ask: Ask, refused: set[Endpoint], *, fingerprint: str | None = None, until: float = 0
+        self, request: ClientRequest, refused: set[Endpoint], *, fingerprint: str | None = None, until: float = 0
     ) -> Endpoint:
         """The endpoint to ask. NoEndpointError if there is none, and none is ready by then (a time of the loop's)."""
         while not self.has_ended:
-            if found := self.candidates(ask, refused, fingerprint):
-                return self.choose(ask, found)
+            if found := self.candidates(request, refused, fingerprint):
+                return self.choose(request, found)
             if asyncio.get_running_loop().time() >= until:
                 raise NoEndpointError("No endpoint of this router can take the request just now; try again.")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         raise NoEndpointError("The router is shutting down.")

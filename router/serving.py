@@ -1,4 +1,4 @@
-"""Starts a router and serves until it is told to stop: for programs `serve`, for the command `run`."""
+"""Starts a router and serves until it is stopped: for programs `serve`, for the command `run`."""
 
 import contextlib
 import signal
@@ -32,7 +32,7 @@ def serve(
     start_seconds: float = 600.0,
     failover_seconds: float = 20.0,
 ) -> None:
-    """Start a server for each endpoint and a router in front of them; returns when it has been told to stop.
+    """Start a server for each endpoint and a router in front of them; returns when it has been stopped.
 
     The signature is that of MLC LLM; what follows the star is more. ValueError names what cannot be done.
     """
@@ -74,7 +74,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def report(message: str) -> None:
-    """A line for whoever watches the start."""
+    """A line about the start."""
     print(f"verbatim router: {message}", flush=True)
 
 

@@ -18,7 +18,7 @@ OF_STARTED_SERVERS = (
 )  # fmt: skip
 OURS_TO_GIVE = {"--host": "--endpoint-hosts", "--port": "--endpoint-ports", "-H": "--endpoint-hosts"}
 OURS_TO_GIVE |= {"-p": "--endpoint-ports", "--model": "--model", "--model-lib": "--model-lib"}
-SAYS_NO = "no engine here hands keys and values to another one"
+NO_TRANSFER = "no engine here hands keys and values to another one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,10 @@ class Settings:
     def __post_init__(self):
         """Refuse what cannot be done."""
         _require(self.router_mode in MODES, "router_mode", self.router_mode, f"one of {', '.join(MODES)}")
-        can_be = f"round-robin, where every server does both: {SAYS_NO}"
+        can_be = f"round-robin, where every server does both: {NO_TRANSFER}"
         _require(self.router_mode != "disagg", "router_mode", self.router_mode, can_be)
         factor = self.pd_balance_factor
-        _require(factor == 0, "pd_balance_factor", factor, f"0: it belongs to disagg, and {SAYS_NO}")
+        _require(factor == 0, "pd_balance_factor", factor, f"0: it belongs to disagg, and {NO_TRANSFER}")
         _check_port("router_port", self.router_port)
         for name in ("start_seconds", "failover_seconds"):
             seconds = getattr(self, name)
@@ -109,7 +109,7 @@ def url_of(host: str, port: int) -> str:
 
 
 def _is_plain(url: str) -> bool:
-    """Whether a URL says where a server is, and nothing else."""
+    """Whether a URL is that of a server, without a path or a query."""
     try:
         parts = urlsplit(url)
         has_place = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -128,5 +128,5 @@ def _require(condition: bool, name: str, value, allowed: str) -> None:
         raise ValueError(f"--{name.replace('_', '-')} {_listed(value)!r} cannot be: it must be {allowed}")
 
 
-def _listed(value):
+def _listed(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, tuple) else value

@@ -15,60 +15,59 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from sanic import Config, Sanic
+from sanic import Config, HTTPResponse, Request, Sanic
 
 from verbatim.reference.records.errors import VerbatimError
 from verbatim.server.engine.backends import check_backend
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.engine.parent import end_with_parent
 from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
-from verbatim.server.http import journal
+from verbatim.server.http import application, journal
 from verbatim.server.http.cors import CrossOrigin
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 from verbatim.server.http.keys import load_keys
 from verbatim.server.http.metrics import Metrics, make_directory
 from verbatim.server.models import lineup
 from verbatim.server.models.served import ServedModels, load_served_model
-from verbatim.server.routes.chat import chat_routes
-from verbatim.server.routes.completions import completion_routes
+from verbatim.server.routes.apis import api_routes
 from verbatim.server.routes.debug import debug_routes
 from verbatim.server.routes.docs import docs_routes
-from verbatim.server.routes.embeddings import embedding_routes
 from verbatim.server.routes.health import health_routes
 from verbatim.server.routes.metrics import metrics_routes
 from verbatim.server.routes.models import model_routes
 from verbatim.server.routes.playground import playground_routes
-from verbatim.server.routes.responses import response_routes
 from verbatim.server.routes.tokens import token_routes
-from verbatim.server.settings.options import PLACE, Options
+from verbatim.server.settings.options import LINEUP, PLACE, Options
 
-FAREWELL_SECONDS = 2  # before time is up, answers that still run end with an error that says so
 ROUTES = (
-    chat_routes, completion_routes, response_routes, embedding_routes, model_routes, token_routes, health_routes,
-    metrics_routes, docs_routes, playground_routes,
-)  # fmt: skip
-SETTINGS = {  # environment variables named SANIC_... override them
-    "AUTO_EXTEND": False,
-    "FALLBACK_ERROR_FORMAT": "json",
-    "GRACEFUL_SHUTDOWN_TIMEOUT": 60.0,  # seconds that running answers have to end after SIGTERM
-    "KEEP_ALIVE_TIMEOUT": 120,
-    "REQUEST_MAX_SIZE": 32 << 20,
-    "RESPONSE_TIMEOUT": 3600,  # of silence; a long prompt on a slow engine is silent until its first token
-}
+    api_routes,
+    model_routes,
+    token_routes,
+    health_routes,
+    metrics_routes,
+    docs_routes,
+    playground_routes,
+)
 
 
-def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
+def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
     dumps = partial(json.dumps, separators=(",", ":"))
     options = Options.from_environment()
     logging = journal.logging_config(options.log_format)
-    app = Sanic(name, config=Config(SETTINGS), error_handler=OpenAIErrorHandler(), dumps=dumps, log_config=logging)
+    app = Sanic(
+        name,
+        config=Config(application.CONFIGURATION),
+        error_handler=OpenAIErrorHandler(),
+        dumps=dumps,
+        log_config=logging,
+    )
     for make_routes in (*ROUTES, debug_routes) if options.enable_debug else ROUTES:
         app.blueprint(make_routes())
     app.add_signal(admit, "http.routing.before")
     app.add_signal(count, "http.lifecycle.response")
-    app.on_request(allow_silence)
+    app.on_request(application.limit_answering)
     app.on_request(answer_preflight)
     app.on_response(add_headers)
     app.main_process_ready(start_beside_workers)
@@ -79,7 +78,7 @@ def create_app(_arguments=None, *, name: str = "verbatim") -> Sanic:
     return app
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Sanic:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if multiprocessing.parent_process() is None:
@@ -94,7 +93,7 @@ def check_start() -> None:
         options = Options.from_environment()
         check_backend(options)
         load_keys(options)
-        os.environ.pop(lineup.LINEUP, None)
+        os.environ.pop(LINEUP, None)
         models = lineup.settle(options)
         ServedModels(map(load_served_model, models))
         lineup.write(models)
@@ -102,32 +101,27 @@ def check_start() -> None:
         sys.exit(f"verbatim: {error}")
 
 
-async def admit(request) -> None:
-    """Before the URL is looked at or the body read: no key, no answer; and no body, no answer either."""
+async def admit(request: Request) -> None:
+    """Before the URL or the body is read: no key, no answer; and no body in time, no answer either."""
     journal.begin(request)
-    request.protocol.response_timeout = request.app.config.REQUEST_TIMEOUT
+    await application.limit_reading(request)
     request.app.ctx.keys.check(request)
 
 
-async def count(request, response) -> None:
+async def count(request: Request, response: HTTPResponse) -> None:
     """An answer is there, or a stream has ended: one more for the numbers, and a line in the log."""
     path = f"/{request.route.path}" if request.route else "unknown"
     request.app.ctx.metrics.count_answer(request.method, path, response.status)
     journal.write(request, response.status)
 
 
-async def allow_silence(request) -> None:
-    """The body has been read: from here on it is our turn to speak."""
-    request.protocol.response_timeout = request.app.config.RESPONSE_TIMEOUT
-
-
-async def answer_preflight(request):
+async def answer_preflight(request: Request) -> HTTPResponse | None:
     """A browser's question what it may do needs no handler."""
     return request.app.ctx.cross_origin.answer_preflight(request)
 
 
-async def add_headers(request, response) -> None:
-    """Every answer names the request, with the client's own id or a new one, and says which web pages may see it."""
+async def add_headers(request: Request, response: HTTPResponse) -> None:
+    """Every answer names the request, with the client's own id or a new one, and the web pages that may see it."""
     response.headers["x-request-id"] = journal.request_id(request)
     request.app.ctx.cross_origin.mark(request, response)
 
@@ -155,7 +149,7 @@ async def start_beside_workers(app: Sanic) -> None:
 
 
 async def stop_engines(app: Sanic) -> None:
-    """Let the engines finish what still runs, and say with the exit code if one never could start."""
+    """Let the engines finish what still runs; the exit code is 1 if one could never start."""
     supervisors = getattr(app.ctx, "supervisors", ())
     for supervisor in supervisors:
         supervisor.ask_to_stop()
@@ -187,9 +181,9 @@ async def connect(app: Sanic) -> None:
 
 
 async def begin_stopping(app: Sanic) -> None:
-    """Running answers go on to their end, or are told of it: further signals do not cut them, nor does time."""
+    """Running answers are completed, or end with an error in time; further signals do not cut them."""
     app.ctx.is_stopping = True
-    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - FAREWELL_SECONDS)
+    seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - application.SHUTDOWN_NOTICE_SECONDS)
     for engine in app.ctx.engines.values():
         asyncio.get_running_loop().call_later(seconds, engine.fail_all, "The server is shutting down.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,7 +8,7 @@ class EngineUnavailableError(VerbatimError):
 
 
 class EngineFailedError(VerbatimError):
-    """The engine gave up one request and said why; other requests are not concerned."""
+    """The engine gave up a request, with the reason as message; other requests are not concerned."""
 
 
 class EngineTimeoutError(EngineFailedError):

@@ -19,6 +19,11 @@ MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 POOLINGS = ("mean", "last")
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
+BOUNDS: dict[str, tuple] = {  # both included: OpenAI's, or the widest sensible ones for extensions
+    "temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "top_k": (1, None), "repetition_penalty": (0.01, 100),
+    "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "logit_bias": (-100, 100),
+    "seed": (-(1 << 63), (1 << 64) - 1),
+}  # fmt: skip
 
 
 def require(condition: bool, name: str, value, bound: str, code: str = "invalid_value") -> None:
@@ -62,19 +67,17 @@ class SamplingParams:
     logprobs: int | None = None
 
     def __post_init__(self):
-        """Refuse what lies outside OpenAI's bounds, or outside the widest sensible ones for extensions."""
-        require_number("temperature", self.temperature, 0, 2)
-        require_number("top_p", self.top_p, 0, 1)
-        require_number("min_p", self.min_p, 0, 1)
+        """Refuse what lies outside BOUNDS."""
+        for name in ("temperature", "top_p", "min_p"):
+            require_number(name, getattr(self, name), *BOUNDS[name])
         if self.top_k is not None:
-            require_integer("top_k", self.top_k, 1)
-        require_number("repetition_penalty", self.repetition_penalty, 0.01, 100)
-        require_number("frequency_penalty", self.frequency_penalty, -2, 2)
-        require_number("presence_penalty", self.presence_penalty, -2, 2)
+            require_integer("top_k", self.top_k, *BOUNDS["top_k"])
+        for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
+            require_number(name, getattr(self, name), *BOUNDS[name])
         for token_id, bias in self.logit_bias.items():
             require_integer("logit_bias", token_id, 0)
-            require_number("logit_bias", bias, -100, 100)
-        require_integer("seed", self.seed, -(1 << 63), (1 << 64) - 1)
+            require_number("logit_bias", bias, *BOUNDS["logit_bias"])
+        require_integer("seed", self.seed, *BOUNDS["seed"])
         if self.logprobs is not None:
             require_integer("logprobs", self.logprobs, 0, MAX_LOGPROBS)
 

@@ -9,10 +9,23 @@ from dataclasses import dataclass, replace
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import StoppingParams
-from verbatim.server.api.answer import Streaming
-from verbatim.server.api.fields import Fields
+from verbatim.server.api.builder import Streaming
+from verbatim.server.api.fields import Field, Fields, Object
+from verbatim.server.api.value_types import BOOLEAN, neutral, one_of
 
 FIELD = "debug_config"
+DEBUG_CONFIG = Field(
+    FIELD,
+    Object(
+        Field("ignore_eos", BOOLEAN, "Stop tokens and stop strings do not end the answer.", default=False),
+        Field("special_request", one_of("query_engine_metrics"), "Give the engine's counts and no answer."),
+        Field("grammar_execution_mode", neutral("constraint"), "Only constraint."),
+        Field("pinned_system_prompt", neutral(False), "Not supported."),
+        Field("disagg_config", neutral(), "Not supported."),
+    ),
+    "An extension of MLC LLM's, for benchmarks.",
+    example={"ignore_eos": True},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +42,10 @@ class DebugConfig:
 
 def take_debug_config(fields: Fields, streaming: Streaming) -> DebugConfig:
     """The field `debug_config`; the engine's counts come with the usage that ends a stream."""
-    if not fields.has(FIELD):
+    if (options := fields[FIELD]) is None:
         return DebugConfig()
-    options = Fields(fields.take(FIELD), FIELD)
-    ignores_stops = options.typed("ignore_eos", bool, False)
-    wants_metrics = options.one_of("special_request", ("query_engine_metrics",)) is not None
-    options.refuse("grammar_execution_mode", "constraint")
-    options.refuse("pinned_system_prompt", False)
-    options.refuse("disagg_config")
+    ignores_stops = options["ignore_eos"]
+    wants_metrics = options["special_request"] is not None
     options.done()
     if wants_metrics and not streaming.wants_usage:
         path = f"{FIELD}.special_request"

@@ -1,42 +1,92 @@
 """`POST /v1/embeddings`: texts or token ids in, one vector for each out, all of them one long (L2).
 
 A vector is made of the model's last states (reference/model/pooling.py). `dimensions` keeps its first numbers and
-makes what is left one long again. `pooling`, an extension, is `mean` or `last`; else the model's own settings say.
+makes what is left one long again. `pooling`, an extension, is `mean` or `last`; else the model's own.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from verbatim.reference.model.pooling import unit
 from verbatim.reference.records.errors import RequestError
-from verbatim.reference.records.request import POOLINGS, Output, Request, require_integer
+from verbatim.reference.records.request import POOLINGS, Output, Request
 from verbatim.server.api import parameters
-from verbatim.server.api.answer import new_id
-from verbatim.server.api.fields import Fields, of_type, type_error
+from verbatim.server.api.adapter import Adapter
+from verbatim.server.api.builder import Builder, new_id
+from verbatim.server.api.fields import Field, Object, required
+from verbatim.server.api.texts import texts
+from verbatim.server.api.value_types import OBJECT, STRING, check_token_ids, integer, of_type, one_of
 from verbatim.server.models.served import ServedModel
 
 MAX_INPUTS = 2048
-WAVE = 64  # inputs that are given to the engine at once: many of them must not fill its queue
+WAVE = 64  # inputs that the engine gets at once: many of them must not fill its queue
+BODY = Object(
+    required("input", texts(MAX_INPUTS, shows_length=True), "The texts.", ["Hello", "Good morning"]),
+    parameters.MODEL,
+    Field("encoding_format", one_of("float", "base64"), "How vectors are written; float if absent."),
+    Field("dimensions", integer(1), "Keep so many numbers of each vector.", example=64),
+    Field("pooling", one_of(*POOLINGS), "How states become a vector; the model's own if absent."),
+    parameters.USER,
+    parameters.CACHE_KEY,
+)
+SCHEMA = {
+    "type": "object",
+    "required": ["object", "data", "model", "usage"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": OBJECT.schema | {"required": ["object", "index", "embedding"]}},
+        "model": STRING.schema,
+    },
+}
 
 
-class Embeddings:
-    """The vectors of one HTTP request: `waves` of requests for the engine, and what came of them."""
+class EmbeddingAdapter(Adapter):
+    """Embeddings, which are whole or not at all."""
+
+    name, path, prompt_field = "embeddings", "/v1/embeddings", "input"
+    summary = "Texts to vectors"
+    body = BODY
+    answer, schemas = "Embeddings", {"Embeddings": SCHEMA}
+    makes_text = is_resumable = False
+
+    def read(self, body: Any, model: ServedModel) -> "VectorBuilder":
+        """The builder of the vectors."""
+        fields = BODY.read(body)
+        prompts = [_read_input(item, path, model) for path, item in fields["input"]]
+        fields["model"]
+        is_base64 = fields["encoding_format"] == "base64"
+        dimensions = fields.read_as("dimensions", integer(1, model.config.hidden_size))
+        pooling = fields["pooling"] or model.pooling
+        salt = fields["prompt_cache_key"]
+        fields.done()
+        answer_id = new_id("embd")
+        requests = [
+            Request(request_id=f"{answer_id}-{index}", prompt_ids=ids, pooling=pooling, cache_salt=salt)
+            for index, ids in enumerate(prompts)
+        ]
+        return VectorBuilder(model, requests, dimensions, is_base64)
+
+
+class VectorBuilder(Builder):
+    """The vectors of one HTTP request."""
 
     def __init__(self, model: ServedModel, requests: list[Request], dimensions: int | None, is_base64: bool):
         self.requests = requests
         self._model_id, self._dimensions, self._is_base64 = model.model_id, dimensions, is_base64
         self._vectors: dict[str, tuple[float, ...]] = {}
 
-    def waves(self, max_queue: int) -> Iterator[tuple[Request, ...]]:
-        """The requests, as many at a time as the engine should have to queue where it queues `max_queue` in all."""
+    def waves(self, max_queue: int) -> Iterator[Sequence[Request]]:
+        """The requests, some at a time."""
         size = min(WAVE, max_queue)
-        return (tuple(self.requests[start : start + size]) for start in range(0, len(self.requests), size))
+        return (self.requests[start : start + size] for start in range(0, len(self.requests), size))
 
-    def take(self, output: Output) -> None:
+    def take(self, output: Output) -> list[dict]:
         """Take in a vector."""
         self._vectors[output.request_id] = output.embedding
+        return []
 
     def whole(self) -> dict:
         """The answer, vectors in the order of their inputs."""
@@ -54,47 +104,12 @@ class Embeddings:
         return base64.b64encode(np.array(vector, "<f4").tobytes()).decode() if self._is_base64 else list(vector)
 
 
-def read_embeddings(body: object, model: ServedModel) -> Embeddings:
-    """What is to be embedded, and how the vectors are to look. RequestError for anything that cannot be done."""
-    fields = Fields(body)
-    prompts = _take_input(fields, model)
-    parameters.take_model(fields)
-    is_base64 = fields.one_of("encoding_format", ("float", "base64")) == "base64"
-    dimensions = fields.integer("dimensions", 1, model.config.hidden_size)
-    pooling = fields.one_of("pooling", POOLINGS) or model.pooling
-    fields.string("user")
-    salt = parameters.take_cache_salt(fields)
-    fields.done()
-    answer_id = new_id("embd")
-    requests = [
-        Request(request_id=f"{answer_id}-{index}", prompt_ids=ids, pooling=pooling, cache_salt=salt)
-        for index, ids in enumerate(prompts)
-    ]
-    return Embeddings(model, requests, dimensions, is_base64)
-
-
-def _take_input(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
-    value = fields.required("input")
-    if type(value) is str:
-        return [_read_input(value, "input", model)]
-    if type(value) is not list:
-        raise type_error("input", value, "a string, or an array of strings, token ids or arrays of token ids")
-    if value and type(value[0]) is int:
-        return [_read_input(value, "input", model)]
-    if not 1 <= len(value) <= MAX_INPUTS:
-        message = f"input must have 1 to {MAX_INPUTS} items, not {len(value)}"
-        raise RequestError(message, field="input", code="invalid_value")
-    return [_read_input(item, f"input[{index}]", model) for index, item in enumerate(value)]
-
-
-def _read_input(value, path: str, model: ServedModel) -> tuple[int, ...]:
+def _read_input(value: Any, path: str, model: ServedModel) -> tuple[int, ...]:
     if type(value) is str:
         ids = tuple(model.tokenizer.encode_prompt(value)) if value else ()
     else:
-        ids = tuple(of_type(path, value, list))
-        for index, token_id in enumerate(ids):
-            where = f"{path}[{index}]"
-            require_integer(where, of_type(where, token_id, int), 0, model.config.vocab_size - 1)
+        check_token_ids(path, of_type(path, value, list), model.config.vocab_size)
+        ids = tuple(value)
     if not ids:
         raise RequestError(f"{path} must have at least one token", field=path, code="empty_input")
     model.check_prompt(ids, path)

@@ -1,15 +1,27 @@
-"""Reads one JSON object strictly, field by field; what nobody asked for is an error in the end.
+"""One declaration of every field, and the reader of JSON objects that follows it.
 
-An explicit null equals an absent field. Types are never converted: "5" is not 5, and true is not 1. Errors name
-the field by its path (`messages[0].content`) and never quote a whole value, which may be someone's text.
+A `Field` has a name, a type with its bounds, a default, a line of description and an example; reading, errors and the
+OpenAPI page follow from it. An explicit null equals an absent field. What nobody has declared is left to
+`UNKNOWN_FIELDS`.
 """
 
 import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NoReturn
 
-from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.reference.records.request import require_integer, require_number
+from verbatim.reference.records.errors import RequestError
+from verbatim.server.api.value_types import AnyType, of_type
 
-NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+
+class Unknown(Enum):
+    """What becomes of a field that is not declared."""
+
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
+UNKNOWN_FIELDS = Unknown.REFUSE  # of every object without a policy of its own
 
 
 def parse_json(body: bytes) -> object:
@@ -23,29 +35,70 @@ def parse_json(body: bytes) -> object:
         raise RequestError("The body cannot be read: it must be valid JSON in UTF-8.") from None
 
 
-def _refuse_constant(name: str):
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def type_error(path: str, value, expected: str) -> RequestError:
-    """The error for a value of the wrong type; it names the type that came."""
-    found = "null" if value is None else NAMES[type(value)]
-    return RequestError(f"{path} must be {expected}, not {found}", field=path or None, code="invalid_type")
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an object. `default` is what an absent one means; only an optional field has one."""
+
+    name: str
+    type: AnyType
+    description: str
+    default: Any = None
+    is_required: bool = False
+    example: Any = None
+
+    @property
+    def schema(self) -> dict:
+        """The field's own JSON schema; null stands for absence in what is not required."""
+        schema = self.type.schema
+        if not self.is_required:
+            default = list(self.default) if isinstance(self.default, tuple) else self.default
+            schema = {"anyOf": [schema | ({} if default is None else {"default": default}), {"type": "null"}]}
+        example = {} if self.example is None else {"examples": [self.example]}
+        return schema | {"description": self.description} | example
 
 
-def of_type(path: str, value, kind: type):
-    """`value`, if it is of this JSON type."""
-    if type(value) is not kind:
-        raise type_error(path, value, NAMES[kind])
-    return value
+def required(name: str, type_: AnyType, description: str, example: Any = None) -> Field:
+    """A field that must be there."""
+    return Field(name, type_, description, is_required=True, example=example)
+
+
+class Object:
+    """A JSON object with declared fields; a type like any other."""
+
+    def __init__(self, *fields: Field, unknown: Unknown | None = None, rules: dict[str, Any] | None = None):
+        """`rules` are more keywords of the schema, for what depends on two fields."""
+        self.fields = {field.name: field for field in fields}
+        self.unknown = unknown or UNKNOWN_FIELDS
+        self.rules = rules or {}
+
+    def read(self, value: Any, path: str = "") -> "Fields":
+        """The object's fields, none of them read yet."""
+        return Fields(value, path, self)
+
+    @property
+    def schema(self) -> dict:
+        """All fields, and whether there may be others."""
+        return {
+            "type": "object",
+            "required": [field.name for field in self.fields.values() if field.is_required],
+            "properties": {name: field.schema for name, field in self.fields.items()},
+            "additionalProperties": self.unknown is Unknown.IGNORE,
+        } | self.rules
 
 
 class Fields:
-    """The fields of one JSON object that have not been taken yet."""
+    """The fields of one JSON object that have not been read yet; `fields[name]` reads one as it is declared."""
 
-    def __init__(self, value, path: str = ""):
+    __slots__ = ("_declared", "_unknown", "_values", "path")
+
+    def __init__(self, value: Any, path: str, declared: Object):
         of_type(path or "The body", value, dict)
         self.path = path
+        self._declared, self._unknown = declared.fields, declared.unknown
         self._values = {name: item for name, item in value.items() if item is not None}
 
     def where(self, name: str) -> str:
@@ -53,82 +106,37 @@ class Fields:
         return f"{self.path}.{name}" if self.path else name
 
     def has(self, name: str) -> bool:
-        """Whether the field is there, not null, and not yet taken."""
+        """Whether the field is there, not null, and not yet read."""
         return name in self._values
 
-    def names(self) -> list[str]:
-        """The fields not yet taken."""
-        return list(self._values)
+    def __getitem__(self, name: str) -> Any:
+        """The value of a declared field, or its default."""
+        return self.read_as(name, self._declared[name].type)
 
-    def take(self, name: str, default=None):
-        """The value of any type."""
-        return self._values.pop(name, default)
-
-    def required(self, name: str):
-        """The value of any type, which must be there."""
-        if name not in self._values:
+    def read_as(self, name: str, type_: AnyType) -> Any:
+        """The same with narrower bounds, which follow from another field or from the model."""
+        value = self._values.pop(name, None)
+        if value is not None:
+            return type_.read(value, self.where(name))
+        field = self._declared[name]
+        if field.is_required:
             path = self.where(name)
             raise RequestError(f"Missing required parameter: {path}", field=path, code="missing_required_parameter")
-        return self._values.pop(name)
+        return field.default
 
-    def typed(self, name: str, kind: type, default=None):
-        """The value, which must be of one JSON type."""
-        value = self.take(name)
-        return default if value is None else of_type(self.where(name), value, kind)
-
-    def string(self, name: str, max_length: int | None = None) -> str | None:
-        """A string of at most so many characters."""
-        value = self.typed(name, str)
-        if value is not None and max_length is not None and len(value) > max_length:
-            path = self.where(name)
-            message = f"{path} must have at most {max_length} characters, not {len(value)}"
-            raise RequestError(message, field=path, code="string_above_max_length")
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A number, whole or not, within bounds."""
-        value = self.take(name)
-        if value is None:
-            return default
-        if type(value) not in (int, float):
-            raise type_error(self.where(name), value, "a number")
-        require_number(self.where(name), value, low, high)
-        return value
-
-    def integer(self, name: str, low: int, high: int | None = None, default: int | None = None) -> int | None:
-        """An integer within bounds."""
-        value = self.typed(name, int)
-        if value is None:
-            return default
-        require_integer(self.where(name), value, low, high)
-        return value
-
-    def array(self, name: str, max_length: int | None = None) -> list:
-        """An array of at most so many items; empty if absent."""
-        value = self.typed(name, list, [])
-        if max_length is not None and len(value) > max_length:
-            path = self.where(name)
-            message = f"{path} must have at most {max_length} items, not {len(value)}"
-            raise RequestError(message, field=path, code="array_above_max_length")
-        return value
-
-    def one_of(self, name: str, allowed: tuple[str, ...]) -> str | None:
-        """A string out of a fixed set."""
-        value = self.string(name)
-        if value is not None and value not in allowed:
-            path = self.where(name)
-            raise RequestError(f"{path} must be one of {', '.join(allowed)}", field=path, code="invalid_value")
-        return value
-
-    def refuse(self, name: str, *neutral) -> None:
-        """A field that OpenAI knows and this server does not have: only its neutral values pass."""
-        value = self.take(name)
-        if value is not None and not any(type(value) is type(item) and value == item for item in neutral):
-            path = self.where(name)
-            raise UnsupportedError(f"{path} is not supported by this server with this value", field=path)
+    def read_all(self) -> dict[str, Any]:
+        """All declared fields, and nothing else."""
+        values = {name: self[name] for name in self._declared}
+        self.done()
+        return values
 
     def done(self) -> None:
-        """Raise for the first field that nothing has taken."""
-        for name in self._values:
+        """Read declared fields that nobody has asked for, for their errors; then judge those that are not declared."""
+        if not self._values:
+            return
+        for name in self._declared:
+            if name in self._values:
+                self[name]
+        for name in self._values if self._unknown is Unknown.REFUSE else ():
             path = self.where(name)[:200]
             raise RequestError(f"Unknown parameter: {path}", field=path, code="unknown_parameter")

@@ -6,46 +6,18 @@
 """
 
 import json
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_object, json_schema
-from verbatim.server.api.fields import Fields, of_type, type_error
+from verbatim.server.api.fields import Field, Fields, Object
+from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, array, of_type, type_error
 
 MAX_CHOICES = 1024
-OBJECT = "structured_outputs"
+FIELD = "structured_outputs"
 
 
-def take_guided(fields: Fields) -> Grammar | None:
-    """The grammar that the answer must fit, or None for free text."""
-    found = _take_all(fields, "guided_")
-    if fields.has(OBJECT):
-        options = Fields(fields.take(OBJECT), OBJECT)
-        found += _take_all(options, "")
-        if options.typed("json_object", bool, False):
-            found.append(json_object(f"{OBJECT}.json_object"))
-        options.done()
-        if not found:
-            raise RequestError(f"{OBJECT} must hold a grammar", field=OBJECT, code="invalid_value")
-    return only_one(*found)
-
-
-def only_one(*grammars: Grammar | None) -> Grammar | None:
-    """The one grammar among these. RequestError if there are two: an answer cannot be held to both."""
-    found = [grammar for grammar in grammars if grammar is not None]
-    if len(found) > 1:
-        first, second = found[0].field, found[1].field
-        message = f"{first} and {second} both say what the answer must fit; give one of them"
-        raise RequestError(message, field=second, code="invalid_parameter_combination")
-    return found[0] if found else None
-
-
-def _take_all(fields: Fields, prefix: str) -> list[Grammar]:
-    readers = {"json": _read_schema, "regex": _read_regex, "choice": _read_choice, "grammar": _read_grammar}
-    names = {prefix + name: reader for name, reader in readers.items()}
-    return [reader(fields.take(name), fields.where(name)) for name, reader in names.items() if fields.has(name)]
-
-
-def _read_schema(value, path: str) -> Grammar:
+def _read_schema(value: Any, path: str) -> Grammar:
     if type(value) is str:  # some clients send the schema as text
         try:
             value = json.loads(value)
@@ -54,11 +26,11 @@ def _read_schema(value, path: str) -> Grammar:
     return json_schema(of_type(path, value, dict), path)
 
 
-def _read_regex(value, path: str) -> Grammar:
+def _read_regex(value: Any, path: str) -> Grammar:
     return Grammar(kind=GrammarKind.REGEX, source=of_type(path, value, str), field=path)
 
 
-def _read_choice(value, path: str) -> Grammar:
+def _read_choice(value: Any, path: str) -> Grammar:
     texts = of_type(path, value, list)
     if not 1 <= len(texts) <= MAX_CHOICES:
         message = f"{path} must have 1 to {MAX_CHOICES} texts, not {len(texts)}"
@@ -70,5 +42,44 @@ def _read_choice(value, path: str) -> Grammar:
     return Grammar(kind=GrammarKind.LARK, source=f"{PREAMBLE}start: {alternatives}", field=path)
 
 
-def _read_grammar(value, path: str) -> Grammar:
+def _read_grammar(value: Any, path: str) -> Grammar:
     return Grammar(kind=GrammarKind.LARK, source=of_type(path, value, str), field=path)
+
+
+def _grammars(prefix: str) -> tuple[Field, ...]:
+    schema = ValueType(_read_schema, {"anyOf": [OBJECT.schema, STRING.schema]})
+    choices = ValueType(_read_choice, array(STRING, MAX_CHOICES, 1).schema)
+    return (
+        Field(f"{prefix}json", schema, "The answer is JSON of this schema.", example={"type": "object"}),
+        Field(f"{prefix}regex", ValueType(_read_regex, STRING.schema), "It matches this.", example="[0-9]+"),
+        Field(f"{prefix}choice", choices, "It is one of these texts.", example=["yes", "no"]),
+        Field(f"{prefix}grammar", ValueType(_read_grammar, STRING.schema), "It fits this grammar in Lark's notation."),
+    )
+
+
+OWN, NESTED = _grammars("guided_"), _grammars("")
+OPTIONS = Object(*NESTED, Field("json_object", BOOLEAN, "The answer is any JSON object.", default=False))
+GUIDED = (*OWN, Field(FIELD, OPTIONS, "The same grammars, in one object.", example={"regex": "[0-9]+"}))
+
+
+def take_guided(fields: Fields) -> Grammar | None:
+    """The grammar that the answer must fit, or None for free text."""
+    found = [fields[field.name] for field in OWN]
+    if (options := fields[FIELD]) is not None:
+        found += [options[field.name] for field in NESTED]
+        if options["json_object"]:
+            found.append(json_object(f"{FIELD}.json_object"))
+        options.done()
+        if not any(found):
+            raise RequestError(f"{FIELD} must hold a grammar", field=FIELD, code="invalid_value")
+    return only_one(*found)
+
+
+def only_one(*grammars: Grammar | None) -> Grammar | None:
+    """The one grammar among these. RequestError if there are two: an answer cannot be held to both."""
+    found = [grammar for grammar in grammars if grammar is not None]
+    if len(found) > 1:
+        first, second = found[0].field, found[1].field
+        message = f"{first} and {second} both say what the answer must fit; give one of them"
+        raise RequestError(message, field=second, code="invalid_parameter_combination")
+    return found[0] if found else None

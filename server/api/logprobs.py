@@ -40,13 +40,13 @@ class CompletionLogprobs:
     """The four arrays of one choice; `text_offset` counts the characters of the text before each token."""
 
     def __init__(self):
-        self.arrays = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        self.arrays: dict[str, list] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._num_characters = 0
 
     def add(self, entries: list[tuple[bytes, TokenLogprob | None]]) -> dict:
         """The arrays for these tokens only; the chosen token is always among the alternatives."""
-        new = {name: [] for name in self.arrays}
+        new: dict[str, list] = {name: [] for name in self.arrays}
         for token, entry in entries:
             new["tokens"].append(completion_token(token))
             new["token_logprobs"].append(entry and finite(entry.chosen.logprob))
@@ -58,7 +58,7 @@ class CompletionLogprobs:
         return new
 
     def _offset(self, token: bytes) -> int:
-        """A token that goes on with a character has that one's place; a broken character before it takes up one."""
+        """A token that continues a character has that one's place; a broken character before it takes up a place."""
         has_part, _ = self._decoder.getstate()
         goes_on = token[:1] != b"" and token[0] & 0xC0 == 0x80  # RFC 3629: 10xxxxxx continues
         return self._num_characters + bool(has_part and not goes_on)

@@ -2,69 +2,40 @@
 
 Text parts are joined, `developer` becomes `system`, and the arguments of earlier tool calls are parsed, since
 templates print them as JSON again. Parts that are not text are refused. An assistant's own answer may come back
-word for word, with the keys that answers carry. Every tool call must be answered before the conversation goes on.
+word for word, with the keys that answers carry. Every tool call must be answered before the conversation continues.
 """
 
 import json
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.server.api.fields import Fields, of_type, type_error
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.value_types import (
+    ANYTHING,
+    LIST,
+    STRING,
+    ValueType,
+    array,
+    neutral,
+    of_type,
+    one_of,
+    reference,
+    type_error,
+)
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 PART_TYPES = ("image_url", "input_audio", "file")
+BREAKPOINT = Field("prompt_cache_breakpoint", ANYTHING, "Ignored: every prompt is cached.")
 
 
-def take_messages(fields: Fields) -> list[dict]:
-    """The field `messages`, checked and normalised. RequestError names the message and the field at fault."""
-    values = of_type("messages", fields.required("messages"), list)
-    if not values:
-        raise RequestError("messages must have at least one item", field="messages", code="empty_array")
-    messages = [_read_message(value, f"messages[{index}]") for index, value in enumerate(values)]
-    check_tool_turns(messages, "messages")
-    return messages
+def _part(kind: str, text: str) -> Object:
+    return Object(required("type", one_of(kind), "The kind of the part."), required(kind, STRING, text), BREAKPOINT)
 
 
-def _read_message(value, path: str) -> dict:
-    fields = Fields(value, path)
-    if fields.has("role") and type(value["role"]) is str and value["role"] == "function":
-        raise UnsupportedError(f"{path}.role: function messages are deprecated; use tool", field=f"{path}.role")
-    role = fields.one_of("role", ROLES) or fields.required("role")
-    message = {"role": "system" if role == "developer" else role}
-    if role == "assistant":
-        message |= _read_assistant(fields)
-    else:
-        message["content"] = read_content(fields.required("content"), f"{path}.content")
-    if role == "tool":
-        message["tool_call_id"] = of_type(f"{path}.tool_call_id", fields.required("tool_call_id"), str)
-    if (name := fields.string("name")) is not None:
-        message["name"] = name
-    fields.done()
-    return message
+PARTS = {"text": _part("text", "The text."), "refusal": _part("refusal", "The text of a refusal.")}
 
 
-def _read_assistant(fields: Fields) -> dict:
-    path = fields.path
-    calls = fields.array("tool_calls")
-    message = {"content": None}
-    if fields.has("content"):
-        message["content"] = read_content(fields.take("content"), f"{path}.content", "text", "refusal")
-    refusal = fields.string("refusal")
-    if message["content"] is None:
-        message["content"] = refusal
-    if message["content"] is None and not calls:
-        error = f"{path}.content is required unless there are tool_calls"
-        raise RequestError(error, field=f"{path}.content", code="missing_required_parameter")
-    if calls:
-        message["tool_calls"] = [_read_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(calls)]
-    if (reasoning := fields.string("reasoning_content")) is not None:
-        message["reasoning_content"] = reasoning
-    fields.array("annotations")
-    fields.refuse("audio")
-    fields.refuse("function_call")
-    return message
-
-
-def read_content(value, path: str, *kinds: str) -> str:
+def read_content(value: Any, path: str, *kinds: str) -> str:
     """Text, or the joined text of parts of these kinds; plain text parts if none are named."""
     if type(value) is str:
         return value
@@ -75,28 +46,121 @@ def read_content(value, path: str, *kinds: str) -> str:
     return "".join(_read_part(part, f"{path}[{i}]", kinds or ("text",)) for i, part in enumerate(value))
 
 
-def _read_part(value, path: str, kinds: tuple[str, ...]) -> str:
-    fields = Fields(value, path)
-    kind = of_type(f"{path}.type", fields.required("type"), str)
-    if kind in PART_TYPES:
-        raise UnsupportedError(f"{path}.type: this model reads text only", field=f"{path}.type")
-    if kind not in kinds:
-        raise RequestError(f"{path}.type must be {' or '.join(kinds)}", field=f"{path}.type", code="invalid_value")
-    text = of_type(f"{path}.{kind}", fields.required(kind), str)
-    fields.take("prompt_cache_breakpoint")  # a hint for caching, which happens here in any case
+def _read_part(value: Any, path: str, kinds: tuple[str, ...]) -> str:
+    of_type(path, value, dict)
+    if (kind := value.get("type")) is not None:
+        if of_type(f"{path}.type", kind, str) in PART_TYPES:
+            raise UnsupportedError(f"{path}.type: this model reads text only", field=f"{path}.type")
+        if kind not in kinds:
+            raise RequestError(f"{path}.type must be {' or '.join(kinds)}", field=f"{path}.type", code="invalid_value")
+    fields = PARTS[kind or "text"].read(value, path)
+    text = fields["type"] and fields[kind]
     fields.done()
     return text
 
 
-def _read_call(value, path: str) -> dict:
-    fields = Fields(value, path)
-    call_id = of_type(f"{path}.id", fields.required("id"), str)
-    fields.one_of("type", ("function",))
-    fields.take("index")  # some clients send back the streamed fragment's
-    function = Fields(fields.required("function"), f"{path}.function")
+def _content(*kinds: str) -> ValueType:
+    parts = [PARTS[kind].schema for kind in kinds]
+    items = parts[0] if len(parts) == 1 else {"anyOf": parts}
+    schema = {"anyOf": [STRING.schema, {"type": "array", "items": items, "minItems": 1}]}
+    return ValueType(lambda value, path: read_content(value, path, *kinds), schema)
+
+
+CONTENT = _content("text")
+FUNCTION = Object(
+    required("name", STRING, "The function that was called."),
+    required("arguments", STRING, "Its arguments as the text of a JSON object."),
+)
+CALL = Object(
+    required("id", STRING, "What the tool's message names as `tool_call_id`."),
+    Field("type", one_of("function"), "The kind of the tool."),
+    Field("index", ANYTHING, "Ignored: a streamed call has one."),
+    required("function", FUNCTION, "What was called, and with what."),
+)
+NAME = Field("name", STRING, "The speaker's name, for templates that show it.", example="Ada")
+ANY_ROLE = Object(
+    required("role", one_of("system", "developer", "user"), "The speaker.", example="user"),
+    required("content", CONTENT, "The text.", example="Hello"),
+    NAME,
+)
+ASSISTANT = Object(
+    required("role", one_of("assistant"), "The model's own turn."),
+    Field("tool_calls", array(CALL), "The functions that it called.", default=()),
+    Field("content", _content("text", "refusal"), "Its text; required unless there are calls."),
+    Field("refusal", STRING, "Its text where it refused; read if there is no content."),
+    NAME,
+    Field("reasoning_content", STRING, "Its reasoning, for templates that show it."),
+    Field("annotations", LIST, "Ignored: answers of OpenAI carry it."),
+    Field("audio", neutral(), "Not supported."),
+    Field("function_call", neutral(), "Not supported; use `tool_calls`."),
+)
+TOOL = Object(
+    required("role", one_of("tool"), "The answer to a call."),
+    required("content", CONTENT, "What the tool gave."),
+    required("tool_call_id", STRING, "The `id` of the call that it answers."),
+    NAME,
+)
+BY_ROLE = dict.fromkeys(("developer", "system", "user"), ANY_ROLE) | {"assistant": ASSISTANT, "tool": TOOL}
+ROLE = one_of(*ROLES)
+SCHEMA = {"anyOf": [variant.schema for variant in (ANY_ROLE, ASSISTANT, TOOL)]}
+
+
+def read_messages(value: Any, path: str) -> list[dict]:
+    """The messages, checked and normalised. RequestError names the message and the field at fault."""
+    if not of_type(path, value, list):
+        raise RequestError(f"{path} must have at least one item", field=path, code="empty_array")
+    messages = [_read_message(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    check_tool_turns(messages, path)
+    return messages
+
+
+MESSAGES = required(
+    "messages",
+    ValueType(read_messages, {"type": "array", "items": reference("Message"), "minItems": 1}),
+    "The conversation, oldest message first.",
+    example=[{"role": "user", "content": "Hello"}],
+)
+
+
+def _read_message(value: Any, path: str) -> dict:
+    role = of_type(path, value, dict).get("role")
+    if role == "function":
+        raise UnsupportedError(f"{path}.role: function messages are deprecated; use tool", field=f"{path}.role")
+    if role is not None:
+        ROLE.read(role, f"{path}.role")
+    fields = BY_ROLE[role or "user"].read(value, path)
+    role = fields["role"]
+    message = {"role": "system" if role == "developer" else role}
+    message |= _read_assistant(fields) if role == "assistant" else {"content": fields["content"]}
+    if role == "tool":
+        message["tool_call_id"] = fields["tool_call_id"]
+    if (name := fields["name"]) is not None:
+        message["name"] = name
     fields.done()
-    name = of_type(f"{path}.function.name", function.required("name"), str)
-    arguments = of_type(f"{path}.function.arguments", function.required("arguments"), str)
+    return message
+
+
+def _read_assistant(fields: Fields) -> dict:
+    calls = fields["tool_calls"]
+    message = {"content": fields["content"]}
+    refusal = fields["refusal"]
+    if message["content"] is None:
+        message["content"] = refusal
+    if message["content"] is None and not calls:
+        path = fields.where("content")
+        error = f"{path} is required unless there are tool_calls"
+        raise RequestError(error, field=path, code="missing_required_parameter")
+    if calls:
+        message["tool_calls"] = [_read_call(call) for call in calls]
+    if (reasoning := fields["reasoning_content"]) is not None:
+        message["reasoning_content"] = reasoning
+    return message
+
+
+def _read_call(fields: Fields) -> dict:
+    call_id, function = fields["id"], fields["function"]
+    fields.done()
+    name, arguments = function["name"], function["arguments"]
     function.done()
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": parse_arguments(arguments)}}
 
@@ -111,7 +175,7 @@ def parse_arguments(text: str) -> dict | str:
 
 
 def check_tool_turns(messages: list[dict], field: str) -> None:
-    """Every call is answered before the conversation goes on, and nothing else is; `field` is where it came from."""
+    """Every call is answered before the conversation continues, and nothing else is; `field` is where it came from."""
     unanswered: dict[str, None] = {}
     for index, message in enumerate(messages):
         if message["role"] == "tool":

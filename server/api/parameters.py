@@ -1,127 +1,172 @@
-"""The parameters that both endpoints share: sampling, stopping, streaming, and those accepted without effect.
+"""The fields that several APIs share: sampling, stopping, streaming, and those accepted without effect.
 
 Beyond OpenAI's own there are extensions: top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids,
-include_stop_str_in_output. Bounds are checked where the engine's own records check them, too.
+include_stop_str_in_output. Bounds are those of the engine's own records, which check them once more.
 """
 
+from dataclasses import fields as fields_of
+from typing import Any
+
 from verbatim.reference.records.errors import RequestError
-from verbatim.reference.records.request import MAX_CHOICES, SamplingParams, StoppingParams, require_integer
-from verbatim.server.api.answer import Streaming
-from verbatim.server.api.fields import Fields, of_type, type_error
+from verbatim.reference.records.request import BOUNDS, MAX_CHOICES, SamplingParams, StoppingParams
+from verbatim.server.api.builder import Streaming
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.value_types import (
+    BOOLEAN,
+    SOME_TEXT,
+    STRING,
+    TOKEN_ID,
+    ValueType,
+    array,
+    check_token_ids,
+    integer,
+    neutral,
+    number,
+    of_type,
+    type_error,
+)
 
 MAX_STOP_STRINGS = 4
 MAX_TOKEN_ID_DIGITS = 12
 METADATA_LIMITS = (16, 64, 512)  # pairs, characters of a key, characters of a value
+DEFAULTS = {row.name: row.default for row in fields_of(SamplingParams)}
+
+
+def _read_model(value: Any, path: str) -> str:
+    if not of_type(path, value, str):
+        raise RequestError(f"{path} must not be empty", field=path, code="missing_required_parameter")
+    return value
+
+
+def _read_stop(value: Any, path: str) -> tuple[str, ...]:
+    if type(value) is str:
+        return (value,)
+    if type(value) is not list:
+        raise type_error(path, value, "a string or an array of strings")
+    if len(value) > MAX_STOP_STRINGS:
+        message = f"{path} must have at most {MAX_STOP_STRINGS} strings, not {len(value)}"
+        raise RequestError(message, field=path, code="array_above_max_length")
+    return tuple(of_type(f"{path}[{index}]", item, str) for index, item in enumerate(value))
+
+
+def _read_metadata(value: Any, path: str) -> dict:
+    most, key_length, value_length = METADATA_LIMITS
+    if len(of_type(path, value, dict)) > most:
+        message = f"{path} must have at most {most} pairs"
+        raise RequestError(message, field=path, code="object_above_max_properties")
+    if any(len(key) > key_length for key in value):
+        message = f"{path} keys must have at most {key_length} characters"
+        raise RequestError(message, field=path, code="property_name_above_max_length")
+    for key, text in value.items():
+        where = f"{path}.{key}"
+        if text is not None and len(of_type(where, text, str)) > value_length:
+            message = f"{where} must have at most {value_length} characters, not {len(text)}"
+            raise RequestError(message, field=where, code="string_above_max_length")
+    return value
+
+
+def _number(name: str, description: str, example: float) -> Field:
+    return Field(name, number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
+
+
+MODEL = required("model", ValueType(_read_model, SOME_TEXT.schema), "The id of a model of this server.")
+CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
+LOW, HIGH = BOUNDS["logit_bias"]
+BIASES = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^[0-9]{{1,{MAX_TOKEN_ID_DIGITS}}}$"},
+    "additionalProperties": {"type": "number", "minimum": LOW, "maximum": HIGH},
+}
+SAMPLING = (
+    Field("seed", integer(*BOUNDS["seed"]), "Makes an answer repeatable; random if absent.", example=7),
+    _number("temperature", "0 always takes the likeliest token; the higher, the more varied.", 0.7),
+    _number("top_p", "Sample among the likeliest tokens that have this share of probability.", 0.9),
+    Field("top_k", integer(*BOUNDS["top_k"]), "Sample among so many of the likeliest tokens.", example=40),
+    _number("min_p", "Leave out tokens below this share of the likeliest one's probability.", 0.05),
+    _number("repetition_penalty", "Above 1, tokens that occurred get less likely.", 1.1),
+    _number("frequency_penalty", "Above 0, tokens get less likely with each time that they occurred.", 0.5),
+    _number("presence_penalty", "Above 0, tokens that occurred in the answer get less likely.", 0.5),
+    Field(
+        "logit_bias", ValueType(lambda value, path: of_type(path, value, dict), BIASES), "Added to logits, by token id."
+    ),
+)
+STOP_SCHEMA = {"anyOf": [SOME_TEXT.schema, array(SOME_TEXT, MAX_STOP_STRINGS).schema]}
+STOPPING = (
+    Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=()),
+    Field("min_tokens", integer(0), "Nothing ends the answer before so many tokens.", default=0),
+    Field("stop", ValueType(_read_stop, STOP_SCHEMA), "Texts that end the answer.", default=(), example=["\n\n"]),
+    Field("ignore_eos", BOOLEAN, "The model's own end does not end the answer.", default=False),
+    Field("include_stop_str_in_output", BOOLEAN, "The answer includes the stop text.", default=False),
+)
+STREAM = Field("stream", BOOLEAN, "Send the answer as server-sent events as it is made.", default=False)
+PADDING = Field("include_obfuscation", BOOLEAN, "Pad events, to hide the length of their text.", default=False)
+STREAM_OPTIONS = Object(Field("include_usage", BOOLEAN, "End with a chunk of usage.", default=False), PADDING)
+STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
+USER = Field("user", STRING, "Without effect.")
+CACHE_KEY = Field("prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="")
+PAIRS = ValueType(_read_metadata, {
+    "type": "object", "additionalProperties": STRING.schema, "maxProperties": METADATA_LIMITS[0],
+})  # fmt: skip
+ACCOUNT = (
+    USER,
+    Field("safety_identifier", STRING, "Without effect."),
+    Field("service_tier", neutral("auto", "default"), "Without effect."),
+    Field("metadata", PAIRS, "Without effect; responses repeat it."),
+    CACHE_KEY,
+)
+NOT_KEPT = Field("store", neutral(False), "Only responses can be kept.")
+
+
+def unsupported(**values: tuple) -> tuple[Field, ...]:
+    """Fields of OpenAI's that this server does not have, with the values that change nothing."""
+    return tuple(Field(name, neutral(*allowed), "Not supported.") for name, allowed in values.items())
 
 
 def take_sampling(fields: Fields, vocab_size: int, logprobs: int | None) -> SamplingParams:
     """Everything between logits and a token; a request without a seed gets a random one."""
-    seed = fields.integer("seed", -(1 << 63), (1 << 64) - 1)
-    return SamplingParams(
-        temperature=fields.number("temperature", 1.0, 0, 2),
-        top_p=fields.number("top_p", 1.0, 0, 1),
-        top_k=fields.integer("top_k", 1),
-        min_p=fields.number("min_p", 0.0, 0, 1),
-        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 100),
-        frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
-        presence_penalty=fields.number("presence_penalty", 0.0, -2, 2),
-        logit_bias=_take_logit_bias(fields, vocab_size),
-        logprobs=logprobs,
-        **({} if seed is None else {"seed": seed}),
-    )
+    values = {field.name: fields[field.name] for field in SAMPLING}
+    values["logit_bias"] = _read_logit_bias(values["logit_bias"] or {}, vocab_size)
+    if values["seed"] is None:
+        del values["seed"]
+    return SamplingParams(**values, logprobs=logprobs)
 
 
 def take_stopping(fields: Fields, vocab_size: int, max_tokens: int | None) -> StoppingParams:
     """When the answer ends."""
-    token_ids = fields.array("stop_token_ids")
-    for index, token_id in enumerate(token_ids):
-        path = f"stop_token_ids[{index}]"
-        require_integer(path, of_type(path, token_id, int), 0, vocab_size - 1)
+    token_ids = fields["stop_token_ids"]
+    check_token_ids("stop_token_ids", token_ids, vocab_size)
     return StoppingParams(
         max_tokens=max_tokens,
-        min_tokens=fields.integer("min_tokens", 0, default=0),
-        strings=_take_stop_strings(fields),
+        min_tokens=fields["min_tokens"],
+        strings=fields["stop"],
         token_ids=tuple(token_ids),
-        ignore_eos=fields.typed("ignore_eos", bool, False),
-        include_stop_string=fields.typed("include_stop_str_in_output", bool, False),
+        ignore_eos=fields["ignore_eos"],
+        include_stop_string=fields["include_stop_str_in_output"],
     )
-
-
-def take_model(fields: Fields) -> str:
-    """The name of the model, which must not be empty."""
-    name = of_type("model", fields.required("model"), str)
-    if not name:
-        raise RequestError("model must not be empty", field="model", code="missing_required_parameter")
-    return name
-
-
-def take_choices(fields: Fields) -> int:
-    """`n`, how many answers to give."""
-    return fields.integer("n", 1, MAX_CHOICES, default=1)
 
 
 def take_streaming(fields: Fields) -> Streaming:
     """Whether to stream, and what a stream holds beside the answer."""
-    is_stream = fields.typed("stream", bool, False)
+    is_stream = fields["stream"]
     if not fields.has("stream_options"):
         return Streaming(is_stream=is_stream)
-    options = Fields(fields.take("stream_options"), "stream_options")
+    options = fields["stream_options"]
     if not is_stream:
         raise RequestError("stream_options is only allowed when stream is true", field="stream_options")
-    wants_usage = options.typed("include_usage", bool, False)
-    is_padded = options.typed("include_obfuscation", bool, False)
+    wants_usage, is_padded = options["include_usage"], options["include_obfuscation"]
     options.done()
     return Streaming(is_stream=True, wants_usage=wants_usage, is_padded=is_padded)
 
 
-def take_harmless(fields: Fields) -> dict:
-    """Fields about OpenAI's accounts: checked for their type, without effect on the answer. Returns the metadata."""
-    fields.string("user")
-    fields.string("safety_identifier")
-    fields.refuse("store", False)
-    fields.refuse("service_tier", "auto", "default")
-    most, key_length, value_length = METADATA_LIMITS
-    metadata = fields.typed("metadata", dict, {})
-    if len(metadata) > most:
-        message = f"metadata must have at most {most} pairs"
-        raise RequestError(message, field="metadata", code="object_above_max_properties")
-    if any(len(key) > key_length for key in metadata):
-        message = f"metadata keys must have at most {key_length} characters"
-        raise RequestError(message, field="metadata", code="property_name_above_max_length")
-    values = Fields(metadata, "metadata")
-    for key in metadata:
-        values.string(key, value_length)
-    return metadata
-
-
-def take_cache_salt(fields: Fields) -> str:
-    """`prompt_cache_key` keeps the cached beginnings of prompts apart from those with another key."""
-    return fields.string("prompt_cache_key") or ""
-
-
-def _take_stop_strings(fields: Fields) -> tuple[str, ...]:
-    if not fields.has("stop"):
-        return ()
-    value = fields.take("stop")
-    if type(value) is str:
-        return (value,)
-    if type(value) is not list:
-        raise type_error("stop", value, "a string or an array of strings")
-    if len(value) > MAX_STOP_STRINGS:
-        message = f"stop must have at most {MAX_STOP_STRINGS} strings, not {len(value)}"
-        raise RequestError(message, field="stop", code="array_above_max_length")
-    return tuple(of_type(f"stop[{index}]", item, str) for index, item in enumerate(value))
-
-
-def _take_logit_bias(fields: Fields, vocab_size: int) -> dict[int, float]:
-    biases = Fields(fields.typed("logit_bias", dict, {}), "logit_bias")
+def _read_logit_bias(biases: dict, vocab_size: int) -> dict[int, float]:
     result = {}
-    for key in biases.names():
+    for key, value in biases.items():
+        if value is None:
+            continue
         if not (key.isascii() and key.isdigit() and len(key) <= MAX_TOKEN_ID_DIGITS and int(key) < vocab_size):
             message = f"logit_bias keys must be token ids below {vocab_size}"
             raise RequestError(message, field="logit_bias", code="invalid_value")
-        value = biases.take(key)
         if type(value) not in (int, float):
-            raise type_error(biases.where(key), value, "a number")
+            raise type_error(f"logit_bias.{key}", value, "a number")
         result[int(key)] = value  # its bounds are checked by SamplingParams
     return result

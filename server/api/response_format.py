@@ -3,41 +3,77 @@
 Responses have the same in `text.format`, where the schema's name and settings stand beside its type.
 """
 
-import re
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import Grammar, json_object, json_schema
-from verbatim.server.api.fields import Fields, of_type
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, ValueType, neutral, of_type, one_of
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIELD = "response_format"
-KINDS = ("text", "json_object", "json_schema")
+TYPE = required("type", one_of("text", "json_object", "json_schema"), "What the answer is.", example="json_object")
+SCHEMA = (
+    required("name", NAME, "A name for the schema."),
+    Field("description", STRING, "Without effect."),
+    Field("strict", BOOLEAN, "Without effect: the schema always holds."),
+    Field("schema", OBJECT, "The JSON schema.", default={"type": "object"}),
+)
+PLAIN = Object(TYPE)
+OF_SCHEMA = Object(TYPE, required("json_schema", Object(*SCHEMA), "The schema that it fits."))
+FLAT = Object(TYPE, *SCHEMA)
+
+
+def _variants(of_schema: Object) -> dict:
+    """The schema of a format, by its type."""
+    kinds = {"text": PLAIN, "json_object": PLAIN, "json_schema": of_schema}
+    schemas = []
+    for kind, variant in kinds.items():
+        schema = variant.schema
+        schemas.append(schema | {"properties": schema["properties"] | {"type": {"const": kind}}})
+    return {"anyOf": schemas}
+
+
+def _format(of_schema: Object) -> ValueType:
+    def read(value: Any, path: str) -> Fields:
+        of_type(path, value, dict)
+        return (of_schema if value.get("type") == "json_schema" else PLAIN).read(value, path)
+
+    return ValueType(read, _variants(of_schema))
+
+
+RESPONSE_FORMAT = Field(FIELD, _format(OF_SCHEMA), "What the answer must be.", example={"type": "text"})
+FLAT_FORMAT = _format(FLAT)
+SHOWN = ValueType(ANYTHING.read, FLAT_FORMAT.schema)  # as it came, since the answer repeats it
+OPTIONS = Object(
+    Field("verbosity", neutral("medium"), "Only medium."),
+    Field("format", SHOWN, "What the answer must be.", default={"type": "text"}),
+)
+TEXT = Field("text", OPTIONS, "How the answer is written.", example={"format": {"type": "text"}})
 
 
 def take_response_format(fields: Fields, messages: list[dict]) -> Grammar | None:
     """The grammar that the answer must fit, or None for free text."""
-    if not fields.has(FIELD):
+    if (options := fields[FIELD]) is None:
         return None
-    options = Fields(fields.take(FIELD), FIELD)
-    kind = options.one_of("type", KINDS) or options.required("type")
+    kind = options["type"]
     grammar = None
     if kind == "json_object":
         _check_mention(messages, "messages")
         grammar = json_object()
     if kind == "json_schema":
-        grammar = _read_schema(Fields(options.required("json_schema"), f"{FIELD}.json_schema"))
+        grammar = _read_schema(options["json_schema"])
     options.done()
     return grammar
 
 
 def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | None, dict]:
     """The same out of `text`, and that field as answers repeat it."""
-    text = Fields(fields.take("text", {}), "text")
-    text.refuse("verbosity", "medium")
-    shown = text.take("format", {"type": "text"})
+    text = fields["text"] or OPTIONS.read({}, "text")
+    text["verbosity"]
+    shown = text["format"]
     text.done()
-    options, grammar = Fields(shown, "text.format"), None
-    kind = options.one_of("type", KINDS) or options.required("type")
+    options, grammar = FLAT_FORMAT.read(shown, "text.format"), None
+    kind = options["type"]
     if kind == "json_object":
         _check_mention(messages, "input")
         grammar = json_object("text.format")
@@ -48,19 +84,14 @@ def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | No
 
 
 def _check_mention(messages: list[dict], field: str) -> None:
-    """OpenAI's own rule: a model that is not told of JSON may write nothing but spaces."""
+    """OpenAI's own rule: without the word in its prompt a model may write nothing but spaces."""
     if not any("json" in (message.get("content") or "").lower() for message in messages):
         message = f"{field} must contain the word 'json' to use a format of type json_object"
         raise RequestError(message, field=field)
 
 
 def _read_schema(fields: Fields) -> Grammar:
-    name = of_type(fields.where("name"), fields.required("name"), str)
-    if not NAME_PATTERN.fullmatch(name):
-        message = f"{fields.where('name')} must be 1 to 64 letters, digits, underscores or hyphens"
-        raise RequestError(message, field=fields.where("name"), code="invalid_value")
-    fields.string("description")
-    fields.typed("strict", bool, False)  # the schema always holds
-    schema = fields.typed("schema", dict, {"type": "object"})
+    fields["name"]
+    schema = fields["schema"]
     fields.done()
     return json_schema(schema, fields.where("schema"))

@@ -3,52 +3,100 @@
 The ids are those that the same prompt or messages have in a request for an answer. The model may be left out.
 """
 
+from dataclasses import replace
+from typing import Any
+
 from verbatim.reference.records.errors import RequestError
-from verbatim.reference.records.request import require_integer
-from verbatim.server.api.fields import Fields, of_type
-from verbatim.server.api.messages import take_messages
-from verbatim.server.api.tools import take_tools
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.messages import MESSAGES
+from verbatim.server.api.tools import TOOL, take_tools, tool_fields
+from verbatim.server.api.value_types import (
+    BOOLEAN,
+    LIST,
+    STRING,
+    TOKEN_ID,
+    array,
+    check_token_ids,
+    integer,
+    neutral,
+)
 from verbatim.server.models.served import ServedModel
 
+MODEL = Field("model", STRING, "The id of a model; the main one if absent.")
+WANTS_TEXTS = Field("return_token_strs", BOOLEAN, "Give the text of each token, too.", default=False)
+OF_PROMPT = Object(
+    MODEL,
+    required("prompt", STRING, "The text.", "Hello"),
+    Field("add_special_tokens", BOOLEAN, "Begin a prompt as the model wants it.", default=True),
+    WANTS_TEXTS,
+)
+OF_CHAT = Object(
+    MODEL,
+    MESSAGES,
+    *tool_fields(TOOL),
+    Field("add_generation_prompt", neutral(True), "Only true."),
+    Field("add_special_tokens", neutral(False), "Only false with messages."),
+    Field("continue_final_message", neutral(False), "Only false."),
+    WANTS_TEXTS,
+)
+EITHER: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["prompt"], "properties": {"prompt": STRING.schema}},
+        {"required": ["messages"], "properties": {"messages": LIST.schema}},
+    ]
+}
+BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
+TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
+DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]))
+SCHEMAS = {
+    "Tokens": {
+        "type": "object",
+        "required": ["count", "max_model_len", "tokens", "token_strs"],
+        "properties": {
+            "count": integer(0).schema,
+            "tokens": array(TOKEN_ID).schema,
+            "token_strs": {"anyOf": [array(STRING).schema, {"type": "null"}]},
+        },
+    },
+    "Text": {"type": "object", "required": ["prompt"], "properties": {"prompt": STRING.schema}},
+}
 
-def tokenize(body: object, model: ServedModel) -> dict:
+
+def tokenize(body: Any, model: ServedModel) -> dict:
     """`count`, `max_model_len`, `tokens` and, if asked for, `token_strs`."""
-    fields = Fields(body)
-    fields.string("model")
-    if fields.has("prompt") == fields.has("messages"):
+    either = TOKENIZE.read(body)
+    either["model"]
+    if either.has("prompt") == either.has("messages"):
         raise RequestError("Give either prompt or messages", field="prompt", code="invalid_parameter_combination")
-    ids = _ids_of_prompt(fields, model) if fields.has("prompt") else _ids_of_chat(fields, model)
-    wants_texts = fields.typed("return_token_strs", bool, False)
+    fields = (OF_PROMPT if either.has("prompt") else OF_CHAT).read(body)
+    ids = _ids_of_prompt(fields, model) if either.has("prompt") else _ids_of_chat(fields, model)
+    wants_texts = fields["return_token_strs"]
     fields.done()
     texts = [model.tokenizer.token_bytes(i).decode(errors="replace") for i in ids] if wants_texts else None
     return {"count": len(ids), "max_model_len": model.config.context_size, "tokens": ids, "token_strs": texts}
 
 
-def detokenize(body: object, model: ServedModel) -> dict:
+def detokenize(body: Any, model: ServedModel) -> dict:
     """`prompt`, the text of `tokens`; control tokens have none."""
-    fields = Fields(body)
-    fields.string("model")
-    ids = of_type("tokens", fields.required("tokens"), list)
+    fields = DETOKENIZE.read(body)
+    fields["model"]
+    ids = fields["tokens"]
     fields.done()
-    for index, token_id in enumerate(ids):
-        path = f"tokens[{index}]"
-        require_integer(path, of_type(path, token_id, int), 0, model.config.vocab_size - 1)
+    check_token_ids("tokens", ids, model.config.vocab_size)
     return {"prompt": model.tokenizer.decode(ids)}
 
 
 def _ids_of_prompt(fields: Fields, model: ServedModel) -> list[int]:
     """With `add_special_tokens` false, without what a raw prompt starts with."""
-    text = of_type("prompt", fields.required("prompt"), str)
-    is_begun = fields.typed("add_special_tokens", bool, True)
-    return model.tokenizer.encode_prompt(text) if is_begun else model.tokenizer.encode(text)
+    text = fields["prompt"]
+    return model.tokenizer.encode_prompt(text) if fields["add_special_tokens"] else model.tokenizer.encode(text)
 
 
 def _ids_of_chat(fields: Fields, model: ServedModel) -> list[int]:
     """The template opens the assistant's turn and writes the marks, always; other ways are refused."""
-    messages, tools = take_messages(fields), take_tools(fields)
-    fields.refuse("add_generation_prompt", True)
-    fields.refuse("add_special_tokens", False)
-    fields.refuse("continue_final_message", False)
+    messages, tools = fields["messages"], take_tools(fields)
+    for name in ("add_generation_prompt", "add_special_tokens", "continue_final_message"):
+        fields[name]
     if model.template is None:
         raise RequestError("This model has no chat template; give a prompt.", field="messages")
     return model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None))

@@ -4,19 +4,79 @@ The model decides (`auto`), must not (`none`), must (`required`), or must call o
 in the engine holds it to that, and the arguments of every call to the function's schema, strict or not.
 """
 
-import re
 from dataclasses import dataclass
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.server.api.fields import Fields, of_type, type_error
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.value_types import (
+    ANYTHING,
+    BOOLEAN,
+    NAME,
+    OBJECT,
+    STRING,
+    ValueType,
+    array,
+    of_type,
+    one_of,
+    type_error,
+)
 
 MAX_TOOLS = 128
-NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the model is not told of it
+NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the model does not see it
     "apply_patch", "code_interpreter", "computer", "computer_use_preview", "custom", "file_search", "image_generation",
     "local_shell", "mcp", "namespace", "programmatic_tool_calling", "shell", "tool_search", "web_search",
     "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11",
 }  # fmt: skip
+
+
+def _read_parameters(value: Any, path: str) -> dict:
+    if of_type(path, value, dict).get("type", "object") != "object":
+        raise RequestError(f"{path} must be a JSON schema of type object", field=path, code="invalid_value")
+    return value
+
+
+EXAMPLE = {"name": "get_time", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+TYPE = required("type", one_of("function"), "The kind of the tool; only functions are supported.")
+FUNCTION = (
+    required("name", NAME, "What the model calls it.", example="get_time"),
+    Field("description", STRING, "What it does, for the model."),
+    Field("parameters", ValueType(_read_parameters, OBJECT.schema), "A JSON schema of its arguments."),
+    Field("strict", BOOLEAN, "Without effect: arguments always fit their schema."),
+)
+TOOL = Object(TYPE, required("function", Object(*FUNCTION), "The function.", example=EXAMPLE))
+FLAT_TOOL = Object(TYPE, *FUNCTION)
+NAMED = Object(required("name", STRING, "The function's name."))
+OF_FUNCTION = required("function", NAMED, "The function.")
+NAMED_TOOL = Object(OF_FUNCTION)
+FEW = (
+    required("mode", one_of("auto", "required"), "Whether one of them must be called."),
+    Field("tools", array(ANYTHING, MAX_TOOLS), "Those that may be called.", default=()),
+)
+CHOICE_TYPE = required("type", one_of("function", "custom", "allowed_tools"), "One function, or a few.")
+CHOICE = Object(
+    CHOICE_TYPE,
+    OF_FUNCTION,
+    required("allowed_tools", Object(*FEW), "Those that may be called."),
+)
+FLAT_CHOICE = Object(CHOICE_TYPE, *NAMED.fields.values(), *FEW)
+
+
+def _read_choice_value(value: Any, path: str) -> Any:
+    if type(value) not in (str, dict):
+        raise type_error(path, value, "a string or an object")
+    return value
+
+
+def tool_fields(tool: Object) -> tuple[Field, ...]:
+    """The three fields, with tools of that shape."""
+    modes = {"anyOf": [one_of("auto", "none", "required").schema, OBJECT.schema]}
+    tools = ValueType(array(ANYTHING, MAX_TOOLS).read, array(tool, MAX_TOOLS).schema)
+    return (
+        Field("tools", tools, "The functions that the model may call.", default=()),
+        Field("tool_choice", ValueType(_read_choice_value, modes), "Whether it must call one, and which.", "auto"),
+        Field("parallel_tool_calls", BOOLEAN, "Whether it may call several at once.", default=True),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,49 +95,39 @@ class ToolUse:
 
 
 def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
-    """What a request says of tools; under tool_choice "none" the model does not even see them.
+    """The tools of a request; under tool_choice "none" the model does not even see them.
 
     In `is_flat` tools, those of responses, a function's name and settings stand beside its type. There a tool of
     another type is left out, as if the model never chose it; a `tool_choice` that asks for it is refused.
     """
-    values = fields.array("tools", MAX_TOOLS)
-    read = [_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(values)]
+    read = [_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(fields["tools"])]
     _check_names(read, is_flat)
     tools = tuple(tool for tool in read if tool is not None)
     names, is_forced = _take_choice(fields, tools, is_flat)
     if not tools and not is_flat and fields.has("parallel_tool_calls"):
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
-    is_parallel = fields.typed("parallel_tool_calls", bool, True)
+    is_parallel = fields["parallel_tool_calls"]
     chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
     return ToolUse(tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel)
 
 
-def _read_tool(value, path: str, is_flat: bool) -> dict | None:
-    fields = Fields(value, path)
-    kind = of_type(f"{path}.type", fields.required("type"), str)
-    if is_flat and kind in NOT_OFFERED:
-        return None
-    if kind == "custom":
-        raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")
-    if kind != "function":
+def _read_tool(value: Any, path: str, is_flat: bool) -> dict | None:
+    kind = of_type(path, value, dict).get("type")
+    if kind is not None and of_type(f"{path}.type", kind, str) != "function":
+        if is_flat and kind in NOT_OFFERED:
+            return None
+        if kind == "custom":
+            raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")
         raise RequestError(f"{path}.type must be function", field=f"{path}.type", code="invalid_value")
-    function = _read_function(fields if is_flat else Fields(fields.required("function"), f"{path}.function"))
+    fields = (FLAT_TOOL if is_flat else TOOL).read(value, path)
+    kind = fields["type"]
+    function = _read_function(fields if is_flat else fields["function"])
     fields.done()
-    return {"type": "function", "function": function}
+    return {"type": kind, "function": function}
 
 
 def _read_function(fields: Fields) -> dict:
-    path = fields.where("name")
-    name = of_type(path, fields.required("name"), str)
-    if not NAME_PATTERN.fullmatch(name):
-        message = f"{path} must be 1 to 64 letters, digits, underscores or hyphens"
-        raise RequestError(message, field=path, code="invalid_value")
-    function = {"name": name, "description": fields.string("description")}
-    function["parameters"] = fields.typed("parameters", dict)
-    if (function["parameters"] or {}).get("type", "object") != "object":
-        path = fields.where("parameters")
-        raise RequestError(f"{path} must be a JSON schema of type object", field=path, code="invalid_value")
-    fields.typed("strict", bool, False)  # arguments always fit their schema
+    function = {name: fields[name] for name in ("name", "description", "parameters")}
     fields.done()
     return {key: value for key, value in function.items() if value is not None}
 
@@ -96,12 +146,10 @@ def _check_names(tools: list[dict | None], is_flat: bool) -> None:
 
 def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tuple[set[str], bool]:
     """The names that may be called, and whether one of them must be."""
-    choice = fields.take("tool_choice", "auto")
+    choice = fields["tool_choice"]
     names = {tool["function"]["name"] for tool in tools}
     if type(choice) is dict:
-        return _read_choice(Fields(choice, "tool_choice"), names, is_flat)
-    if type(choice) is not str:
-        raise type_error("tool_choice", choice, "a string or an object")
+        return _read_choice(choice, names, is_flat)
     if choice == "required" and not tools:
         raise RequestError("tool_choice requires a call, but there are no functions", field="tool_choice")
     if choice not in ("none", "auto", "required"):
@@ -110,22 +158,22 @@ def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tupl
     return (set() if choice == "none" else names), choice == "required"
 
 
-def _read_choice(choice: Fields, names: set[str], is_flat: bool) -> tuple[set[str], bool]:
+def _read_choice(value: dict, names: set[str], is_flat: bool) -> tuple[set[str], bool]:
     """One function by name, or a few of them with a mode of their own."""
-    kind = choice.one_of("type", ("function", "custom", "allowed_tools")) or choice.required("type")
+    choice = (FLAT_CHOICE if is_flat else CHOICE).read(value, "tool_choice")
+    kind = choice["type"]
     if kind == "custom":
         raise UnsupportedError("tool_choice of type custom is not supported by this server", field="tool_choice")
     if kind == "function":
-        allowed, is_forced = {_named(choice, is_flat)}, True
+        allowed, is_forced = {(choice if is_flat else choice["function"])["name"]}, True
     else:
-        few = choice if is_flat else Fields(choice.required("allowed_tools"), "tool_choice.allowed_tools")
-        is_forced = (few.one_of("mode", ("auto", "required")) or few.required("mode")) == "required"
-        allowed = {_named(Fields(item, few.where("tools")), is_flat) for item in few.array("tools", MAX_TOOLS)}
+        few = choice if is_flat else choice["allowed_tools"]
+        is_forced = few["mode"] == "required"
+        allowed = {_named(item, few.where("tools"), is_flat) for item in few["tools"]}
     if not allowed or not allowed <= names:
         raise RequestError("tool_choice names a function that is not among the tools", field="tool_choice")
     return allowed, is_forced
 
 
-def _named(fields: Fields, is_flat: bool) -> str:
-    fields = fields if is_flat else Fields(fields.required("function"), fields.where("function"))
-    return of_type(fields.where("name"), fields.required("name"), str)
+def _named(value: Any, path: str, is_flat: bool) -> str:
+    return NAMED.read(value, path)["name"] if is_flat else NAMED_TOOL.read(value, path)["function"]["name"]

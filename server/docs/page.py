@@ -1,5 +1,6 @@
 """The OpenAPI page as HTML for people: one self-contained page, made once, without a script."""
 
+from collections.abc import Iterable
 from html import escape
 from json import dumps
 
@@ -58,19 +59,20 @@ def _field(name: str, schema: dict, required: list[str]) -> tuple[str, str, str]
     """A field's name, whether it must be there, and what it may be."""
     if name not in required:
         schema = schema["anyOf"][0]  # the other is null
+    shown = {key: value for key, value in schema.items() if key not in ("description", "examples")}
     return (
         f"<code>{escape(name)}</code>",
         "required" if name in required else "",
-        f"<code>{escape(dumps(schema))}</code>",
+        f"<code>{escape(dumps(shown))}</code>",
     )
 
 
-def _table(title: str, rows: list[tuple[str, ...]]) -> str:
+def _table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
     cells = ("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr><th colspan=3>{title}</th></tr>{''.join(cells)}</table>"
 
 
-def _json(value) -> str:
+def _json(value: object) -> str:
     return f"<pre><code>{escape(dumps(value, indent=2))}</code></pre>"
 
 

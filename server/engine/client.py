@@ -7,7 +7,7 @@ One connection serves all requests of a worker. When it breaks, every running re
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from sanic.log import logger
@@ -82,14 +82,14 @@ class EngineClient:
                     self._disconnect()
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Output]:
+    async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Output]:
         """The outputs of `batches`, one by one."""
         async with aclosing(self.batches(requests)) as batches:
             async for batch in batches:
                 for output in batch:
                     yield output
 
-    async def batches(self, requests: Sequence[Request]) -> AsyncIterator[list[Output]]:
+    async def batches(self, requests: Sequence[Request]) -> AsyncGenerator[list[Output]]:
         """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
 
         Those that have come since the last batch was taken come together. Raises what the engine raised on `add` (then

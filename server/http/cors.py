@@ -1,4 +1,4 @@
-"""Which web pages may use the server from a browser: cross-origin resource sharing, as `--allow-*` say.
+"""Which web pages may use the server from a browser: cross-origin resource sharing, by `--allow-*`.
 
 A browser asks first (a preflight, answered here for any URL), then sends the request itself; what comes back it shows
 to the page only if the answer names the page's origin. (WHATWG Fetch, "CORS protocol".) Programs are not concerned.

@@ -1,11 +1,12 @@
 """Every error as OpenAI writes it: {"error": {"message", "type", "param", "code"}}, with the status that fits.
 
-Errors that a caller can act on say what to do; whatever else goes wrong is a 500 that shows nothing, and the log
+Errors that a caller can act on name the remedy; any other failure is a 500 that shows nothing, and the log
 gets the place where it happened but never a request's text.
 """
 
 import asyncio
 import traceback
+from typing import Any
 
 from sanic import HTTPResponse, json
 from sanic.exceptions import PayloadTooLarge, RequestTimeout, SanicException, ServiceUnavailable
@@ -52,19 +53,19 @@ def describe(error: BaseException) -> tuple[int, dict, dict]:
 
 
 def _describe_sanic(error: SanicException) -> tuple[int, dict, dict]:
-    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    type_ = "invalid_request_error" if error.status_code < 500 else "server_error"
     headers = dict(getattr(error, "headers", None) or {})
-    return error.status_code, _body(error, kind, code=SANIC_CODES.get(error.status_code)), headers
+    return error.status_code, _body(error, type_, code=SANIC_CODES.get(error.status_code)), headers
 
 
-def _body(message, kind: str, param: str | None = None, code: str | None = None) -> dict:
-    return {"error": {"message": str(message), "type": kind, "param": param, "code": code}}
+def _body(message: object, type_: str, param: str | None = None, code: str | None = None) -> dict:
+    return {"error": {"message": str(message), "type": type_, "param": param, "code": code}}
 
 
 class OpenAIErrorHandler(ErrorHandler):
     """Sanic's hook for all errors that reach it, those before routing included."""
 
-    def default(self, request, exception: Exception) -> HTTPResponse:
+    def default(self, request: Any, exception: Exception) -> HTTPResponse:
         """The error as JSON; unforeseen ones are logged."""
         if isinstance(exception, ServiceUnavailable) and request.stream.request_body:
             exception = RequestTimeout("The body of the request did not come in time.")
@@ -80,6 +81,6 @@ class OpenAIErrorHandler(ErrorHandler):
 
 
 def log(error: BaseException) -> None:
-    """Where it happened and what kind it was; not its message, which may quote a request."""
+    """Where it happened and the error's type; not its message, which may quote a request."""
     place = "".join(traceback.format_tb(error.__traceback__))
     error_logger.error("%s while answering a request:\n%s", type(error).__name__, place)

@@ -1,4 +1,4 @@
-"""What the log says: one line for each event and for each request, as text or as JSON; never what anybody said.
+"""The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
 A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, how it ended
 and how long it took. Keys, prompts and answers are in no line.
@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 
 from sanic import Request
 from sanic.log import LOGGING_CONFIG_DEFAULTS, error_logger, logger
@@ -70,8 +71,8 @@ def _printable(text: str) -> str:
     return repr(text)[1:-1]
 
 
-def log_what_ends_the_process(kind: type[BaseException], error: BaseException, trace) -> None:
-    """The engine's `sys.excepthook` for JSON: where it happened and what kind it was, as errors.py does it."""
+def log_what_ends_the_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The engine's `sys.excepthook` for JSON: where it happened and the error's type, as error_answers.py does it."""
     place = "".join(traceback.format_tb(trace))
     error_logger.error("the engine ends: %s", kind.__name__, extra={"facts": {"trace": place}})
 

@@ -1,7 +1,7 @@
 """Who may ask: with API keys set, every path but the two about health wants one of them.
 
-The key is looked at before the body is read and before the URL is. Keys are compared as digests, all of them, so
-that the time it takes says nothing about any. No key is ever part of a message. Programs send a key as a Bearer
+The key is checked before the body is read and before the URL is. Keys are compared as digests, all of them, so
+that the time it takes reveals nothing about any. No key is ever part of a message. Programs send a key as a Bearer
 token; a browser that opens one of our pages asks its user for a password, and the key is that (RFC 7617).
 """
 
@@ -29,7 +29,7 @@ class KeyRing:
         self._digests = [_digest(key) for key in keys]
 
     def check(self, request: Request) -> None:
-        """Raise UnauthorizedError unless the request may go on."""
+        """Raise UnauthorizedError unless the request may proceed."""
         if not self._digests or request.path in OPEN_PATHS or is_preflight(request):
             return
         key = _sent_key(request.headers.get("authorization", ""))

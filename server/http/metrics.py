@@ -1,7 +1,7 @@
-"""What the server counts, as Prometheus reads it: requests, tokens, times, and what the engine says of itself.
+"""What the server counts, as Prometheus reads it: requests, tokens, times, and the engine's own counts.
 
 Workers count what their clients see, in files that they all share (prometheus_client's multi-process mode), so that
-any of them can tell everybody's numbers, also those of a worker or an engine that has died. What the engine is doing
+any of them can report all numbers, also those of a worker or an engine that has died. What the engine is doing
 right now is asked of the engine when somebody wants to know.
 """
 
@@ -10,6 +10,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from verbatim.reference.records.request import Output, Request
 
@@ -26,24 +27,26 @@ GAUGES = {  # the engine's own counts
 }
 COUNTERS = {
     "steps": ("verbatim_steps", "Passes of the model since the engine started."),
-    "drafted_tokens": ("verbatim_drafted_tokens", "Tokens guessed ahead since the engine started."),
-    "accepted_tokens": ("verbatim_accepted_tokens", "Guesses that the model said, too, since the engine started."),
+    "drafted_tokens": ("verbatim_drafted_tokens", "Draft tokens since the engine started."),
+    "accepted_tokens": ("verbatim_accepted_tokens", "Draft tokens that the model accepted since the engine started."),
 }
 RATIOS = {
     ("used_pages", "total_pages"): (
         "verbatim_cache_usage_ratio", "The part of all pages that running sequences hold.",
     ),
-    ("accepted_tokens", "drafted_tokens"): ("verbatim_acceptance_ratio", "The part of all guesses that was accepted."),
+    ("accepted_tokens", "drafted_tokens"): (
+        "verbatim_acceptance_ratio", "The part of all draft tokens that was accepted.",
+    ),
 }  # fmt: skip
 
 
 class Metrics:
     """The counters of one worker. `DIRECTORY` must be in the environment when the first one is made."""
 
-    def __init__(self):
-        from prometheus_client import CollectorRegistry, Counter, Histogram  # looks at the environment on import
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram  # reads the environment on import
 
-        own = {"registry": CollectorRegistry()}
+        own: dict[str, Any] = {"registry": CollectorRegistry()}
         self.http = Counter("verbatim_http_requests", "Answers by status code.", ("method", "path", "code"), **own)
         text = "Answers that ended, by how; abort: the client left."
         self.choices = Counter("verbatim_choices", text, ("model", "end"), **own)
@@ -75,7 +78,7 @@ class Metrics:
 
 
 class EngineReport:
-    """The engines' counts as metrics, with the ratios that people look for."""
+    """The engines' counts as metrics, with the usual ratios."""
 
     def __init__(self, stats: dict[str, dict[str, int] | None], hit_rates: dict[str, float]):
         self.stats, self.hit_rates = stats, hit_rates

@@ -1,9 +1,9 @@
 """Server-sent events as OpenAI frames them: one `data:` line of JSON an event, then `data: [DONE]`.
 
 Nothing is sent before the first event exists, so that an error before the first token is an ordinary HTTP error.
-After that only an event can tell of an error: Sanic would end a broken stream as if it were complete. A long silence
-is broken with a comment, which clients skip, lest somebody on the way takes the connection for dead; from the first
-of them on an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
+After that only an event can report an error: Sanic would end a broken stream as if it were complete. On an idle stream
+a comment, which clients skip, is sent as a heartbeat, so that no proxy takes the connection for dead; after the first
+of them an error is an event, too. (WHATWG HTML, section 9.2, "Server-sent events".)
 """
 
 import asyncio
@@ -11,13 +11,15 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import orjson
+from sanic import HTTPResponse, Request
+from sanic.compat import Header
 
 from verbatim.server.http.error_answers import describe, log
 
-KIND = "text/event-stream; charset=utf-8"
+MEDIA_TYPE = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -41,28 +43,31 @@ def named_event(value: dict) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + event(value)
 
 
-def error_events(error: Exception) -> list[dict]:
-    """What tells of an error in the middle of a stream."""
-    return [describe(error)[1]]
+def read_event(raw: bytes) -> Any:
+    """The JSON of an event that was written so. ValueError for anything else."""
+    return orjson.loads(raw[raw.index(b"data: ") + 6 :])
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How events are written, and which of them tell of an error."""
-
-    write: Callable[[dict], bytes] = event
-    fail: Callable[[Exception], list[dict]] = error_events
+def is_comment(raw: bytes) -> bool:
+    """Whether an event is one that clients skip."""
+    return raw.startswith(b":")
 
 
-PLAIN = Style()
+class Format(Protocol):
+    """How an API writes its events."""
+
+    end: ClassVar[bytes]  # what a stream ends with, if it has not failed
+
+    def write(self, value: dict) -> bytes:
+        """One event."""
 
 
 class Line:
     """The answer to one request, which begins with the first thing that is sent."""
 
-    def __init__(self, request, headers=HEADERS, kind: str = KIND):
-        self.request, self.headers, self.kind = request, headers, kind
-        self.response = None
+    def __init__(self, request: Request, headers: Header | dict[str, str] = HEADERS, media_type: str = MEDIA_TYPE):
+        self.request, self.headers, self.media_type = request, headers, media_type
+        self.response: HTTPResponse | None = None
         self._latest = time.monotonic()
         self._beginning = asyncio.Lock()
 
@@ -75,14 +80,20 @@ class Line:
         if self.response is None:
             async with self._beginning:
                 if self.response is None:
-                    self.response = await self.request.respond(content_type=self.kind, headers=self.headers)
+                    self.response = await self.request.respond(content_type=self.media_type, headers=self.headers)
                     await self.response.send(events[0])
                     events = events[1:]
         self._latest = time.monotonic()
         if events:
-            await self.request.protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
+            protocol: Any = self.request.protocol  # Sanic's own type has no `send`
+            await protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
 
-    async def break_silences(self, seconds: float) -> None:
+    async def end(self) -> None:
+        """End the answer, of which something has been sent."""
+        assert self.response is not None
+        await self.response.eof()
+
+    async def send_heartbeats(self, seconds: float) -> None:
         """Send a comment whenever nothing has been sent for so long. Runs until cancelled."""
         while True:
             await asyncio.sleep(max(0, self._latest + seconds - time.monotonic()))
@@ -90,28 +101,40 @@ class Line:
                 await self.send(COMMENT)
 
 
-async def stream(request, batches: AsyncGenerator[Iterable[dict]], style: Style = PLAIN) -> None:
+async def stream(
+    request: Request,
+    batches: AsyncGenerator[Iterable[dict]],
+    format_: Format,
+    fail: Callable[[BaseException], list[dict]],
+) -> None:
     """Answer `request` with events; those of a batch, which are there at once, are sent at once.
 
-    Raises what happens before anything is sent, or if the client leaves.
+    `fail` gives the events that report an error in the middle. Raises what happens before anything is sent, or if the
+    client leaves.
     """
     line = Line(request)
     seconds = request.app.ctx.options.keep_alive_seconds
-    keeper = asyncio.create_task(line.break_silences(seconds)) if seconds else None
+    keeper = asyncio.create_task(line.send_heartbeats(seconds)) if seconds else None
     try:
         async with aclosing(batches):
-            await _send_all(line, batches, style)
-        await line.response.eof()
+            await _send_all(line, batches, format_, fail)
+        await line.end()
     finally:
         if keeper:
             keeper.cancel()
 
 
-async def _send_all(line: Line, batches: AsyncGenerator[Iterable[dict]], style: Style) -> None:
+async def _send_all(
+    line: Line,
+    batches: AsyncGenerator[Iterable[dict]],
+    format_: Format,
+    fail: Callable[[BaseException], list[dict]],
+) -> None:
     try:
         async for batch in batches:
-            await _send_batch(line, batch, style)
-        await line.send(DONE)
+            await _send_batch(line, batch, format_)
+        if format_.end:
+            await line.send(format_.end)
     except asyncio.CancelledError:
         raise
     except Exception as error:
@@ -119,16 +142,16 @@ async def _send_all(line: Line, batches: AsyncGenerator[Iterable[dict]], style: 
             raise
         if describe(error)[0] == 500:
             log(error)
-        for value in style.fail(error):
-            await line.send(style.write(value))
+        for value in fail(error):
+            await line.send(format_.write(value))
 
 
-async def _send_batch(line: Line, batch: Iterable[dict], style: Style) -> None:
+async def _send_batch(line: Line, batch: Iterable[dict], format_: Format) -> None:
     """In one piece; if making an event fails, those before it are sent all the same."""
     events = []
     try:
         for value in batch:
-            events.append(style.write(value))
+            events.append(format_.write(value))
     finally:
         if events:
             await line.send(*events)

@@ -1,4 +1,4 @@
-"""What an answer depends on beside its request, as a few characters: servers that show the same ones say the same.
+"""What an answer depends on beside its request, as a few characters: the same ones, the same answers.
 
     verbatim-VERSION-DIGEST[-INTEGERS][-kv-TYPE]
 
@@ -11,6 +11,7 @@ training shows; somebody who edits single weights on purpose may not.
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from verbatim.reference.records.config import ModelConfig
 from verbatim.server.settings.hub import FILES
@@ -24,7 +25,7 @@ BLOCK_BYTES = 64 << 10  # each may be a movement of a disk's head
 def fingerprint_of(options: Options, config: ModelConfig, *words: str) -> str:
     """The model's `system_fingerprint`; `words` are what else its answers depend on."""
     digest = sha256(repr((config, words)).encode())
-    paths = sorted({path for pattern in FILES for path in options.model.glob(pattern)})
+    paths = sorted({path for pattern in FILES for path in Path(options.model).glob(pattern)})
     stride = BLOCK_BYTES * max(1, -(-sum(path.stat().st_size for path in paths) // READ_BYTES))
     for path in paths:
         digest.update(f"{path.name} {path.stat().st_size} ".encode())
@@ -42,7 +43,7 @@ def own_version() -> str:
         return "checkout"
 
 
-def _read_into(digest, path: Path, stride: int) -> None:
+def _read_into(digest: Any, path: Path, stride: int) -> None:
     with path.open("rb") as file:
         for start in range(0, path.stat().st_size, stride):
             file.seek(start)

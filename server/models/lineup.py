@@ -23,8 +23,8 @@ OWN = (
 
 def settle(options: Options) -> list[Options]:
     """The options of each model, the main one first. ModelError, NotEnoughMemoryError or ValueError if it cannot be."""
-    guesses = options.speculative_mode in DRAFT_MODES
-    drafts, others = options.additional_models[:guesses], options.additional_models[guesses:]
+    num_drafts = int(options.speculative_mode in DRAFT_MODES)
+    drafts, others = options.additional_models[:num_drafts], options.additional_models[num_drafts:]
     plain = {"additional_models": (), "speculative_mode": "disable", "embedding_model": None} | dict.fromkeys(OWN)
     lineup = [replace(options, additional_models=drafts, embedding_model=None)]
     lineup += [replace(options, model=model, served_model_name=None, **plain) for model in others]

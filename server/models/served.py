@@ -1,7 +1,8 @@
-"""What an HTTP worker knows about the models: names, words, how they chat and call. The weights are elsewhere."""
+"""What an HTTP worker knows about the models: names, tokenizers, templates, dialects. The weights are elsewhere."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from verbatim.reference.dialects import Dialect, choose_dialect
 from verbatim.reference.model.pooling import load_pooling
@@ -82,13 +83,14 @@ def load_served_model(options: Options) -> ServedModel:
     config = load_shape(options)
     if options.max_total_seq_length and config.window is None:  # what the cache cannot hold, no answer can have
         config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
-    tokenizer = load_tokenizer(options.model)
-    template = load_template(options.model, tokenizer, options.chat_template)
-    source, pooling = template.source if template else "", load_pooling(options.model)
+    directory = Path(options.model)
+    tokenizer = load_tokenizer(directory)
+    template = load_template(directory, tokenizer, options.chat_template)
+    source, pooling = template.source if template else "", load_pooling(directory)
     dialect = choose_dialect(source, options.tool_parser)
     return ServedModel(
         model_id=options.model_id,
-        created=int((options.model / "config.json").stat().st_mtime),
+        created=int((directory / "config.json").stat().st_mtime),
         fingerprint=fingerprint_of(options, config, source, dialect.name, pooling),
         config=config,
         tokenizer=tokenizer,

@@ -1,11 +1,15 @@
 """POST /debug/...: only with `--enable-debug`; each takes an object, perhaps with `model`, and asks its engine."""
 
-from sanic import Blueprint, json
+from sanic import Blueprint, HTTPResponse, Request, json
+from sanic.models.handler_types import RouteHandler
 
-from verbatim.server.api.fields import Fields
+from verbatim.server.api.fields import Object
+from verbatim.server.api.tokens import MODEL
 from verbatim.server.engine.debugging import COMMANDS
 from verbatim.server.models.served import ServedModel
 from verbatim.server.routes.respond import read_body
+
+BODY = Object(MODEL)
 
 
 def debug_routes() -> Blueprint:
@@ -16,8 +20,8 @@ def debug_routes() -> Blueprint:
     return blueprint
 
 
-def _handler(command: str):
-    async def handle(request):
+def _handler(command: str) -> RouteHandler:
+    async def handle(request: Request) -> HTTPResponse:
         model, _ = await read_body(request, _read)
         return json(await request.app.ctx.engines[model.model_id].debug(command))
 
@@ -25,6 +29,4 @@ def _handler(command: str):
 
 
 def _read(body: object, model: ServedModel) -> None:
-    fields = Fields(body)
-    fields.string("model")
-    fields.done()
+    BODY.read(body).done()

@@ -3,7 +3,7 @@
 `model` and `engine` are those of the main model.
 
 GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping. It names the models
-with their fingerprints, for whoever has several servers to choose from.
+with their fingerprints, for a router in front of several servers.
 """
 
 from sanic import Blueprint, json

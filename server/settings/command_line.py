@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from verbatim.server.settings.file import LISTENING, listening
-from verbatim.server.settings.kinds import FLAG, to_text
 from verbatim.server.settings.options import PREFIX, Options, settings_of_file
 from verbatim.server.settings.spelling import closest
+from verbatim.server.settings.value_types import FLAG, to_text
 
 
 class ToEnvironment(argparse.Action):
@@ -72,7 +72,7 @@ def _attach(group, short=False) -> None:
     """Add the rows of one group to Sanic's parser; host and port have defaults in the environment, too."""
     for row in fields(Options):
         if row.metadata["group"] == group.title:
-            kind = row.metadata["kind"]
+            kind = row.metadata["type"]
             value = {"nargs": 0} if kind is FLAG else {"type": kind.read, "metavar": kind.metavar}
             action = ACTIONS.get(row.name, ToEnvironment)
             group.container.add_argument(flag_of(row.name), action=action, help=help_of(row), **value)

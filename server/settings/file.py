@@ -12,14 +12,15 @@ import tomllib
 from argparse import ArgumentTypeError
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from verbatim.server.settings.kinds import NAME, integer, to_text
+from verbatim.server.settings.value_types import NAME, integer, to_text
 
 LISTENING = {"host": NAME, "port": integer(1, 65535)}  # Sanic's own options
 
 
 def read_settings(path: Path, names: Collection[str]) -> dict[str, str]:
-    """The settings as text, by the names of options with underscores. ValueError says what is wrong with the file."""
+    """The settings as text, by the names of options with underscores. ValueError names what is wrong with the file."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -35,9 +36,9 @@ def read_settings(path: Path, names: Collection[str]) -> dict[str, str]:
     return {name: to_text(value) for name, value in settings.items()}
 
 
-def listening(settings: dict[str, str]) -> dict[str, str | int]:
-    """Where to listen, as far as the settings say."""
-    found = {}
+def listening(settings: dict[str, str]) -> dict[str, Any]:
+    """Where to listen, as far as the settings have it."""
+    found: dict[str, Any] = {}
     for name in LISTENING.keys() & settings.keys():
         try:
             found[name] = LISTENING[name].read(settings[name])

@@ -13,7 +13,7 @@ FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "toke
 
 
 def fetch(model: Path | str) -> Path:
-    """The directory of a model, fetched first if it is named by HF://. ModelError says what is in the way."""
+    """The directory of a model, fetched first if it is named by HF://. ModelError names the obstacle."""
     if isinstance(model, Path):
         return model
     from huggingface_hub import snapshot_download  # slow to import, and rarely needed

@@ -1,6 +1,6 @@
 """The server's options: one table, which the command line, the environment, a file and `--help` all follow.
 
-Sanic starts its workers with `spawn`, and the engine is a process of its own. What the command line says is
+Sanic starts its workers with `spawn`, and the engine is a process of its own. Values of the command line are
 therefore written to `VERBATIM_*` as it is parsed; every process reads it back with `Options.from_environment`.
 Setting those variables by hand works as well, for tests, containers and other ASGI servers. The command line comes
 before the environment, that before the file; `--overrides` come before all.
@@ -9,8 +9,9 @@ before the environment, that before the file; `--overrides` come before all.
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from verbatim.demo import DRAFTS as DEMO_DRAFTS
 from verbatim.demo import MODEL as DEMO_MODEL
@@ -27,7 +28,8 @@ from verbatim.reference.records.limits import (
 )
 from verbatim.server.settings.file import read_settings
 from verbatim.server.settings.hub import name_of
-from verbatim.server.settings.kinds import (
+from verbatim.server.settings.overrides import read_overrides
+from verbatim.server.settings.value_types import (
     DEVICE,
     FILE,
     FLAG,
@@ -43,7 +45,6 @@ from verbatim.server.settings.kinds import (
     share,
     to_text,
 )
-from verbatim.server.settings.overrides import read_overrides
 
 PREFIX = "VERBATIM_"
 # Made by the server itself, never options:
@@ -96,8 +97,8 @@ class Options:
     context_window_size: int | None = option("Engine", integer(1), "tokens of an answer with its prompt, at most")
     threads: int | None = option("Engine", integer(1, 256), "that compute on the processor (default: all it may use)")
     gpu_memory_utilization: float = option("Engine", share(), "how much of a GPU's free memory to use", default=0.9)
-    sliding_window_size: int | None = option("Engine", integer(1), "tokens that are looked back at, at most")
-    attention_sink_size: int | None = option("Engine", integer(0), "first tokens that stay in sight of a window")
+    sliding_window_size: int | None = option("Engine", integer(1), "tokens to attend to, at most")
+    attention_sink_size: int | None = option("Engine", integer(0), "first tokens that a window always attends to")
     overrides: str | None = option("Engine", SETTINGS, "the same, by the names that MLC LLM gives them")
     prefill_mode: str = option("Engine", one_of(PREFILL_MODES), "prompts beside answers, or in turn", default="hybrid")
     prefix_cache_mode: str = option(
@@ -105,13 +106,13 @@ class Options:
     )
 
     speculative_mode: str = option(
-        "Speculation", one_of(SPECULATIVE_MODES), "guess ahead, at no cost to the answer", default="disable"
+        "Speculation", one_of(SPECULATIVE_MODES), "where draft tokens come from; no answer changes", default="disable"
     )
     spec_draft_length: int = option(
-        "Speculation", integer(0, MAX_DRAFT_LENGTH), "tokens to guess, 0: what suits", default=0
+        "Speculation", integer(0, MAX_DRAFT_LENGTH), "draft tokens at a time, 0: by the mode", default=0
     )
     spec_tree_width: int = option(
-        "Speculation", integer(1, MAX_TREE_WIDTH), "first guesses that small_draft goes on from", default=1
+        "Speculation", integer(1, MAX_TREE_WIDTH), "first draft tokens that small_draft continues", default=1
     )
 
     api_key: tuple[str, ...] = option("Access", WORDS, "keys to ask clients for; repeatable", default=())
@@ -126,7 +127,7 @@ class Options:
     request_timeout: float | None = option("Operation", seconds(), "give up what takes longer (default: never)")
 
     keep_alive_seconds: float = option(
-        "Operation", seconds(or_none=True), "break a stream's silence after these; 0: never", default=15.0
+        "Operation", seconds(or_none=True), "send a heartbeat on a stream idle for so long; 0: never", default=15.0
     )
     log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
 
@@ -136,17 +137,17 @@ class Options:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Options":
         """Read `VERBATIM_BACKEND`, `VERBATIM_MODEL` and so on; ValueError if one cannot be."""
-        kinds = {row.name: row.metadata["kind"] for row in fields(cls)}
+        types = {row.name: row.metadata["type"] for row in fields(cls)}
         settings = settings_of_file(environment)
         values = {row.name: _read(row, environment, settings) for row in fields(cls)}
-        values |= read_overrides(values["overrides"] or "", {name: kinds[name] for name in OVERRIDABLE})
+        values |= read_overrides(values["overrides"] or "", {name: types[name] for name in OVERRIDABLE})
         draft = DEMO_DRAFTS.get(values["speculative_mode"])
         if draft and not values["additional_models"] and values["model"] == DEMO_MODEL.absolute():
             values["additional_models"] = (draft,)
         return cls(**values)
 
     def to_environment(self) -> dict[str, str]:
-        """The variables that say all that is not a default."""
+        """The variables for all that is not a default."""
         values = {row.name: getattr(self, row.name) for row in fields(self) if row.name != "config"}
         defaults = {row.name: row.default for row in fields(self)}
         changed = {name: value for name, value in values.items() if value is not None and value != defaults[name]}
@@ -154,7 +155,7 @@ class Options:
 
     @property
     def model_id(self) -> str:
-        """The name that clients use: one given, or the demo's own, or the model's."""
+        """The name that clients use: an option, or the demo's own, or the model's."""
         return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model))
 
     @property
@@ -163,22 +164,22 @@ class Options:
         return self.additional_models[0] if self.speculative_mode in DRAFT_MODES and self.additional_models else None
 
 
-def _read(row, environment: Mapping[str, str], settings: dict[str, str]):
+def _read(row: Field, environment: Mapping[str, str], settings: dict[str, str]) -> Any:
     """One option's value from the environment or the file, held to the same rules as on the command line.
 
     An empty variable counts as none, except where it would open the server: a list of keys must not be empty.
     """
-    kind, name = row.metadata["kind"], PREFIX + row.name.upper()
+    type_, name = row.metadata["type"], PREFIX + row.name.upper()
     text, source = environment.get(name), name
-    if text is None or (text == "" and kind is not WORDS):
+    if text is None or (text == "" and type_ is not WORDS):
         text, source = settings.get(row.name), f"--config: {row.name}"
     try:
-        return row.default if text is None else kind.read(text)
+        return row.default if text is None else type_.read(text)
     except argparse.ArgumentTypeError as error:
         raise ValueError(f"{source}: {error}") from None
 
 
 def settings_of_file(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the file of `--config` says, as text; nothing without one. ValueError if it cannot be."""
+    """The settings in the file of `--config`, as text; nothing without one. ValueError if it cannot be."""
     path = environment.get(PREFIX + "CONFIG")
     return read_settings(Path(path), [row.name for row in fields(Options) if row.metadata["group"]]) if path else {}

@@ -6,7 +6,7 @@ Most are options of our own and obey the same bounds; what has no meaning here i
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 
-from verbatim.server.settings.kinds import Kind
+from verbatim.server.settings.value_types import ValueType
 
 REFUSED = {
     "max_history_size": "it is for recurrent models, which are not supported",
@@ -17,8 +17,8 @@ REFUSED = {
 }
 
 
-def read_overrides(text: str, kinds: Mapping[str, Kind]) -> dict:
-    """The values by name; ValueError for a name that is not among `kinds`, or a value that does not fit."""
+def read_overrides(text: str, types: Mapping[str, ValueType]) -> dict:
+    """The values by name; ValueError for a name that is not among `types`, or a value that does not fit."""
     values = {}
     for part in filter(None, map(str.strip, text.split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -26,10 +26,10 @@ def read_overrides(text: str, kinds: Mapping[str, Kind]) -> dict:
             raise ValueError(f"--overrides: {name} is not supported: {REFUSED[name]}")
         if not equals:
             raise ValueError(f"--overrides: {part!r} must be NAME=VALUE, with semicolons between several")
-        if name not in kinds:
-            raise ValueError(f"--overrides: there is no {name!r}; there are {', '.join(kinds)}")
+        if name not in types:
+            raise ValueError(f"--overrides: there is no {name!r}; there are {', '.join(types)}")
         try:
-            values[name] = kinds[name].read(value)
+            values[name] = types[name].read(value)
         except ArgumentTypeError as error:
             raise ValueError(f"--overrides: {name}: {error}") from None
     return values

@@ -8,9 +8,10 @@ from jsonschema import Draft202012Validator
 
 from live_server import chat_body
 from verbatim.server.app import create_app
-from verbatim.server.docs.openapi import SCHEMAS, document
+from verbatim.server.docs.openapi import document
 
 DOCUMENT = document("test")
+SCHEMAS = DOCUMENT["components"]["schemas"]
 MODEL = "verbatim-demo"
 USER = {"role": "user", "content": "Hello"}
 POSTS = [path for path, methods in DOCUMENT["paths"].items() if "post" in methods and "/debug/" not in path]
@@ -28,6 +29,8 @@ CLASHES = {  # fields that exclude one of a small body, which then has to go
     "add_generation_prompt": "prompt",
     "continue_final_message": "prompt",
     "tools": "prompt",
+    "tool_choice": "prompt",
+    "parallel_tool_calls": "prompt",
 }
 
 

@@ -8,10 +8,10 @@ from small_models import write_byte_tokenizer, write_model
 from verbatim.demo import MODEL
 from verbatim.reference.backend import load_engine
 from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
-from verbatim.server.api.chat import read_chat
-from verbatim.server.api.fields import Fields, parse_json
+from verbatim.server.api.chat.request import read_chat
+from verbatim.server.api.fields import parse_json
 from verbatim.server.api.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
-from verbatim.server.api.messages import take_messages
+from verbatim.server.api.messages import read_messages
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
@@ -137,7 +137,7 @@ def test_messages_for_templates():
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
     ]
     parsed = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
-    assert take_messages(Fields({"messages": sent})) == [
+    assert read_messages(sent, "messages") == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "ab"},
         {"role": "assistant", "content": None, "tool_calls": [parsed]},

@@ -8,7 +8,7 @@ import signal
 import jsonschema
 import pytest
 
-from verbatim.server.api.response_store import MAX_RESPONSES, ResponseStore
+from verbatim.server.api.responses.store import MAX_RESPONSES, ResponseStore
 
 MODEL = "verbatim-demo"
 SCHEMA = {

@@ -11,9 +11,9 @@ import pytest
 
 from live_router import LIMITS, plain
 from live_server import chat_body, running
-from verbatim.router.joined import DivergedError
-from verbatim.router.resume_chunks import ChunkResumption
-from verbatim.router.resume_events import EventResumption
+from verbatim.server.api.registry import adapter_of
+from verbatim.server.api.replay_buffer import DivergedError
+from verbatim.server.api.responses.resume import EventResumption
 
 MODEL = "verbatim-demo"
 TOOLS = [
@@ -73,7 +73,7 @@ def test_chunks_go_on_at_every_place(server, name):
     own_id = json.loads(first[0][6:])["id"]
     assert own_id not in str(second)
     for place in range(1, len(first)):
-        rest = taken(ChunkResumption(first[:place]), second)
+        rest = taken(adapter_of(CHUNKS[name][0]).resume(first[:place]), second)
         # a choice's own chunks keep their order; which choice speaks first may differ
         assert sorted(map(without_padding, rest)) == sorted(map(without_padding, first[place:])), place
         for event in rest:
@@ -86,7 +86,7 @@ def test_responses_go_on_at_every_place(server, name):
     body = {"model": MODEL, "input": "Hello"} | EVENTS[name]
     first, second = stream(server, "/v1/responses", body), stream(server, "/v1/responses", body)
     for place in range(1, len(first)):
-        resumption = EventResumption(first[:place])
+        resumption = adapter_of("/v1/responses").resume(first[:place])
         rest = taken(resumption, second)
         assert list(map(plain, rest)) == list(map(plain, first[place:])), place
         shown = set(EventResumption(first[:place])._ids)
@@ -104,11 +104,11 @@ def test_chunks_that_are_cut_elsewhere_say_the_same(server, name):
     draw = random.Random(1)
     for _ in range(60):
         given = first[: draw.randrange(1, len(first))]
-        rest = taken(ChunkResumption(given), merged(second, draw))
+        rest = taken(adapter_of(path).resume(given), merged(second, draw))
         assert said(given + rest) == whole
         again = given + rest[: draw.randrange(len(rest) + 1)]  # and broken off once more
         if again[-1] != b"data: [DONE]\n\n":
-            assert said(again + taken(ChunkResumption(again), merged(second, draw))) == whole
+            assert said(again + taken(adapter_of(path).resume(again), merged(second, draw))) == whole
 
 
 def merged(events: list[bytes], draw: random.Random) -> list[bytes]:
@@ -175,7 +175,7 @@ def test_another_answer_is_never_taken_for_the_same(server, name):
     refused = 0
     for place in range(1, len(first)):
         try:
-            rest = taken(ChunkResumption(first[:place]), other)
+            rest = taken(adapter_of(path).resume(first[:place]), other)
         except DivergedError:
             refused += 1
         else:

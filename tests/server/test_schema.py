@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from live_server import running
 from verbatim.demo import MODEL as DEMO_MODEL
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.server.docs.bodies import TOKEN_ID
+from verbatim.server.api.value_types import TOKEN_ID
 from verbatim.server.docs.openapi import document
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install '.[clients]'")
@@ -27,7 +27,7 @@ VOCAB_SIZE = load_config(DEMO_MODEL).vocab_size
 
 def narrowed(schema):
     """The page, with what it cannot know: the one model's name and its vocabulary, without which all is refused."""
-    if schema == TOKEN_ID:
+    if schema == TOKEN_ID.schema:
         return schema | {"maximum": VOCAB_SIZE - 1}
     if isinstance(schema, list):
         return [narrowed(item) for item in schema]

@@ -1,7 +1,7 @@
-"""How the text of an option becomes a value: one small record for each sort of value.
+"""How the text of an option becomes a value: a small record for each type of value.
 
-Whatever says it (command line, environment, file), a setting is text first, so that all three obey the same bounds
-and give the same errors. `to_text` is the way back. A reader that says no names the value and what is allowed.
+Wherever it comes from (command line, environment, file), a setting is text first, so that all three obey the same
+bounds and give the same errors. `to_text` is the way back. A reader's error names the value and what is allowed.
 """
 
 import json
@@ -11,6 +11,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
 from verbatim.server.settings.hub import SCHEME
@@ -21,28 +22,28 @@ TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """`read` makes the value or raises ArgumentTypeError; `metavar` stands for it in `--help`."""
 
     read: Callable[[str], object]
     metavar: str
 
 
-def option(group: str, kind: Kind, text: str, *, default=None):
+def option(group: str, type_: ValueType, text: str, *, default: Any = None) -> Any:
     """One row of the table in options.py: a field of `Options`, whose name with dashes is the option's."""
-    return field(default=default, metadata={"group": group, "kind": kind, "help": text})
+    return field(default=default, metadata={"group": group, "type": type_, "help": text})
 
 
-def one_of(allowed: tuple[str, ...]) -> Kind:
+def one_of(allowed: tuple[str, ...]) -> ValueType:
     """A word out of a fixed set."""
 
     def read(text: str) -> str:
         return text if text in allowed else _refuse("choice", text, ", ".join(map(repr, allowed)))
 
-    return Kind(read, "{" + ",".join(allowed) + "}")
+    return ValueType(read, "{" + ",".join(allowed) + "}")
 
 
-def integer(low: int, high: int | None = None) -> Kind:
+def integer(low: int, high: int | None = None) -> ValueType:
     """A whole number within bounds."""
 
     def read(text: str) -> int:
@@ -50,10 +51,10 @@ def integer(low: int, high: int | None = None) -> Kind:
             return int(text)
         return _refuse("number", text, f"{low} to {high}" if high else f"whole numbers from {low} on")
 
-    return Kind(read, "N")
+    return ValueType(read, "N")
 
 
-def seconds(*, or_none: bool = False) -> Kind:
+def seconds(*, or_none: bool = False) -> ValueType:
     """A time; 0 stands for never where that may be."""
 
     def read(text: str) -> float:
@@ -64,10 +65,10 @@ def seconds(*, or_none: bool = False) -> Kind:
             pass
         return _refuse("time", text, f"seconds {'from 0 on' if or_none else 'above 0'}, at most {MAX_TIMEOUT_SECONDS}")
 
-    return Kind(read, "SECONDS")
+    return ValueType(read, "SECONDS")
 
 
-def share() -> Kind:
+def share() -> ValueType:
     """A part of a whole."""
 
     def read(text: str) -> float:
@@ -78,7 +79,7 @@ def share() -> Kind:
             pass
         return _refuse("share", text, "a number above 0 and at most 1")
 
-    return Kind(read, "SHARE")
+    return ValueType(read, "SHARE")
 
 
 def _device(text: str) -> str:
@@ -122,22 +123,22 @@ def _models(text: str) -> tuple[Path | str, ...]:
     return tuple(map(_model, words(text)))
 
 
-DEVICE = Kind(_device, "DEVICE")
-FILE = Kind(_path, "FILE")
-FLAG = Kind(_flag, "")
-MODEL = Kind(_model, "DIR|HF://USER/REPO")
-MODELS = Kind(_models, "DIR,...")
-NAME = Kind(_name, "NAME")
-SETTINGS = Kind(str, "K=V;K=V")  # read by overrides.py
-WORDS = Kind(words, "A,B")
+DEVICE = ValueType(_device, "DEVICE")
+FILE = ValueType(_path, "FILE")
+FLAG = ValueType(_flag, "")
+MODEL = ValueType(_model, "DIR|HF://USER/REPO")
+MODELS = ValueType(_models, "DIR,...")
+NAME = ValueType(_name, "NAME")
+SETTINGS = ValueType(str, "K=V;K=V")  # read by overrides.py
+WORDS = ValueType(words, "A,B")
 
 
-def to_text(value) -> str:
+def to_text(value: object) -> str:
     """The text that is read back as `value`."""
     if isinstance(value, bool | tuple | list):
         return json.dumps(value, default=str)
     return str(value)
 
 
-def _refuse(what: str, text: str, allowed: str):
+def _refuse(what: str, text: str, allowed: str) -> NoReturn:
     raise ArgumentTypeError(f"invalid {what}: {text!r} (choose from {allowed})")

@@ -1,4 +1,4 @@
-"""Responses that were asked to be kept, so that a conversation can go on from one: a bounded number, for all workers.
+"""Responses that are kept, so that a conversation can continue from one: a bounded number, for all workers.
 
 Each is a file in the server's own temporary directory, which only this user can read and which ends with the server.
 A new one may push out the one that was written longest ago.
@@ -26,7 +26,7 @@ class ResponseStore:
         part = self._path(response_id).with_suffix(".part")
         part.write_text(json.dumps(record), encoding="utf-8")
         part.rename(self._path(response_id))
-        self._forget_oldest()
+        self._evict_oldest()
 
     def get(self, response_id: str) -> dict | None:
         """The record, or None if there is none, or no longer."""
@@ -38,7 +38,7 @@ class ResponseStore:
             return None
 
     def delete(self, response_id: str) -> bool:
-        """Forget a record; False if there was none."""
+        """Delete a record; False if there was none."""
         if not ID_PATTERN.fullmatch(response_id):
             return False
         try:
@@ -50,7 +50,7 @@ class ResponseStore:
     def _path(self, response_id: str) -> Path:
         return self.directory / f"{response_id}.json"
 
-    def _forget_oldest(self) -> None:
+    def _evict_oldest(self) -> None:
         found = []
         for entry in os.scandir(self.directory):
             try:

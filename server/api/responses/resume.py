@@ -1,36 +1,37 @@
-"""Goes on with the events of a response that another endpoint began: skips what the client has, and counts on.
+"""Resumes the events of a response that another endpoint began: skips what the client has, and numbers the rest.
 
-Deltas are joined and compared by what they say; all other events come in the same order on both and are compared one
+Deltas are joined and compared by their content; all other events come in the same order on both and are compared one
 by one. The other endpoint's ids become those that the client saw first (`renames`), so do times, and events are
-numbered on from the last that the client has. `renames` and `created` are what was replaced by what (homes.py).
+numbered from the last that the client has. `renames` and `created` are what was replaced by what.
 """
 
-from verbatim.router.joined import DivergedError, Joined
-from verbatim.router.resume_chunks import read_event
-from verbatim.server.api.answer import padding
-from verbatim.server.http.sse import DONE, named_event
+from typing import Any
+
+from verbatim.server.api.builder import padding
+from verbatim.server.api.replay_buffer import DivergedError, ReplayBuffer
+from verbatim.server.http.sse import DONE, named_event, read_event
 
 DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
 FRESH = ("sequence_number", "obfuscation")  # differ from run to run
-FRESH_OF_RESPONSE = ("created_at", "usage")  # usage tells how much the cache knew
+FRESH_OF_RESPONSE = ("created_at", "usage")  # usage depends on the cache
 
 
 class EventResumption:
-    """`given` are the events that the client has, at least one; `take` makes of the other endpoint's the rest."""
+    """`emitted` are the events that the client has, at least one; `take` makes of the other endpoint's the rest."""
 
-    def __init__(self, given: list[bytes]):
-        events = [read_event(one) for one in given if one != DONE]
+    def __init__(self, emitted: list[bytes]):
+        events = [read_event(event) for event in emitted if event != DONE]
         self._created_at = events[0]["response"]["created_at"]
         self._next = events[-1]["sequence_number"] + 1
-        self._others = [comparable(one) for one in events if one["type"] not in DELTAS]
-        self._ids = [name for one in events for name in ids_in(one)]
+        self._others = [comparable(event) for event in events if event["type"] not in DELTAS]
+        self._ids = [name for event in events for name in ids_in(event)]
         self._num_ids = self._num_others = 0
-        self._joined = Joined()
+        self._replay = ReplayBuffer()
         self.renames: tuple[tuple[bytes, bytes], ...] = ()
         self.created: tuple[bytes, bytes] | None = None
-        for one in events:
-            for key in pieces_of(one):
-                self._joined.give(key, one[key[-1]])
+        for event in events:
+            for key in pieces_of(event):
+                self._replay.add(key, event[key[-1]])
 
     def take(self, raw: bytes) -> list[bytes]:
         """The events to send for one that has come: none, or one."""
@@ -55,13 +56,13 @@ class EventResumption:
         value = read_event(raw)
         if "response" in value:
             times = value["response"]["created_at"], self._created_at
-            self.created = tuple(b'"created_at":%d' % time for time in times)
+            self.created = (b'"created_at":%d' % times[0], b'"created_at":%d' % times[1])
             value["response"]["created_at"] = self._created_at
         return value
 
     def _cut_delta(self, value: dict) -> bool:
         for key in pieces_of(value):
-            value[key[-1]] = self._joined.cut(key, value[key[-1]])
+            value[key[-1]] = self._replay.cut(key, value[key[-1]])
         if "obfuscation" in value:
             value["obfuscation"] = padding(value["delta"])
         return any(value[key[-1]] for key in pieces_of(value))
@@ -76,10 +77,10 @@ class EventResumption:
         return False
 
     def _require_all_again(self) -> None:
-        self._joined.require(not self._joined.missing and self._num_others >= len(self._others))
+        self._replay.require(not self._replay.missing and self._num_others >= len(self._others))
 
 
-def pieces_of(value: dict) -> list[tuple]:
+def pieces_of(value: dict[str, Any]) -> list[tuple]:
     """The keys of what grows in a delta, the field's name last; none for any other event."""
     if value["type"] not in DELTAS:
         return []

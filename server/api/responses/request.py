@@ -1,64 +1,87 @@
-"""`POST /v1/responses`: items in, items out. A conversation may go on from a response that was kept.
+"""`POST /v1/responses`: items in, items out. A conversation may continue from a response that was kept.
 
 The model, its tools and its formats are those of chat completions, under this endpoint's names; the answer is written
-as items, and streamed as the events of their making (response_events.py). Refused by name is what needs more than a
+as items, and streamed as the events of their making (events.py). Refused by name is what needs more than a
 model that writes text: conversations, prompts kept elsewhere, background work, reasoning. Tools that are no functions
 are not offered to the model, and the `tools` of the response leave them out; a `tool_choice` of one is refused.
 """
 
 import time
 import uuid
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
 from verbatim.server.api import parameters
-from verbatim.server.api.answer import Streaming
-from verbatim.server.api.chat import choose_grammar, encode_chat, visible_ids
-from verbatim.server.api.fields import Fields, of_type
-from verbatim.server.api.guided import take_guided
-from verbatim.server.api.response_events import ResponseAnswer
-from verbatim.server.api.response_format import take_text_format
-from verbatim.server.api.response_items import take_input, to_messages
-from verbatim.server.api.response_store import ResponseStore
-from verbatim.server.api.tools import take_tools
+from verbatim.server.api.builder import Streaming
+from verbatim.server.api.chat.request import choose_grammar, encode_chat, visible_ids
+from verbatim.server.api.fields import Field, Fields, Object
+from verbatim.server.api.guided import GUIDED, take_guided
+from verbatim.server.api.response_format import TEXT, take_text_format
+from verbatim.server.api.responses.events import ItemBuilder
+from verbatim.server.api.responses.items import INPUT, to_messages
+from verbatim.server.api.responses.store import ResponseStore
+from verbatim.server.api.tools import FLAT_TOOL, take_tools, tool_fields
+from verbatim.server.api.value_types import BOOLEAN, STRING, ValueType, array, integer, of_type, one_of
 from verbatim.server.models.served import ServedModel
 
 MIN_OUTPUT_TOKENS = 16  # OpenAI's own bound
 LOGPROBS = "message.output_text.logprobs"
 INCLUDABLE = (LOGPROBS, "reasoning.encrypted_content")  # of reasoning there is none, so nothing of it is left out
-REFUSED = {
-    "background": (False,),
-    "context_management": (),
-    "conversation": (),
-    "max_tool_calls": (),
-    "prompt": (),
-    "prompt_cache_options": (),
-    "prompt_cache_retention": ("in_memory",),
-    "reasoning": ({}, {"effort": "none"}),
-    "truncation": ("disabled",),
-}
 
 
-def read_response(body: object, model: ServedModel, *, store: ResponseStore) -> ResponseAnswer:
-    """The answer to be filled, with the engine's request in it. RequestError for anything that cannot be done."""
-    fields = Fields(body)
-    parameters.take_model(fields)
-    items = _take_previous(fields, store) + take_input(fields)
-    messages = to_messages(fields.string("instructions"), items)
+def _read_includable(value: Any, path: str) -> str:
+    if of_type(path, value, str) not in INCLUDABLE:
+        raise UnsupportedError(f"{path} must be one of {', '.join(INCLUDABLE)} on this server", field=path)
+    return value
+
+
+NO_USAGE = "Only false: the last event always has the usage."
+OPTIONS = Object(
+    Field("include_usage", ValueType(BOOLEAN.read, {"const": False}), NO_USAGE, default=False),
+    parameters.PADDING,
+)
+INCLUDE = array(ValueType(_read_includable, one_of(*INCLUDABLE).schema))
+BODY = Object(
+    parameters.MODEL,
+    Field("previous_response_id", STRING, "The kept response that the conversation continues from."),
+    INPUT,
+    Field("instructions", STRING, "Stands in front of the conversation, for this answer alone.", example="Be brief."),
+    *tool_fields(FLAT_TOOL),
+    TEXT,
+    *GUIDED,
+    Field("include", INCLUDE, "What the answer has beyond the usual.", default=()),
+    Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report for each token.", default=0),
+    *parameters.SAMPLING,
+    Field("max_output_tokens", integer(MIN_OUTPUT_TOKENS), "The answer has at most so many tokens.", example=64),
+    *parameters.STOPPING,
+    parameters.STREAM,
+    Field("stream_options", OPTIONS, "What a stream holds beside the answer."),
+    Field("store", BOOLEAN, "Keep the response, so that it can be asked for later.", default=True),
+    *parameters.ACCOUNT,
+    *parameters.unsupported(
+        background=(False,), context_management=(), conversation=(), max_tool_calls=(), prompt=(),
+        prompt_cache_options=(), prompt_cache_retention=("in_memory",), reasoning=({}, {"effort": "none"}),
+        truncation=("disabled",),
+    ),
+)  # fmt: skip
+
+
+def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> ItemBuilder:
+    """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
+    fields = BODY.read(body)
+    fields["model"]
+    items = _take_previous(fields, store) + fields["input"]
+    messages = to_messages(fields["instructions"], items)
     tools = take_tools(fields, is_flat=True)
     text_format, text = take_text_format(fields, messages)
     grammar = choose_grammar(text_format, take_guided(fields), tools, model)
     num_top = _take_logprobs(fields)
     vocab_size = model.config.vocab_size
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
-    max_tokens = fields.integer("max_output_tokens", MIN_OUTPUT_TOKENS)
-    stopping = parameters.take_stopping(fields, vocab_size, max_tokens)
+    stopping = parameters.take_stopping(fields, vocab_size, fields["max_output_tokens"])
     streaming = _take_streaming(fields)
-    is_kept = fields.typed("store", bool, True)
-    metadata = parameters.take_harmless(fields)
-    for name, neutral in REFUSED.items():
-        fields.refuse(name, *neutral)
-    salt = parameters.take_cache_salt(fields)
+    is_kept, metadata, salt = fields["store"], fields["metadata"] or {}, fields["prompt_cache_key"]
     fields.done()
     response_id = f"resp_{uuid.uuid4().hex}"
     request = Request(
@@ -68,7 +91,7 @@ def read_response(body: object, model: ServedModel, *, store: ResponseStore) -> 
     response = {"id": response_id, "model": model.model_id, "text": text, "metadata": metadata, "store": is_kept}
     response |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_logprobs": num_top or 0}
     response |= _blank(body) | {"parallel_tool_calls": tools.is_parallel}
-    return ResponseAnswer(
+    return ItemBuilder(
         response=response, request=request, items=items, streaming=streaming, wants_logprobs=num_top is not None,
         parser=model.dialect.parser(tools.names) if tools.names else None, store=store if is_kept else None,
     )  # fmt: skip
@@ -87,9 +110,9 @@ def _blank(body: dict) -> dict:
 
 
 def _take_previous(fields: Fields, store: ResponseStore) -> list[dict]:
-    """What an earlier response answered and said."""
+    """The items of an earlier response, and of what it answered."""
     name = "previous_response_id"
-    if (response_id := fields.string(name)) is None:
+    if (response_id := fields[name]) is None:
         return []
     if (record := store.get(response_id)) is None:
         message = f"{name}: there is no response {response_id[:200]!r} here, or no longer"
@@ -98,13 +121,8 @@ def _take_previous(fields: Fields, store: ResponseStore) -> list[dict]:
 
 
 def _take_logprobs(fields: Fields) -> int | None:
-    """Log-probabilities come if they are included; how many alternatives, says `top_logprobs`."""
-    included = fields.array("include")
-    for index, value in enumerate(included):
-        path = f"include[{index}]"
-        if of_type(path, value, str) not in INCLUDABLE:
-            raise UnsupportedError(f"{path} must be one of {', '.join(INCLUDABLE)} on this server", field=path)
-    num_top = fields.integer("top_logprobs", 0, MAX_LOGPROBS, default=0)
+    """Log-probabilities come if they are included; `top_logprobs` is how many alternatives."""
+    included, num_top = fields["include"], fields["top_logprobs"]
     if num_top and LOGPROBS not in included:
         raise RequestError(f"top_logprobs needs {LOGPROBS} in include", field="top_logprobs")
     return num_top if LOGPROBS in included else None

@@ -11,21 +11,19 @@ Events are numbered from 0. A whole answer is what the last event of a stream ho
 """
 
 from copy import deepcopy
+from typing import Any
 
 from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
-from verbatim.server.api.answer import Streaming, padding
+from verbatim.server.api.builder import Builder, Streaming, padding
 from verbatim.server.api.logprobs import chat_entry
-from verbatim.server.api.response_items import new_item_id
-from verbatim.server.api.response_store import ResponseStore
+from verbatim.server.api.responses.items import new_item_id
+from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.http.error_answers import describe
 
 
-class ResponseAnswer:
+class ItemBuilder(Builder):
     """Folds the outputs of one request into `response`; keeps it with its `items` in a store, if there is one."""
-
-    known_outputs = ()
-    wants_metrics = False
 
     def __init__(
         self,
@@ -43,11 +41,11 @@ class ResponseAnswer:
         self._response, self._items, self._store = response, items, store
         self._wants_logprobs, self._parser = wants_logprobs, parser
         self._entries: list[dict] = []  # log-probabilities whose text has not come yet
-        self._item: dict | None = None  # the one that is being written
+        self._item: dict[str, Any] = {}  # that is being written; empty if none is
         self._num_events = 0
 
     def take(self, output: Output) -> list[dict]:
-        """The events of an output; must be called for streamed and whole answers alike."""
+        """The events of an output."""
         events = []
         if self._num_events == 0:
             events = [self._lifecycle("created"), self._lifecycle("in_progress")]
@@ -75,7 +73,7 @@ class ResponseAnswer:
             return [TextDelta(text=output.text)] if output.text else []
         return self._parser.push(output.text) + (self._parser.finish() if output.finish_reason else [])
 
-    def _apply(self, delta) -> list[dict]:
+    def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
         match delta:
             case TextDelta(text=text):
                 events = self._open_text()
@@ -99,7 +97,7 @@ class ResponseAnswer:
 
     def _open_text(self) -> list[dict]:
         """The events that begin a message, if none is being written."""
-        if self._item is not None and self._item["type"] == "message":
+        if self._item.get("type") == "message":
             return []
         events = self._close("completed")
         events += self._open("msg", {"type": "message", "role": "assistant", "content": []})
@@ -113,7 +111,7 @@ class ResponseAnswer:
 
     def _close(self, status: str) -> list[dict]:
         """The events that end the item that is being written, if there is one."""
-        if (item := self._item) is None:
+        if not (item := self._item):
             return []
         item["status"] = status
         if item["type"] == "message":
@@ -124,11 +122,11 @@ class ResponseAnswer:
             done = {"name": item["name"], "arguments": item["arguments"]}
             events = [self._at_item("function_call_arguments.done", **done)]
         events.append(self._at_output("output_item.done"))
-        self._item = None
+        self._item = {}
         return events
 
     def _finish(self, output: Output) -> list[dict]:
-        """The last events; a response that was cut short says why, and so does its last item."""
+        """The last events; a response that was cut short has the reason, and so has its last item."""
         is_cut = output.finish_reason is FinishReason.LENGTH
         events = [] if self._response["output"] else self._open_text()  # even nothing is a message
         events += self._close("incomplete" if is_cut else "completed")
@@ -155,11 +153,11 @@ class ResponseAnswer:
     def _at_output(self, name: str) -> dict:
         return self._event(name, output_index=len(self._response["output"]) - 1, item=self._item)
 
-    def _at_item(self, name: str, /, **fields) -> dict:
+    def _at_item(self, name: str, /, **fields: Any) -> dict:
         place = {"item_id": self._item["id"], "output_index": len(self._response["output"]) - 1}
         return self._event(name, **place, **fields)
 
-    def _event(self, name: str, /, **fields) -> dict:
+    def _event(self, name: str, /, **fields: Any) -> dict:
         """The next event, with everything as it is now: what is written later must not change it."""
         event = {"type": f"response.{name}", "sequence_number": self._num_events} | deepcopy(fields)
         self._num_events += 1

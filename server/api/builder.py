@@ -1,17 +1,19 @@
-"""One response under way: it takes the engine's outputs and gives chunks, and in the end the whole.
+"""One HTTP request under way: a builder takes the engine's outputs and gives events, or the whole answer.
 
 A stream and a whole answer are folded from the same outputs by the same choices, so they cannot disagree.
-What a choice looks like is the endpoint's business (chat.py, completions.py); the envelope and usage are here.
+The form of a choice is the API's business; the envelope and usage of OpenAI's chunks are here.
 """
 
 import json
 import secrets
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import Output, Request
+from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
 
 CHUNK_BYTES = 32  # padded chunks are some multiple of it longer than an empty one
@@ -26,6 +28,39 @@ class Streaming:
     is_padded: bool = False
 
 
+class Builder:
+    """What routes ask of every builder: `requests` for the engine, and what their outputs become.
+
+    `known_outputs` are there instead of the engine's where nothing needs to be computed. One that `wants_metrics`
+    gives the engine's counts and nothing else.
+    """
+
+    requests: Sequence[Request] = ()
+    known_outputs: Sequence[Output] = ()
+    streaming = Streaming()
+    wants_metrics = False
+
+    def waves(self, max_queue: int) -> Iterable[Sequence[Request]]:
+        """The requests, as many at a time as the engine should have to queue where it queues `max_queue` in all."""
+        return [self.requests] if self.requests else []
+
+    def take(self, output: Output) -> list[dict]:
+        """The events that this output adds; must be called for streamed and whole answers alike."""
+        raise NotImplementedError
+
+    def whole(self) -> dict:
+        """The whole answer, once every choice has finished."""
+        raise NotImplementedError
+
+    def last(self, stats: dict | None) -> list[dict]:
+        """The events that end a stream beyond those of its outputs; `stats` are the engine's counts, if wanted."""
+        return []
+
+    def fail(self, error: BaseException) -> list[dict]:
+        """The events that end a stream in which something went wrong, begun or not."""
+        return [describe(error)[1]]
+
+
 class Choice(Protocol):
     """One of the answers."""
 
@@ -36,12 +71,11 @@ class Choice(Protocol):
         """The finished choice."""
 
 
-class Answer:
-    """Folds the outputs of `requests`; `choices` maps (request id, choice) to the choice, in the order of `index`.
+C = TypeVar("C", bound=Choice)
 
-    `known_outputs` are there instead of the engine's where nothing needs to be computed. An answer that
-    `wants_metrics` is the engine's counts and nothing else.
-    """
+
+class ChunkBuilder(Builder, Generic[C]):
+    """OpenAI's chunks. `choices` maps (request id, choice) to the choice, in the order of `index`."""
 
     def __init__(
         self,
@@ -54,8 +88,7 @@ class Answer:
         wants_metrics: bool = False,
     ):
         self.requests = requests
-        self.known_outputs: list[Output] = []
-        self.choices: dict[tuple[str, int], Choice] = {}
+        self.choices: dict[tuple[str, int], C] = {}
         self.whole_object, self.chunk_object = objects
         self.streaming, self.wants_metrics = streaming, wants_metrics
         self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
@@ -64,7 +97,7 @@ class Answer:
         self._latest: dict[tuple[str, int], Output] = {}  # of each choice: its counts are totals so far
 
     def take(self, output: Output) -> list[dict]:
-        """The chunks that this output adds; must be called for streamed and whole answers alike."""
+        """The chunks that this output adds."""
         key = output[:2]  # request id and choice
         self._latest[key] = output
         return [self.chunk([item]) for item in self.choices[key].take(output)]
@@ -78,16 +111,18 @@ class Answer:
             chunk["obfuscation"] = padding(choices)
         return chunk
 
-    def usage_chunk(self, extra: dict | None = None) -> dict:
-        """The last chunk of a stream that was asked for usage; `extra` are the engine's counts, if wanted."""
-        return self.chunk([]) | {"usage": self.usage() | ({"extra": extra} if self.wants_metrics else {})}
+    def last(self, stats: dict | None) -> list[dict]:
+        """The chunk of usage, if the stream was asked for it."""
+        if not self.streaming.wants_usage:
+            return []
+        return [self.chunk([]) | {"usage": self.usage() | ({"extra": stats} if self.wants_metrics else {})}]
 
     def whole(self) -> dict:
-        """The whole answer, once every choice has finished."""
+        """The whole answer."""
         choices = [choice.whole() for choice in self.chosen()]
         return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
 
-    def chosen(self) -> list[Choice]:
+    def chosen(self) -> Sequence[C]:
         """The choices that are shown."""
         return list(self.choices.values())
 
@@ -112,12 +147,12 @@ class Answer:
         }
 
 
-def padding(value) -> str:
-    """Random characters that even out the size of a chunk: what it says is not to be guessed from its length."""
+def padding(value: object) -> str:
+    """Random characters that even out the size of a chunk: its length must not reveal its text."""
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     return secrets.token_hex(CHUNK_BYTES)[: -size % CHUNK_BYTES]
 
 
 def new_id(prefix: str) -> str:
-    """An id that no other response has."""
+    """An id that no other answer has."""
     return f"{prefix}-{uuid.uuid4().hex}"

@@ -1,0 +1,157 @@
+"""`POST /v1/chat/completions`: a conversation in, an assistant's message out, perhaps with tool calls.
+
+What OpenAI knows and this server does not have is refused by name; see `unsupported` with the values that change
+nothing.
+"""
+
+from typing import Any
+
+from verbatim.reference.dialects import calls_or_json
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.request import MAX_LOGPROBS, Request
+from verbatim.server.api import chunks, parameters
+from verbatim.server.api.adapter import Adapter, Resumption
+from verbatim.server.api.builder import Streaming, new_id
+from verbatim.server.api.chat.choice import ChatBuilder, ChatChoice, call_prefix
+from verbatim.server.api.chunk_resume import ChunkResumption
+from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.guided import GUIDED, only_one, take_guided
+from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
+from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
+from verbatim.server.api.tools import TOOL, ToolUse, take_tools, tool_fields
+from verbatim.server.api.value_types import BOOLEAN, integer, one_of
+from verbatim.server.models.served import ServedModel
+
+OBJECTS = ("chat.completion", "chat.completion.chunk")
+PREDICTION = Object(
+    required("type", one_of("content"), "The kind of the prediction."),
+    required("content", CONTENT, "What the answer is likely to be."),
+)
+BODY = Object(
+    MESSAGES,
+    parameters.MODEL,
+    *tool_fields(TOOL),
+    RESPONSE_FORMAT,
+    *GUIDED,
+    Field("logprobs", BOOLEAN, "Report the log-probability of each token.", default=False),
+    Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report with it.", example=2),
+    parameters.CHOICES,
+    *parameters.SAMPLING,
+    Field("max_tokens", integer(1), "The answer has at most so many tokens.", example=64),
+    Field("max_completion_tokens", integer(1), "The same by its newer name; give one of them.", example=64),
+    *parameters.STOPPING,
+    *parameters.STREAMING,
+    DEBUG_CONFIG,
+    Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt."),
+    *parameters.ACCOUNT,
+    parameters.NOT_KEPT,
+    Field("prediction", PREDICTION, "Without effect: what the answer is likely to be."),
+    *parameters.unsupported(
+        audio=(), function_call=("none",), functions=([],), modalities=(["text"],), moderation=(),
+        prompt_cache_options=(), prompt_cache_retention=("in_memory",), reasoning_effort=("none",),
+        verbosity=("medium",), web_search_options=(),
+    ),
+)  # fmt: skip
+
+
+class ChatAdapter(Adapter):
+    """Chats."""
+
+    name, path, prompt_field = "chat", "/v1/chat/completions", "messages"
+    summary = "Answer a chat"
+    body = BODY
+    answer, schemas = chunks.ANSWER, chunks.SCHEMAS | {"Message": SCHEMA}
+
+    def read(self, body: object, model: ServedModel) -> ChatBuilder:
+        """The builder of a chat's answer."""
+        return read_chat(body, model)
+
+    def resume(self, emitted: list[bytes]) -> Resumption:
+        """Chunks, with the ids of tool calls that follow from the chat's own."""
+        return ChunkResumption(emitted, call_prefix)
+
+
+def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
+    """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
+    fields = BODY.read(body)
+    messages = fields["messages"]
+    fields["model"]
+    tools = take_tools(fields)
+    grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
+    wants_logprobs, num_top = _take_logprobs(fields)
+    vocab_size, num_choices = model.config.vocab_size, fields["n"]
+    sampling = parameters.take_sampling(fields, vocab_size, num_top)
+    stopping = parameters.take_stopping(fields, vocab_size, _take_max_tokens(fields))
+    streaming = parameters.take_streaming(fields)
+    debug = take_debug_config(fields, streaming)
+    prompt_logprobs = _take_prompt_logprobs(fields, streaming)
+    salt = fields["prompt_cache_key"]
+    if (prediction := fields["prediction"]) is not None:
+        prediction.read_all()
+    fields.done()
+    answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages")
+    request = Request(
+        request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=debug.apply(stopping), n=num_choices,
+        grammar=grammar, cache_salt=salt, visible_ids=visible_ids(tools, model), prompt_logprobs=prompt_logprobs,
+    )  # fmt: skip
+    builder = ChatBuilder(
+        model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
+        streaming=streaming, wants_metrics=debug.wants_metrics,
+    )  # fmt: skip
+    for index in range(num_choices):
+        parser = model.dialect.parser(tools.names) if tools.names else None
+        builder.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs)
+    return builder
+
+
+def choose_grammar(
+    response_format: Grammar | None, guided: Grammar | None, tools: ToolUse, model: ServedModel
+) -> Grammar | None:
+    """What the answer must fit: a schema binds text, tools bind calls; with both it is calls or text of the schema."""
+    content = only_one(response_format, guided)
+    if not tools.callable_tools:
+        return content
+    if content is not None and content.kind is not GrammarKind.JSON_SCHEMA:
+        raise UnsupportedError(f"{content.field} together with tools is not supported", field=content.field)
+    is_forced = tools.is_forced or content is not None
+    calls = model.dialect.grammar(
+        list(tools.callable_tools), model.mark_ids, is_forced=is_forced, is_parallel=tools.is_parallel
+    )
+    return calls if content is None or tools.is_forced else calls_or_json(calls, content)
+
+
+def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+    """A parser has to see its marks, also where they are control tokens."""
+    return tuple(sorted(model.mark_ids.values())) if tools.names else ()
+
+
+def encode_chat(messages: list[dict], tools: ToolUse, model: ServedModel, field: str) -> tuple[int, ...]:
+    """The prompt of a conversation, which came in that field."""
+    if model.template is None:
+        raise RequestError("This model has no chat template; use /v1/completions.", field=field)
+    prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None)))
+    model.check_prompt(prompt_ids, field)
+    return prompt_ids
+
+
+def _take_logprobs(fields: Fields) -> tuple[bool, int | None]:
+    wants_logprobs, num_top = fields["logprobs"], fields["top_logprobs"]
+    if num_top is not None and not wants_logprobs:
+        raise RequestError("top_logprobs is only allowed when logprobs is true", field="top_logprobs")
+    return wants_logprobs, (num_top or 0) if wants_logprobs else None
+
+
+def _take_prompt_logprobs(fields: Fields, streaming: Streaming) -> int | None:
+    num_top = fields["prompt_logprobs"]
+    if num_top is not None and streaming.is_stream:
+        raise RequestError("prompt_logprobs is only allowed when stream is false", field="prompt_logprobs")
+    return num_top
+
+
+def _take_max_tokens(fields: Fields) -> int | None:
+    if fields.has("max_tokens") and fields.has("max_completion_tokens"):
+        message = "max_tokens and max_completion_tokens mean the same; give one of them"
+        raise RequestError(message, field="max_tokens", code="invalid_parameter_combination")
+    return fields["max_tokens"] or fields["max_completion_tokens"]

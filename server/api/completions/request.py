@@ -1,0 +1,129 @@
+"""`POST /v1/completions`: prompts as text or token ids in, what follows them out.
+
+Several prompts make prompts times n choices, numbered prompt by prompt. `echo` puts the prompt in front of its
+answer, and with `logprobs` the prompt's own beside the answer's; with `max_tokens` 0 it is the whole answer. With
+`best_of` more candidates are written than are shown. `suffix` is refused by name.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from verbatim.reference.records.errors import RequestError
+from verbatim.reference.records.request import FinishReason, Output, Request
+from verbatim.server.api import chunks, parameters
+from verbatim.server.api.adapter import Adapter
+from verbatim.server.api.builder import Streaming, new_id
+from verbatim.server.api.completions.choice import CompletionBuilder, CompletionChoice, Prompt
+from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.guided import GUIDED, take_guided
+from verbatim.server.api.texts import texts
+from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, neutral, of_type
+from verbatim.server.models.served import ServedModel
+
+OBJECTS = ("text_completion", "text_completion")
+DEFAULT_MAX_TOKENS = 16
+MAX_LOGPROBS = 5
+MAX_PROMPTS = 128
+MAX_BEST_OF = 20
+
+
+BODY = Object(
+    required("prompt", texts(MAX_PROMPTS, shows_length=False), "What is to be continued.", "Once upon a time"),
+    parameters.MODEL,
+    parameters.CHOICES,
+    Field("echo", BOOLEAN, "Put the prompt in front of the answer.", default=False),
+    Field("logprobs", integer(0, MAX_LOGPROBS), "Report each token's log-probability, and so many alternatives."),
+    Field("suffix", neutral(""), "Not supported."),
+    Field("max_tokens", integer(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64),
+    *parameters.SAMPLING,
+    *parameters.STOPPING,
+    *parameters.STREAMING,
+    Field("best_of", integer(1, MAX_BEST_OF), "Write so many and give the `n` likeliest; as many as `n` if absent."),
+    DEBUG_CONFIG,
+    *GUIDED,
+    *parameters.ACCOUNT,
+    parameters.NOT_KEPT,
+)
+
+
+class CompletionAdapter(Adapter):
+    """Completions."""
+
+    name, path, prompt_field = "completions", "/v1/completions", "prompt"
+    summary = "Continue a text"
+    body = BODY
+    answer, schemas = chunks.ANSWER, chunks.SCHEMAS
+
+    def read(self, body: object, model: ServedModel) -> CompletionBuilder:
+        """The builder of the answers to all prompts."""
+        return read_completion(body, model)
+
+
+def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
+    """What builds the answer, with the engine's requests in it. RequestError for anything that cannot be done."""
+    fields = BODY.read(body)
+    prompts = [_read_prompt(item, path, model) for path, item in fields["prompt"]]
+    fields["model"]
+    num_choices, echo, num_top = fields["n"], fields["echo"], fields["logprobs"]
+    fields["suffix"]
+    max_tokens = fields.read_as("max_tokens", integer(0 if echo else 1))
+    vocab_size = model.config.vocab_size
+    sampling = parameters.take_sampling(fields, vocab_size, num_top)
+    scores_prompt = echo and num_top is not None
+    stopping = parameters.take_stopping(fields, vocab_size, max_tokens if max_tokens or scores_prompt else None)
+    streaming = parameters.take_streaming(fields)
+    num_candidates = _take_best_of(fields, num_choices, streaming)
+    debug, grammar = take_debug_config(fields, streaming), take_guided(fields)
+    salt = fields["prompt_cache_key"]
+    fields.done()
+    answer_id = new_id("cmpl")
+    if num_candidates > num_choices and num_top is None:
+        sampling = replace(sampling, logprobs=0)  # the best are those with the highest
+    common = {"sampling": sampling, "stopping": debug.apply(stopping), "n": num_candidates, "cache_salt": salt}
+    common |= {"prompt_logprobs": num_top if scores_prompt else None, "grammar": grammar}
+    requests = tuple(
+        Request(request_id=f"{answer_id}-{i}", prompt_ids=prompt.ids, **common) for i, prompt in enumerate(prompts)
+    )
+    builder = CompletionBuilder(
+        num_choices, model=model, answer_id=answer_id, requests=() if debug.wants_metrics else requests,
+        objects=OBJECTS, streaming=streaming, wants_metrics=debug.wants_metrics,
+    )  # fmt: skip
+    for request, prompt in zip(requests, prompts, strict=True):
+        for number in range(num_candidates):
+            choice = CompletionChoice(len(builder.choices), prompt if echo else None, num_top is not None)
+            builder.choices[request.request_id, number] = choice
+    if max_tokens == 0 and not scores_prompt:
+        builder.known_outputs = [_nothing(*key) for key in builder.choices]
+    return builder
+
+
+def _nothing(request_id: str, choice: int) -> Output:
+    return Output(request_id=request_id, choice=choice, finish_reason=FinishReason.LENGTH)
+
+
+def _take_best_of(fields: Fields, num_choices: int, streaming: Streaming) -> int:
+    """How many candidates to write for the `n` that are shown; which ones these are is known only in the end."""
+    best_of = fields["best_of"] or num_choices
+    if best_of < num_choices:
+        raise RequestError(f"best_of must be at least n ({num_choices}), not {best_of}", field="best_of")
+    if best_of > num_choices and streaming.is_stream:
+        raise RequestError("best_of above n is only allowed when stream is false", field="best_of")
+    return best_of
+
+
+def _read_prompt(prompt: Any, path: str, model: ServedModel) -> Prompt:
+    is_text = type(prompt) is str
+    ids = tuple(model.tokenizer.encode_prompt(prompt) if is_text else of_type(path, prompt, list))
+    if not ids:
+        raise RequestError(f"{path} must have at least one token", field=path, code="empty_prompt")
+    model.check_prompt(ids, path)
+    if not is_text:
+        check_token_ids(path, prompt, model.config.vocab_size)
+    tokens = [model.tokenizer.token_bytes(i) for i in ids]
+    if not is_text:
+        return Prompt(b"".join(tokens).decode(errors="replace"), ids, tokens)
+    if model.tokenizer.strips_first_space:
+        first = next((i for i, token in enumerate(tokens) if token), 0)
+        tokens[first] = tokens[first].removeprefix(b" ")
+    return Prompt(prompt, ids, tokens)

@@ -1,0 +1,19 @@
+"""The APIs of this server, one line each: routes, the OpenAPI page and the router know no others."""
+
+from verbatim.server.api.adapter import Adapter
+from verbatim.server.api.chat.request import ChatAdapter
+from verbatim.server.api.completions.request import CompletionAdapter
+from verbatim.server.api.embeddings import EmbeddingAdapter
+from verbatim.server.api.responses.adapter import ResponseAdapter
+
+ADAPTERS: tuple[Adapter, ...] = (
+    ChatAdapter(),
+    CompletionAdapter(),
+    ResponseAdapter(),
+    EmbeddingAdapter(),
+)
+
+
+def adapter_of(path: str) -> Adapter | None:
+    """The API that a path belongs to, its own or one below it."""
+    return next((each for each in ADAPTERS if path == each.path or path.startswith(each.path + "/")), None)

@@ -1,0 +1,147 @@
+"""Responses as an API: named events, and responses that are kept and asked for later.
+
+The store is a directory beside the engines' sockets, which all workers have in common.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.request import require_integer
+from verbatim.server.api.adapter import Adapter, Page, Resumption
+from verbatim.server.api.responses.events import ItemBuilder
+from verbatim.server.api.responses.request import BODY, read_response
+from verbatim.server.api.responses.resume import EventResumption
+from verbatim.server.api.responses.schemas import SCHEMAS
+from verbatim.server.api.responses.store import ResponseStore
+from verbatim.server.errors import ResponseNotFoundError
+from verbatim.server.http import sse
+from verbatim.server.http.error_answers import describe
+from verbatim.server.models.served import ServedModel
+from verbatim.server.settings.options import PLACE
+
+PATH = "/v1/responses"
+MAX_LISTED = 100
+FAILED = "response.failed"
+
+
+def retrieve(response_id: str, query: Mapping) -> dict:
+    """A kept response."""
+    if query.get("stream") == "true":
+        raise UnsupportedError("stream is not supported by this server for a kept response", field="stream")
+    return _record(response_id)["response"]
+
+
+def delete(response_id: str, _query: Mapping) -> dict:
+    """Keep a response no longer."""
+    if not _store().delete(response_id):
+        raise _missing(response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+def list_items(response_id: str, query: Mapping) -> dict:
+    """One page of the items that a kept response answers."""
+    return page_of(_record(response_id)["items"], query)
+
+
+KEPT = PATH + "/{response_id}"
+PAGES = (
+    Page(name="retrieve", method="GET", path=KEPT, summary="A kept response", answer="Response",
+         codes=("400", "401", "404"), handle=retrieve),
+    Page(name="delete", method="DELETE", path=KEPT, summary="Delete a kept response", answer="Deleted",
+         codes=("401", "404"), handle=delete),
+    Page(name="input_items", method="GET", path=f"{KEPT}/input_items", summary="What a response answers",
+         answer="Items", codes=("400", "401", "404"), handle=list_items),
+)  # fmt: skip
+
+
+class ResponseAdapter(Adapter):
+    """Responses."""
+
+    name, path, prompt_field = "responses", PATH, "input"
+    summary = "Answer as items"
+    body = BODY
+    answer, schemas, pages = "Response", SCHEMAS, PAGES
+    is_kept = True
+
+    def read(self, body: object, model: ServedModel) -> ItemBuilder:
+        """The builder of a response."""
+        return read_response(body, model, store=_store())
+
+    def write(self, value: dict) -> bytes:
+        """An event named after its type."""
+        return sse.named_event(value)
+
+    def kept_id(self, path: str, fields: Mapping[str, Any]) -> str | None:
+        """Of the path, or that of the response that the conversation continues from."""
+        name = fields.get("previous_response_id") if path == PATH else path.split("/")[3]
+        return name if isinstance(name, str) and name else None
+
+    def kept_path(self, response_id: str) -> str:
+        """Where a kept response is asked for."""
+        return f"{PATH}/{response_id}"
+
+    def is_kept_itself(self, path: str) -> bool:
+        """Any path but that of new ones."""
+        return path != PATH
+
+    def new_kept_id(self, value: Mapping[str, Any]) -> str | None:
+        """Of a whole response, or of the event that is the first to show one."""
+        return value.get("response", value).get("id")
+
+    def resume(self, emitted: list[bytes]) -> Resumption:
+        """Events, with the ids and the numbers of the first stream."""
+        return EventResumption(emitted)
+
+    def error_of(self, event: bytes) -> dict | None:
+        """The error of a response that has failed; such a stream has no other end."""
+        if FAILED.encode() not in event:
+            return super().error_of(event)
+        value = sse.read_event(event)
+        return value["response"]["error"] if value.get("type") == FAILED else None
+
+    def error_event(self, error: Exception, emitted: list[bytes]) -> bytes:
+        """An event of type error, numbered after the last."""
+        body = describe(error)[1]
+        number = sse.read_event(emitted[-1])["sequence_number"] + 1 if emitted else 0
+        facts = {name: body["error"][name] for name in ("code", "message", "param")}
+        return sse.named_event({"type": "error", "sequence_number": number} | facts)
+
+
+def _store() -> ResponseStore:
+    return ResponseStore(Path(os.environ[PLACE]) / "responses")
+
+
+def _record(response_id: str) -> dict:
+    record = _store().get(response_id)
+    if record is None:
+        raise _missing(response_id)
+    return record
+
+
+def _missing(response_id: str) -> ResponseNotFoundError:
+    return ResponseNotFoundError(f"There is no response {response_id[:200]!r} here, or no longer.")
+
+
+def page_of(items: list[dict], query: Mapping) -> dict:
+    """One page of a list, the latest first unless `order` is asc; `after` is the id that the page begins behind."""
+    text = query.get("limit", "20")
+    require_integer("limit", int(text) if text.isascii() and text.isdigit() else text, 1, MAX_LISTED)
+    order, after = query.get("order", "desc"), query.get("after")
+    if order not in ("asc", "desc"):
+        raise RequestError("order must be one of asc, desc", field="order", code="invalid_value")
+    items = items if order == "asc" else items[::-1]
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise RequestError("after must be the id of an item of this list", field="after", code="invalid_value")
+    start = 0 if after is None else ids.index(after) + 1
+    page = items[start : start + int(text)]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + len(page) < len(items),
+    }

@@ -1,0 +1,141 @@
+"""What a value in a JSON body may be: each type reads a value or refuses it, and has the JSON schema for that.
+
+msgspec was not taken because its errors have neither our texts nor a code and a `param`, which clients rely on.
+Types are never converted: "5" is not 5, and true is not 1. Errors name the field by its path (`messages[0].content`)
+and never quote a whole value, which may be someone's text.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.request import require_integer, require_number
+
+NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+SCHEMA_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean"}
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def type_error(path: str, value: object, expected: str) -> RequestError:
+    """The error for a value of the wrong type; it names the type that came."""
+    found = "null" if value is None else NAMES[type(value)]
+    return RequestError(f"{path} must be {expected}, not {found}", field=path or None, code="invalid_type")
+
+
+def of_type(path: str, value: Any, kind: type) -> Any:
+    """`value`, if it is of this JSON type."""
+    if type(value) is not kind:
+        raise type_error(path, value, NAMES[kind])
+    return value
+
+
+def check_token_ids(path: str, ids: list, vocab_size: int) -> None:
+    """Refuse what is no token id of the vocabulary."""
+    for index, token_id in enumerate(ids):
+        where = f"{path}[{index}]"
+        require_integer(where, of_type(where, token_id, int), 0, vocab_size - 1)
+
+
+def reference(name: str) -> dict:
+    """The schema that stands for a named one."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+class AnyType(Protocol):
+    """A type of values, or of objects (fields.py)."""
+
+    @property
+    def schema(self) -> dict:
+        """The JSON schema."""
+
+    def read(self, value: Any, path: str, /) -> Any:
+        """What a value means; RequestError with its path if it cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """`read` takes a value and its path, and gives what it means or RequestError; `schema` has the same bounds."""
+
+    read: Callable[[Any, str], Any]
+    schema: dict
+
+
+def plain(type_: type) -> ValueType:
+    """Any value of one JSON type."""
+    return ValueType(lambda value, path: of_type(path, value, type_), {"type": SCHEMA_NAMES[type_]})
+
+
+def integer(low: int, high: int | None = None) -> ValueType:
+    """An integer within bounds, both included."""
+
+    def read(value: Any, path: str) -> int:
+        require_integer(path, of_type(path, value, int), low, high)
+        return value
+
+    return ValueType(read, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
+
+
+def number(low: float, high: float) -> ValueType:
+    """A number, whole or not, within bounds, both included; it keeps the type that it came in."""
+
+    def read(value: Any, path: str) -> float:
+        if type(value) not in (int, float):
+            raise type_error(path, value, "a number")
+        require_number(path, value, low, high)
+        return value
+
+    return ValueType(read, {"type": "number", "minimum": low, "maximum": high})
+
+
+def one_of(*allowed: str) -> ValueType:
+    """A string out of a fixed set."""
+
+    def read(value: Any, path: str) -> str:
+        if of_type(path, value, str) not in allowed:
+            raise RequestError(f"{path} must be one of {', '.join(allowed)}", field=path, code="invalid_value")
+        return value
+
+    return ValueType(read, {"type": "string", "enum": list(allowed)})
+
+
+def neutral(*values: Any) -> ValueType:
+    """For a field of OpenAI's that this server does not have: only values pass that change nothing, null at least."""
+
+    def read(value: Any, path: str) -> Any:
+        if not any(type(value) is type(item) and value == item for item in values):
+            raise UnsupportedError(f"{path} is not supported by this server with this value", field=path)
+        return value
+
+    return ValueType(read, {"enum": list(values)} if values else {"const": None})
+
+
+def array(items: AnyType, max_length: int | None = None, min_length: int = 0) -> ValueType:
+    """An array of at most so many items of one type; `min_length` is for the page, its errors are the reader's."""
+
+    def read(value: Any, path: str) -> list:
+        if len(of_type(path, value, list)) > (max_length or len(value)):
+            message = f"{path} must have at most {max_length} items, not {len(value)}"
+            raise RequestError(message, field=path, code="array_above_max_length")
+        return [items.read(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+    lengths = {"minItems": min_length, "maxItems": max_length}
+    return ValueType(
+        read, {"type": "array", "items": items.schema} | {name: size for name, size in lengths.items() if size}
+    )
+
+
+def _read_name(value: Any, path: str) -> str:
+    if not NAME_PATTERN.fullmatch(of_type(path, value, str)):
+        message = f"{path} must be 1 to 64 letters, digits, underscores or hyphens"
+        raise RequestError(message, field=path, code="invalid_value")
+    return value
+
+
+STRING, BOOLEAN, OBJECT, LIST = map(plain, (str, bool, dict, list))
+ANYTHING = ValueType(lambda value, _: value, {})
+NAME = ValueType(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
+# Checked later, with the model at hand; the page shows the bounds that hold for every model:
+SOME_TEXT = ValueType(STRING.read, {"type": "string", "minLength": 1})
+TOKEN_ID = ValueType(ANYTHING.read, {"type": "integer", "minimum": 0})

@@ -1,0 +1,33 @@
+"""The paths of all APIs: `POST` answers a body, other pages are about what was answered before."""
+
+from sanic import Blueprint, HTTPResponse, Request, json
+from sanic.models.handler_types import RouteHandler
+
+from verbatim.server.api import registry
+from verbatim.server.api.adapter import Adapter, Page
+from verbatim.server.routes.respond import respond
+
+
+def api_routes() -> Blueprint:
+    """A fresh blueprint: Sanic ties each one to the app it joins."""
+    blueprint = Blueprint("apis")
+    for adapter in registry.ADAPTERS:
+        blueprint.add_route(_answer(adapter), adapter.path, methods=["POST"], name=adapter.name)
+        for page in adapter.pages:
+            path = page.path.replace("{", "<").replace("}", ">")
+            blueprint.add_route(_show(page), path, methods=[page.method], name=f"{adapter.name}_{page.name}")
+    return blueprint
+
+
+def _answer(adapter: Adapter) -> RouteHandler:
+    async def handle(request: Request) -> HTTPResponse | None:
+        return await respond(request, adapter)
+
+    return handle
+
+
+def _show(page: Page) -> RouteHandler:
+    async def handle(request: Request, **place: str) -> HTTPResponse:
+        return json(page.handle(next(iter(place.values())), request.args))
+
+    return handle
