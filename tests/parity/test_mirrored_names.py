@@ -53,7 +53,7 @@ def constructors(path):
     """The parameters of each `__init__` of a Cython file, by class; built classes do not tell."""
     text = path.read_text(encoding="utf-8")
     for match in re.finditer(
-        r"^cdef class (\w+)(?:(?!^cdef class).)*?    def __init__\((.*?)\)(?: -> None)?:$", text, re.M | re.S
+        r"^cdef class (\w+)(?:(?!^cdef class).)*?    def __init__\((.*?)\)(?: -> None)?:$", text, re.MULTILINE | re.DOTALL
     ):
         yield match[1], [parameter(part) for part in match[2].split(",") if part.strip()]
 
