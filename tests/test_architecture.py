@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "conformance": {"conformance"},
     "demo": {"demo", "reference", "fastpath"},
 }  # and every __main__.py, a front door, `cli`
-ROOMS = {  # each room may import those to its left; "" is a package's own files, its front door
+FOLDERS = {  # each folder may import those to its left; "" is a package's own files, which put it together
     "reference": (
         "records", "numerics", "checkpoint", "text", "dialects", "cache", "model", "sampling", "speculation", "engine",
         "commands", "",
@@ -34,7 +34,7 @@ ROOMS = {  # each room may import those to its left; "" is a package's own files
     ),
     "server": ("", "settings", "http", "engine", "models", "api", "docs", "routes"),
 }  # fmt: skip
-FRONT_DOORS = {  # files that stand in front of all rooms of their package, or of some
+ENTRY_POINTS = {  # files that import from any folder of their package
     "reference/backend.py", "fastpath/backend.py", "fastpath/device.py", "server/app.py",
     *(f"{part}/__main__.py" for part in PARTS),
 }  # fmt: skip
@@ -84,23 +84,25 @@ def import_arrows(package):
     return arrows
 
 
-def room_of(module):
+def folder_of(module):
     """The folder of a file below its package; "" for files of the package itself."""
     package, _, rest = module.partition(".")
-    room = rest.partition(".")[0]
-    return room if (ROOT / package / room).is_dir() else ""
+    folder = rest.partition(".")[0]
+    return folder if (ROOT / package / folder).is_dir() else ""
 
 
-@pytest.mark.parametrize("package", ROOMS)
-def test_rooms_import_those_below_them_only(package):
-    floor = {room: index for index, room in enumerate(ROOMS[package])}
-    doors = {name.rpartition(".")[0].replace("/", ".") for name in FRONT_DOORS}
-    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
-    assert rooms <= set(floor), "a room that has no place in the order"
+@pytest.mark.parametrize("package", FOLDERS)
+def test_folders_import_only_folders_before_them(package):
+    floor = {folder: index for index, folder in enumerate(FOLDERS[package])}
+    entry_points = {name.rpartition(".")[0].replace("/", ".") for name in ENTRY_POINTS}
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders <= set(floor), "a folder that has no place in the order"
     upward = [
         f"{source} imports {target}"
         for source, target in sorted(import_arrows(package))
-        if source not in doors and target not in doors and floor[room_of(source)] < floor[room_of(target)]
+        if source not in entry_points
+        and target not in entry_points
+        and floor[folder_of(source)] < floor[folder_of(target)]
     ]
     assert upward == []
 

@@ -52,9 +52,8 @@ def signature(function):
 def constructors(path):
     """The parameters of each `__init__` of a Cython file, by class; built classes do not tell."""
     text = path.read_text(encoding="utf-8")
-    for match in re.finditer(
-        r"^cdef class (\w+)(?:(?!^cdef class).)*?    def __init__\((.*?)\)(?: -> None)?:$", text, re.MULTILINE | re.DOTALL
-    ):
+    pattern = r"^cdef class (\w+)(?:(?!^cdef class).)*?    def __init__\((.*?)\)(?: -> None)?:$"
+    for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         yield match[1], [parameter(part) for part in match[2].split(",") if part.strip()]
 
 
