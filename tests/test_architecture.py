@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: who imports whom, what every file says of itself, what the README shows."""
+"""The rules of the layout that a machine can check: who imports whom, what every file says of itself, what the README shows."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "router": {"router", "server", "reference", "demo"},
     "conformance": {"conformance"},
     "demo": {"demo", "reference", "fastpath"},
-}  # and every __main__.py, a front door, `cli`
+}  # and every __main__.py: `cli`
 FOLDERS = {  # each folder may import those to its left; "" is a package's own files, which put it together
     "reference": (
         "records", "numerics", "checkpoint", "text", "dialects", "cache", "model", "sampling", "speculation", "engine",
