@@ -14,8 +14,8 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from verbatim.cli.main import complain, suggestion
 from verbatim.demo import MODEL
 from verbatim.server.settings.command_line import flag_of, help_of
-from verbatim.server.settings.kinds import Kind
 from verbatim.server.settings.options import Options
+from verbatim.server.settings.value_types import ValueType
 
 ROWS = {row.name: row for row in fields(Options)}
 
@@ -57,12 +57,12 @@ def _current(word: str) -> str:
     return OLDER_NAMES.get(name, name) + equals + value
 
 
-def reader(kind: Kind):
-    """A converter that reads the last of an option's values as `kind` does."""
+def reader(value_type: ValueType):
+    """A converter that reads the last of an option's values as `value_type` does."""
 
     def read(_type, tokens):
         try:
-            return kind.read(tokens[-1].value)
+            return value_type.read(tokens[-1].value)
         except ArgumentTypeError as error:
             raise UsageError(f"{tokens[-1].keyword}: {error}") from None
 
@@ -75,9 +75,9 @@ def shared(name: str, *, text: str | None = None, is_checked: bool = True) -> Pa
     An option that is not checked is read as text: the engine refuses what it cannot do, with a message of its own.
     """
     row = ROWS[name]
-    values = row.metadata["kind"].metavar
+    values = row.metadata["type"].metavar
     shown = f"{text or help_of(row)}  {values}" if values.startswith("{") else text or help_of(row)
-    convert = {"converter": reader(row.metadata["kind"])} if is_checked else {}
+    convert = {"converter": reader(row.metadata["type"])} if is_checked else {}
     return Parameter(name=flag_of(name), help=shown, show_default=False, **convert)
 
 
