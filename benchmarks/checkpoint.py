@@ -1,4 +1,4 @@
-"""A random checkpoint of a well-known shape on disk, for what begins with a file: a start, a server."""
+"""A random checkpoint of a well-known shape on disk, for benchmarks that load a model."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from verbatim.demo import MODEL
 def write_checkpoint(directory: Path, shape: str) -> None:
     """A Llama of that shape with random weights in bfloat16, and the demo's words and template.
 
-    What it says, it says in those words: the rows of all other tokens are zeros.
+    It samples only those words: the rows of all other tokens are zeros.
     """
     config, random = config_of(shape), np.random.default_rng(0)
     hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size

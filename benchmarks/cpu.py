@@ -1,9 +1,9 @@
-"""`python -m benchmarks.cpu`: our fast path, llama.cpp and PyTorch on the CPU, the model alone, as many threads.
+"""`python -m benchmarks.cpu`: the fast path, llama.cpp and PyTorch on the CPU: the model alone, with equal threads.
 
-They take turns. Weights are random (models.py). Beside every pair of runs the read bandwidth is probed, since
-it moves; the integer and float peaks are measured once. llama.cpp runs in a process of its own, under any Python that
-has `llama-cpp-python` and `gguf` (`--peer-python`); without one, a line says so and only we are measured. PyTorch takes
-one prompt in bfloat16 where it is installed. Writes results/cpu.json and, with a peer, cpu.svg.
+Contenders run alternately, over random weights (models.py). The read bandwidth is measured beside every pair of runs,
+since it varies; integer and float peaks are measured once. llama.cpp runs in a separate process, under a Python that
+has `llama-cpp-python` and `gguf` (`--peer-python`); without it, only the fast path is measured. PyTorch, where it is
+installed, runs a prompt in bfloat16. Writes results/cpu.json and, with a peer, cpu.svg.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Ours:
         self.held = 0  # tokens of a prompt that the cache has
 
     def decode(self, batch: int, steps: int) -> float:
-        """Seconds for some steps of a batch, behind short prompts."""
+        """Seconds for some decode steps of a batch, after short prompts."""
         self._step([self._chunk(i, 0, PROMPT) for i in range(batch)])
         self.held = 0
         start = time.perf_counter()
@@ -53,7 +53,7 @@ class Ours:
         return time.perf_counter() - start
 
     def prompt(self, known: int, tokens: int) -> float:
-        """Seconds until the first token of a prompt, of which so many are known already."""
+        """Seconds until the first token of a prompt, of which `known` tokens are cached."""
         if self.held < known:
             self._take(0, known)
         start = time.perf_counter()
@@ -76,7 +76,7 @@ class Ours:
 
 
 class Peer:
-    """llama.cpp, or PyTorch, in its own process."""
+    """llama.cpp or PyTorch in a separate process."""
 
     def __init__(self, python: str, script: tuple[str, ...], shape: str, name: str):
         command = [python, *script, json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
@@ -121,7 +121,7 @@ def spread(values: list[float]) -> dict:
 
 
 def measure(contenders: dict, work: str, arguments: tuple, tokens: int, runs: int) -> dict:
-    """Tokens a second of each contender in turn, after a run that does not count, and the bandwidth just after ours."""
+    """Tokens a second of each contender, after a warm-up run, and the bandwidth just after our run."""
     rates, bandwidths = {who: [] for who in contenders}, []
     for run in range(runs + 1):
         for who, contender in contenders.items():
@@ -146,21 +146,21 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
         pairs = zip(rates["ours"]["rounds"], rates["read_bandwidth"]["rounds"], strict=True)
         share = statistics.median(rate / batch * bytes_read / bandwidth for rate, bandwidth in pairs)
         found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
-    for known, tokens in [one for one in PROMPTS if one[1] <= config.context_size]:
+    for known, tokens in [prompt for prompt in PROMPTS if prompt[1] <= config.context_size]:
         others = {"torch": Peer(sys.executable, TORCH, shape, name)} if has_torch() and tokens == TORCH_TOKENS else {}
         rates = measure(contenders | others, "prompt", (known, tokens), tokens - known, runs)
-        for one in others.values():
-            one.close()
+        for other in others.values():
+            other.close()
         work = f"prompt of {tokens}" + (f", {known} known" if known else "")
         first = {who: (tokens - known) / rates[who]["median"] for who in contenders | others}
         found.append(common | {"work": work, **rates, "seconds_to_first_token": first})
-    head = 2 * config.vocab_size * config.hidden_size  # it serves the last row of a prompt only, and is left out there
-    for one in found:
-        each = operations - head if one["work"].startswith("prompt") else operations
-        one["operations_a_second"] = one["ours"]["median"] * each
+    head = 2 * config.vocab_size * config.hidden_size  # a prompt needs logits of its last row only: left out there
+    for row in found:
+        each = operations - head if row["work"].startswith("prompt") else operations
+        row["operations_a_second"] = row["ours"]["median"] * each
     if peer_python:
-        for one in found:
-            one["llama.cpp build"] = contenders["llama.cpp"].build
+        for row in found:
+            row["llama.cpp build"] = contenders["llama.cpp"].build
         contenders["llama.cpp"].close()
     return found
 
@@ -174,8 +174,8 @@ def show(console: Console, result: dict) -> None:
         ours, peer = row["ours"], row.get("llama.cpp")
         table.add_row(
             row["shape"], row["format"], row["work"], *(
-                "-" if one is None else f"{one['median']:.1f} ({one['lowest']:.1f}-{one['highest']:.1f})"
-                for one in (ours, peer)
+                "-" if rate is None else f"{rate['median']:.1f} ({rate['lowest']:.1f}-{rate['highest']:.1f})"
+                for rate in (ours, peer)
             ),
             f"{ours['median'] / peer['median']:.2f}" if peer else "-",
             f"{row['torch']['median']:.1f}" if "torch" in row else "-",

@@ -1,8 +1,8 @@
-"""llama.cpp beside us: random weights of the same shape and bits a weight, driven over pipes so that runs interleave.
+"""llama.cpp over random weights of the same shape and bits a weight, driven over pipes so that runs interleave.
 
 `python cpu_peer.py SIZES FORMAT THREADS` runs under any Python that has `llama-cpp-python` and `gguf`, and imports
-nothing of ours. SIZES is JSON. Each line of input, `decode BATCH STEPS` or `prompt KNOWN TOKENS`, is answered by the
-seconds that it took.
+nothing of this project. SIZES is JSON. It answers each line of input, `decode BATCH STEPS` or `prompt KNOWN TOKENS`,
+with the seconds that the work took.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ PROMPT, CONTEXT, SEQUENCES, MOST = 16, 1024, 16, 512
 BYTES = {"Q8_0": 34, "Q4_0": 18}  # of a block of 32: a float16 scale, then the integers
 
 
-def write_model(path, sizes, kind):
+def write_model(path, sizes, format):
     """A GGUF file of random weights, the head tied to the embedding, without a vocabulary."""
     import gguf
 
@@ -36,16 +36,16 @@ def write_model(path, sizes, kind):
     writer.add_tokenizer_model("no_vocab")
 
     def matrix(name, outputs, inputs):
-        if kind == "BF16":
+        if format == "BF16":
             values = random.standard_normal((outputs, inputs), np.float32) * np.float32(inputs**-0.5)
             data = (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(outputs, -1)
         else:
-            data = random.integers(0, 256, (outputs, inputs // 32, BYTES[kind]), np.uint8)
+            data = random.integers(0, 256, (outputs, inputs // 32, BYTES[format]), np.uint8)
             data[:, :, :2] = np.frombuffer(np.float16(1e-3).tobytes(), np.uint8)
             data = data.reshape(outputs, -1)
-        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind])
+        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[format])
 
-    hidden, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    hidden, intermediate = sizes["hidden_size"], sizes["intermediate_size"]
     queries, keys = sizes["num_heads"] * sizes["head_dim"], sizes["num_kv_heads"] * sizes["head_dim"]
     matrix("token_embd.weight", sizes["vocab_size"], hidden)
     writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
@@ -55,8 +55,8 @@ def write_model(path, sizes, kind):
             writer.add_tensor(f"{block}{norm}.weight", np.ones(hidden, np.float32))
         for name, shape in {
             "attn_q": (queries, hidden), "attn_k": (keys, hidden), "attn_v": (keys, hidden),
-            "attn_output": (hidden, queries), "ffn_gate": (inner, hidden), "ffn_up": (inner, hidden),
-            "ffn_down": (hidden, inner),
+            "attn_output": (hidden, queries), "ffn_gate": (intermediate, hidden), "ffn_up": (intermediate, hidden),
+            "ffn_down": (hidden, intermediate),
         }.items():  # fmt: skip
             matrix(f"{block}{name}.weight", *shape)
     writer.write_header_to_file()
@@ -66,7 +66,7 @@ def write_model(path, sizes, kind):
 
 
 class Peer:
-    """One loaded model and its context."""
+    """A loaded model and its context."""
 
     def __init__(self, path, threads):
         import llama_cpp as llama
@@ -100,12 +100,12 @@ class Peer:
         self.llama.llama_get_logits(self.context)
 
     def clear(self):
-        """Forget all sequences."""
+        """Drop all sequences."""
         self.llama.llama_memory_clear(self.llama.llama_get_memory(self.context), True)
         self.held = 0
 
     def decode(self, batch, steps):
-        """Seconds for some steps of a batch, behind short prompts."""
+        """Seconds for some decode steps of a batch, after short prompts."""
         self.clear()
         for sequence in range(batch):
             self.step([(sequence, i, i == PROMPT - 1) for i in range(PROMPT)])
@@ -115,7 +115,7 @@ class Peer:
         return time.perf_counter() - start
 
     def prompt(self, known, tokens):
-        """Seconds until the first token of a prompt, of which so many are known already."""
+        """Seconds until the first token of a prompt, of which `known` tokens are cached."""
         if self.held < known or not known:
             self.clear()
             self._take(0, known)
@@ -134,10 +134,10 @@ class Peer:
 
 def main():
     """Make the model, load it, and answer line by line."""
-    sizes, kind, threads = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    sizes, format, threads = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "model.gguf")  # noqa: PTH118
-        write_model(path, sizes, kind)
+        write_model(path, sizes, format)
         peer = Peer(path, threads)
     print("ready:", peer.llama.llama_print_system_info().decode().strip(), flush=True)
     for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""transformers on PyTorch beside us, in bfloat16: one pass over a prompt of a random model of the same shape.
+"""transformers on PyTorch in bfloat16: the prefill of a prompt by a random model of the same shape.
 
-`python -m benchmarks.cpu_torch SIZES FORMAT THREADS` as cpu_peer.py, in a process of its own, so that nobody's threads
-spin beside another's; FORMAT is not heeded, and only `prompt 0 TOKENS` is answered.
+`python -m benchmarks.cpu_torch SIZES FORMAT THREADS` works like cpu_peer.py, in a separate process, so that its threads
+do not spin beside others. It ignores FORMAT and answers only `prompt 0 TOKENS`.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.gpu`: equality on this machine's GPU, then how fast it is; writes results/ as JSON.
+"""`python -m benchmarks.gpu`: equality on this machine's GPU, then its speed; writes results/ as JSON.
 
-Says first what is missing. Needs no network. A part for which too little time is left is skipped, and what was measured
-until then is kept. `--rehearse` goes the same way with a toy model, for a driver that is no GPU.
+It first lists what is missing. It needs no network. It skips a part for which too little time is left, and keeps the
+earlier results. `--rehearse` runs the same parts with a toy model, on the fake driver.
 """
 
 import argparse
@@ -43,13 +43,13 @@ REHEARSAL = {
 
 
 class Report:
-    """What has been measured, written down after every part."""
+    """The results so far, written after every part."""
 
     def __init__(self, path: Path, seconds: float):
         self.path, self._end, self.content = path, time.monotonic() + seconds, {"parts": {}, "skipped": {}}
 
     def part(self, name: str, measure, *, needs: float = 0) -> None:
-        """Measure one part, unless less than `needs` seconds are left; an error is kept and ends nothing else."""
+        """Measure a part, unless less than `needs` seconds are left; an error is recorded and stops no other part."""
         left = self._end - time.monotonic()
         if left < needs:
             self.content["skipped"][name] = f"{left:.0f} seconds are left, it needs about {needs:.0f}"
@@ -90,7 +90,7 @@ def tests_on_device(*files: str) -> dict:
 
 
 def first_tokens(device, shape: str, count: int) -> dict:
-    """Greedy tokens and their logits, on the device and on the CPU fast path: equal to the bit or not."""
+    """Compare greedy tokens and their logits on the device and on the CPU fast path, bit by bit."""
     config = config_of(shape)
     checkpoint, found = random_checkpoint(config), []
     prompt = tuple(int(i) for i in np.random.default_rng(3).integers(0, config.vocab_size, 20))
@@ -107,7 +107,7 @@ def first_tokens(device, shape: str, count: int) -> dict:
 
 @contextmanager
 def packing_once():
-    """Matrices that are the same are packed once, however many layers upload them."""
+    """Pack equal matrices once for all layers."""
     packed = {}
 
     def remembering(matrices, quantization=None):
@@ -136,7 +136,7 @@ def speed(device, shape: str, quantization: str | None, sizes: dict, peak: float
 
 
 def peer(shape: str, batch: int, steps: int) -> dict:
-    """The same shape by transformers, in a process of its own."""
+    """The same shape with transformers, in a separate process."""
     command = [sys.executable, "-m", "benchmarks.gpu_peer", shape, str(batch), str(steps)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"error": done.stderr[-500:].strip()}

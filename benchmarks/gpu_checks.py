@@ -1,9 +1,9 @@
-"""`python -m benchmarks.gpu_checks`: all that only a GPU can tell, in one command and a bounded time.
+"""`python -m benchmarks.gpu_checks`: all checks that need a GPU, in one command and a bounded time.
 
-Builds what is not built, then: kernel tests, model tests, kernel tests once more under compute-sanitizer (racecheck,
-memcheck), and `benchmarks.gpu` in the minutes that remain. A step that fails or runs out of its time ends no other.
-What each says goes to a file of its own in --out, beside the benchmark's JSON; a table of how they ended comes last.
-Needs no network, and this project need not be installed; a machine that is lent by the minute is what it is for.
+Builds what is missing, then runs kernel tests, model tests, kernel tests under compute-sanitizer (racecheck, memcheck),
+and `benchmarks.gpu` in the minutes that remain. A step that fails or times out does not stop the others. Each step's
+output goes to a file in --out, beside the benchmark's JSON; a table of results comes last. It needs no network, and the
+project need not be installed: it is meant for a machine that is rented by the minute.
 """
 
 import argparse
@@ -25,7 +25,7 @@ NO_TIME = "no time is left"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A command with its longest time, and what it needs that may not be there."""
+    """A command with its time limit and its optional requirements."""
 
     name: str
     command: list[str]
@@ -34,7 +34,7 @@ class Step:
 
 
 def steps(out: Path, is_rehearsal: bool) -> list[Step]:
-    """What is done, what one most wants to know first; `{minutes}` of a command are those that remain."""
+    """All steps, the most important first; `{minutes}` in a command stands for the remaining minutes."""
     python, tests = sys.executable, [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     sanitizer = shutil.which("compute-sanitizer")
     watched = [sanitizer or "", "--error-exitcode", "3", "--tool"]
@@ -53,7 +53,7 @@ def steps(out: Path, is_rehearsal: bool) -> list[Step]:
 
 
 def run(step: Step, out: Path, left: float) -> str:
-    """Do a step, in at most so many seconds; how it ended, in a few words."""
+    """Run a step for at most so many seconds; returns its result in a few words."""
     if step.lacks or left < 10:
         return f"skipped: {step.lacks or NO_TIME}"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
@@ -73,7 +73,7 @@ def run(step: Step, out: Path, left: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 1 if anything failed, or for want of time was not done."""
+    """The command; returns 1 if a step failed or did not run for lack of time."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_checks", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     parser.add_argument("--minutes", type=float, default=9.5, help="for everything together")

@@ -1,4 +1,4 @@
-"""What is measured of a model on a device, and how: events on its stream for the device's time, a clock for ours."""
+"""Measurements of a model on a device: events on its stream for device time, a clock for host time."""
 
 import time
 from collections import defaultdict
@@ -42,11 +42,11 @@ def bandwidth(device, num_bytes: int) -> float:
 
 
 def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
-    """Tokens a second of `batch` sequences of `context` tokens each, and what share of `peak` bytes a second that is.
+    """Tokens a second of `batch` sequences of `context` tokens each, and the share of `peak` bytes a second.
 
-    `device_ms` is the graph alone, many in a row, `apart_ms` the same where no kernel starts before the one ahead of it
-    has ended; `step_ms` has Python and the wait for tokens in it. `timeline` is how the first steps pass: milliseconds
-    until the graph is launched, until its end, and until the answer is back.
+    `device_ms` is the graph alone, many in a row; `apart_ms` is the graph without overlap of kernels; `step_ms`
+    includes Python and the wait for tokens. `timeline` lists for each of the first steps the milliseconds until the
+    graph is launched, until its end, and until the tokens are on the host.
     """
     config, pages_each = model.config, -(-(context + steps + 1) // PAGE_SIZE)
     cache = DevicePagedCache(model.device, config, batch * pages_each)
@@ -88,7 +88,7 @@ def decode(model, *, batch: int, steps: int, context: int, peak: float) -> dict:
 
 
 def _noting(model, timeline: list):
-    """Model._replay, noting when it launches, and how long the device takes."""
+    """Model._replay that records its launch time and the device time."""
     replay = model._replay
 
     def noting(*arguments):
@@ -106,7 +106,7 @@ def _spans(start: float, launched: float, device_ms: float, stop: float) -> list
 
 
 def _apart(model, step, context: int, steps: int) -> float:
-    """Milliseconds of the graph whose kernels follow each other without overlap."""
+    """Milliseconds of the graph without overlap of kernels."""
     device = model.device
     with patch.object(device, "overlaps_kernels", False):
         model.forget_graphs()
@@ -120,7 +120,7 @@ def _apart(model, step, context: int, steps: int) -> float:
 
 
 def streamed_bytes(model) -> int:
-    """Weights that every step reads: all but the embedding's table and the rotary table."""
+    """Bytes of weights that every step reads: all but the embedding and the rotary table."""
     config, weights = model.config, model.weights
     width = {"bf16": 2, "f16": 2, "f32": 4}[weights.embedding_kind]
     rotary = 4 * config.context_size * config.head_dim
@@ -128,7 +128,7 @@ def streamed_bytes(model) -> int:
 
 
 def prefill(model, *, tokens: int, repeats: int) -> dict:
-    """Tokens a second of one prompt in one piece; the best of some."""
+    """Tokens a second of the prefill of one prompt in one chunk; the best of several runs."""
     num_pages = -(-tokens // PAGE_SIZE)
     cache = DevicePagedCache(model.device, model.config, num_pages)
     chunk = Chunk(token_ids=(1,) * tokens, start=0, pages=tuple(range(num_pages)))
@@ -165,18 +165,18 @@ def kernels(model, *, batch: int, context: int) -> dict[str, dict]:
 
 
 def exactness(model, *, context: int) -> dict[str, dict]:
-    """What N0 costs each kernel of a step: its milliseconds, and those of the same source where a compiler may fuse.
+    """The cost of N0 for each kernel of a step: its milliseconds, and those of the same source with fused arithmetic.
 
-    What N2, N3 and N4 cost by their order is another question: `products` beside a library's.
+    `products`, compared with a library's, shows the cost of the fixed order of N2, N3 and N4.
     """
     exact = kernels(model, batch=1, context=context)
-    model.forget_graphs()  # they hold kernels that go now
+    model.forget_graphs()  # they contain the kernels that are replaced
     model.device.use_kernels(FUSED)
     try:
         fused = kernels(model, batch=1, context=context)
     finally:
         model.device.use_kernels(FLAGS)
-    return {name: one | {"fused_ms": fused[name]["ms"]} for name, one in exact.items()}
+    return {name: times | {"fused_ms": fused[name]["ms"]} for name, times in exact.items()}
 
 
 def products(model, *, rows: int) -> dict[str, float]:
@@ -185,8 +185,9 @@ def products(model, *, rows: int) -> dict[str, float]:
     at = model.place(np.ones((rows, model.config.hidden_size), np.float32))
     model.operations.quantize(at["normed"], at["integers"], at["scales"], rows=rows, inputs=model.config.hidden_size)
     matrices = {
-        "query, key, value": [one.inputs for one in layers], "output": [one.output for one in layers],
-        "gate and up": [one.parts[0].gate_and_up for one in layers], "down": [one.parts[0].down for one in layers],
+        "query, key, value": [layer.inputs for layer in layers], "output": [layer.output for layer in layers],
+        "gate and up": [layer.parts[0].gate_and_up for layer in layers], "down": [layer.parts[0].down for layer in
+        layers],
     }  # fmt: skip
     for name, stack in matrices.items():
         operand = (at["integers"], at["scales"]) if stack[0].scales else (at["gated"], 0)

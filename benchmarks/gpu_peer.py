@@ -1,7 +1,7 @@
 """Hugging Face transformers on the same GPU and the same shape: static cache, torch.compile, greedy, bfloat16.
 
-`python -m benchmarks.gpu_peer SHAPE BATCH STEPS` prints one line of JSON, in a process of its own so that its memory is
-free again. The weights are those of models.random_checkpoint. Says in one line what is missing.
+`python -m benchmarks.gpu_peer SHAPE BATCH STEPS` prints a line of JSON; it is a separate process so that its memory is
+freed. The weights are those of models.random_checkpoint. It prints a line if something is missing.
 """
 
 import json
@@ -51,9 +51,9 @@ def load(shape: str, device: str = "cuda"):
     }  # fmt: skip
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            kind = name.split(".")[-2]
-            if kind in sources:
-                bits = torch.from_numpy(sources[kind].bits.view(np.int16)).view(torch.bfloat16)
+            source = name.split(".")[-2]
+            if source in sources:
+                bits = torch.from_numpy(sources[source].bits.view(np.int16)).view(torch.bfloat16)
                 parameter.copy_(bits)
             else:
                 parameter.fill_(1.0)
@@ -91,7 +91,7 @@ def products(model) -> dict[str, float]:
     }  # fmt: skip
     for name, parts in names.items():
         stack = [[getattr(getattr(layer, half), part) for half, part in parts] for layer in layers]
-        stack = [torch.cat([one.weight for one in ones]) for ones in stack]
+        stack = [torch.cat([module.weight for module in modules]) for modules in stack]
         x = torch.ones((1, stack[0].shape[1]), dtype=torch.bfloat16, device=stack[0].device)
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with torch.no_grad():

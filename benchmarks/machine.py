@@ -1,4 +1,4 @@
-"""What a result must say of the machine it comes from."""
+"""The description of a machine, for results."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe_machine(*packages: str) -> dict:
-    """Processor, cores, load, versions and the time, of now."""
+    """Processor, cores, load, versions and time."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
@@ -23,6 +23,6 @@ def describe_machine(*packages: str) -> dict:
 
 
 def stolen_seconds() -> float:
-    """What other virtual machines have taken of this one's processors since it began, in processor seconds."""
+    """Processor seconds that other virtual machines have taken from this one since it booted."""
     ticks = Path("/proc/stat").read_text().split()[8]
     return int(ticks) / os.sysconf("SC_CLK_TCK")

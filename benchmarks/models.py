@@ -1,7 +1,7 @@
-"""Random models of well-known shapes, made fast: what a benchmark measures does not depend on what the weights say.
+"""Random models of well-known shapes, generated fast: speed does not depend on the values of weights.
 
-One layer is made, and packed or uploaded once for each layer, so that every layer has memory of its own. Qwen's is
-without biases.
+One layer is generated, and packed or uploaded for each layer, so that every layer has its own memory. Qwen's has no
+biases.
 """
 
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ def config_of(name: str) -> ModelConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RandomMatrix:
-    """A matrix of bfloat16, or of random integers: nothing is rounded, which would take minutes for large models."""
+    """A matrix of bfloat16 or of random integers; rounding floats would take minutes for large models."""
 
     weight: Tensor
     num_inputs: int
     bias: None = None
 
     def quantized(self, quantization: str) -> QuantizedTensor:
-        """Random integers of that format, as checkpoint.Matrix gives true ones."""
+        """Random integers in that format, like Matrix.quantized."""
         outputs, groups = self.weight.shape[0], -(-self.num_inputs // GROUP_SIZE)
         low, high = (-127, 127) if quantization == "w8a8" else (-8, 7)
         integers = np.random.default_rng(1).integers(low, high, (outputs, groups, GROUP_SIZE), np.int8, endpoint=True)
@@ -61,7 +61,7 @@ class RandomMatrix:
 
 @cache
 def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
-    """A model whose layers are all alike."""
+    """A model whose layers are equal."""
     random, hidden = np.random.default_rng(seed), config.hidden_size
 
     def matrix(outputs, inputs):
@@ -84,7 +84,7 @@ def random_checkpoint(config: ModelConfig, seed: int = 0) -> Checkpoint:
 
 
 def num_weights(config: ModelConfig) -> int:
-    """The weights that a token passes: all matrices and the head."""
+    """The number of weights that a token uses: all matrices and the head."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     layer = 2 * hidden * queries + 2 * hidden * keys + 3 * hidden * inner
@@ -92,5 +92,5 @@ def num_weights(config: ModelConfig) -> int:
 
 
 def num_bytes(config: ModelConfig, quantization: str | None) -> int:
-    """What a step reads of weights and their scales."""
+    """Bytes of weights and scales that a step reads."""
     return num_weights(config) * BYTES_A_GROUP[quantization] // GROUP_SIZE

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.overhead`: what a step of the engine costs beside the model's pass, in thread time.
+"""`python -m benchmarks.overhead`: the cost of an engine step without the forward pass, in thread time.
 
-`Engine.step` less `Model.forward`, by the processor time of the thread that calls it, which other programs hardly
-change: scheduling, drawing, stopping, text, records. Every sequence decodes; pages are taken and, once the prefix cache
-is full, evicted as in service. `fixed` is a model that computes nothing and always says the same; with `demo` the pass
-of the demo model comes between two steps and empties the caches. Apart from that: what drawing one token costs where
-the vocabulary has 151,936, since that grows with it. Writes results/overhead.json.
+`Engine.step` minus `Model.forward`, in processor time of the calling thread, which other programs hardly change:
+scheduling, sampling, stopping, text, records. Every sequence decodes; pages are allocated and, once the prefix cache is
+full, evicted as in service. `fixed` is a model that computes nothing and always returns the same logits; with `demo`,
+the demo model's forward pass between two steps evicts the processor's caches. In addition: the cost of sampling a token
+from a vocabulary of 151,936, since it grows with the vocabulary. Writes results/overhead.json.
 """
 
 import argparse
@@ -40,7 +40,7 @@ AIMS = {1: 50, 64: 300}  # microseconds
 
 
 class Fixed:
-    """A model that computes nothing: it has an opinion on every row of a step, always the same."""
+    """A model that computes nothing: the same logits for every row."""
 
     def __init__(self, vocab_size: int):
         self._logits = np.random.default_rng(0).normal(0, 4, (max(BATCHES), vocab_size)).astype(np.float32)
@@ -51,7 +51,7 @@ class Fixed:
 
 
 class Timed:
-    """A model's passes, with the thread time that they took."""
+    """A model that measures the thread time of its forward passes."""
 
     def __init__(self, model):
         self._model, self.seconds = model, 0.0
@@ -65,7 +65,7 @@ class Timed:
 
 
 class Steps:
-    """An engine over one of the two models, of which single steps are timed."""
+    """An engine over one of the two models, with timed steps."""
 
     def __init__(self, name: str):
         config = load_config(MODEL)
@@ -75,7 +75,7 @@ class Steps:
         self._random, self._numbers, self._vocab = np.random.default_rng(1), count(), config.vocab_size
 
     def time(self, batch: int, draw: str, steps: int) -> float:
-        """Microseconds a step beside the model's pass, the mean over so many steps of a batch that decodes."""
+        """Microseconds a step without the forward pass: the mean over so many decode steps of a batch."""
         names = [f"request {next(self._numbers)}" for _ in range(batch)]
         stopping = StoppingParams(max_tokens=WARM_STEPS + steps + 8, ignore_eos=True)
         for seed, name in enumerate(names):
@@ -96,7 +96,7 @@ class Steps:
 
 
 def time_draw(draw: str, draws: int) -> float:
-    """Microseconds for one token of a large vocabulary, from logits that lie in no cache's first line."""
+    """Microseconds to sample a token of a large vocabulary, from logits outside the L1 cache."""
     logits = np.random.default_rng(2).normal(0, 4, (4, LARGE_VOCABULARY)).astype(np.float32)
     sampling, start = SamplingParams(**DRAWS[draw], seed=3), time.thread_time()
     for position in range(draws):
@@ -107,7 +107,7 @@ def time_draw(draw: str, draws: int) -> float:
 
 
 def measure(rounds: int, steps: int) -> list[dict]:
-    """Every case once a round, in turn."""
+    """Every case once a round."""
     engines = {name: Steps(name) for name in ("fixed", "demo")}
     cases = [(name, batch, draw) for name in engines for batch in BATCHES for draw in DRAWS]
     found = [{"model": name, "batch": batch, "draw": draw, "step_us": []} for name, batch, draw in cases] + [

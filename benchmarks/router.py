@@ -1,8 +1,8 @@
-"""`python -m benchmarks.router`: streams through the router beside the same streams asked of the server directly.
+"""`python -m benchmarks.router`: streams through the router, compared with the same streams from the server.
 
-Two servers are asked, each directly and through a router of its own, in turn within each round: one with an engine that
-computes nothing, which shows what the router costs at most, and the demo model on the fast path. Router and server
-share a core, client and engine have the other. `µs/token` is the processor time of the router alone.
+Each round measures two servers, directly and through a router: one with an engine that computes nothing, which shows
+the router's maximal cost, and the demo model on the fast path. Router and server share a core, client and engine the
+other. `µs/token` is the processor time of the router alone.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(asked: Server, num_streams: int, num_tokens: int) -> tuple[float, float]:
-    """Tokens a second, and microseconds of processor time a token of the server that is asked."""
+    """Tokens a second, and microseconds of the server's processor time a token."""
     before = asked.cpu_seconds()
     result = load(asked.port, num_streams, num_tokens)
     count = num_streams * num_tokens

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.rules`: what the numerics contract costs, kernel by kernel, on one thread.
+"""`python -m benchmarks.rules`: the cost of the numerics contract, kernel by kernel, on one thread.
 
-The kernels are compiled twice: as the fast path is, and with everything allowed that the contract forbids (fused
-products and sums, sums in any order, approximate divisions: -ffast-math). Both run in turn. What a compiler cannot
-find by itself is probed in registers (units.c): bfloat16's own dot products, bytes without scales. Writes
+The kernels are compiled twice: with the fast path's flags, and with all that the contract forbids (fused products and
+sums, sums in any order, approximate divisions: -ffast-math). Both run alternately. units.c measures in registers what a
+compiler cannot derive: bfloat16 dot products, bytes without scales. Writes
 results/rules.json.
 """
 
@@ -32,7 +32,7 @@ RULES = {
 
 
 def compiled(sources: list[Path], flags: list[str], to: Path) -> Path:
-    """A program; SystemExit with what the compiler says if it cannot be made."""
+    """Compile a program; SystemExit with the compiler's message if that fails."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise SystemExit("this needs a C compiler: cc or gcc")
@@ -49,7 +49,7 @@ def times(program: Path) -> dict[str, float]:
 
 
 def units(place: Path) -> dict[str, float]:
-    """Operations a second in registers, of the units that this processor has (units.c)."""
+    """Operations a second in registers, for each unit of this processor (units.c)."""
     return times(compiled([HERE / "units.c"], ["-march=native", "-ffp-contract=off"], place / "units"))
 
 

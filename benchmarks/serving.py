@@ -1,7 +1,7 @@
-"""`python -m benchmarks.serving`: how much of the engine's own speed is left behind HTTP, streams and a client.
+"""`python -m benchmarks.serving`: the share of the engine's speed that remains behind HTTP, streams and a client.
 
 A random checkpoint of a well-known shape is served by `verbatim serve --backend fastpath`; a client on the same
-machine reads several streams at once. The engine alone does the same work in a process of its own; the two take turns.
+machine reads several streams at once. The engine alone does the same work in a separate process; both run alternately.
 Writes results/serving.json.
 """
 
@@ -43,7 +43,7 @@ for line in sys.stdin:
 
 
 class Alone:
-    """The engine in a process of its own: no server, no client."""
+    """The engine in a separate process, without server and client."""
 
     def __init__(self, *arguments):
         command = [sys.executable, "-c", ALONE, json.dumps(arguments)]
@@ -82,7 +82,7 @@ def measure(settings: argparse.Namespace, console: Console) -> list[dict]:
 
 
 def count_prompt(server, body: dict) -> int:
-    """How many tokens the client's prompt is."""
+    """The number of tokens of the client's prompt."""
     status, answer = server.ask("POST", "/v1/chat/completions", json.dumps(body).encode())
     if status != 200:
         raise RuntimeError(f"{status}: {answer!r}")

@@ -1,8 +1,8 @@
 """`python -m benchmarks.startup`: the fast path's time to its first token, and its memory, start after start.
 
 A random checkpoint of a well-known shape is written to a temporary directory. The first start packs it into a model
-library; those after map it. Each is a process of its own, timed from before the interpreter starts until the first
-token of a short prompt is there; one that only imports the engine stands beside them. Writes results/startup.json.
+library; later starts map the library. Each start is a process, timed from before the interpreter starts until the first
+token of a short prompt; a process that only imports the engine is measured for comparison. Writes results/startup.json.
 """
 
 import argparse
@@ -61,13 +61,13 @@ def measure(shape: str, names: list[str], runs: int, console: Console) -> list[d
             lib = Path(place) / f"{name}.packed"
             first = start(str(directory), FORMATS[name], str(lib))
             others = [(start(None, None, None), start(str(directory), FORMATS[name], str(lib))) for _ in range(runs)]
-            bare = statistics.median(one["peak_bytes"] for one, _ in others)
-            peaks = {"first": first["peak_bytes"], "later": max(one["peak_bytes"] for _, one in others)}
+            bare = statistics.median(imports["peak_bytes"] for imports, _ in others)
+            peaks = {"first": first["peak_bytes"], "later": max(later["peak_bytes"] for _, later in others)}
             needed = lib.stat().st_size + cache_bytes
             found.append({
                 "shape": shape, "format": name, "packed_bytes": lib.stat().st_size, "cache_bytes": cache_bytes,
-                "step_bytes": num_bytes(config, FORMATS[name]), "first": first, "later": [one for _, one in others],
-                "only_imports": [one for one, _ in others],
+                "step_bytes": num_bytes(config, FORMATS[name]), "first": first, "later": [later for _, later in others],
+                "only_imports": [imports for imports, _ in others],
                 "peak_share": {when: (peak - bare) / needed for when, peak in peaks.items()},
             })  # fmt: skip
             lib.unlink()
@@ -83,7 +83,7 @@ def show(console: Console, result: dict) -> None:
     for row in result["measurements"]:
         spans = []
         for which in ("later", "only_imports"):
-            seconds = [one["seconds"] for one in row[which]]
+            seconds = [run["seconds"] for run in row[which]]
             spans.append(f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})")
         size, first = f"{row['packed_bytes'] / 1e9:.2f} GB", f"{row['first']['seconds']:.1f} s"
         peaks = [f"{share:.0%}" for share in row["peak_share"].values()]

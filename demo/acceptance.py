@@ -1,4 +1,4 @@
-"""Measures how many guesses about the demo model's answers are right, by speculative mode: python -m demo.acceptance.
+"""Measures the demo model's acceptance rate of draft tokens by speculative mode: python -m demo.acceptance.
 
 The questions are those of demo.evaluate, held out from training, asked greedily and at temperature 1. Every mode must
 give the very texts that the model gives alone, or the command fails.
@@ -38,25 +38,25 @@ def ask(backend, questions, temperature, settings, name):
 
 
 def measure(backend, limit):
-    """Rows of mode, temperature, guesses, right ones, and steps of the engine against those without guesses."""
+    """Rows of mode, temperature, draft tokens, accepted ones, and the share of the steps without speculation."""
     questions, rows = list(islice(conversations(SEED, "heldout"), limit * len(SKILLS))), []
     for temperature in TEMPERATURES:
         alone, counts = ask(backend, questions, temperature, {}, "alone")
         for name, settings in MODES.items():
-            texts, guessed = ask(backend, questions, temperature, settings, name)
+            texts, speculative = ask(backend, questions, temperature, settings, name)
             if texts != alone:
                 raise SystemExit(f"{name} at temperature {temperature} changes what the model says")
-            drafted, accepted = guessed["drafted_tokens"], guessed["accepted_tokens"]
-            rows.append((name, temperature, drafted, accepted, guessed["steps"] / counts["steps"]))
+            drafted, accepted = speculative["drafted_tokens"], speculative["accepted_tokens"]
+            rows.append((name, temperature, drafted, accepted, speculative["steps"] / counts["steps"]))
     return rows
 
 
 def cells(name, temperature, drafted, accepted, steps):
-    """A row as words."""
+    """A row as text."""
     return name, str(temperature), str(drafted), str(accepted), f"{accepted / max(1, drafted):.1%}", f"{steps:.1%}"
 
 
-HEADINGS = ("mode", "temperature", "guessed", "right", "acceptance", "steps")
+HEADINGS = ("mode", "temperature", "draft tokens", "accepted", "acceptance rate", "steps")
 
 
 def markdown(rows, command, limit):

@@ -1,7 +1,8 @@
-"""Medusa and Eagle heads in PyTorch, only as much of them as training needs.
+"""Medusa and Eagle heads in PyTorch, for training only.
 
-Both look at the demo model's normed last state and are scored by its output layer. The names of the parameters are
-those of the papers' own checkpoints (https://arxiv.org/abs/2401.10774, https://arxiv.org/abs/2401.15077).
+The input of both is the demo model's normed last state; its output layer computes their logits. The names of the
+parameters are those of the papers' own checkpoints (https://arxiv.org/abs/2401.10774,
+https://arxiv.org/abs/2401.15077).
 """
 
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from torch.nn import functional
 from verbatim.demo.network import Layer, rotations
 
 MEDUSA_HEADS, MEDUSA_BLOCKS = 3, 2
-EAGLE_PASSES = 2  # the second one goes on from states that the first has guessed, as in use
+EAGLE_PASSES = 2  # the second pass continues from the states that the first has predicted, as in use
 
 
 class Residual(nn.Module):
@@ -26,12 +27,12 @@ class Residual(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x):
-        """One block further."""
+        """The block's output."""
         return x + functional.silu(self.linear(x))
 
 
 class Medusa(nn.Module):
-    """Head i guesses, from the state that the next token is drawn from, the token i + 1 behind that one."""
+    """Head i predicts, from the state of a token, the token i + 2 positions later."""
 
     def __init__(self, shape):
         super().__init__()
@@ -51,12 +52,12 @@ class Medusa(nn.Module):
         }
 
     def loss(self, network, ids, states, spoken):
-        """Cross-entropy of the assistant's words, each guessed from 2, 3, ... words before."""
+        """Cross-entropy of the assistant's words, each predicted from 2, 3, ... words before."""
         losses = []
         for ahead, head in enumerate(self.medusa_head, start=2):
             wanted = spoken[:, 1 : 1 - ahead] & spoken[:, ahead:]  # the word in between is the assistant's too
-            guessed = network.score(head(states[:, :-ahead][wanted]))
-            losses.append(functional.cross_entropy(guessed.float(), ids[:, ahead:][wanted]))
+            predicted = network.score(head(states[:, :-ahead][wanted]))
+            losses.append(functional.cross_entropy(predicted.float(), ids[:, ahead:][wanted]))
         return sum(losses) / len(losses)
 
 
@@ -87,15 +88,15 @@ class Eagle(nn.Module):
         return self.layers[0](x, self.cosines[:length], self.sines[:length])
 
     def loss(self, network, ids, states, spoken):
-        """How far guessed states are from the model's own, and their words from what the model would say."""
+        """The distance of predicted states from the model's own, and of their distributions from the model's."""
         embedded = network.embed_tokens(ids[:, 1:-1])
         wanted = spoken[:, 1:-1] & spoken[:, 2:]
         true = states[:, 1:-1][wanted]
         likely = network.score(true).float().softmax(-1)
         given, losses = states[:, :-2], []
         for _ in range(EAGLE_PASSES):
-            guessed = self(embedded, given)
-            scores = network.score(guessed[wanted]).float()
-            losses += [functional.cross_entropy(scores, likely), functional.smooth_l1_loss(guessed[wanted], true)]
-            given = torch.cat([states[:, :1], guessed[:, :-1].detach()], 1)
+            predicted = self(embedded, given)
+            scores = network.score(predicted[wanted]).float()
+            losses += [functional.cross_entropy(scores, likely), functional.smooth_l1_loss(predicted[wanted], true)]
+            given = torch.cat([states[:, :1], predicted[:, :-1].detach()], 1)
         return sum(losses) / EAGLE_PASSES

@@ -279,10 +279,10 @@ def remember(words, name):
 
 def chat(words):
     """Small talk; a third of it is about the user's name."""
-    kind = words.random.random()
-    if kind < 0.35:
+    share = words.random.random()
+    if share < 0.35:
         name = words.name()
-        return introduction(words, name) + (remember(words, name) if kind < 0.15 else [])
+        return introduction(words, name) + (remember(words, name) if share < 0.15 else [])
     questions, reply = words.random.choice(SMALL_TALK)
     return [("user", words.random.choice(questions)), ("assistant", reply)]
 
@@ -351,12 +351,12 @@ def spell(words):
 
 def count(words):
     """How many words a list has, how many letters a word has, or the numbers in between."""
-    kind = words.random.random()
-    if kind < 0.45:
+    share = words.random.random()
+    if share < 0.45:
         number = words.random.randint(2, 8)
         listed = ", ".join(words.word() for _ in range(number))
         return [("user", words.random.choice(COUNT_WORDS).format(listed)), ("assistant", f"There are {number} words.")]
-    if kind < 0.85:
+    if share < 0.85:
         word = words.word()
         return [
             ("user", words.random.choice(COUNT_LETTERS).format(quoted(words, word))),
@@ -375,11 +375,11 @@ def count(words):
 
 def fact(words):
     """One of the facts, now and then without the punctuation."""
-    asked, said = facts.question(words)
+    asked, answered = facts.question(words)
     style = words.random.random()
     if style < 0.1:
         asked = asked.rstrip("?.")
-    return [("user", asked), ("assistant", said)]
+    return [("user", asked), ("assistant", answered)]
 
 
 def decline(words):

@@ -43,10 +43,10 @@ def entity(words):
         {"type": "string"},
         choice([f"The {name}", f"Name of the {name}", name, f"The {name}, for example {draw()}"]),
     )
-    return Slot(name, schema, lambda: one(draw()), prepositions)
+    return Slot(name, schema, lambda: written(draw()), prepositions)
 
 
-def one(value):
+def written(value):
     """A value and how it is written."""
     return str(value), value
 

@@ -173,12 +173,12 @@ def action(words, noun=None):
     return Tool(define(words, name, description, kept, required), ask, (verb, noun))
 
 
-def toolbox(words, count, kinds=(lookup, action)):
+def toolbox(words, count, makers=(lookup, action)):
     """`count` tools of different names and wishes; some share a noun, so that the verb has to decide."""
     made = []
     while len(made) < count:
         noun = None if not made or words.random.random() < 0.85 else made[0].wish[1]
-        tool = words.random.choice(kinds)(words, noun)
+        tool = words.random.choice(makers)(words, noun)
         if tool.name not in [other.name for other in made] and tool.wish not in [other.wish for other in made]:
             made.append(tool)
     return made
@@ -186,21 +186,21 @@ def toolbox(words, count, kinds=(lookup, action)):
 
 def value_of(words):
     """A value as a tool may answer it."""
-    kind = words.random.random()
-    if kind < 0.35:
+    share = words.random.random()
+    if share < 0.35:
         return integer(words)
-    if kind < 0.5:
+    if share < 0.5:
         return words.random.randint(1, 999) / 10
     return words.random.choice([words.word, words.word, words.city, words.name])()
 
 
 def answer(words):
     """What a tool answers, and the sentence that says it."""
-    kind = words.random.random()
-    if kind < 0.12:
+    share = words.random.random()
+    if share < 0.12:
         text = " ".join(words.word() for _ in range(words.random.randint(1, 3)))
         return json.dumps({"error": text}), f"The tool failed: {text}."
-    if kind < 0.35:
+    if share < 0.35:
         text = ", ".join(str(value_of(words)) for _ in range(words.random.randint(1, 3)))
         return text, f"The answer is: {text}."
 

@@ -1,6 +1,6 @@
 """Trains Medusa or Eagle heads on the demo model and exports them: python -m demo.train_heads medusa --minutes 5.
 
-The model stays as it is: the heads learn to guess what it says next, from its states on the conversations that it was
+The model stays as it is: the heads learn to predict its next tokens, from its states on the conversations that it was
 trained on itself.
 """
 
@@ -23,7 +23,7 @@ from verbatim.demo.heads import Eagle, Medusa
 from verbatim.demo.network import Network, Shape
 from verbatim.demo.train import WINDOWS, batches, begin_with, optimizers_of, rate_at
 
-KINDS = {"medusa": (Medusa, MEDUSA), "eagle": (Eagle, EAGLE)}
+HEADS = {"medusa": (Medusa, MEDUSA), "eagle": (Eagle, EAGLE)}
 LEARNING_RATE = 1e-2
 REUSES, POOL = 4, 64  # how many steps each pass of the model serves, and among how many passes they are chosen
 
@@ -85,15 +85,15 @@ def export(heads, folder):
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=list(KINDS))
+    parser.add_argument("heads", choices=list(HEADS))
     parser.add_argument("--minutes", type=float, default=5, help="how long to train (default: 5)")
     parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1, help="of the corpus and the first weights")
     arguments = parser.parse_args()
-    kind, folder = KINDS[arguments.kind]
+    head_type, folder = HEADS[arguments.heads]
     torch.manual_seed(arguments.seed)
     network = load_network()
-    heads = kind(network.shape)
+    heads = head_type(network.shape)
     train(heads, network, arguments.minutes, arguments.rate, arguments.seed)
     export(heads, folder)
 

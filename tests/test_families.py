@@ -82,17 +82,17 @@ def peers(tmp_path_factory):
     def make(name):
         if name in made:
             return made[name]
-        kind, changes = (CASES | OURS)[name]
+        model_type, changes = (CASES | OURS)[name]
         torch.manual_seed(len(name))
-        config = transformers.AutoConfig.for_model(kind, **(SMALL | changes))
+        config = transformers.AutoConfig.for_model(model_type, **(SMALL | changes))
         peer = transformers.AutoModelForCausalLM.from_config(
             config, attn_implementation="eager", experts_implementation="eager"
         )
         with torch.no_grad():
             for parameter, values in peer.named_parameters():
-                is_norm = "norm" in parameter and not kind.startswith("gemma")
+                is_norm = "norm" in parameter and not model_type.startswith("gemma")
                 values.copy_(torch.randn_like(values) * 0.15 + is_norm)
-            directory = tmp_path_factory.mktemp(kind)
+            directory = tmp_path_factory.mktemp(model_type)
             peer.save_pretrained(directory)
             made[name] = directory, peer.double().eval()(torch.tensor([IDS])).logits[0].numpy()
         return made[name]

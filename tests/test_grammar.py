@@ -109,7 +109,7 @@ leaves = st.one_of(
 )
 
 
-def larger(inner):
+def grown(inner):
     names = st.sampled_from(["a", "b b", "ключ", '"q"'])
     objects = st.dictionaries(names, inner, max_size=3).map(
         lambda found: {"type": "object", "properties": found, "required": list(found), "additionalProperties": False}
@@ -119,7 +119,7 @@ def larger(inner):
 
 
 @settings(deadline=None, max_examples=60, print_blob=True)
-@given(schema=st.recursive(leaves, larger, max_leaves=6), seed=st.integers(0, 2**32 - 1))
+@given(schema=st.recursive(leaves, grown, max_leaves=6), seed=st.integers(0, 2**32 - 1))
 def test_generated_schemas(compiler, tokenizer, schema, seed):
     text = babble(compiler, tokenizer, json_schema(schema), seed)
     if text is not None:
@@ -128,7 +128,7 @@ def test_generated_schemas(compiler, tokenizer, schema, seed):
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=500, print_blob=True)
-@given(schema=st.recursive(leaves, larger, max_leaves=12), seed=st.integers(0, 2**32 - 1))
+@given(schema=st.recursive(leaves, grown, max_leaves=12), seed=st.integers(0, 2**32 - 1))
 def test_many_generated_schemas(compiler, tokenizer, schema, seed):
     text = babble(compiler, tokenizer, json_schema(schema), seed, max_tokens=2000)
     if text is not None:

@@ -15,10 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SUFFIXES = (".py", ".pyx", ".pxd", ".h", ".c", ".cu", ".cuh", ".md")
-EXEMPT = ("docs/log.md", "docs/changelog.md", "docs/glossary.md", "CHANGELOG.md")
+SUFFIXES = (".py", ".pyx", ".pxd", ".h", ".c", ".cpp", ".cu", ".cuh", ".md")
+EXEMPT = ("docs/log.md", "docs/changelog.md", "docs/glossary.md", "CHANGELOG.md", "tests/test_words.py")
 PYTHON_PROSE = re.compile(
-    r"""\b[rbfu]{0,2}(?:\'\'\'(?s:.*?)\'\'\'|\"\"\"(?s:.*?)\"\"\")  # triple quotes
+    r"""(?:\b[rbfu]{1,2})?(?:\'\'\'(?s:.*?)\'\'\'|\"\"\"(?s:.*?)\"\"\")  # triple quotes
     |\#[^\n]*
     |(?:\b[rbu]{1,2})?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\\n])*(?P=quote)""",
     re.VERBOSE,

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.http`: our SSE path beside a bare Sanic handler and FastAPI with uvicorn, the same bytes.
+"""`python -m benchmarks.http`: our SSE path, a bare Sanic handler and FastAPI with uvicorn, with the same bytes.
 
-Every round measures all servers at all numbers of streams, one after the other, beginning with another one each time.
-A second part sends tokens at a fixed pace and asks how old they are when the client reads them.
+Every round measures all servers at all numbers of streams, one after the other, starting with a different server each
+time. A second part sends tokens at a fixed rate and measures their age when the client reads them.
 """
 
 import argparse
@@ -102,8 +102,8 @@ def medians(rows: list[dict]) -> dict[tuple[str, int], tuple[float, float]]:
     for name in COMMANDS:
         for num_streams in STREAMS:
             mine = [row for row in rows if (row["server"], row["streams"]) == (name, num_streams)]
-            kinds = ("tokens_per_second", "cpu_us_per_token")
-            found[name, num_streams] = tuple(median(row[kind] for row in mine) for kind in kinds)
+            columns = ("tokens_per_second", "cpu_us_per_token")
+            found[name, num_streams] = tuple(median(row[column] for row in mine) for column in columns)
     return found
 
 

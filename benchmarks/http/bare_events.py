@@ -1,4 +1,4 @@
-"""What the bare servers say: what our server once said, event by event."""
+"""The events that the bare servers send: those that our server once sent."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The same for FastAPI: an asynchronous generator behind a StreamingResponse, under uvicorn."""
+"""The same server with FastAPI: an asynchronous generator behind a StreamingResponse, under uvicorn."""
 
 import asyncio
 

@@ -1,6 +1,6 @@
-"""As little Sanic as can stream: it knows every byte beforehand, and sends an event at a time.
+"""A minimal Sanic server that streams bytes known in advance, an event at a time.
 
-Between two events it lets the other streams go on, since tokens come one after the other and not all at once.
+Between two events it yields to the other streams, as a real server does.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Reads many streams at once over bare sockets, and as little of them as it must: it should cost less than a server."""
+"""Reads many streams at once over bare sockets, with little parsing, so that it costs less than a server."""
 
 import json
 import re
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 120
 
 @dataclass(slots=True, kw_only=True)
 class Load:
-    """What came of one round: how long it took, how many events there were, and how old each was when it came."""
+    """The result of a round: its seconds, its number of events, and each event's age."""
 
     seconds: float = 0.0
     num_events: int = 0
@@ -30,7 +30,7 @@ def request(num_tokens: int) -> bytes:
 
 
 def load(port: int, num_streams: int, num_tokens: int) -> Load:
-    """Open `num_streams` connections, ask on all, read until each has ended. RuntimeError if one ends otherwise."""
+    """Open `num_streams` connections, send a request on each, read all to the end. RuntimeError for another end."""
     result, data = Load(), request(num_tokens)
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(num_streams)]
     tails = dict.fromkeys(sockets, b"")
@@ -54,7 +54,7 @@ def load(port: int, num_streams: int, num_tokens: int) -> Load:
 
 
 def _take(sock: socket.socket, tail: bytes, result: Load) -> bytes:
-    """Count what is there; what is not complete yet is returned, to be counted with the rest."""
+    """Count complete events; returns the incomplete rest."""
     received = sock.recv(1 << 18)
     if not received:
         raise RuntimeError(f"a stream broke off after {tail[-200:]!r}")

@@ -1,8 +1,8 @@
-"""An engine that computes nothing: it speaks the protocol of server/engine/wire.py, and a token costs next to nothing.
+"""An engine that computes nothing: it speaks the protocol of server/engine/wire.py with almost no cost a token.
 
-Each step gives every running request one token, in one frame a worker, as a real engine's step does. Frames go out as
-fast as the worker takes them, or one every `STEP_SECONDS`; then each token's text is the time at which its frame was
-written, so that whoever reads it in the end knows how long it has been under way.
+Each step sends every running request a token, in one frame a worker, like a real engine's step. Frames are sent as fast
+as the worker reads them, or every `STEP_SECONDS`; then each token's text is the time at which its frame was written, so
+that the client can measure its age.
 """
 
 import os
@@ -25,7 +25,7 @@ COUNTS = dict.fromkeys(
 
 
 class Answer:
-    """One running request: what its outputs have in common is written once."""
+    """A running request; the constant part of its outputs is written once."""
 
     def __init__(self, value: dict):
         self.num_tokens, self.at = value["stopping"]["max_tokens"], 0
@@ -64,7 +64,7 @@ class Worker:
 
 
 def serve(listener: socket.socket, step_seconds: float) -> None:
-    """Until the process is told to end."""
+    """Serve until the process is told to end."""
     words = [wire.encode(word).decode().rstrip("\n") for word in WORDS]
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)

@@ -65,11 +65,11 @@ class Server:
                 os.sched_setaffinity(pid, cores)
 
     def cpu_seconds(self) -> float:
-        """What its processes have used so far, the engine's left out."""
+        """Processor seconds of the server's processes so far, without the engine."""
         return sum(_cpu_seconds(pid) for pid in _family(self.process.pid) if ENGINE not in _command_line(pid))
 
     def stop(self) -> None:
-        """End it; insist if it does not."""
+        """Terminate the server; kill it if it does not end."""
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -97,7 +97,7 @@ def _free_port() -> int:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all that come from it."""
+    """A process and its descendants."""
     paths = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(word) for path in paths for word in path.read_text().split()]
     return [pid, *(name for child in children for name in _family(child))]
@@ -108,5 +108,5 @@ def _command_line(pid: int) -> str:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """All its threads, to the nanosecond."""
+    """Processor seconds of all threads, to the nanosecond."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9

@@ -21,7 +21,7 @@ static struct {
     atomic_int sleepers;
     atomic_uint epoch; /* counts jobs */
     atomic_int quits;
-    int wanted, workers; /* threads that a job asks for; threads that exist beside the caller */
+    int wanted, workers; /* threads of a job; threads that exist beside the caller */
     pthread_t ids[MAX_THREADS - 1];
     struct team team;
     team_work work;

@@ -1,4 +1,4 @@
-"""From logits to text, one token at a time or one for each sequence that simply goes on: the same words either way."""
+"""From logits to text, a token of one sequence or of each decoding sequence at a time: the same words either way."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from verbatim.reference.records.request import FinishReason, Request, SamplingPa
 from verbatim.reference.records.sequence import Chunk, Sequence
 
 VOCAB, EOS, PROMPT = 40, 3, (5, 6)
-KINDS = (
+SAMPLINGS = (
     {"temperature": 0},
     {"temperature": 1},
     {"temperature": 0.7, "top_p": 0.8, "min_p": 0.01},
@@ -19,11 +19,11 @@ KINDS = (
 
 
 def new_answers(backend, count, **stopping):
-    """Sequences that have said one token, with their answers; every kind of sampling in turn."""
+    """Sequences that have sampled one token, with their answers; each of SAMPLINGS in turn."""
     parts, answers = backend.PARTS, {}
     stopping = StoppingParams(**{"max_tokens": 8, "strings": ("abc", "x")} | stopping)
     for number in range(count):
-        sampling = SamplingParams(seed=number, **KINDS[number % len(KINDS)])
+        sampling = SamplingParams(seed=number, **SAMPLINGS[number % len(SAMPLINGS)])
         request = Request(request_id=str(number), prompt_ids=PROMPT, sampling=sampling, stopping=stopping)
         sequence = Sequence(request=request, num_computed=len(PROMPT))
         stopper = parts.Stopper(stopping, eos_ids=(EOS,), num_prompt=len(PROMPT), context_size=100)
@@ -37,8 +37,11 @@ def logits_of(seed, rows):
 
 
 def work_of(answers):
-    """A step in which each sequence takes in the token that it said last."""
-    return [(one, Chunk(token_ids=tuple(one.output_ids[-1:]), start=one.num_computed, pages=())) for one in answers]
+    """A decode step of each sequence's last sampled token."""
+    return [
+        (sequence, Chunk(token_ids=tuple(sequence.output_ids[-1:]), start=sequence.num_computed, pages=()))
+        for sequence in answers
+    ]
 
 
 def extend_decoding(parts, work, answers, rows):
@@ -54,11 +57,17 @@ def test_together_is_as_one_by_one(backend, min_tokens):
         outputs, over = extend_decoding(backend.PARTS, work_of(together), together, logits)
         assert outputs == [answer.extend(row) for answer, row in zip(alone.values(), logits, strict=True)]
         ended = [output.finish_reason is not None for output in outputs]
-        assert over == [one for one, is_over in zip(together, ended, strict=True) if is_over]
-        assert [one.num_computed for one in together] == [len(PROMPT) + 1 + step] * len(together)
-        together, alone = ({one: answers[one] for one, is_over in zip(answers, ended, strict=True) if not is_over}
-                           for answers in (together, alone))  # fmt: skip
-    assert [one.output_ids for one in together] == [one.output_ids for one in alone]
+        assert over == [sequence for sequence, is_over in zip(together, ended, strict=True) if is_over]
+        assert [sequence.num_computed for sequence in together] == [len(PROMPT) + 1 + step] * len(together)
+        together, alone = (
+            {
+                sequence: answer
+                for (sequence, answer), is_over in zip(answers.items(), ended, strict=True)
+                if not is_over
+            }
+            for answers in (together, alone)
+        )
+    assert [sequence.output_ids for sequence in together] == [sequence.output_ids for sequence in alone]
 
 
 def test_rows_may_come_as_a_list_or_in_another_order_in_memory(backend):
@@ -86,18 +95,18 @@ def test_any_number_of_threads_draws_the_same(backend, number):
     assert found[0] == [answer.extend(row) for answer, row in zip(alone.values(), logits, strict=True)]
 
 
-@pytest.mark.parametrize("other", ["prompt", "guesses", "scores"])
-def test_it_stops_where_a_sequence_does_not_simply_go_on(backend, other):
+@pytest.mark.parametrize("other", ["prompt", "drafts", "scores"])
+def test_it_stops_where_a_sequence_does_not_just_decode(backend, other):
     answers = new_answers(backend, 4)
     work, third = work_of(answers), list(answers)[2]
     if other == "prompt":
         third.output_ids.clear()
-    elif other == "guesses":
+    elif other == "drafts":
         third.draft_ids = [1]
     else:
         work[2] = third, work[2][1]._replace(num_logits=2)
     assert len(extend_decoding(backend.PARTS, work, answers, logits_of(1, 5))[0]) == 2
-    assert [one.num_computed for one in answers] == [3, 3, 2, 2]
+    assert [sequence.num_computed for sequence in answers] == [3, 3, 2, 2]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -35,7 +35,7 @@ def test_what_is_written_is_read(cache):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_narrower_pages_hold_what_was_rounded_once_in_half_the_room(part, cache, dtype):
+def test_narrower_pages_hold_what_was_rounded_once_in_half_the_memory(part, cache, dtype):
     narrower, numerics = part("cache.pages").PagedCache(CONFIG, 8, dtype), part("numerics.arithmetic")
     assert (cache.dtype, narrower.dtype) == ("float32", dtype)
     assert 2 * narrower.keys.nbytes == cache.keys.nbytes

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 
 def decode(part, pieces):
-    one = part("text.detokenizer").Detokenizer()
-    return [*map(one.push, pieces), one.finish()]
+    detokenizer = part("text.detokenizer").Detokenizer()
+    return [*map(detokenizer.push, pieces), detokenizer.finish()]
 
 
 def test_a_character_waits_for_its_last_byte(part):

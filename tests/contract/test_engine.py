@@ -36,8 +36,8 @@ def request(name="a", prompt=PROMPT, n=1, max_tokens=12, sampling=None, **stoppi
 
 def run(engine, *requests):
     """Outputs of every (request, choice), with the books checked after every step."""
-    for one in requests:
-        engine.add(one)
+    for request in requests:
+        engine.add(request)
     outputs = {}
     while engine.has_work():
         for output in engine.step():
@@ -313,7 +313,7 @@ def test_a_known_beginning_is_not_computed_again_and_changes_nothing(new_engine)
     expected = words(run(new_engine(), request(prompt=longer))["a", 0])
     outputs = run(engine, request(prompt=longer, n=2))
     assert words(outputs["a", 0]) == expected
-    assert outputs["a", 0][-1].num_cached_tokens == len(PROMPT) + 11, "the last token said was never taken in"
+    assert outputs["a", 0][-1].num_cached_tokens == len(PROMPT) + 11, "the last sampled token was never computed"
     assert outputs["a", 1][-1].num_cached_tokens == 0, "the prompt is counted once"
 
 
@@ -374,8 +374,8 @@ def test_log_probabilities_of_the_prompt_are_those_of_saying_it(new_engine, limi
     assert words(outputs["a", 1]) == words(run(new_engine(), request(n=2, max_tokens=4))["a", 1])
     for place in range(1, count):
         forced = {"logit_bias": {PROMPT[place]: 100}, "temperature": 0}
-        said = run(new_engine(), request(prompt=PROMPT[:place], max_tokens=1, sampling=forced))["a", 0]
-        assert said[0].logprobs[0] == entries[place - 1]
+        found = run(new_engine(), request(prompt=PROMPT[:place], max_tokens=1, sampling=forced))["a", 0]
+        assert found[0].logprobs[0] == entries[place - 1]
 
 
 def test_a_choice_that_begins_again_does_not_score_the_prompt_again(new_engine):
@@ -425,9 +425,9 @@ def test_one_request_alone_is_always_served_whatever_the_cache_holds(new_engine)
     known = request("known", PROMPT + tuple(range(400, 422)), max_tokens=1)  # all of the context but two tokens
     for first, second in ((pinned, request("other", PROMPT[::-1])), (known, dataclasses.replace(known, n=2))):
         engine = new_engine(max_total_tokens=64)
-        for one in (first, second):
+        for added in (first, second):
             outputs = {}
-            engine.add(one)
+            engine.add(added)
             for _ in range(100):
                 for output in engine.step():
                     outputs.setdefault((output.request_id, output.choice), []).append(output)
@@ -480,10 +480,10 @@ def test_a_vector_depends_on_its_prompt_alone(new_engine, limits):
     run(engine, request("before", prompt=PROMPT[:35], max_tokens=2))
     answering = [request(str(i), prompt=PROMPT[i:], max_tokens=20) for i in range(3)]
     outputs = run(engine, *answering, pooled("m", "mean"), pooled("l", "last"))
-    said = {key: outputs.pop(key) for key in [(str(i), 0) for i in range(3)]}
+    found = {key: outputs.pop(key) for key in [(str(i), 0) for i in range(3)]}
     assert vectors(outputs) == alone
     plain = run(new_engine(), *answering)
-    assert all(words(said[key]) == words(plain[key]) for key in said)
+    assert all(words(found[key]) == words(plain[key]) for key in found)
 
 
 def test_pooling_refuses_what_it_cannot_be_with(new_engine):

@@ -51,7 +51,7 @@ def test_a_row_does_not_depend_on_its_neighbours(part, model, tmp_path):
         np.testing.assert_array_equal(heads.score(STATES[row : row + 1], 3, model)[:, 0], everything[:, row])
 
 
-def test_guesses_come_from_the_state_of_the_token_before_the_last(part, model, tmp_path):
+def test_draft_tokens_come_from_the_state_of_the_token_before_the_last(part, model, tmp_path):
     """That is the state that the last token was drawn from, wherever in its chunk it lies."""
     heads = heads_in(part, tmp_path)
     speculator = part("speculation.medusa").MedusaSpeculator(model, heads)

@@ -9,7 +9,7 @@ from small_models import write_model
 from verbatim.reference.records.sequence import Chunk
 
 IDS = tuple(int(i) for i in np.random.default_rng(5).integers(0, 96, 90))
-KINDS = {
+MODELS = {
     "float32": {},
     "bfloat16 with biases": {"dtype": "BF16", "attention_bias": True, "mlp_bias": True},
     "float16, own head": {"dtype": "F16", "tie_word_embeddings": False},
@@ -19,11 +19,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=MODELS)
 def model(request, part, tmp_path_factory):
-    kind = dict(KINDS[request.param])
-    quantization = kind.pop("quantization", None)
-    directory = write_model(tmp_path_factory.mktemp("model"), **kind)
+    changes = dict(MODELS[request.param])
+    quantization = changes.pop("quantization", None)
+    directory = write_model(tmp_path_factory.mktemp("model"), **changes)
     return part("backend").load_model(directory, quantization=quantization)
 
 

@@ -26,7 +26,7 @@ def ulps(value, exact):
 
 def nearest_even(x, candidates):
     """Of numbers in ascending order the one nearest to x; of two as near, the one at an even place."""
-    distances = [abs(Fraction(float(one)) - Fraction(float(x))) for one in candidates]
+    distances = [abs(Fraction(float(candidate)) - Fraction(float(x))) for candidate in candidates]
     least = min(distances)
     return min((i for i, distance in enumerate(distances) if distance == least), key=lambda i: i % 2)
 
@@ -49,10 +49,10 @@ def test_bfloat16_is_rounded_to_nearest_even_once(part):
     bits[200:250] >>= 10  # subnormal
     found = part("numerics.arithmetic").narrow(bits.view(F), "bfloat16")
     assert found.dtype == np.uint16
-    for one, stored in zip(bits.tolist(), found.tolist(), strict=True):
-        first = one >> 17 << 1  # an even place
+    for pattern, stored in zip(bits.tolist(), found.tolist(), strict=True):
+        first = pattern >> 17 << 1  # an even place
         candidates = (np.arange(first, first + 4).astype(np.uint32) << 16).view(F)
-        assert stored == first + nearest_even(np.uint32(one).view(F), candidates)
+        assert stored == first + nearest_even(np.uint32(pattern).view(F), candidates)
     np.testing.assert_array_equal(part("numerics.arithmetic").narrow(-bits.view(F), "bfloat16"), found | 0x8000)
 
 
@@ -154,9 +154,9 @@ def test_rms_norm_is_left_to_right(part):
 
 def test_rotation_turns_halves_of_each_head(part):
     x, cosines, sines = normal(1, 4, 3, 6), normal(2, 4, 3), normal(3, 4, 3)
-    turned = part("numerics.arithmetic").rotate(x, cosines, sines)
+    rotated = part("numerics.arithmetic").rotate(x, cosines, sines)
     a, b, c, s = x[..., :3], x[..., 3:], cosines[:, None], sines[:, None]
-    same(turned, np.concatenate([a * c - b * s, b * c + a * s], axis=-1))
+    same(rotated, np.concatenate([a * c - b * s, b * c + a * s], axis=-1))
 
 
 def test_exp2_is_within_two_units_and_exact_on_whole_numbers(part):

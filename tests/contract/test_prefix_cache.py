@@ -121,8 +121,8 @@ def test_against_a_search_through_all_that_was_inserted(new_tree, known, asked):
         assert matched(tree, asked, salt) == expected
 
 
-def common(one, other):
+def common(first, second):
     count = 0
-    while count < min(len(one), len(other)) and one[count] == other[count]:
+    while count < min(len(first), len(second)) and first[count] == second[count]:
         count += 1
     return count

@@ -139,7 +139,7 @@ def test_neighbouring_draws_know_nothing_of_each_other(part, neighbour):
     chances, pairs = weights / weights.sum(), np.zeros((8, 8), int)
     for seed, position, choice in counters(num_draws(part) // 4):
         here = 2 * seed, 2 * position, 2 * choice  # so that no draw is in two pairs
-        there = (one + step for one, step in zip(here, neighbour, strict=True))
+        there = (counter + step for counter, step in zip(here, neighbour, strict=True))
         pairs[draw(weights, random_bits(*here)), draw(weights, random_bits(*there))] += 1
     assert abs(z_of(pairs.ravel(), np.outer(chances, chances).ravel())) < MOST_Z
 
@@ -150,8 +150,8 @@ def test_weights_are_the_probabilities_in_forty_binary_places(part):
     assert int(weights.max()) == 2**40
     with localcontext(prec=50):
         peak = Decimal(float(logits.max()))
-        exact = [int(2**40 * ((Decimal(float(one)) - peak) / Decimal("0.7")).exp()) for one in logits]
-    assert all(abs(int(ours) - one) <= 1 + one / 2**18 for ours, one in zip(weights, exact, strict=True))
+        exact = [int(2**40 * ((Decimal(float(logit)) - peak) / Decimal("0.7")).exp()) for logit in logits]
+    assert all(abs(int(ours) - weight) <= 1 + weight / 2**18 for ours, weight in zip(weights, exact, strict=True))
 
 
 def test_every_token_owns_just_its_part_of_the_random_numbers(part):

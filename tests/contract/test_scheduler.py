@@ -24,14 +24,14 @@ def step(scheduler):
     work = scheduler.schedule()
     scheduler.check()
     plan = []
-    for one, chunk in work:
-        assert chunk.token_ids == one.tokens(chunk.start, chunk.start + len(chunk.token_ids))
-        assert chunk.pages == one.pages
+    for served, chunk in work:
+        assert chunk.token_ids == served.tokens(chunk.start, chunk.start + len(chunk.token_ids))
+        assert chunk.pages == served.pages
         assert len(chunk.pages) * 16 >= chunk.start + len(chunk.token_ids)
-        one.num_computed += len(chunk.token_ids)
+        served.num_computed += len(chunk.token_ids)
         if chunk.num_logits:
-            one.output_ids.append(7)
-        plan.append((one.request.request_id, chunk.start, len(chunk.token_ids), chunk.num_logits))
+            served.output_ids.append(7)
+        plan.append((served.request.request_id, chunk.start, len(chunk.token_ids), chunk.num_logits))
     scheduler.check()
     return plan
 
@@ -66,11 +66,11 @@ def test_in_chunked_mode_prefill_and_decodes_take_turns(part):
 
 def test_no_more_sequences_run_than_may(part):
     scheduler = new_scheduler(part, sequences=2)
-    one, two, three = (sequence(name, 2) for name in "abc")
-    for each in (one, two, three):
+    sequences = [sequence(name, 2) for name in "abc"]
+    for each in sequences:
         scheduler.add(each)
     assert [name for name, *_ in step(scheduler)] == ["a", "b"]
-    scheduler.remove(one)
+    scheduler.remove(sequences[0])
     assert [name for name, *_ in step(scheduler)] == ["b", "c"]
 
 
@@ -134,15 +134,15 @@ def test_everyone_is_served_however_few_the_pages(part):
     random = np.random.default_rng(3)
     scheduler = new_scheduler(part, pages=6, sequences=3, budget=10)
     unfinished = [sequence(str(i), int(random.integers(1, 60))) for i in range(8)]
-    for one in unfinished:
-        scheduler.add(one)
+    for each in unfinished:
+        scheduler.add(each)
     for _ in range(2000):
         plan = step(scheduler)
         assert plan, "somebody waits, so somebody must run"
         assert sum(tokens for _, _, tokens, _ in plan) <= 10
-        for one in [one for one in unfinished if len(one.output_ids) >= 25]:
-            scheduler.remove(one)
-            unfinished.remove(one)
+        for long in [each for each in unfinished if len(each.output_ids) >= 25]:
+            scheduler.remove(long)
+            unfinished.remove(long)
         if not unfinished:
             break
     assert unfinished == []

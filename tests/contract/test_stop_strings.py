@@ -29,51 +29,51 @@ STRINGS = st.lists(st.text("ab é€😀", min_size=1, max_size=4), max_size=4).
 class Expected:
     """What the words say of an answer: its text after every token, its end, and which tokens it shows."""
 
-    def __init__(self, ids, stopping, room):
+    def __init__(self, ids, stopping, budget):
         self.shown, self.finish_reason, self.stop_reason, self.entries = [], None, None, []
         self.held = []
         ends = set(stopping.token_ids) | (set() if stopping.ignore_eos else {EOS})
-        max_tokens = min(stopping.max_tokens or room, room)
-        said, starts = b"", []
+        max_tokens = min(stopping.max_tokens or budget, budget)
+        text, starts = b"", []
         not_looked_for = 0  # bytes of the tokens below min_tokens
         for count, token_id in enumerate(ids, start=1):
             if token_id in ends:
-                return self.finish(said, len(said), starts, FinishReason.STOP, token_id)
-            starts.append(len(said))
-            said += PIECES[token_id] if token_id != EOS else b""
+                return self.finish(text, len(text), starts, FinishReason.STOP, token_id)
+            starts.append(len(text))
+            text += PIECES[token_id] if token_id != EOS else b""
             if count < stopping.min_tokens:
-                not_looked_for = len(said)
-            match = self.first_match(said, stopping.strings, not_looked_for)
+                not_looked_for = len(text)
+            match = self.first_match(text, stopping.strings, not_looked_for)
             if match:
                 end, start, string = match
                 cut = end if stopping.include_stop_string else start
-                return self.finish(said, cut, starts, FinishReason.STOP, string)
+                return self.finish(text, cut, starts, FinishReason.STOP, string)
             if count == max_tokens:
-                return self.finish(said, len(said), starts, FinishReason.LENGTH, None)
-            counts = range(len(said) + 1)
-            begun = max((n for n in counts for one in stopping.strings if begins(said, n, one)), default=0)
-            open_text = said[: len(said) - begun]
+                return self.finish(text, len(text), starts, FinishReason.LENGTH, None)
+            counts = range(len(text) + 1)
+            begun = max((n for n in counts for string in stopping.strings if begins(text, n, string)), default=0)
+            open_text = text[: len(text) - begun]
             half = max((n for n in (1, 2, 3) if open_text[-n:] in HALVES and n <= len(open_text)), default=0)
             self.held.append(begun)
             self.shown.append(open_text[: len(open_text) - half].decode(errors="replace"))
 
-    def first_match(self, said, strings, not_looked_for):
+    def first_match(self, text, strings, not_looked_for):
         """(end, start, string) of the match that ends first, and of those the longest."""
         found = [
-            (start + len(one.encode()), start, one)
-            for one in strings for start in range(len(said)) if said.startswith(one.encode(), start)
+            (start + len(string.encode()), start, string)
+            for string in strings for start in range(len(text)) if text.startswith(string.encode(), start)
         ]  # fmt: skip
         return min((match for match in found if match[0] > not_looked_for), default=None)
 
-    def finish(self, said, cut, starts, finish_reason, stop_reason):
-        self.shown.append(said[:cut].decode(errors="replace"))
+    def finish(self, text, cut, starts, finish_reason, stop_reason):
+        self.shown.append(text[:cut].decode(errors="replace"))
         self.finish_reason, self.stop_reason = finish_reason, stop_reason
-        self.entries = [start for start in starts if start < cut or cut == len(said)]
+        self.entries = [start for start in starts if start < cut or cut == len(text)]
 
 
-def begins(said, count, string):
+def begins(text, count, string):
     """Whether the last `count` bytes are the beginning, but not all, of a stop string."""
-    return 0 < count < len(string.encode()) and said.endswith(string.encode()[:count])
+    return 0 < count < len(string.encode()) and text.endswith(string.encode()[:count])
 
 
 def new_tokenizer(directory):
@@ -92,7 +92,7 @@ def new_tokenizer(directory):
 
 @st.composite
 def answers(draw):
-    """(ids, stopping, room): what a model says, when it is to end, and what is left of the context."""
+    """(ids, stopping, budget): what a model says, when it is to end, and what is left of the context."""
     strings = draw(STRINGS)
     ids = draw(st.lists(st.integers(0, EOS), max_size=20))
     for string in strings:  # so that matches are common, whatever the tokens
@@ -120,13 +120,13 @@ def spelled(draw, data):
     return ids
 
 
-def check(backend, tokenizer, ids, stopping, room):
+def check(backend, tokenizer, ids, stopping, budget):
     """Push the tokens as an engine does and compare after each; what the answer came to."""
     parts, num_prompt = backend.PARTS, 4
-    stopper = parts.Stopper(stopping, eos_ids=(EOS,), num_prompt=num_prompt, context_size=num_prompt + room)
+    stopper = parts.Stopper(stopping, eos_ids=(EOS,), num_prompt=num_prompt, context_size=num_prompt + budget)
     request = Request(request_id="a", prompt_ids=(0,) * num_prompt, stopping=stopping)
     answer = parts.Answer(Sequence(request=request), tokenizer, parts.sample, stopper, parts.Detokenizer())
-    expected = Expected(ids, stopping, room)
+    expected = Expected(ids, stopping, budget)
     text, entries, output = "", [], None
     for number, token_id in enumerate(ids[: len(expected.shown)]):
         output = answer.push(Sampled(token_id))
@@ -164,7 +164,7 @@ def test_answers_are_what_the_words_say(backend, tmp_path_factory):
     run()
     assert len(ends) >= 1500
     for reason in (FinishReason.STOP, FinishReason.LENGTH, None):
-        assert sum(one.finish_reason is reason for one in ends) > 20
-    assert sum(isinstance(one.stop_reason, str) for one in ends) > 100
-    assert sum(any(one.held) for one in ends) > 100
-    assert sum("\ufffd" in one.shown[-1] for one in ends if one.shown) > 20
+        assert sum(end.finish_reason is reason for end in ends) > 20
+    assert sum(isinstance(end.stop_reason, str) for end in ends) > 100
+    assert sum(any(end.held) for end in ends) > 100
+    assert sum("\ufffd" in end.shown[-1] for end in ends if end.shown) > 20

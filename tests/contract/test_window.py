@@ -26,16 +26,16 @@ def run(engine, *prompts, max_tokens=24, n=1):
         sampling = SamplingParams(seed=i, logprobs=1)
         stopping = StoppingParams(max_tokens=max_tokens)
         engine.add(Request(request_id=str(i), prompt_ids=prompt, sampling=sampling, stopping=stopping, n=n))
-    said, most = {}, 0
+    found, most = {}, 0
     while engine.has_work():
         for output in engine.step():
-            ids, scores = said.setdefault((output.request_id, output.choice), ([], []))
+            ids, scores = found.setdefault((output.request_id, output.choice), ([], []))
             ids.extend(output.token_ids)
             scores.extend(output.logprobs)
         engine.check()
         most = max(most, engine.stats()["used_pages"])
     assert engine.stats()["used_pages"] == 0
-    return said, most
+    return found, most
 
 
 @pytest.mark.parametrize("sinks", [0, SINKS])
@@ -63,10 +63,10 @@ def test_an_answer_does_not_depend_on_how_many_pages_there_are(backend, director
     assert run(few, *prompts, n=2)[0] == expected, "and from the prefix cache"
 
 
-def test_sinks_change_what_is_said_and_only_behind_the_window(backend, directories):
-    said = [run(backend.load_engine(directory), PROMPT[:38], max_tokens=12)[0]["0", 0] for directory in directories]
-    assert said[0][0][:2] == said[1][0][:2], "position 39 is the last that sees everything"
-    assert said[0] != said[1]
+def test_sinks_change_answers_and_only_behind_the_window(backend, directories):
+    found = [run(backend.load_engine(directory), PROMPT[:38], max_tokens=12)[0]["0", 0] for directory in directories]
+    assert found[0][0][:2] == found[1][0][:2], "position 39 is the last that sees everything"
+    assert found[0] != found[1]
 
 
 def test_the_prefix_cache_keeps_what_it_is_shown(backend, directories):

@@ -18,13 +18,13 @@ SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 7}
 
 
 def cache_folder() -> Path:
-    """Where what these tests build is kept from run to run."""
+    """The folder of compiled emulators, kept from run to run."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim-tests"
 
 
 @pytest.fixture(scope="session")
 def cpp_compiler():
-    """A test that asks for it is skipped where there is none."""
+    """Skip a test that needs a C++ compiler where there is none."""
     if compiler() is None:
         pytest.skip("no C++ compiler (g++ or clang++), which the emulator of the GPU's kernels needs")
 
@@ -45,4 +45,4 @@ def gpu(request):
     if not ON_DEVICE:
         place.use_schedule(SCHEDULES[request.param])
     yield place
-    place.forget()
+    place.free()

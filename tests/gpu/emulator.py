@@ -26,7 +26,7 @@ def compiler() -> str | None:
 
 
 def build(folder: Path, *extra: str, source: Path = ROOT / "cuda" / "kernels.cu") -> Path:
-    """The kernels as a shared object in `folder`, made once for each state of the sources."""
+    """Build the kernels as a shared object in `folder`, once for each version of the sources."""
     sources = sorted([*(ROOT / "cuda").glob("*.cu*"), *EMULATOR.glob("*")])
     content = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + repr((extra, source.name)).encode())
     library = folder / f"kernels-{content.hexdigest()[:16]}.so"
@@ -39,7 +39,7 @@ def build(folder: Path, *extra: str, source: Path = ROOT / "cuda" / "kernels.cu"
 
 
 class Emulator:
-    """The kernels on this machine's processor. An array's address is good until `forget`."""
+    """The kernels on this machine's processor. An array's address is valid until `free`."""
 
     def __init__(self, library: Path):
         self._library = ctypes.CDLL(str(library))
@@ -50,17 +50,17 @@ class Emulator:
         self._library.emu_use_schedule(number)
 
     def launch(self, name, grid, threads, shared, types, *values, flags: int = 0, is_cooperative: bool = False) -> None:
-        """Run one kernel to its end; `flags` are host.cpp's."""
+        """Run a kernel to its end; host.cpp defines `flags`."""
         flags |= COOPERATIVE * is_cooperative
         assert len(types) == len(values), f"{name} takes {len(types)} arguments, not {len(values)}"
         holders = [CTYPES[letter](value) for letter, value in zip(types, values, strict=True)]
-        pointers = (ctypes.c_void_p * len(holders))(*[ctypes.addressof(one) for one in holders])
+        pointers = (ctypes.c_void_p * len(holders))(*[ctypes.addressof(holder) for holder in holders])
         sizes = [ctypes.c_uint(size) for size in (*grid, *[1] * (3 - len(grid)), threads, 1, 1)]
         status = self._library.emu_launch(name.encode(), *sizes, ctypes.c_size_t(shared), flags, pointers)
         assert status == 0, f"{name} has a race" if status == 719 else f"no kernel {name}"
 
     def put(self, array) -> int:
-        """The address of a copy of an array, which ends where its memory ends; 0 for None."""
+        """Copy an array to memory of exactly its size; returns the address, 0 for None."""
         if array is None:
             return 0
         copy = self._memory(max(array.nbytes, 1))
@@ -68,14 +68,14 @@ class Emulator:
         assert copy.ctypes.data % 16 == 0
         return copy.ctypes.data
 
-    def room(self, *shape, dtype=np.float32) -> tuple[np.ndarray, int]:
-        """An array that a kernel is to fill, full of rubbish, and its address."""
+    def buffer(self, *shape, dtype=np.float32) -> tuple[np.ndarray, int]:
+        """An output array, full of garbage, and its address."""
         memory = self._memory(int(np.prod(shape)) * np.dtype(dtype).itemsize)
         memory[...] = 0xCD
         return memory.view(dtype).reshape(shape), memory.ctypes.data
 
     def _memory(self, num_bytes: int) -> np.ndarray:
-        """Bytes that stay until `forget`; where races are looked for, in pages of their own (races.cpp)."""
+        """Bytes that live until `free`; to find races, in separate pages (races.cpp)."""
         if self._finds_races:
             pages = mmap.mmap(-1, max(num_bytes, 1))
             self._kept.append(np.frombuffer(pages, np.uint8, num_bytes))
@@ -84,8 +84,8 @@ class Emulator:
             self._kept.append(np.empty(num_bytes, np.uint8))
         return self._kept[-1]
 
-    def forget(self) -> None:
-        """Let go of every array."""
+    def free(self) -> None:
+        """Free every array."""
         for memory in self._kept if self._finds_races else ():
             self._library.emu_watch(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.nbytes), 0)
         self._kept.clear()

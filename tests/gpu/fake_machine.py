@@ -1,6 +1,6 @@
-"""A machine with a GPU that is none: a libcuda.so.1 over the emulator, and PyCUDA built against it, kept in a folder.
+"""A fake GPU: a libcuda.so.1 over the emulator, and PyCUDA built against it, kept in a folder.
 
-`environment` is what a process needs to run there. Whatever this machine lacks for it is said by MissingError.
+`environment` is what a process needs to run there. MissingError says what this machine lacks for it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def headers() -> Path:
 
 
 def run(*command, **options) -> str:
-    """A command's output; MissingError with the end of what it said if it fails."""
+    """Run a command; returns its output, or raises MissingError with the end of it."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     if done.returncode:
         raise MissingError(f"{command[0]} fails: {(done.stderr or done.stdout).strip()[-800:]}")

@@ -1,4 +1,4 @@
-"""The whole GPU path on a device says what the reference says, bit for bit: models of every kind, engines, samplings.
+"""The whole GPU path on a device equals the reference, bit for bit: models of many shapes, engines, sampling.
 
 Not collected by itself: test_fake_driver.py runs it where the device is the emulator. On a machine with a GPU,
 `GPU_TESTS=device pytest tests/gpu/on_a_device.py` runs it with the real driver.
@@ -32,7 +32,7 @@ from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 from verbatim.reference.records.sequence import Chunk
 
-LAW = reference_backend.PARTS
+REFERENCE = reference_backend.PARTS
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 16, "eos_token_id": 2,
@@ -57,7 +57,7 @@ TEXT = "Once upon a time there was a little dog who"
 
 
 class RandomWeights(Weights):
-    """Whatever tensor is asked for, random, the same for the same name."""
+    """Random tensors, the same for the same name."""
 
     def __init__(self, dtype):
         super().__init__({})
@@ -88,14 +88,14 @@ def pair(device, tmp_path):
         config = load_config(tmp_path)
         checkpoint = open_checkpoint(config, RandomWeights(dtype))
         parts = fastpath_gpu_backend.make_parts(device)
-        models = [one.Model(config, checkpoint, quantization=quantization) for one in (LAW, parts)]
-        return models, [one.PagedCache(config, 24, kv_cache_dtype) for one in (LAW, parts)]
+        models = [engine.Model(config, checkpoint, quantization=quantization) for engine in (REFERENCE, parts)]
+        return models, [engine.PagedCache(config, 24, kv_cache_dtype) for engine in (REFERENCE, parts)]
 
     return make
 
 
 def passes(model, cache):
-    """Logits of a prompt in two pieces, and of two sequences token by token, the second one behind a copied page."""
+    """Logits of a prompt in two chunks, and of two sequences token by token, the second after a copied page."""
     ids = np.random.default_rng(0).integers(0, 96, 100).tolist()
     pages = [cache.allocate() for _ in range(7)]
     found = [model.forward([Chunk(token_ids=tuple(ids[:70]), start=0, pages=tuple(pages), num_logits=3)], cache)]
@@ -107,8 +107,8 @@ def passes(model, cache):
             Chunk(token_ids=(ids[80 - step],), start=70 + step, pages=tuple(fork)),
         ]
         found.append(np.array(model.forward(chunks, cache)))
-    guessed = [Chunk(token_ids=tuple(ids[74:77]), start=74, pages=tuple(pages), num_logits=3), chunks[1]]
-    found.append(np.array(model.forward(guessed, cache)))
+    drafted = [Chunk(token_ids=tuple(ids[74:77]), start=74, pages=tuple(pages), num_logits=3), chunks[1]]
+    found.append(np.array(model.forward(drafted, cache)))
     tail = [Chunk(token_ids=tuple(ids[74:90]), start=74, pages=tuple(pages)), chunks[1]]
     found.append(np.array(model.forward(tail, cache)))
     return np.concatenate(found)
@@ -124,11 +124,12 @@ def same(found, expected):
     [*[(family, None) for family in FAMILIES], ("llama", "w8a8"), ("mixtral", "w4a8"), ("gemma2", "w4a8")],
 )
 def test_every_family(pair, family, quantization):
-    (law, model), (law_cache, cache) = pair(family, quantization=quantization)
-    same(passes(model, cache), passes(law, law_cache))
+    (reference, model), (reference_cache, cache) = pair(family, quantization=quantization)
+    same(passes(model, cache), passes(reference, reference_cache))
     assert model.num_replays == 5, "a step that only decodes is the replay of a graph"
     for layer in range(2):
-        for found, expected in zip(cache.read(layer, range(5), 70), law_cache.read(layer, range(5), 70), strict=True):
+        pages = zip(cache.read(layer, range(5), 70), reference_cache.read(layer, range(5), 70), strict=True)
+        for found, expected in pages:
             used = np.array(expected)  # pages are given out in the same order on both sides
             same(np.ascontiguousarray(found), used)
 
@@ -136,39 +137,39 @@ def test_every_family(pair, family, quantization):
 @pytest.mark.parametrize("kv_cache_dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("family", ["llama", "mistral, sinks", "gemma2"])
 def test_narrower_pages(pair, family, kv_cache_dtype):
-    (law, model), (law_cache, cache) = pair(family, kv_cache_dtype=kv_cache_dtype)
-    same(passes(model, cache), passes(law, law_cache))
+    (reference, model), (reference_cache, cache) = pair(family, kv_cache_dtype=kv_cache_dtype)
+    same(passes(model, cache), passes(reference, reference_cache))
     assert model.num_replays == 5
     wide = DevicePagedCache(model.device, model.config, 24)
     assert wide.layer_bytes == 2 * cache.layer_bytes
-    for found, expected in zip(cache.read(1, range(5), 70), law_cache.read(1, range(5), 70), strict=True):
+    for found, expected in zip(cache.read(1, range(5), 70), reference_cache.read(1, range(5), 70), strict=True):
         same(np.ascontiguousarray(found), np.array(expected))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_wider_than_a_block(pair, dtype):
-    (law, model), (law_cache, cache) = pair("llama", dtype=dtype, head_dim=100, **WIDE)
-    same(passes(model, cache), passes(law, law_cache))
+    (reference, model), (reference_cache, cache) = pair("llama", dtype=dtype, head_dim=100, **WIDE)
+    same(passes(model, cache), passes(reference, reference_cache))
 
 
 def test_states_and_scores(pair):
-    (law, model), caches = pair("gemma2")
+    (reference, model), caches = pair("gemma2")
     chunk = Chunk(token_ids=(5, 6, 7), start=0, pages=(3,))
-    states = [one.states([chunk], cache) for one, cache in zip((law, model), caches, strict=True)]
+    states = [side.states([chunk], cache) for side, cache in zip((reference, model), caches, strict=True)]
     same(states[1], states[0])
-    same(model.score(states[1]), law.score(states[0]))
+    same(model.score(states[1]), reference.score(states[0]))
     with pytest.raises(ValueError, match="48 features"):
         model.score(states[0][:, :5])
 
 
-def test_who_watches_sees_the_same_on_both_sides(pair):
+def test_an_observer_sees_the_same_on_both_sides(pair):
     for family in ("qwen3", "mixtral"):
-        (law, model), (law_cache, cache) = pair(family)
+        (reference, model), (reference_cache, cache) = pair(family)
         seen = []
-        for one in (law, model):
+        for side in (reference, model):
             seen.append({})
-            one.watch = lambda layer, name, rows, into=seen[-1]: into.__setitem__((layer, name), rows.copy())
-        passes(law, law_cache)
+            side.watch = lambda layer, name, rows, into=seen[-1]: into.__setitem__((layer, name), rows.copy())
+        passes(reference, reference_cache)
         passes(model, cache)
         expected = {key: rows for key, rows in seen[0].items() if not key[1].startswith("cached")}
         assert list(seen[1]) == list(expected)
@@ -254,23 +255,23 @@ def requests(engine, **options):
 
 
 def answers(engine, wanted):
-    """Everything that an engine says to some requests."""
+    """An engine's outputs for some requests, joined."""
     for request in wanted:
         engine.add(request)
-    said = {}
+    found = {}
     while engine.has_work():
         for output in engine.step():
-            entry = said.setdefault((output.request_id, output.choice), ([], [], []))
+            entry = found.setdefault((output.request_id, output.choice), ([], [], []))
             entry[0].extend(output.token_ids or output.embedding or ())
             entry[1].append(output.text)
             entry[2].extend([*output.prompt_logprobs, *output.logprobs] if output.prompt_logprobs else output.logprobs)
         engine.check()
-    return {key: (ids, "".join(texts), logprobs) for key, (ids, texts, logprobs) in said.items()}
+    return {key: (ids, "".join(texts), logprobs) for key, (ids, texts, logprobs) in found.items()}
 
 
 @pytest.fixture(scope="module")
 def expected():
-    """What the reference says, float and quantised."""
+    """The reference's outputs, float and quantised."""
     found = {}
     for quantization in (None, "w4a8"):
         engine = reference_backend.load_engine(MODEL, quantization=quantization)
@@ -295,7 +296,7 @@ def test_the_demo_model_says_the_same(expected, limits):
 
 
 def test_a_step_draws_all_its_rows_with_one_launch():
-    """Whatever its rows ask for: a grammar, penalties, log-probabilities. And it waits once for tokens and scores."""
+    """With a grammar, penalties and log-probabilities; it waits once for tokens and scores."""
     engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
     wanted, steps, ops = requests(engine), [], engine.model.operations
     grammar = Grammar(kind=GrammarKind.REGEX, source="[a-z ]{30}")
@@ -316,7 +317,7 @@ def test_a_step_draws_all_its_rows_with_one_launch():
     while engine.has_work():
         steps.append(Counter())
         engine.step()
-    decoding = [step for step in steps if not step["attend_rows_f32"]]  # the others take in prompts
+    decoding = [step for step in steps if not step["attend_rows_f32"]]  # the others prefill
     assert len(decoding) >= 6 and engine.model.latest_graph.num_overlaps > 0
     found = {(step["sample_rows"], step["score_rows"], step["reads"]) for step in decoding}
     assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found
@@ -324,21 +325,21 @@ def test_a_step_draws_all_its_rows_with_one_launch():
 
 @pytest.mark.parametrize("mode", ["disable", "ngram", "small_draft"])
 def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
-    """Guesses of a sequence, the scores of a prompt, and several prompts' first tokens."""
+    """Draft tokens of a sequence, the scores of a prompt, and several prompts' first tokens."""
     limits = EngineLimits(max_num_sequences=8, speculative_mode=mode, draft_length=0 if mode == "disable" else 4)
     rest = {"limits": limits, "draft_directory": DRAFTS.get(mode)}
     engine = fastpath_backend.load_engine(MODEL, device="cuda", **rest)
-    law = reference_backend.load_engine(MODEL, **rest)
+    reference = reference_backend.load_engine(MODEL, **rest)
     ids = tuple(engine.tokenizer.encode_prompt("one two three one two three one two three one"))
     asked = [
         {"temperature": 0}, {"temperature": 0.5, "logprobs": 1}, {"repetition_penalty": 1.05}, {"logit_bias": {5: 1.0}},
     ]  # fmt: skip
     wanted = [
         Request(
-            request_id=str(i), prompt_ids=ids, sampling=SamplingParams(seed=i, **one),
+            request_id=str(i), prompt_ids=ids, sampling=SamplingParams(seed=i, **params),
             prompt_logprobs=2 if i % 2 else None, stopping=StoppingParams(max_tokens=12),
         )
-        for i, one in enumerate(asked)
+        for i, params in enumerate(asked)
     ]  # fmt: skip
     reads, read = [], engine.model.device.read
     engine.model.device.read = lambda *arguments: reads.append(1) or read(*arguments)
@@ -346,12 +347,12 @@ def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
 
     def stepping():
         reads.clear()
-        said = step()
+        found = step()
         waits.append(len(reads))
-        return said
+        return found
 
     engine.step = stepping
-    assert answers(engine, wanted) == answers(law, wanted)
+    assert answers(engine, wanted) == answers(reference, wanted)
     assert max(waits) == (5 if mode == "small_draft" else 1), "and one for each token that a draft model writes ahead"
     assert mode == "disable" or engine.guesses.num_accepted > 0
 
@@ -387,26 +388,26 @@ def test_the_demo_model_in_integers_says_the_same(expected):
 
 
 def test_a_grammar_and_a_pooled_prompt():
-    said = []
+    found = []
     for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device)
         first, second, *_ = requests(engine)
         grammar = Grammar(kind=GrammarKind.REGEX, source="(yes, of course|no)")
         yes_or_no = replace(first, grammar=grammar, stopping=StoppingParams(max_tokens=20))
         pooled = replace(second, pooling="mean", prompt_logprobs=None, sampling=SamplingParams(seed=0))
-        said.append(answers(engine, [yes_or_no, pooled]))
-    assert said[0] == said[1]
-    assert said[0][("0", 0)][1] in ("yes, of course", "no")
+        found.append(answers(engine, [yes_or_no, pooled]))
+    assert found[0] == found[1]
+    assert found[0][("0", 0)][1] in ("yes, of course", "no")
 
 
 def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
-    said = []
+    found = []
     limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", draft_length=2)
     for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device, limits=limits, draft_directory=DRAFTS["small_draft"])
         assert engine.cache.dtype == engine.guesses.speculator.cache.dtype == "bfloat16"
-        said.append(answers(engine, requests(engine)[:2]))
-    assert said[0] == said[1]
+        found.append(answers(engine, requests(engine)[:2]))
+    assert found[0] == found[1]
 
 
 def test_the_model_command_writes_the_same_logits(tmp_path):
@@ -453,8 +454,8 @@ def test_the_memory_plan_says_what_each_part_needs(device):
     narrower = replace(limits, kv_cache_dtype="float16")
     assert 2 * make_plan(config, [MODEL], None, narrower, free=free).page == plan.page
     few = replace(limits, max_num_sequences=2)
-    guessing = make_plan(config, [MODEL], None, replace(few, speculative_mode="ngram"), free=free)
-    assert make_plan(config, [MODEL], None, few, free=free).scratch < guessing.scratch, "guesses are drawn, too"
+    speculating = make_plan(config, [MODEL], None, replace(few, speculative_mode="ngram"), free=free)
+    assert make_plan(config, [MODEL], None, few, free=free).scratch < speculating.scratch, "drafts are sampled, too"
     small = replace(plan, free=int((plan.weights + plan.scratch + 10 * plan.page) / plan.share) + 100)
     assert small.limit(EngineLimits(), config).max_total_tokens == 160, "as many as fit, where nobody says how many"
     with pytest.raises(BackendError, match=r"weights .* MiB, scratch .* MiB, cache of 4096 tokens .* MiB; raise gpu"):

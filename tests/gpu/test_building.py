@@ -1,4 +1,4 @@
-"""Kernels are compiled once and kept; what is missing for it is said by name. No GPU is needed."""
+"""Kernels are compiled once and cached; an error names what is missing. No GPU is needed."""
 
 import shutil
 

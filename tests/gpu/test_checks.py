@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_checks` says of each step how it ended, and a step that fails ends no other."""
+"""`python -m benchmarks.gpu_checks` reports the result of each step, and a failure stops no other step."""
 
 import sys
 from importlib import util
@@ -27,7 +27,7 @@ def test_how_a_step_ended(step, left, ended, tmp_path):
     assert run(step, tmp_path, left) == ended
 
 
-def test_the_command_goes_on_after_a_failure_and_tells_it(tmp_path, monkeypatch, capsys):
+def test_the_command_continues_after_a_failure_and_reports_it(tmp_path, monkeypatch, capsys):
     planned = [python("print('bad'); raise SystemExit(1)"), Step(name="two", command=[sys.executable, "-V"], seconds=9)]
     for chosen, code in ((planned, 1), (planned[1:], 0)):
         monkeypatch.setattr(gpu_checks, "steps", lambda out, is_rehearsal, found=chosen: found)

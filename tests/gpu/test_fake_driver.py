@@ -1,4 +1,4 @@
-"""The whole GPU path, PyCUDA included, on a driver that is the emulator; and what is said where there is none."""
+"""The whole GPU path, PyCUDA included, on a fake driver over the emulator; and the errors without a driver."""
 
 import json
 import os
@@ -115,10 +115,10 @@ def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):
     assert parts["first tokens"]["is_equal"] and len(parts["first tokens"]["tokens"]) == 4
     for quantization in ("bf16", "w8a8", "w4a8"):
         part = parts[f"rehearsal {quantization}"]
-        assert [one["batch"] for one in part["decode"]] == [1, 3]
-        assert all(one["tokens_per_second"] > 0 and one["device_ms"] >= 0 for one in part["decode"])
+        assert [row["batch"] for row in part["decode"]] == [1, 3]
+        assert all(row["tokens_per_second"] > 0 and row["device_ms"] >= 0 for row in part["decode"])
         assert part["prefill"]["tokens_per_second"] > 0
-        assert all(one["overlapping_kernels"] > 10 and one["apart_ms"] >= 0 for one in part["decode"])
+        assert all(row["overlapping_kernels"] > 10 and row["apart_ms"] >= 0 for row in part["decode"])
         assert [len(spans) for spans in part["decode"][0]["timeline"]] == [3] * 3
         assert part["kernels"]["attend_blocks_f32"]["launches"] == 2 and part["kernels"]["rms_norm"]["fused_ms"] >= 0
         assert set(part["products"]) == {"query, key, value", "output", "gate and up", "down"}

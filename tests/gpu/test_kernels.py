@@ -53,15 +53,14 @@ def on_device(gpu, packed):
 def test_embed(gpu, dtype):
     table = Tensor("embedding", dtype, stored_bits(numbers(1, 9, 37), dtype))
     ids = np.array([3, 0, 8, 3], np.int32)
-    found, y = gpu.room(4, 37)
-    kind = dtype.lower()
-    Operations(gpu.launch).embed(kind, gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
+    found, y = gpu.buffer(4, 37)
+    Operations(gpu.launch).embed(dtype.lower(), gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
     same(found, table.float32()[ids] * np.float32(1.5))
 
 
 def test_join(gpu):
     a, b = numbers(1, 3, 20), numbers(2, 3, 20)
-    found, y = gpu.room(3, 40)
+    found, y = gpu.buffer(3, 40)
     Operations(gpu.launch).join(gpu.put(a), gpu.put(b), y, rows=3, hidden=20)
     same(found, np.concatenate([a, b], axis=1))
 
@@ -69,7 +68,7 @@ def test_join(gpu):
 @pytest.mark.parametrize("size", [1, 31, 64, 333])
 def test_rms_norm(gpu, size):
     x, weight, wanted = numbers(1, 7, size), numbers(2, size), np.array([6, 0, 3], np.int32)
-    found, y = gpu.room(3, size)
+    found, y = gpu.buffer(3, size)
     numbers_of = {"rows": 3, "size": size, "epsilon": 1e-5, "wanted": gpu.put(wanted)}
     Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **numbers_of)
     same(found, reference_numerics.rms_norm(x[wanted], weight, 1e-5))
@@ -80,7 +79,7 @@ def test_rms_norm(gpu, size):
 def rounded(gpu, rows, inputs):
     """Where a kernel leaves integers and scales, and a check that they are what the reference makes of rows."""
     groups = -(-inputs // 32)
-    (integers, q), (scales, s) = gpu.room(rows, groups, 32, dtype=np.int8), gpu.room(rows, groups)
+    (integers, q), (scales, s) = gpu.buffer(rows, groups, 32, dtype=np.int8), gpu.buffer(rows, groups)
 
     def check(x):
         for found, expected in zip((integers, scales), reference_numerics.quantize_activations(x), strict=True):
@@ -92,7 +91,7 @@ def rounded(gpu, rows, inputs):
 @pytest.mark.parametrize("size", [5, 64, 1100])
 def test_rms_norm_rounds_on_its_way_out(gpu, size):
     x, weight = numbers(1, 2, size), numbers(2, size)
-    found, y = gpu.room(2, size)
+    found, y = gpu.buffer(2, size)
     places, check = rounded(gpu, 2, size)
     shape = {"rows": 2, "size": size, "epsilon": 1e-5, "rounded": places}
     Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **shape)
@@ -103,7 +102,7 @@ def test_rms_norm_rounds_on_its_way_out(gpu, size):
 
 def test_rms_norm_of_heads_in_place(gpu):
     x, weight = numbers(3, 5, 100), numbers(4, 16)
-    found, y = gpu.room(5, 100)
+    found, y = gpu.buffer(5, 100)
     found[...] = x
     shape = {"rows": 5, "heads": 3, "size": 16, "from_stride": 100, "to_stride": 100, "epsilon": 1e-6}
     Operations(gpu.launch).rms_norm(y, gpu.put(weight), y, **shape)
@@ -115,7 +114,7 @@ def test_rms_norm_of_heads_in_place(gpu):
 
 def test_add_scaled(gpu):
     x, y = numbers(1, 300), numbers(2, 300)
-    found, address = gpu.room(300)
+    found, address = gpu.buffer(300)
     found[...] = x
     Operations(gpu.launch).add_scaled(address, gpu.put(y), scale=0.3, count=300)
     same(found, x + y * np.float32(0.3))
@@ -126,8 +125,8 @@ def test_add_scaled(gpu):
 def test_quantize(gpu, inputs, spread):
     x = numbers(5, 6, inputs, spread=spread)
     groups = -(-inputs // 32)
-    integers, q = gpu.room(6, groups, 32, dtype=np.int8)
-    scales, s = gpu.room(6, groups)
+    integers, q = gpu.buffer(6, groups, 32, dtype=np.int8)
+    scales, s = gpu.buffer(6, groups)
     Operations(gpu.launch).quantize(gpu.put(x), q, s, rows=6, inputs=inputs)
     expected = reference_numerics.quantize_activations(x)
     same(integers, expected[0])
@@ -143,18 +142,18 @@ SHAPES = [(1, 5, 7), (1, 40, 2090), (2, 40, 256), (3, 33, 600), (8, 64, 300), (9
 def test_linear(gpu, rows, outputs, inputs, dtype):
     stored = Tensor("w", dtype, stored_bits(numbers(1, outputs, inputs, spread=2), dtype))
     bias, x = numbers(2, outputs), numbers(3, rows, inputs)
-    found, y = gpu.room(rows, outputs)
+    found, y = gpu.buffer(rows, outputs)
     Operations(gpu.launch).linear(on_device(gpu, pack_floats([stored], bias)), gpu.put(x), 0, y, rows=rows)
     same(found, reference_numerics.linear(x, stored.float32()) + bias)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(("rows", "outputs", "inputs"), SHAPES)
-def test_linear_of_integers(gpu, rows, outputs, inputs, kind):
-    weight, x = quantize("w", numbers(1, outputs, inputs, spread=2), kind), numbers(3, rows, inputs)
+def test_linear_of_integers(gpu, rows, outputs, inputs, format):
+    weight, x = quantize("w", numbers(1, outputs, inputs, spread=2), format), numbers(3, rows, inputs)
     residual = numbers(4, rows, outputs)
     integers, scales = reference_numerics.quantize_activations(x)
-    found, y = gpu.room(rows, outputs)
+    found, y = gpu.buffer(rows, outputs)
     found[...] = residual
     matrix = on_device(gpu, pack_integers([weight]))
     after = {"residual": y, "scale": 0.5}
@@ -165,17 +164,17 @@ def test_linear_of_integers(gpu, rows, outputs, inputs, kind):
 def test_stacked_matrices_are_their_parts(gpu):
     parts = [Tensor("a", "BF16", stored_bits(numbers(1, 40, 64), "BF16")), Tensor("b", "F32", numbers(2, 9, 64))]
     x = numbers(3, 4, 64)
-    found, y = gpu.room(4, 49)
+    found, y = gpu.buffer(4, 49)
     Operations(gpu.launch).linear(on_device(gpu, pack_floats(parts)), gpu.put(x), 0, y, rows=4)
     same(found, np.concatenate([reference_numerics.linear(x, part.float32()) for part in parts], axis=1))
 
 
-def stored(kind, values):
+def stored(format, values):
     """A matrix's values as they are multiplied, and packed."""
-    if kind in FORMATS:
-        weight = quantize("w", values, kind)
+    if format in FORMATS:
+        weight = quantize("w", values, format)
         return weight, pack_integers([weight])
-    tensor = Tensor("w", kind.upper(), stored_bits(values, kind.upper()))
+    tensor = Tensor("w", format.upper(), stored_bits(values, format.upper()))
     return tensor.float32(), pack_floats([tensor])
 
 
@@ -185,39 +184,39 @@ def product(x, weight):
     return reference_numerics.linear(x, weight) if is_float else reference_numerics.linear_quantized(x, weight)
 
 
-def operand(gpu, x, kind):
+def operand(gpu, x, format):
     """Addresses of rows as a product takes them: floats, or integers and scales."""
-    if kind not in FORMATS:
+    if format not in FORMATS:
         return gpu.put(x), 0
     return tuple(gpu.put(part) for part in reference_numerics.quantize_activations(x))
 
 
-@pytest.mark.parametrize("kind", ["f32", *FORMATS])
-def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, kind):
+@pytest.mark.parametrize("format", ["f32", *FORMATS])
+def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, format):
     rows, gates = 20, np.zeros((20, 2), np.float32)
-    x, (weight, packed) = numbers(2, rows, 64), stored(kind, numbers(1, 40, 64))
+    x, (weight, packed) = numbers(2, rows, 64), stored(format, numbers(1, 40, 64))
     gates[1, 1] = gates[2, 1] = 0.5
-    found, y = gpu.room(rows, 40)
+    found, y = gpu.buffer(rows, 40)
     untouched = found.copy()
     choice = {"gates": gpu.put(gates) + 4, "stride": 2}
-    Operations(gpu.launch).linear(on_device(gpu, packed), *operand(gpu, x, kind), y, rows=rows, **choice)
+    Operations(gpu.launch).linear(on_device(gpu, packed), *operand(gpu, x, format), y, rows=rows, **choice)
     same(found, np.where(gates[:, 1:] != 0, product(x, weight), untouched))
 
 
 @pytest.mark.parametrize("share", [1, 2])
-@pytest.mark.parametrize("kind", ["f32", "bf16", *FORMATS])
-def test_each_row_by_the_matrix_that_it_chose(gpu, kind, share):
+@pytest.mark.parametrize("format", ["f32", "bf16", *FORMATS])
+def test_each_row_by_the_matrix_that_it_chose(gpu, format, share):
     """A stack of experts, of which the chosen ones alone are read."""
-    experts = [stored(kind, numbers(seed, 40, 300)) for seed in range(3)]
+    experts = [stored(format, numbers(seed, 40, 300)) for seed in range(3)]
     x, chosen = numbers(9, 4 // share, 300), np.array([2, 0, 2, 1], np.int32)
     parts = [part for _, part in experts]
     weights = gpu.put(np.concatenate([part.weights for part in parts]))
     scales = gpu.put(np.concatenate([part.scales for part in parts]) if parts[0].scales is not None else None)
     biases = numbers(10, 3, 40)
-    matrix = DeviceMatrix(format=kind, outputs=40, inputs=300, weights=weights, scales=scales, bias=gpu.put(biases))
-    found, y = gpu.room(4, 40)
+    matrix = DeviceMatrix(format=format, outputs=40, inputs=300, weights=weights, scales=scales, bias=gpu.put(biases))
+    found, y = gpu.buffer(4, 40)
     choice = {"chosen": gpu.put(chosen), "share": share}
-    Operations(gpu.launch).linear(matrix, *operand(gpu, x, kind), y, rows=4, **choice)
+    Operations(gpu.launch).linear(matrix, *operand(gpu, x, format), y, rows=4, **choice)
     for row, expert in enumerate(chosen):
         mine = x[row // share : row // share + 1]
         same(found[row : row + 1], product(mine, experts[expert][0]) + biases[expert])
@@ -225,15 +224,15 @@ def test_each_row_by_the_matrix_that_it_chose(gpu, kind, share):
 
 def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
     assert [few_rows(rows, 2048, "bf16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
-    for rows, inputs, kind in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
-        most, warps, shared = few_rows(rows, inputs, kind)
+    for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
+        most, warps, shared = few_rows(rows, inputs, format)
         assert 1 <= most <= rows and 1 <= warps <= -(-inputs // 256) and 0 < shared <= SHARED_BYTES
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
 def test_gate(gpu, activation):
     both = numbers(1, 5, 2, 70, spread=7)
-    found, y = gpu.room(5, 70)
+    found, y = gpu.buffer(5, 70)
     places, check = rounded(gpu, 5, 70)
     expected = reference_numerics.ACTIVATIONS[activation](both[:, 0]) * both[:, 1]
     Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, intermediate=70, rounded=places)
@@ -246,7 +245,7 @@ def test_gate(gpu, activation):
 
 def test_add_silu(gpu):
     x, y = numbers(1, 300), numbers(2, 300, spread=7)
-    found, address = gpu.room(300)
+    found, address = gpu.buffer(300)
     found[...] = x
     Operations(gpu.launch).add_silu(address, gpu.put(y), count=300)
     same(found, x + reference_numerics.silu(y))
@@ -255,7 +254,7 @@ def test_add_silu(gpu):
 @pytest.mark.parametrize("cap", [0.0, 30.0])
 def test_finish_logits(gpu, cap):
     x = numbers(1, 300, spread=7)
-    found, address = gpu.room(300)
+    found, address = gpu.buffer(300)
     found[...] = x
     Operations(gpu.launch).finish_logits(address, divisor=3.0, cap=cap, count=300)
     same(found, reference_attention.softcap(x / np.float32(3), cap))
@@ -265,8 +264,8 @@ def test_finish_logits(gpu, cap):
 @pytest.mark.parametrize(("experts", "per_token"), [(2, 1), (8, 2), (40, 8)])
 def test_weigh_experts(gpu, experts, per_token, is_normalized):
     scores = np.round(numbers(1, 6, experts), 1)  # with ties
-    found, y = gpu.room(6, experts)
-    ids, chosen = gpu.room(6, per_token, dtype=np.int32)
+    found, y = gpu.buffer(6, experts)
+    ids, chosen = gpu.buffer(6, per_token, dtype=np.int32)
     shape = {"rows": 6, "experts": experts, "per_token": per_token, "is_normalized": is_normalized}
     Operations(gpu.launch).weigh_experts(gpu.put(scores), y, chosen, **shape)
     settings = Experts(
@@ -285,7 +284,7 @@ def test_add_chosen(gpu):
     chosen = np.array([[0, 6], [2, 3], [4, 5]], np.int32)
     np.put_along_axis(gates, chosen, np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32), axis=1)
     y[1, 1] = np.inf  # weighs nothing and is left out, as the reference does
-    found, address = gpu.room(3, 50)
+    found, address = gpu.buffer(3, 50)
     places = gpu.put(y), gpu.put(gates), gpu.put(chosen)
     Operations(gpu.launch).add_chosen(address, *places, rows=3, experts=7, per_token=2, hidden=50)
     expected = np.zeros((3, 50), np.float32)
@@ -297,7 +296,7 @@ def test_add_chosen(gpu):
 
 def test_add_expert(gpu):
     total, y, gates = numbers(1, 4, 50), numbers(2, 4, 50), np.array([0, 0.25, 0, 1], np.float32)
-    found, address = gpu.room(4, 50)
+    found, address = gpu.buffer(4, 50)
     found[...] = total
     Operations(gpu.launch).add_expert(address, gpu.put(y), gpu.put(gates), stride=1, rows=4, hidden=50)
     same(found, np.where(gates[:, None] != 0, total + y * gates[:, None], total))
@@ -341,11 +340,11 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
         heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=float(scale), cap=cap,
         scaled_cap=cap * reference_attention.LOG2E,
     )  # fmt: skip
-    found, out = gpu.room(tokens, heads, head_dim)
+    found, out = gpu.buffer(tokens, heads, head_dim)
     seen = {name: options[name] for name in ("window", "sinks") if name in options}
     if in_parallel:
-        key_blocks = -(-total // 64) + 1  # a graph may have room for more than there are
-        seen |= {"parts": gpu.room(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
+        key_blocks = -(-total // 64) + 1  # a graph may have buffer for more than there are
+        seen |= {"parts": gpu.buffer(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
     cached = paged(gpu, keys, values, pages, num_pages + 3)
     integers, check = rounded(gpu, tokens, heads * head_dim)
     seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
@@ -387,10 +386,10 @@ def test_rotate_and_store(gpu, half, dtype):
     x, tables = numbers(1, rows, heads + 2 * kv_heads, head_dim, spread=20), numbers(2, 2, 40, max(half, 1), spread=0)
     positions, pages = np.array([15, 16, 17, 3]), np.array([5, 2, 0, 4], np.int32)
     first_page = np.array([0, 0, 0, 2], np.int32)  # the last row is of another sequence
-    found, address = gpu.room(*x.shape)
+    found, address = gpu.buffer(*x.shape)
     found[...] = x
-    keys, k = gpu.room(6, kv_heads, head_dim, 16, dtype=stored)
-    values, v = gpu.room(6, kv_heads, 16, head_dim, dtype=stored)
+    keys, k = gpu.buffer(6, kv_heads, head_dim, 16, dtype=stored)
+    values, v = gpu.buffer(6, kv_heads, 16, head_dim, dtype=stored)
     expected_keys, expected_values = keys.copy(), values.copy()
     places = Places(
         positions=gpu.put(positions.astype(np.int32)), first_page=gpu.put(first_page), pages=gpu.put(pages)
@@ -400,22 +399,22 @@ def test_rotate_and_store(gpu, half, dtype):
     table = (gpu.put(cosines), gpu.put(sines), half)
     Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=KINDS[dtype])
     expected = x.copy()
-    turning = heads + kv_heads
+    rotated = heads + kv_heads
     if half:
-        turned = reference_numerics.rotate(x[:, :turning], cosines[positions], sines[positions])
-        expected[:, :turning] = turned
+        expected_rotated = reference_numerics.rotate(x[:, :rotated], cosines[positions], sines[positions])
+        expected[:, :rotated] = expected_rotated
     for row, position in enumerate(positions):
         page, place = pages[first_page[row] + position // 16], position % 16
-        expected_keys[page, :, :, place] = reference_numerics.narrow(expected[row, heads:turning], dtype)
-        expected_values[page, :, place] = reference_numerics.narrow(expected[row, turning:], dtype)
+        expected_keys[page, :, :, place] = reference_numerics.narrow(expected[row, heads:rotated], dtype)
+        expected_values[page, :, place] = reference_numerics.narrow(expected[row, rotated:], dtype)
     same(found, expected)
     same(keys, expected_keys)
     same(values, expected_values)
 
 
 def test_copy_page(gpu):
-    keys, k = gpu.room(3, 5, 200)
-    values, v = gpu.room(3, 5, 200)
+    keys, k = gpu.buffer(3, 5, 200)
+    values, v = gpu.buffer(3, 5, 200)
     keys[...], values[...] = numbers(1, 3, 5, 200), numbers(2, 3, 5, 200)
     expected = keys.copy(), values.copy()
     for array in expected:

@@ -42,10 +42,10 @@ def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, cap
     count = {"two_blocks": 2, "grouped": 4, "not_grouped": 2}.get(name, 1)
     first = {"copied": np.arange(64), "grouped": np.zeros(2), "not_grouped": np.zeros(1)}.get(name)
     for twin in ("ordered", "racing"):
-        _, y = planted.room(count * threads, dtype=np.int32)
+        _, y = planted.buffer(count * threads, dtype=np.int32)
         arrays = (y,) if first is None else (planted.put(first.astype(np.int32)), y)
         arguments = (count,), threads, 256, "P" * len(arrays), *arrays
-        planted.launch("early_load_ordered", (1,), 64, 0, "P", planted.room(64, dtype=np.int32)[1])
+        planted.launch("early_load_ordered", (1,), 64, 0, "P", planted.buffer(64, dtype=np.int32)[1])
         if PLANTED[name] == OVERLAPS:  # something ahead of it that writes the same
             planted.launch("early_load_ordered", (1,), 64, 0, "P", y)
         if twin == "ordered":

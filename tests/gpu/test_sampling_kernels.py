@@ -37,29 +37,29 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def logits(kind):
-    if kind == "ties":
+def logits(shape):
+    if shape == "ties":
         return np.round(RANDOM.standard_normal(VOCAB)).astype(np.float32)
-    if kind == "equal":
+    if shape == "equal":
         return np.zeros(VOCAB, np.float32)
     return (RANDOM.standard_normal(VOCAB) * 3).astype(np.float32)
 
 
 def draw_all(gpu, rows, asked, parts=1):
-    """A token for each of `asked`: which row, sampling, excluded ids, position, choice; `parts` blocks draw each."""
+    """A token for each of `asked`: row, sampling, excluded ids, position, choice; `parts` blocks draw each."""
     settings = {}
     for place, (row, sampling, excluded, position, choice) in enumerate(asked):
         settings[place] = row, draw_settings(
             sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=position, choice=choice, excluded=excluded
         )  # fmt: skip
-    result, address = gpu.room(len(asked), dtype=np.int32)
+    result, address = gpu.buffer(len(asked), dtype=np.int32)
     records, lists = map(gpu.put, joined(settings))
     shape = len(asked), rows.shape[1]
-    scratch = gpu.room(*shape)[1], gpu.room(*shape, dtype=np.uint64)[1]
-    rooms, between = gpu.room(len(asked), ROOM_BYTES, dtype=np.uint8)
-    rooms[...] = 0
+    scratch = gpu.buffer(*shape)[1], gpu.buffer(*shape, dtype=np.uint64)[1]
+    states, states_address = gpu.buffer(len(asked), ROOM_BYTES, dtype=np.uint8)
+    states[...] = 0
     sizes = {"draws": len(asked), "vocab": rows.shape[1], "parts": parts}
-    Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, between, address, **sizes)
+    Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, states_address, address, **sizes)
     return result.tolist()
 
 
@@ -83,11 +83,11 @@ def test_all_rows_of_a_step_at_once(gpu):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
+@pytest.mark.parametrize("shape", ["usual", "ties", "equal"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_token_drawn(gpu, name, kind, parts):
+def test_the_token_drawn(gpu, name, shape, parts):
     """By one block, or by several that share the row."""
-    row, excluded = logits(kind), tuple(int(i) for i in np.flatnonzero(RANDOM.random(VOCAB) < 0.3))
+    row, excluded = logits(shape), tuple(int(i) for i in np.flatnonzero(RANDOM.random(VOCAB) < 0.3))
     for seed, mask in ((5, excluded), (-1, ())) if parts > 1 else itertools.product((0, -1, 2**63 + 5), ((), excluded)):
         sampling = SamplingParams(seed=seed, **SETTINGS[name])
         expected = reference_sampling.sample(
@@ -103,8 +103,8 @@ def test_more_tokens_than_threads(gpu, name):
     sampling = SamplingParams(seed=4, **SETTINGS[name])
     expected = reference_sampling.sample(row, sampling, prompt_ids=PROMPT, output_ids=OUTPUT, position=17, choice=2)
     assert [draw(gpu, row, sampling, parts=parts) for parts in (1, 2)] == [expected.token_id] * 2
-    ids, i = gpu.room(1, 4, dtype=np.int32)
-    logprobs, p = gpu.room(1, 4)
+    ids, i = gpu.buffer(1, 4, dtype=np.int32)
+    logprobs, p = gpu.buffer(1, 4)
     places, tokens = gpu.put(np.array([[0], [0]], np.int32)), gpu.put(np.array([expected.token_id], np.int32))
     Operations(gpu.launch).score_rows(gpu.put(row), places, tokens, i, p, scores=1, vocab=2600, num_top=3)
     scored = reference_sampling.score(row, expected.token_id, 3)
@@ -160,25 +160,25 @@ def test_among_how_many_blocks_a_row_is_cut(rows, vocab, blocks, parts):
     assert parts_of_row(rows, vocab, blocks) == parts
 
 
-@pytest.mark.parametrize("kind", ["usual", "ties", "equal"])
+@pytest.mark.parametrize("shape", ["usual", "ties", "equal"])
 @pytest.mark.parametrize("times", [1, 5])
-def test_peaks(gpu, kind, times):
+def test_peaks(gpu, shape, times):
     """Of a row that one block reads, and of a longer one that several share."""
-    rows = np.tile(np.stack([logits(kind), logits(kind), logits("usual")]), times)
+    rows = np.tile(np.stack([logits(shape), logits(shape), logits("usual")]), times)
     rows[2, 5] = np.nan
-    found, address = gpu.room(3, 2, dtype=np.int32)
-    parts = gpu.room(3, PEAKS_BYTES, dtype=np.uint8)[1]
+    found, address = gpu.buffer(3, 2, dtype=np.int32)
+    parts = gpu.buffer(3, PEAKS_BYTES, dtype=np.uint8)[1]
     Operations(gpu.launch).find_peaks(gpu.put(rows), parts, address, rows=3, vocab=rows.shape[1])
     assert found[:2].tolist() == [[int(row.argmax()), 1] for row in rows[:2]]
     assert found[2, 1] == 0
 
 
 @pytest.mark.parametrize("num_top", [0, 5, 20])
-@pytest.mark.parametrize("kind", ["usual", "ties"])
-def test_log_probabilities(gpu, kind, num_top):
-    rows, tokens, places = np.stack([logits(kind), logits("usual")]), np.array([7, 41, 5]), np.array([[1, 0], [1, 2]])
-    ids, i = gpu.room(2, 1 + num_top, dtype=np.int32)
-    logprobs, p = gpu.room(2, 1 + num_top)
+@pytest.mark.parametrize("shape", ["usual", "ties"])
+def test_log_probabilities(gpu, shape, num_top):
+    rows, tokens, places = np.stack([logits(shape), logits("usual")]), np.array([7, 41, 5]), np.array([[1, 0], [1, 2]])
+    ids, i = gpu.buffer(2, 1 + num_top, dtype=np.int32)
+    logprobs, p = gpu.buffer(2, 1 + num_top)
     addresses = gpu.put(rows), gpu.put(places.astype(np.int32)), gpu.put(tokens.astype(np.int32)), i, p
     Operations(gpu.launch).score_rows(*addresses, scores=2, vocab=VOCAB, num_top=num_top)
     for at, (row, token) in enumerate(((rows[1], 41), (rows[0], 5))):
@@ -191,8 +191,8 @@ def test_log_probabilities_of_a_row_that_is_no_number(gpu):
     """Nor of a token that could not be drawn."""
     rows = np.stack([logits("usual")] * 2)
     rows[0, 3] = -np.inf
-    ids, i = gpu.room(2, 1, dtype=np.int32)
+    ids, i = gpu.buffer(2, 1, dtype=np.int32)
     places, tokens = gpu.put(np.array([[0, 1], [0, 1]], np.int32)), gpu.put(np.array([41, -2], np.int32))
-    logprobs = gpu.room(2, 1)[1]
+    logprobs = gpu.buffer(2, 1)[1]
     Operations(gpu.launch).score_rows(gpu.put(rows), places, tokens, i, logprobs, scores=2, vocab=VOCAB, num_top=0)
     assert ids.tolist() == [[-1], [-1]]

@@ -1,4 +1,4 @@
-"""New arrays hold rubbish between guards: a kernel that reads, skips or oversteps its output is found out."""
+"""New arrays hold garbage between guards, to detect kernels that read, skip or overrun their output."""
 
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -11,7 +11,7 @@ RUBBISH = np.uint32(0x7FBFABAB)  # as float32 a signalling NaN: to add zero to i
 
 @contextmanager
 def poisoned():
-    """`np.empty` gives rubbish with guards around it; they must be whole at the end."""
+    """`np.empty` returns garbage between guards, which must be intact at the end."""
     memories, genuine = [], np.empty
 
     def empty(shape, dtype=np.float64, **options):

@@ -13,7 +13,7 @@ CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
 
 def build(compiler, program, *options):
-    """Kernels, team and program in one."""
+    """Build kernels, team and program as one executable."""
     command = [compiler, "-std=gnu11", "-ffp-contract=off", "-Wno-psabi", *options, f"-I{ROOT / 'fastpath/kernels'}",
                *map(str, SOURCES), "-lm", "-lpthread", "-o", str(program)]  # fmt: skip
     built = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -22,7 +22,7 @@ def build(compiler, program, *options):
 
 
 def digests(*command):
-    """Each level's digest of all that its kernels made."""
+    """Each level's digest of all results."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     words = done.stdout.split()

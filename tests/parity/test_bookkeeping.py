@@ -1,4 +1,4 @@
-"""Pages, plans, held bytes: the fast path keeps the same books as the reference, step for step."""
+"""Pages, plans, held bytes: the bookkeeping of the fast path equals the reference's, step for step."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)
 
 
 def life(parts, seed):
-    """All that a scheduler decides in a random life of requests, forks, ends and aborts, with its books checked."""
+    """All decisions of a scheduler over random requests, forks, ends and aborts, checked after each step."""
     random = np.random.default_rng(seed)
     num_pages = int(random.integers(4, 20))
     cache = parts.PagedCache(CONFIG, num_pages)
@@ -38,17 +38,17 @@ def life(parts, seed):
             if chunk.num_logits:
                 alive += fork(sequence, scheduler, cache, random)
                 sequence.output_ids.append(7)
-        for sequence in [one for one in alive if random.random() < 0.05 or len(one) >= num_pages * 16]:
+        for sequence in [old for old in alive if random.random() < 0.05 or len(old) >= num_pages * 16]:
             scheduler.remove(sequence)
             alive.remove(sequence)
         scheduler.check()
-        waiting = [one.request.request_id for one in scheduler.waiting]
-        history.append((waiting, [one.pages for one in scheduler.running], cache.num_free))
+        waiting = [sequence.request.request_id for sequence in scheduler.waiting]
+        history.append((waiting, [sequence.pages for sequence in scheduler.running], cache.num_free))
     return history
 
 
 def remembered_life(parts, seed):
-    """What a prefix cache knows, finds and forgets while sequences come, share their beginnings, and go."""
+    """What a prefix cache holds, finds and evicts while sequences start, share prefixes and end."""
     random = np.random.default_rng(seed)
     num_pages = int(random.integers(4, 24))
     cache = parts.PagedCache(CONFIG, num_pages)
@@ -80,7 +80,7 @@ def remembered_life(parts, seed):
 
 
 def fork(sequence, scheduler, cache, random):
-    """Now and then a further choice, as the engine makes it when a prompt has been computed."""
+    """Sometimes fork a further choice, as the engine does after a prompt."""
     if sequence.output_ids or random.random() < 0.7:
         return []
     same = {"request": sequence.request, "num_computed": sequence.num_computed}
@@ -119,8 +119,8 @@ def test_stoppers_decide_alike(tokens, strings, stop_ids, min_tokens, max_tokens
     )  # fmt: skip
     stoppers = [parts.Stopper(params, eos_ids=(3,), num_prompt=4, context_size=14) for parts in BOTH]
     for token_id, text in tokens:
-        excluded = [one.excluded_ids() for one in stoppers]
-        decisions = [one.push(token_id, text.encode()) for one in stoppers]
+        excluded = [stopper.excluded_ids() for stopper in stoppers]
+        decisions = [stopper.push(token_id, text.encode()) for stopper in stoppers]
         told = [(d.released, d.finish_reason, d.stop_reason, s.held) for d, s in zip(decisions, stoppers, strict=True)]
         assert excluded[0] == excluded[1]
         assert told[0] == told[1]
@@ -165,7 +165,7 @@ def test_answers_are_written_alike(seed, prompt, strings, visible_ids, sampling)
         answers.append(parts.Answer(Sequence(request=request), Pieces(), parts.sample, stopper, parts.Detokenizer()))
     assert answers[0].end("timeout", "too long") == answers[1].end("timeout", "too long")
     for logits in np.random.default_rng(seed).normal(0, 2, (25, 8)).astype(np.float32):
-        outputs = [one.extend(logits) for one in answers]
+        outputs = [answer.extend(logits) for answer in answers]
         assert outputs[0] == outputs[1]
         assert answers[0].sampled == answers[1].sampled
         if outputs[0].finish_reason:

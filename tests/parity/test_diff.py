@@ -1,4 +1,4 @@
-"""`fastpath.diff` against planted faults: one bit flipped in the fast path, and the address that comes out."""
+"""`fastpath.diff` against planted faults: a bit is flipped in the fast path, and diff must name its place."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def mixture(tmp_path_factory):
 
 
 class Faulty:
-    """A model that flips one bit of one result on its way, through the hook that everybody may use."""
+    """A model that flips a bit of an intermediate result, through `watch`."""
 
     def __init__(self, model, step, layer, operation, row, element, bit=0):
         self.model, self.config, self.fault = model, model.config, (step, layer, operation)
@@ -79,12 +79,12 @@ def requests(prompts=PROMPTS, temperature=1.0, max_tokens=4):
 
 def engines(directory, fast_directory=None, quantization=None):
     settings = {"quantization": quantization, "tokenizer": diff.Wordless(), "num_requests": len(PROMPTS)}
-    law = diff.load(reference_backend, directory, **settings)
-    return law, diff.load(backend, fast_directory or directory, **settings)
+    reference = diff.load(reference_backend, directory, **settings)
+    return reference, diff.load(backend, fast_directory or directory, **settings)
 
 
 def bits_apart(values):
-    """In how many bits the two printed values differ."""
+    """The number of bits in which the two printed values differ."""
     first, second = (int(value.partition("0x")[2].rstrip(")"), 16) for value in values)
     return (first ^ second).bit_count()
 
@@ -107,7 +107,8 @@ def test_both_engines_show_the_same_operations_in_the_same_order(directory, mixt
         shown = []
         for engine in engines(model):
             engine.add(requests()[0])
-            shown.append([(one.layer, one.operation, one.rows.shape) for one in diff.Recorder(engine).step()])
+            results = diff.Recorder(engine).step()
+            shown.append([(result.layer, result.operation, result.rows.shape) for result in results])
         assert shown[0] == shown[1]
         layer = ["attention norm", "query", "key", "value", "rotated query", "rotated key", "cached keys",
                  "cached values", "attention", "output", "after attention", "mlp norm", *feed_forward,
@@ -117,7 +118,7 @@ def test_both_engines_show_the_same_operations_in_the_same_order(directory, mixt
         assert [name for _, name, _ in shown[0]] == names
 
 
-# The first step takes in the prompts of 5, 3 and 20 tokens, 28 rows; a later one a token of each request.
+# The first step prefills prompts of 5, 3 and 20 tokens, 28 rows; a later one decodes a token of each request.
 FAULTS = [  # step, layer, operation, row, element -> request, position
     (0, None, "embedding", 0, 0, 0, 0),
     (0, 0, "attention norm", 6, 47, 1, 1),
@@ -140,9 +141,9 @@ FAULTS = [  # step, layer, operation, row, element -> request, position
 @pytest.mark.parametrize(("step", "layer", "operation", "row", "element", "request_", "position"), FAULTS)
 @pytest.mark.parametrize("bit", [0, 31])
 def test_a_flipped_bit_is_found_where_it_is(directory, step, layer, operation, row, element, request_, position, bit):
-    law, fast = engines(directory)
+    reference, fast = engines(directory)
     fast.executor.model = Faulty(fast.model, step, layer, operation, row, element, bit)
-    found = diff.compare(law, fast, requests())
+    found = diff.compare(reference, fast, requests())
     assert address(found.difference) == (request_, position, layer, operation, element)
     assert bits_apart(found.difference.values) == 1
     assert found.num_steps == step + 1
@@ -151,15 +152,15 @@ def test_a_flipped_bit_is_found_where_it_is(directory, step, layer, operation, r
 @pytest.mark.parametrize(("operation", "element"), [("router", 3), ("experts", 40)])
 def test_so_is_one_in_a_mixture_of_experts(mixture, operation, element):
     assert diff.compare(*engines(mixture), requests()).difference is None
-    law, fast = engines(mixture)
+    reference, fast = engines(mixture)
     fast.executor.model = Faulty(fast.model, 1, 1, operation, 2, element)
-    assert address(diff.compare(law, fast, requests()).difference) == (2, 20, 1, operation, element)
+    assert address(diff.compare(reference, fast, requests()).difference) == (2, 20, 1, operation, element)
 
 
 def test_a_fault_of_the_reference_is_found_alike(directory):
-    law, fast = engines(directory)
-    law.executor.model = Faulty(law.model, 1, 0, "rotated key", 1, 12)
-    assert address(diff.compare(law, fast, requests()).difference) == (1, 3, 0, "rotated key", 12)
+    reference, fast = engines(directory)
+    reference.executor.model = Faulty(reference.model, 1, 0, "rotated key", 1, 12)
+    assert address(diff.compare(reference, fast, requests()).difference) == (1, 3, 0, "rotated key", 12)
 
 
 WEIGHTS = [  # one weight's place, and the first result that hangs on it
@@ -184,10 +185,10 @@ def test_a_flipped_bit_of_a_weight_shows_first_where_it_is_used(directory, tmp_p
     assert address(found.difference) == expected
 
 
-@pytest.mark.parametrize("kind", ["keys", "values"])
+@pytest.mark.parametrize("part", ["keys", "values"])
 @pytest.mark.parametrize("layer", [0, 1])
-def test_a_flipped_bit_in_the_cache_is_found_before_it_is_used(directory, kind, layer):
-    law, fast = engines(directory)
+def test_a_flipped_bit_in_the_cache_is_found_before_it_is_used(directory, part, layer):
+    reference, fast = engines(directory)
     model = fast.model
 
     class Worn:
@@ -199,19 +200,19 @@ def test_a_flipped_bit_in_the_cache_is_found_before_it_is_used(directory, kind, 
             model.watch = self.watch
             self.num_steps += 1
             if self.num_steps == 3:  # position 17 of the third request: its second page, row 1; key-value head 1
-                cells = getattr(cache, kind)[layer, chunks[2].pages[1], 1]
-                cells = cells[9] if kind == "keys" else cells[:, 9]
+                cells = getattr(cache, part)[layer, chunks[2].pages[1], 1]
+                cells = cells[9] if part == "keys" else cells[:, 9]
                 cells.view(np.uint32)[1] ^= np.uint32(1)
             return model.forward(chunks, cache)
 
     fast.executor.model = Worn()
-    found = diff.compare(law, fast, requests())
-    assert address(found.difference) == (2, 17, layer, f"cached {kind}", 16 + 9)
+    found = diff.compare(reference, fast, requests())
+    assert address(found.difference) == (2, 17, layer, f"cached {part}", 16 + 9)
     assert found.num_steps == 3
 
 
 def test_a_fault_of_sampling_and_of_the_end_has_its_name(directory):
-    law, fast = engines(directory)
+    reference, fast = engines(directory)
     sample = fast.parts.sample
 
     def worn(logits, sampling, *, position, **history):
@@ -221,11 +222,11 @@ def test_a_fault_of_sampling_and_of_the_end_has_its_name(directory):
         return type(drawn)(token_id=(drawn.token_id + 1) % 96, logprob=drawn.logprob, top=drawn.top)
 
     fast.parts = replace(fast.parts, sample=worn)
-    found = diff.compare(law, fast, requests())
+    found = diff.compare(reference, fast, requests())
     assert address(found.difference) == (0, 6, None, "sampled token", 0)
-    law, fast = engines(directory)
-    fast.context_size = 22  # the third request has room for two tokens
-    found = diff.compare(law, fast, requests())
+    reference, fast = engines(directory)
+    fast.context_size = 22  # the context leaves two tokens for the third request
+    found = diff.compare(reference, fast, requests())
     assert address(found.difference) == (2, 21, None, "finish_reason", 0)
     assert found.difference.values[0] == "None"
 

@@ -1,4 +1,4 @@
-"""Levels are chosen by the machine or by VERBATIM_CPU, refused by name, and never fallen back from in silence."""
+"""Levels are chosen by the machine or by VERBATIM_CPU; a missing one raises an error and is never replaced silently."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(code, cwd=ROOT / "src", **environment):
-    """What a fresh Python prints; only packages below `cwd` are ours there, whatever is installed."""
+    """The output of a new Python process that imports our packages from `cwd` only."""
     only_here = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
     only_here += f"sys.path = [{str(cwd)!r}, *(p for p in sys.path if p != {str(ROOT / 'src')!r})]; "
     command = [sys.executable, "-P", "-c", only_here + code]

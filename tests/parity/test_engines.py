@@ -1,8 +1,8 @@
-"""Whole engines say the same: tokens, texts, log-probabilities to the bit, at every level, however the work is cut up.
+"""Engines return the same tokens, texts and log-probabilities, bit for bit, at every level and for every batch.
 
-Hypothesis draws small models of every kind (grouped heads, biases, tied or own head, stretched rotary positions, each
-stored dtype, float or quantised). The reference answers once, alone; the fast path answers alone, among strangers, and
-with its prompt in chunks.
+Hypothesis draws small models of many shapes (grouped heads, biases, tied or own head, stretched rotary positions, each
+stored dtype, float or quantised). The reference answers each request alone; the fast path answers it alone, in a batch,
+and with chunked prefill.
 """
 
 import json
@@ -57,7 +57,7 @@ CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
 
 
 def build(drawn, directory):
-    """The configuration and checkpoint of a drawn model, through a config.json as models come with."""
+    """The configuration and checkpoint of a drawn model, read from a config.json."""
     drawn = dict(drawn)
     heads, kv_heads = drawn.pop("heads")
     dtype, seed, *_ = (drawn.pop(name) for name in ("dtype", "seed", "quantization", "kv_cache_dtype"))
@@ -70,7 +70,7 @@ def build(drawn, directory):
 
 
 def requests(drawn):
-    """Sixteen strangers; the ones compared are the first four, two greedy and two sampled, and two that are pooled."""
+    """Sixteen requests; the first four, two greedy and two sampled, and two pooled ones are compared."""
     random = np.random.default_rng(drawn["seed"])
     everyone = []
     for i in range(16):
@@ -79,31 +79,31 @@ def requests(drawn):
         stopping = StoppingParams(max_tokens=5 if i < 4 else 8)
         everyone.append(Request(request_id=str(i), prompt_ids=prompt, sampling=sampling, stopping=stopping))
     pooled = [
-        replace(everyone[i], request_id=kind, pooling=kind, sampling=SamplingParams(seed=0))
-        for i, kind in enumerate(POOLINGS)
+        replace(everyone[i], request_id=pooling, pooling=pooling, sampling=SamplingParams(seed=0))
+        for i, pooling in enumerate(POOLINGS)
     ]
     return everyone[:4] + pooled + everyone[4:]
 
 
 def answers(parts, config, model, wanted, **limits):
-    """What an engine says to some requests: everything in its outputs, joined."""
+    """An engine's outputs for some requests, joined."""
     return answers_of(Engine(parts, config, model, Letters(), limits=EngineLimits(**limits)), wanted)
 
 
 def answers_of(engine, wanted):
-    """The same of an engine that is there."""
+    """A given engine's outputs for some requests, joined."""
     for request in wanted:
         engine.add(request)
-    said = {request.request_id: ([], [], []) for request in wanted}
+    outputs_of = {request.request_id: ([], [], []) for request in wanted}
     while engine.has_work():
         for output in engine.step():
-            ids, texts, logprobs = said[output.request_id]
+            ids, texts, logprobs = outputs_of[output.request_id]
             ids.extend(output.token_ids or output.embedding)
             texts.append(output.text)
             logprobs.extend(output.logprobs)
         engine.check()
     assert engine.stats()["used_pages"] == 0
-    return {name: (ids, "".join(texts), logprobs) for name, (ids, texts, logprobs) in said.items()}
+    return {name: (ids, "".join(texts), logprobs) for name, (ids, texts, logprobs) in outputs_of.items()}
 
 
 @settings(deadline=None, max_examples=60, print_blob=True)
@@ -112,11 +112,11 @@ def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path
     config, checkpoint = build(drawn, tmp_path_factory.mktemp("model"))
     everyone, stored = requests(drawn), {"kv_cache_dtype": drawn["kv_cache_dtype"]}
     alone = everyone[:6]
-    law = reference_backend.PARTS
-    model = law.Model(config, checkpoint, quantization=drawn["quantization"])
+    reference = reference_backend.PARTS
+    model = reference.Model(config, checkpoint, quantization=drawn["quantization"])
     expected = {}
     for request in alone:
-        expected |= answers(law, config, model, [request], **stored)
+        expected |= answers(reference, config, model, [request], **stored)
     assert len(expected["mean"][0]) == len(expected["last"][0]) == config.hidden_size
     fast = fastpath_backend.PARTS
     model, chosen = fast.Model(config, checkpoint, quantization=drawn["quantization"]), dispatch.level()
@@ -137,7 +137,7 @@ def small_model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
-def test_narrower_pages_are_the_law_s_also_shared_and_given_back(level, dtype, small_model):
+def test_narrower_pages_equal_the_reference_s_also_shared_and_freed(level, dtype, small_model):
     """A beginning from the prefix cache, which was rounded already, and a sequence that lost its pages on the way."""
     prompts = {name: tuple(range(300, 340 + count)) for count, name in enumerate("abc")}
     stopping = StoppingParams(max_tokens=12)
@@ -148,12 +148,12 @@ def test_narrower_pages_are_the_law_s_also_shared_and_given_back(level, dtype, s
 
     def say(backend, batches, **limits):
         limits = EngineLimits(kv_cache_dtype=dtype, **limits)
-        engine, said = backend.load_engine(small_model, limits=limits), {}
+        engine, found = backend.load_engine(small_model, limits=limits), {}
         for batch in batches:
-            said |= answers_of(engine, batch)
-        return said
+            found |= answers_of(engine, batch)
+        return found
 
-    apart = [[one] for one in wanted]
+    apart = [[request] for request in wanted]
     expected = say(reference_backend, apart, prefix_cache_mode="disable")
     assert say(reference_backend, apart) == expected, "behind a beginning that is known"
     assert say(fastpath_backend, apart) == expected, "behind a beginning that is known"

@@ -1,4 +1,4 @@
-"""Guesses are the same on both engines: the bits that they are drawn from, and how many are right."""
+"""Draft tokens are equal on both engines: the logits that they are drawn from, and how many are accepted."""
 
 import numpy as np
 import pytest
@@ -42,12 +42,12 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("quantization", [None, "w8a8"])
-@pytest.mark.parametrize("kind", ["medusa", "outputs"])
-def test_medusa_heads_score_alike(level, directories, kind, quantization):
+@pytest.mark.parametrize("name", ["medusa", "outputs"])
+def test_medusa_heads_score_alike(level, directories, name, quantization):
     found = []
     for backend in BOTH:
         model = backend.load_model(directories["model"], quantization=quantization)
-        heads = load_medusa_heads(backend.PARTS, directories[kind], model.config)
+        heads = load_medusa_heads(backend.PARTS, directories[name], model.config)
         found.append(heads.score(STATES[:7], 3, model))
     same(*found)
 
@@ -66,8 +66,8 @@ def test_eagle_heads_go_from_state_to_state_alike(level, directories):
 
 
 @pytest.mark.parametrize("mode", ["small_draft", "tree", "medusa", "eagle"])
-def test_as_many_guesses_are_right(directories, mode):
-    said = []
+def test_as_many_draft_tokens_are_accepted(directories, mode):
+    found = []
     for backend in BOTH:
         config = load_config(directories["model"])
         checkpoint = open_checkpoint(config, load_weights(directories["model"]))
@@ -81,13 +81,13 @@ def test_as_many_guesses_are_right(directories, mode):
                               tree_width=3 if mode == "tree" else 1, max_total_tokens=160)  # fmt: skip
         model = backend.PARTS.Model(config, checkpoint)
         engine = Engine(backend.PARTS, config, model, Letters(), limits=limits, draft_model=draft)
-        said.append(list(lives(engine)))
+        found.append(list(lives(engine)))
         assert engine.stats()["accepted_tokens"] > 0
-    assert said[0] == said[1]
+    assert found[0] == found[1]
 
 
 def lives(engine):
-    """Every output of some requests that are hurried along by a logit bias for a few tokens."""
+    """Every output of some requests whose logit bias favours a few tokens."""
     for number in range(6):
         engine.add(Request(
             request_id=str(number), prompt_ids=tuple(range(number, 10 + 5 * number)), n=1 + number % 2,

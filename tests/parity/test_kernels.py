@@ -1,4 +1,4 @@
-"""Every fast function is its reference function, bit for bit, at every level, in memory full of rubbish."""
+"""Every fast function equals its reference function, bit for bit, at every level, in memory full of garbage."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def same(found, expected):
 
 
 def both(name, *arguments):
-    """Call the function of that name on both sides, the fast one in poisoned memory, and compare."""
+    """Call the function of that name in both packages, the fast one in poisoned memory, and compare."""
     expected = getattr(reference_numerics, name)(*arguments)
     with poisoned():
         found = getattr(numerics, name)(*arguments)
@@ -185,7 +185,7 @@ def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread
 @PARITY
 @given(SEEDS, st.integers(1, 9), st.integers(1, 150), st.sampled_from([None, 0.7]), st.sampled_from([0.002, 0.2]))
 def test_attention_over_keys_that_float16_could_not_hold(seed, tokens, num_keys, cap, share):
-    """An infinite key weighs nothing or makes its row NaN; of rows that are numbers no bit differs."""
+    """An infinite key weighs nothing or makes its row NaN; rows without NaN are equal, bit for bit."""
     random = np.random.default_rng(seed)
     keys, values = numbers(seed, num_keys, 2, 8), numbers(seed + 1, num_keys, 2, 8)
     keys[random.random(keys.shape) < share / 8] *= np.float32(1e9)
@@ -212,7 +212,7 @@ def logits_with_ties(seed, length, spread):
 
 
 def choose_params(seed):
-    """Sampling parameters of every kind, each often at its neutral value."""
+    """Random sampling parameters, each often at its neutral value."""
     random = np.random.default_rng(seed)
 
     def maybe(value, neutral):

@@ -44,16 +44,16 @@ def model(request, tmp_path_factory):
 
 
 def add_experts(directory, config):
-    """Write the tensors again, each feed-forward part as four experts with a router, as Mixtral names them."""
+    """Write the tensors again, each feed-forward network as four experts with a router, as Mixtral names them."""
     tensors, hidden = {}, config["hidden_size"]
     for name, values in random_tensors(config, seed=3, scale=0.1).items():
         at = name.find("mlp.")
         if at < 0:
             tensors[name] = values
             continue
-        kind = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}[name.split(".")[-2]]
+        matrix = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}[name.split(".")[-2]]
         for expert in range(4):
-            tensors[f"{name[:at]}block_sparse_moe.experts.{expert}.{kind}.weight"] = np.roll(values, expert, axis=0)
+            tensors[f"{name[:at]}block_sparse_moe.experts.{expert}.{matrix}.weight"] = np.roll(values, expert, axis=0)
         router = np.random.default_rng(len(tensors)).standard_normal((4, hidden)) * 0.1
         tensors[f"{name[:at]}block_sparse_moe.gate.weight"] = router.astype(np.float32)
     write_safetensors(directory / "model.safetensors", tensors, "BF16")
@@ -90,7 +90,7 @@ def test_two_callers_at_once_get_what_one_gets(model, tmp_path):
     threads.use(2)
     write_model(tmp_path, dtype="BF16", scale=0.1, vocab_size=300)
     models = [model, backend.load_model(tmp_path)]
-    expected = [logits(one, [40, 3]) for one in models]
+    expected = [logits(model, [40, 3]) for model in models]
     found = [[], []]
 
     def call(i):
@@ -104,8 +104,8 @@ def test_two_callers_at_once_get_what_one_gets(model, tmp_path):
         caller.join()
     for i in range(2):
         assert len(found[i]) == 20
-        for one in found[i]:
-            np.testing.assert_array_equal(one, expected[i])
+        for rows in found[i]:
+            np.testing.assert_array_equal(rows, expected[i])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -61,11 +61,11 @@ def test_requests_survive_exactly():
     assert wire.request_from_json(through(wire.request_to_json(plain))) == plain
 
 
-@pytest.mark.parametrize("kind", [RequestError, ContextLengthError, UnsupportedError, QueueFullError])
-def test_errors_survive(kind):
-    error = kind("no", field="prompt") if issubclass(kind, RequestError) else kind("no")
+@pytest.mark.parametrize("error_type", [RequestError, ContextLengthError, UnsupportedError, QueueFullError])
+def test_errors_survive(error_type):
+    error = error_type("no", field="prompt") if issubclass(error_type, RequestError) else error_type("no")
     back = wire.error_from_json(through(wire.error_to_json(error)))
-    assert type(back) is kind and str(back) == "no"
+    assert type(back) is error_type and str(back) == "no"
     assert getattr(back, "field", None) == getattr(error, "field", None)
 
 

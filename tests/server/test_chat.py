@@ -232,9 +232,9 @@ def test_seeds(server):
 
 
 def test_usage_counts_the_prompt_once_and_sums_choices(server):
-    one, three = (ask(server, n=n, max_tokens=5)["usage"] for n in (1, 3))
-    assert three["prompt_tokens"] == one["prompt_tokens"]
-    assert three["completion_tokens"] == 3 * one["completion_tokens"]
+    single, three = (ask(server, n=n, max_tokens=5)["usage"] for n in (1, 3))
+    assert three["prompt_tokens"] == single["prompt_tokens"]
+    assert three["completion_tokens"] == 3 * single["completion_tokens"]
 
 
 def test_stop_strings(server):
@@ -298,7 +298,7 @@ def test_harmless_fields_are_accepted(server):
     ask(server, **neutral)
 
 
-def test_messages_of_all_kinds(server):
+def test_messages_of_all_types(server):
     def usage(*messages):
         return ask(server, messages=list(messages), max_tokens=2)["usage"]["prompt_tokens"]
 

@@ -95,14 +95,17 @@ def test_openai_tools(client):
     [call] = client.chat.completions.parse(**body).choices[0].message.tool_calls
     assert isinstance(call.function.parsed_arguments, get_weather)
     with client.chat.completions.stream(**body) as stream:
-        kinds = {event.type for event in stream}
-    assert "tool_calls.function.arguments.done" in kinds
+        types = {event.type for event in stream}
+    assert "tool_calls.function.arguments.done" in types
     [streamed] = stream.get_final_completion().choices[0].message.tool_calls
     assert streamed.function.parsed_arguments == call.function.parsed_arguments
-    turn = {"role": "assistant", "tool_calls": [call.model_dump(include={"id", "type", "function"}, exclude_none=True)]}
-    turn["tool_calls"][0]["function"].pop("parsed_arguments", None)
+    message = {
+        "role": "assistant",
+        "tool_calls": [call.model_dump(include={"id", "type", "function"}, exclude_none=True)],
+    }
+    message["tool_calls"][0]["function"].pop("parsed_arguments", None)
     answer = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
-    rest = client.chat.completions.create(**COMMON, messages=[*ASK, turn, answer], tools=tools, max_tokens=200)
+    rest = client.chat.completions.create(**COMMON, messages=[*ASK, message, answer], tools=tools, max_tokens=200)
     assert rest.choices[0].finish_reason in ("stop", "length", "tool_calls")
 
 
@@ -158,8 +161,8 @@ def test_openai_responses(client):
     assert isinstance(parsed.output_parsed, Person)
     tool = openai.pydantic_function_tool(get_weather)["function"] | {"type": "function"}
     with client.responses.stream(**COMMON, input="Weather?", tools=[tool], tool_choice="required") as stream:
-        kinds = [event.type for event in stream]
-    assert "response.function_call_arguments.done" in kinds
+        types = [event.type for event in stream]
+    assert "response.function_call_arguments.done" in types
     assert stream.get_final_response().output[0].name == "get_weather"
 
 
@@ -188,7 +191,7 @@ def test_langchain_tools(langchain):
     total = chunks[0]
     for chunk in chunks[1:]:
         total += chunk
-    assert [(one["name"], one["args"]) for one in total.tool_calls] == [("get_weather", call["args"])]
+    assert [(made["name"], made["args"]) for made in total.tool_calls] == [("get_weather", call["args"])]
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
@@ -280,8 +283,8 @@ def test_agents(base_url, api):
     agents = pytest.importorskip("agents")
     agents.set_tracing_disabled(True)
     client = openai.AsyncOpenAI(base_url=base_url, api_key="none")
-    kind = agents.OpenAIChatCompletionsModel if api == "chat" else agents.OpenAIResponsesModel
-    model = kind(model=MODEL, openai_client=client)
+    model_type = agents.OpenAIChatCompletionsModel if api == "chat" else agents.OpenAIResponsesModel
+    model = model_type(model=MODEL, openai_client=client)
     cities = []
 
     @agents.function_tool
@@ -299,13 +302,13 @@ def test_agents(base_url, api):
     async def run():
         whole = await agents.Runner.run(talker, "Hello")
         streamed = agents.Runner.run_streamed(talker, "Hello")
-        kinds = {event.type async for event in streamed.stream_events()}
+        types = {event.type async for event in streamed.stream_events()}
         called = await agents.Runner.run(caller, "The weather in Paris?", max_turns=4)
         written = await agents.Runner.run(writer, "Who?")
-        return whole.final_output, streamed.final_output, kinds, called.final_output, written.final_output
+        return whole.final_output, streamed.final_output, types, called.final_output, written.final_output
 
-    whole, streamed, kinds, called, written = asyncio.run(run())
+    whole, streamed, types, called, written = asyncio.run(run())
     assert whole == streamed != ""
-    assert "raw_response_event" in kinds
+    assert "raw_response_event" in types
     assert cities and isinstance(called, str)
     assert isinstance(written, Person)

@@ -127,7 +127,7 @@ def test_an_engine_is_told_how_to_compute(start):
 
 
 @pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
-def test_the_demo_guesses_with_what_ships_beside_it(start, mode):
+def test_the_demo_speculates_with_the_shipped_drafts(start, mode):
     server = start("fastpath", "--speculative-mode", mode, "--spec-draft-length", "2").wait_ready()
     details = server.complete(max_tokens=30, temperature=0).json()["usage"]["completion_tokens_details"]
     assert details["accepted_prediction_tokens"] + details["rejected_prediction_tokens"] > 0

@@ -44,11 +44,11 @@ def test_prompts_and_choices_are_numbered_prompt_by_prompt(server):
 
 
 def test_token_ids_are_prompts(server):
-    one = complete(server, prompt=[300, 301])
-    assert one["usage"]["prompt_tokens"] == 2
-    assert texts(complete(server, prompt=[[300, 301], [302]]))[0] == texts(one)[0]
+    single = complete(server, prompt=[300, 301])
+    assert single["usage"]["prompt_tokens"] == 2
+    assert texts(complete(server, prompt=[[300, 301], [302]]))[0] == texts(single)[0]
     echoed = complete(server, prompt=[300, 301], echo=True)
-    assert texts(echoed)[0].endswith(texts(one)[0])
+    assert texts(echoed)[0].endswith(texts(single)[0])
 
 
 @pytest.mark.parametrize("prompt", ["Hello", "Grüße 🙂 你好", "  spaces\n"])

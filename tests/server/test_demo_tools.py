@@ -24,7 +24,7 @@ def server(tmp_path_factory):
 
 def questions():
     """Held-out conversations that end with a call of one of their tools."""
-    found = (one for one in conversations(SEED, "heldout") if one.skill == "tool call")
+    found = (case for case in conversations(SEED, "heldout") if case.skill == "tool call")
     return list(islice(found, NUM_REQUESTS))
 
 

@@ -110,10 +110,10 @@ def test_answers_are_what_is_written(server, path):
 def test_pages_that_are_asked_for(server, path):
     answer = server.http.get(path)
     written = DOCUMENT["paths"][path.replace(MODEL, "{model_id}")]["get"]["responses"]["200"]["content"]
-    (kind,) = written
-    assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
-    if kind == "application/json":
-        validate(answer.json(), written[kind]["schema"])
+    (media_type,) = written
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith(media_type)
+    if media_type == "application/json":
+        validate(answer.json(), written[media_type]["schema"])
 
 
 class Page(HTMLParser):
@@ -143,5 +143,5 @@ def test_the_page_shows_everything_and_loads_nothing(server):
 
 def test_a_stream_is_what_is_written(server):
     with server.http.stream("POST", "/v1/chat/completions", json=chat_body(stream=True)) as stream:
-        kinds = DOCUMENT["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
-        assert any(stream.headers["content-type"].startswith(kind) for kind in kinds)
+        media_types = DOCUMENT["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+        assert any(stream.headers["content-type"].startswith(media_type) for media_type in media_types)

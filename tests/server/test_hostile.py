@@ -100,10 +100,10 @@ def test_streams_among_hostile_requests_are_equal_to_the_bit(server):
         refused = {name: pool.submit(post, server, **fields) for name, (fields, _, _) in HOSTILE.items()}
         costly = [pool.submit(post, server, **fields) for fields in COSTLY]
         again = [pool.submit(stream, server, seed) for seed in range(3)]
-        assert [one.result() for one in streams] == alone
-        assert [one.result() for one in again] == alone
-        for name, one in refused.items():
-            check_refused(one.result(), *HOSTILE[name][1:])
-        for response in (one.result() for one in costly):
+        assert [stream.result() for stream in streams] == alone
+        assert [stream.result() for stream in again] == alone
+        for name, future in refused.items():
+            check_refused(future.result(), *HOSTILE[name][1:])
+        for response in (future.result() for future in costly):
             assert response.status_code == 200 or "the grammar cannot go on" in response.json()["error"]["message"]
     assert server.health()["running"] == server.health()["waiting"] == 0

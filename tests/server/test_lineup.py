@@ -128,8 +128,8 @@ def test_caches_share_what_the_weights_leave():
         (Options(model=MODEL, mode="server"), load_config(MODEL)),
         (Options(model=DRAFT, mode="server"), load_config(DRAFT)),
     ]
-    one, both = fit_all(pair[:1], 2 * GIB), fit_all(pair, 2 * GIB)
-    assert both[0].max_total_seq_length < one[0].max_total_seq_length
+    single, both = fit_all(pair[:1], 2 * GIB), fit_all(pair, 2 * GIB)
+    assert both[0].max_total_seq_length < single[0].max_total_seq_length
     assert all(each.max_total_seq_length >= 2048 for each in both)
     with pytest.raises(NotEnoughMemoryError, match=r"for verbatim-demo: .*the other models \d.* beside their caches"):
         fit_all(pair, GIB // 4)

@@ -66,9 +66,9 @@ def test_weights_are_as_wide_as_the_backend_holds_them(model):
 
 def test_narrower_pages_take_half_the_room(model):
     draft = write_chat_model(model.parent / "small", num_hidden_layers=1)
-    guessing = {"model": model, "speculative_mode": "small_draft", "additional_models": (draft,)}
+    speculating = {"model": model, "speculative_mode": "small_draft", "additional_models": (draft,)}
     wide, narrow = (
-        estimate(Options(**guessing, kv_cache_dtype=dtype), load_config(model), 4, 512)
+        estimate(Options(**speculating, kv_cache_dtype=dtype), load_config(model), 4, 512)
         for dtype in ("float32", "bfloat16")
     )
     assert (wide.token, wide.weights, wide.scratch) == (2 * narrow.token, narrow.weights, narrow.scratch)
@@ -80,11 +80,11 @@ def test_the_engine_stores_what_was_asked_for(model):
         assert load_engine(Options(backend="reference", model=model, kv_cache_dtype=dtype)).cache.dtype == dtype
 
 
-def test_guessing_needs_memory_too(model):
+def test_speculation_needs_memory_too(model):
     draft = write_chat_model(model.parent / "draft", num_hidden_layers=1)
     alone = estimate(Options(model=model), load_config(model), 4, 512)
-    guessing = Options(model=model, speculative_mode="small_draft", additional_models=(draft,))
-    both = estimate(guessing, load_config(model), 4, 512)
+    speculating = Options(model=model, speculative_mode="small_draft", additional_models=(draft,))
+    both = estimate(speculating, load_config(model), 4, 512)
     assert both.weights > alone.weights
     assert both.token == alone.token * 3 // 2  # two layers, and one of the draft's
 

@@ -56,7 +56,7 @@ def count(samples: dict, name: str, **labels: str) -> float:
 
 @pytest.fixture
 def busy(start):
-    """A server of two workers that guesses ahead and writes JSON."""
+    """A server of two workers with speculative decoding and JSON logs."""
     arguments = ("--workers", "2", "--speculative-mode", "ngram", "--log-format", "json")
     return start("reference", *arguments, "--keep-alive-seconds", "0.1").wait_ready()
 
@@ -172,7 +172,7 @@ def test_what_strangers_send_cannot_break_a_line(server):
     assert r"\udcff\x1b[31m-marked" in line
 
 
-def test_comments_break_the_silence_of_a_long_prompt(busy):
+def test_comments_keep_a_long_prompt_alive(busy):
     with busy.http.stream("POST", "/v1/completions", json=long_prompt()) as stream:
         assert stream.status_code == 200
         lines = [line for line in stream.iter_lines() if line]

@@ -38,12 +38,12 @@ def write(page, name, value):
     }})()""")
 
 
-def say(page, text, turn=0):
+def say(page, text, number=0):
     """Type, press the button, wait for the end; the text of the answer."""
     write(page, "prompt", text)
     page.run("$('form').requestSubmit()")
-    page.wait(ANSWERED.format(turn))
-    return page.run(f"document.querySelectorAll('.assistant .said')[{turn}].textContent")
+    page.wait(ANSWERED.format(number))
+    return page.run(f"document.querySelectorAll('.assistant .said')[{number}].textContent")
 
 
 def test_it_loads_nothing_from_elsewhere(page, server):
@@ -82,7 +82,7 @@ def test_tokens_show_their_probability_and_their_rivals(page):
     page.run("document.querySelectorAll('.token')[1].dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))")
     rows = page.run("[...document.querySelectorAll('#card tr')].map((row) => [row.className, row.innerText])")
     assert len(rows) >= 8
-    assert [json.dumps(tokens[1][0]) in text for kind, text in rows if kind == "chosen"] == [True]
+    assert [json.dumps(tokens[1][0]) in text for label, text in rows if label == "chosen"] == [True]
 
 
 def test_a_tool_is_called_answered_and_read_out(page):

@@ -76,21 +76,21 @@ def fold(events) -> dict:
     assert len({event["response"]["id"] for event in (first, second, last)}) == 1
     output, is_open = [], False
     for event in middle:
-        kind = event["type"].removeprefix("response.")
-        if kind == "output_item.added":
+        event_type = event["type"].removeprefix("response.")
+        if event_type == "output_item.added":
             assert not is_open and event["output_index"] == len(output) and event["item"]["status"] == "in_progress"
             output.append(event["item"])
             is_open = True
             continue
         assert is_open and event["output_index"] == len(output) - 1
         item = output[-1]
-        if kind == "output_item.done":
+        if event_type == "output_item.done":
             is_open = False
             item["status"] = event["item"]["status"]
             assert event["item"] == item
             continue
         assert event["item_id"] == item["id"]
-        match kind:
+        match event_type:
             case "content_part.added":
                 assert event["content_index"] == len(item["content"]) == 0
                 item["content"].append(event["part"])
@@ -106,7 +106,7 @@ def fold(events) -> dict:
             case "function_call_arguments.done":
                 assert (event["arguments"], event["name"]) == (item["arguments"], item["name"])
             case _:
-                raise AssertionError(kind)
+                raise AssertionError(event_type)
     assert not is_open
     assert last["type"] == f"response.{last['response']['status']}"
     assert last["response"]["output"] == output
@@ -185,13 +185,13 @@ def test_logprobs_come_where_they_are_included(server):
     assert ask(server)["output"][0]["content"][0]["logprobs"] == []
 
 
-def test_a_conversation_goes_on(server):
+def test_a_conversation_continues(server):
     first = ask(server, input="My name is Ada.", instructions="Be brief.")
     second = ask(server, input="What is my name?", previous_response_id=first["id"])
     said = {"role": "assistant", "content": first["output"][0]["content"]}
     items = [{"role": "user", "content": "My name is Ada."}, said, {"role": "user", "content": "What is my name?"}]
     alone = ask(server, input=items)
-    assert text_of(second) == text_of(alone), "instructions do not go on with a conversation"
+    assert text_of(second) == text_of(alone), "instructions do not continue with a conversation"
     assert second["usage"]["input_tokens"] == alone["usage"]["input_tokens"]
     assert second["previous_response_id"] == first["id"]
     third = ask(server, input="And now?", previous_response_id=second["id"])
@@ -201,7 +201,7 @@ def test_a_conversation_goes_on(server):
     assert ask(server, input="Why?", previous_response_id=streamed["id"])
 
 
-def test_a_call_and_its_output_go_on(server):
+def test_a_call_and_its_output_continue(server):
     forced = {"tool_choice": "required", "parallel_tool_calls": False, "max_output_tokens": 100, "ignore_eos": None}
     first = ask(server, input="What time is it?", tools=[TIME], **forced)
     [call] = first["output"]

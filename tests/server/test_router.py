@@ -37,7 +37,7 @@ def router(tmp_path_factory):
 
 @pytest.mark.parametrize(("path", "body"), POSTS)
 def test_answers_are_those_of_a_server(router, path, body):
-    through, direct = (one.http.post(path, json=body) for one in (router, router.servers[0]))
+    through, direct = (server.http.post(path, json=body) for server in (router, router.servers[0]))
     assert (through.status_code, plain(through.content)) == (direct.status_code, plain(direct.content))
     assert dict(through.headers) | SKIPPED == dict(direct.headers) | SKIPPED
 
@@ -47,7 +47,7 @@ SKIPPED = {"x-request-id": "", "content-length": ""}
 
 @pytest.mark.parametrize("path", GETS)
 def test_pages_are_those_of_a_server(router, path):
-    through, direct = (one.http.get(path) for one in (router, router.servers[0]))
+    through, direct = (server.http.get(path) for server in (router, router.servers[0]))
     assert (through.status_code, through.content) == (direct.status_code, direct.content)
 
 
@@ -55,7 +55,7 @@ def test_pages_are_those_of_a_server(router, path):
 def test_what_is_no_request_is_refused_as_a_server_refuses_it(router, content):
     headers = {"content-type": "application/json"}
     through, direct = (
-        one.http.post("/v1/completions", content=content, headers=headers) for one in (router, router.servers[0])
+        server.http.post("/v1/completions", content=content, headers=headers) for server in (router, router.servers[0])
     )
     assert (through.status_code, through.content) == (direct.status_code, direct.content) and direct.status_code == 400
 
@@ -66,7 +66,7 @@ STREAMS = [(path, body) for path, body in POSTS[:4]]
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 def test_streams_are_those_of_a_server_chunk_by_chunk(router, path, body):
     body = body | {"stream": True}
-    through, direct = (http_chunks(one.port, path, body) for one in (router, router.servers[0]))
+    through, direct = (http_chunks(server.port, path, body) for server in (router, router.servers[0]))
     assert list(map(plain, through)) == list(map(plain, direct))
     assert len(through) > 5 and all(chunk.endswith(b"\n\n") for chunk in through)
 

@@ -1,4 +1,4 @@
-"""Servers that die behind the router: whoever waits for an answer gets it all the same, word for word."""
+"""Servers that die behind the router: the client gets its answer all the same, word for word."""
 
 import json
 import os
@@ -76,13 +76,15 @@ def test_a_stream_outlives_its_server(tmp_path, name):
 
 
 def test_a_stream_moves_between_servers_that_cut_it_differently(tmp_path):
-    """One guesses ahead and so sends several tokens at once, the other never does; what they say is the same."""
+    """One speculates and so sends several tokens at once, the other never does; their texts are equal."""
     messages = [{"role": "user", "content": "Count from 1 to 30: 1 2 3 4 5 6 7 8 9 10 11 12"}]
     body = chat_body(messages=messages, temperature=0, max_tokens=600, logprobs=True)
     with routed(tmp_path, ("--speculative-mode", "ngram"), ()) as router:
-        cut, even = (one.http.post("/v1/chat/completions", json=body | {"stream": True}) for one in router.servers)
+        cut, even = (
+            server.http.post("/v1/chat/completions", json=body | {"stream": True}) for server in router.servers
+        )
         assert cut.text.count("\n\n") < even.text.count("\n\n")
-        router.chat(max_tokens=1)  # it is the turn of the one that guesses
+        router.chat(max_tokens=1)  # it is the turn of the server that speculates
         if router.metric("verbatim_router_requests_total", endpoint=router.servers[0].url):
             router.chat(max_tokens=1)
         moved = read_stream(router, "/v1/chat/completions", body, at=40, act=lambda: kill(router.servers[0]))
@@ -90,7 +92,7 @@ def test_a_stream_moves_between_servers_that_cut_it_differently(tmp_path):
         assert said(moved) == said([line[6:].encode() for line in even.text.splitlines() if line])
 
 
-def test_another_engine_goes_on(tmp_path):
+def test_another_engine_resumes(tmp_path):
     """NumPy begins, dies, and C goes on: an answer does not depend on who computes it."""
     same = LIMITS[2:]
     with running("reference", tmp_path, *same) as numpy, running("fastpath", tmp_path, *same) as fast:
@@ -325,7 +327,7 @@ def test_not_one_wrong_word_is_passed_on(tmp_path, recorded, lie):
             assert json.loads(seen.pop())["error"]["code"] == "engine_failed" and seen == events[:40]
 
 
-def test_another_model_never_goes_on(tmp_path):
+def test_another_model_never_resumes(tmp_path):
     """Keys and values kept narrower give other bits, so the fingerprints differ."""
     rows = ((), ("--kv-cache-dtype", "bfloat16"))
     with routed(tmp_path, *rows, router=("--failover-seconds", "1")) as router:
@@ -338,7 +340,7 @@ def test_another_model_never_goes_on(tmp_path):
         wait_idle(router)
 
 
-def test_a_response_that_cannot_go_on_ends_with_an_event_of_its_kind(tmp_path):
+def test_a_response_that_cannot_resume_ends_with_an_event_of_its_api(tmp_path):
     with routed(tmp_path, (), router=("--failover-seconds", "0")) as router:
         events = read_stream(router, "/v1/responses", RESPONSE, at=60, act=lambda: kill(router.servers[0]))
         last = json.loads(events[-1])
@@ -348,7 +350,7 @@ def test_a_response_that_cannot_go_on_ends_with_an_event_of_its_kind(tmp_path):
 
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_servers_of_another_make(tmp_path, is_cut):
-    """They are asked word for word, without a seed; nobody can go on with their streams, and the client is told."""
+    """They are asked word for word, without a seed; nobody can resume their streams, and the client is told."""
     events = [b'{"choices":[{"delta":{"content":"%d"}}]}' % number for number in range(5)]
     with Miniature() as other:
         other.pages["/v1/models"] = b'{"object":"list","data":[{"id":"theirs","object":"model"}]}'

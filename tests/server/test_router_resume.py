@@ -68,7 +68,7 @@ def without_padding(event: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_chunks_go_on_at_every_place(server, name):
+def test_chunks_resume_at_every_place(server, name):
     first, second = stream(server, *CHUNKS[name]), stream(server, *CHUNKS[name])
     own_id = json.loads(first[0][6:])["id"]
     assert own_id not in str(second)
@@ -82,7 +82,7 @@ def test_chunks_go_on_at_every_place(server, name):
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_responses_go_on_at_every_place(server, name):
+def test_responses_resume_at_every_place(server, name):
     body = {"model": MODEL, "input": "Hello"} | EVENTS[name]
     first, second = stream(server, "/v1/responses", body), stream(server, "/v1/responses", body)
     for place in range(1, len(first)):
@@ -115,7 +115,7 @@ def merged(events: list[bytes], draw: random.Random) -> list[bytes]:
     """The same stream with some neighbouring texts in one chunk."""
     result = []
     for event in events:
-        before, after = (_value(one) for one in (result[-1] if result else b"data: 1", event))
+        before, after = (_value(data) for data in (result[-1] if result else b"data: 1", event))
         if draw.random() < 0.5 and _can_join(before, after):
             result[-1] = b"data: " + orjson.dumps(
                 before | {"choices": [join(before["choices"][0], after["choices"][0])]}
@@ -134,8 +134,8 @@ def _can_join(before, after) -> bool:
     if not (isinstance(before, dict) and before.get("choices") and after.get("choices")):
         return False
     a, b = before["choices"][0], after["choices"][0]
-    kinds = [(one["index"], sorted(one.get("delta", {"text": 0}))) for one in (a, b)]
-    return kinds[0] == kinds[1] and kinds[0][1] in (["content"], ["text"]) and a["finish_reason"] is None
+    fields = [(choice["index"], sorted(choice.get("delta", {"text": 0}))) for choice in (a, b)]
+    return fields[0] == fields[1] and fields[0][1] in (["content"], ["text"]) and a["finish_reason"] is None
 
 
 def join(a: dict, b: dict) -> dict:

@@ -94,17 +94,17 @@ class CacheMachine(RuleBasedStateMachine):
         self.write(self.choose(data), more)
 
     def write(self, holder, more):
-        """Write more tokens as a sequence would, which takes no page that others see; False if there is no room."""
+        """Write more tokens as a sequence would, which changes no shared page; False if no page is free."""
         start = len(holder.token_ids)
         last = start // SIZE
         if len(holder.pages) > last and self.cache.is_shared(holder.pages[last]):
-            if not self.make_room():
+            if not self.free_pages():
                 return False
-            if self.cache.is_shared(holder.pages[last]):  # making room may have made it one's own
+            if self.cache.is_shared(holder.pages[last]):  # evicting may have freed its other user
                 holder.pages[last] = self.cache.copy(holder.pages[last])
                 self.tally["copies"] += 1
         while len(holder.pages) * SIZE < start + len(more):
-            if not self.make_room():
+            if not self.free_pages():
                 return False
             holder.pages.append(self.cache.allocate())
         holder.token_ids += more
@@ -175,7 +175,7 @@ class CacheMachine(RuleBasedStateMachine):
     def choose(self, data):
         return self.holders[data.draw(st.integers(0, len(self.holders) - 1))]
 
-    def make_room(self):
+    def free_pages(self):
         while not self.cache.num_free:
             if not self.tree.evict():
                 return False
@@ -193,8 +193,10 @@ class CacheMachine(RuleBasedStateMachine):
             self.tally["scenarios"] += 1
 
 
-def common(one, other):
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def common(first, second):
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -236,10 +238,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tally["aborts"] += 1
 
     @precondition(lambda self: self.living)
-    @rule(guesses=st.lists(st.lists(st.sampled_from([1, 1, 2]), max_size=5), min_size=5, max_size=5))
-    def step(self, guesses):
-        decoding = [one for one in self.scheduler.running if one.output_ids and one.num_uncomputed == 1]
-        self.guess(decoding, guesses)
+    @rule(drafts=st.lists(st.lists(st.sampled_from([1, 1, 2]), max_size=5), min_size=5, max_size=5))
+    def step(self, drafts):
+        decoding = [each for each in self.scheduler.running if each.output_ids and each.num_uncomputed == 1]
+        self.propose(decoding, drafts)
         computed = {sequence: sequence.num_computed for sequence in self.living}
         known = set(self.tree.pages()) if self.tree is not None else set()
         work = self.scheduler.schedule()
@@ -247,19 +249,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert work, "somebody waits, so somebody must run"
         assert sum(len(chunk.token_ids) for _, chunk in work) <= self.scheduler.token_budget
         served = {sequence for sequence, _ in work}
-        assert {one for one in decoding if one in self.scheduler.running} <= served, "decodes come first"
-        self.tally["preemptions"] += sum(one.num_computed < count for one, count in computed.items())
+        assert {each for each in decoding if each in self.scheduler.running} <= served, "decodes come first"
+        self.tally["preemptions"] += sum(each.num_computed < count for each, count in computed.items())
         self.tally["evictions"] += len(known - set(self.tree.pages() if self.tree is not None else ()))
-        self.tally["steps of both kinds"] += len({one.num_uncomputed == 1 for one in served}) == 2
+        self.tally["steps of both kinds"] += len({each.num_uncomputed == 1 for each in served}) == 2
         for sequence, chunk in work:
             self.compute(sequence, chunk)
         for sequence, chunk in work:
             self.extend(sequence, chunk)
         self.scheduler.check()
 
-    def guess(self, decoding, guesses):
+    def propose(self, decoding, proposed):
         """Drafts for those that decode, no longer than an engine lets them be."""
-        for sequence, drafts in zip(decoding, guesses, strict=False):
+        for sequence, drafts in zip(decoding, proposed, strict=False):
             sequence.draft_ids = drafts[: sequence.request.stopping.max_tokens - len(sequence.output_ids) - 1]
 
     def compute(self, sequence, chunk):
@@ -278,7 +280,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tally["cached tokens"] += sequence.num_cached if chunk.start == sequence.num_cached else 0
 
     def extend(self, sequence, chunk):
-        """What the loop of an engine does after the pass: one token more for each guess that was right, and one."""
+        """What the loop of an engine does after the pass: a token for each accepted draft token, and one more."""
         drafts, sequence.draft_ids = sequence.draft_ids, []
         sequence.num_computed += len(chunk.token_ids) - len(drafts)
         if not chunk.num_logits:
@@ -294,7 +296,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             sequence.num_computed += 1
             sequence.output_ids.append(1)
-            self.tally["accepted guesses"] += 1
+            self.tally["accepted drafts"] += 1
         for choice in choices:
             if len(choice.output_ids) >= choice.request.stopping.max_tokens:
                 self.end(choice)
@@ -334,7 +336,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 EVENTS = {
     CacheMachine: ("matches", "copies", "evictions"),
     SchedulerMachine: (
-        "preemptions", "evictions", "steps of both kinds", "cached tokens", "accepted guesses", "forks", "aborts",
+        "preemptions", "evictions", "steps of both kinds", "cached tokens", "accepted drafts", "forks", "aborts",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Generated scenarios: whatever an engine does at the same time, and with however little room, an answer is its own.
+"""Generated scenarios: an answer does not depend on concurrent requests or on the number of pages.
 
 Hypothesis makes an engine of random limits (pages, token budget, sequences, prefix cache, prefill mode, speculation of
 every kind), whose model sees everything or looks through a window with sinks. It adds, steps and aborts at random, on a
@@ -35,7 +35,7 @@ SHAPE = {
 WINDOW = {"architectures": ["MistralForCausalLM"], "sliding_window": 20, "attention_sink_size": 3}
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
-    "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted guesses", "rejected guesses",
+    "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
     "stop strings", "grammars", "pins", "forks", "refusals", "timeouts", "scored prompts", "pages given back",
     "scores alone", "vectors",
 )  # fmt: skip
@@ -49,7 +49,7 @@ BEGINNINGS = (tuple(range(60, 140)), tuple(range(60, 84)) * 3, (97, 98, 99) * 25
 
 
 class Workshop:
-    """Two models, what guesses for them, and a tokenizer, read once; makes engines, says what a request says alone."""
+    """Two models, their draft models and a tokenizer, loaded once; makes engines, and answers a request alone."""
 
     def __init__(self, backend, directory):
         model = write_byte_tokenizer(write_model(directory / "model", seed=1, scale=0.5, **SHAPE), ["<eos>", "<call>"])
@@ -82,20 +82,26 @@ class Workshop:
             engine.add(request)
             while engine.has_work():
                 outputs += engine.step()
-            self._alone[key] = {choice: said([o for o in outputs if o.choice == choice]) for choice in range(request.n)}
+            self._alone[key] = {
+                choice: outcome([o for o in outputs if o.choice == choice]) for choice in range(request.n)
+            }
         return self._alone[key]
 
 
-def said(outputs):
+def outcome(outputs):
     """What one choice said: tokens, text, log-probabilities of answer and prompt and vectors as bits, and its end."""
-    kinds = [[entry for o in outputs for entry in o.logprobs], [entry for o in outputs for entry in o.prompt_logprobs]]
+    both = [[entry for o in outputs for entry in o.logprobs], [entry for o in outputs for entry in o.prompt_logprobs]]
     last = outputs[-1] if outputs else None
     return (
         [token_id for output in outputs for token_id in output.token_ids],
         "".join(output.text for output in outputs),
         *(
-            [(one.token_id, one.token, one.logprob.hex()) for entry in entries for one in (entry.chosen, *entry.top)]
-            for entries in kinds
+            [
+                (token.token_id, token.token, token.logprob.hex())
+                for entry in entries
+                for token in (entry.chosen, *entry.top)
+            ]
+            for entries in both
         ),
         [value.hex() for output in outputs for value in output.embedding or ()],
         last and (last.finish_reason, last.stop_reason, last.num_completion_tokens, last.num_prompt_tokens),
@@ -103,8 +109,8 @@ def said(outputs):
 
 
 limits = st.builds(
-    lambda sequences, extra, guesses, **fields: EngineLimits(
-        max_num_sequences=sequences, token_budget=sequences + extra, **guesses, **fields
+    lambda sequences, extra, speculation, **fields: EngineLimits(
+        max_num_sequences=sequences, token_budget=sequences + extra, **speculation, **fields
     ),
     sequences=st.integers(1, 6),
     extra=st.sampled_from([0, 1, 3, 9, 30, 200]),
@@ -112,7 +118,7 @@ limits = st.builds(
     max_queue=st.sampled_from([2, 50]),
     prefix_cache_mode=st.sampled_from(["radix", "radix", "disable"]),
     prefill_mode=st.sampled_from(["hybrid", "hybrid", "chunked"]),
-    guesses=st.sampled_from(
+    speculation=st.sampled_from(
         [
             {},
             {"speculative_mode": "ngram"},
@@ -171,13 +177,17 @@ answers = st.builds(
 requests = st.one_of(
     *[answers] * 6,
     answers.map(
-        lambda one: dataclasses.replace(
-            one, prompt_logprobs=one.prompt_logprobs or 0, stopping=StoppingParams(max_tokens=0), grammar=None
+        lambda request: dataclasses.replace(
+            request, prompt_logprobs=request.prompt_logprobs or 0, stopping=StoppingParams(max_tokens=0), grammar=None
         )
     ),
     st.builds(
-        lambda one, pooling: Request(
-            request_id="", prompt_ids=one.prompt_ids, cache_salt=one.cache_salt, timeout=one.timeout, pooling=pooling
+        lambda request, pooling: Request(
+            request_id="",
+            prompt_ids=request.prompt_ids,
+            cache_salt=request.cache_salt,
+            timeout=request.timeout,
+            pooling=pooling,
         ),
         answers,
         st.sampled_from(["mean", "last"]),
@@ -217,7 +227,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), request=requests)
-    def go_on(self, data, request):
+    def resume(self, data, request):
         """A conversation goes on: its prompt is what an earlier one was asked and has said."""
         earlier = self.requests[data.draw(st.sampled_from(sorted(self.requests)))]
         spoken = [token_id for output in self.heard[earlier.request_id][0] for token_id in output.token_ids]
@@ -241,7 +251,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def step_once(self):
         tree, scheduler = self.engine.prefix_cache, self.engine.scheduler
-        computed = {one: one.num_computed for one in (*scheduler.running, *scheduler.waiting)}
+        computed = {each: each.num_computed for each in (*scheduler.running, *scheduler.waiting)}
         known = set(tree.pages()) if tree is not None else set()
         self.now += 1
         outputs = self.engine.step(now=self.now)
@@ -251,11 +261,11 @@ class EngineMachine(RuleBasedStateMachine):
             if output.finish_reason is FinishReason.TIMEOUT:
                 self.aborted[output.request_id] = self.requests[output.request_id]
                 self.tally["timeouts"] += 1
-        self.tally["pages given back"] += sum(NO_PAGE in one.pages for one in scheduler.running)
+        self.tally["pages given back"] += sum(NO_PAGE in each.pages for each in scheduler.running)
         for name in {output.request_id for output in outputs}:
             if all(choice and choice[-1].finish_reason for choice in self.heard[name].values()):
                 del self.living[name]
-        self.tally["preemptions"] += sum(one.num_computed < count for one, count in computed.items())
+        self.tally["preemptions"] += sum(each.num_computed < count for each, count in computed.items())
         self.tally["evictions"] += len(known - set(tree.pages() if tree is not None else ()))
 
     def teardown(self):
@@ -281,10 +291,10 @@ class EngineMachine(RuleBasedStateMachine):
         return 0 if tree is None else len(tree.pages()) - tree.num_idle
 
     def compare(self, request, heard):
-        """What was said is what the request says alone; an aborted one said the beginning of it."""
+        """Outputs equal those of the request alone; an aborted request has a prefix of them."""
         alone = self.workshop.alone(self.name, request, self.engine.context_size)
         for choice, outputs in heard.items():
-            ours, expected = said(outputs), alone[choice]
+            ours, expected = outcome(outputs), alone[choice]
             if request.request_id not in self.aborted:
                 assert ours == expected
             ids, text, logprobs, prompt_logprobs, _, _ = ours
@@ -297,8 +307,8 @@ class EngineMachine(RuleBasedStateMachine):
         """Add what has happened in this scenario to the tally."""
         stats, tally = self.engine.stats(), self.tally
         last = [outputs[-1] for choices in self.heard.values() for outputs in choices.values() if outputs]
-        tally["accepted guesses"] += stats["accepted_tokens"]
-        tally["rejected guesses"] += stats["drafted_tokens"] - stats["accepted_tokens"]
+        tally["accepted drafts"] += stats["accepted_tokens"]
+        tally["rejected drafts"] += stats["drafted_tokens"] - stats["accepted_tokens"]
         tally["cache hits"] += sum(output.num_cached_tokens > 0 for output in last)
         tally["stop strings"] += sum(isinstance(output.stop_reason, str) for output in last)
         tally["answers"] += sum(output.finish_reason is not None for output in last)

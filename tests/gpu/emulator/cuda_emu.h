@@ -109,7 +109,7 @@ inline size_t stack_bytes() { static size_t s = getenv("EMU_STACK") ? atol(geten
 // The blocks of a cooperative launch: one runs at a time, until all its threads wait for others that share its counter.
 struct Grid {
   struct GroupBarrier { unsigned arrived = 0, phase = 0; };
-  std::mutex turn; std::condition_variable released; unsigned blocks, waiting = 0, finished = 0;
+  std::mutex mutex; std::condition_variable released; unsigned blocks, waiting = 0, finished = 0;
   std::map<const void *, GroupBarrier> group_barriers;
   void arrive(std::unique_lock<std::mutex> &mine, const void *counter, unsigned count) {
     GroupBarrier &all = group_barriers[counter]; unsigned before = all.phase;
@@ -149,7 +149,7 @@ struct Block {
     WITH_RACES(leave();)
     release_block(); release_warp(t->warp);
     void *dead; Thread *n = pick(t);
-    go_on(&dead, n);
+    switch_to(&dead, n);
     // never resumed; not marked so, because AddressSanitizer would look for a stack that it knows
   }
   Thread *pick(Thread *from) {                        // next runnable, in schedule order
@@ -161,9 +161,9 @@ struct Block {
   void yield() {                                      // caller already set its state
     Thread *t = cur; if (t->st == READY) return;
     Thread *n = pick(t); if (n == t) return;
-    go_on(&t->sp, n);
+    switch_to(&t->sp, n);
   }
-  __attribute__((no_sanitize_address)) void go_on(void **mine, Thread *n) {  // nobody is left to run: back to `run`
+  __attribute__((no_sanitize_address)) void switch_to(void **mine, Thread *n) {  // nobody is left to run: back to `run`
     cur = n; WITH_RACES(enter(n ? &n->place : nullptr);)
     emu_switch(mine, n ? n->sp : main_sp);
   }
@@ -211,7 +211,7 @@ struct Block {
     mine.resize(kept);
   }
   void run(dim3 g, dim3 b, uint3 id, size_t dyn_bytes, const std::function<void()> &f, Grid *grid) {
-    std::unique_lock<std::mutex> turn; if (grid) turn = std::unique_lock(grid->turn);
+    std::unique_lock<std::mutex> lock; if (grid) lock = std::unique_lock(grid->mutex);
     unsigned n = b.x * b.y * b.z; body = &f; bid = id; bdim = b; gdim = g; self() = this;
     size_t sb = stack_bytes();
     if (th.size() != n || ordered_by != schedule()) {
@@ -238,11 +238,11 @@ struct Block {
     WITH_RACES(begin_block(dyn, dyn_n);)
     for (unsigned first = order[0]; ; first = order[0]) {
       while (th[first].st == DONE) first = first + 1 == n ? 0 : first + 1;
-      go_on(&main_sp, &th[first]);
+      switch_to(&main_sp, &th[first]);
       if (!live) break;
       if (!grid) { fprintf(stderr, "cuda_emu: a barrier among blocks in a launch that is not cooperative\n"); abort(); }
       WITH_RACES(join(th[0].place.block, barrier);)
-      grid->arrive(turn, barrier, barrier_count);
+      grid->arrive(lock, barrier, barrier_count);
       for (auto &t : th) if (t.st == WAIT_GRID) { t.st = READY; WITH_RACES(t.place.grid_phase++; t.place.phase++;) }
       at_grid = 0;
     }

@@ -19,12 +19,12 @@
 namespace emu {
 namespace {
 enum { CELLS = 4, PAGE = 4096, WORD = 4, MOST_TOLD = 5 };
-enum Kind : uint8_t { LOAD, STORE, ATOMIC };
+enum AccessType : uint8_t { LOAD, STORE, ATOMIC };
 enum Memory : uint8_t { GLOBAL, DYNAMIC, OWN };  // both others are shared; own: in __shared__ variables
 
 struct Access {
   unsigned launch = 0, block, thread, phase, grid_phase, passed;  // passed: barriers of its warp; launch 0: nothing yet
-  uint8_t bytes; Kind kind; const void *code;
+  uint8_t bytes; AccessType type; const void *code;
 };
 struct Page { Memory memory; Access of[PAGE / WORD][CELLS]; };
 
@@ -59,12 +59,12 @@ bool is_ordered(const Access &past, bool is_shared) {
   return past.thread / 32 == here->thread / 32 && past.passed <= here->seen[past.thread % 32];
 }
 
-void tell(const Access &past, uintptr_t at, Kind kind, const void *code, bool is_shared) {
+void tell(const Access &past, uintptr_t at, AccessType type, const void *code, bool is_shared) {
   static const char *const names[] = {"load", "store", "atomic operation"};
   if (told++ >= MOST_TOLD) return;
   fprintf(stderr, "race in %s, %s memory, %#zx: %s by block %u, thread %u%s, and nothing orders it behind the %s of ", kernel,
-          is_shared ? "shared" : "global", (size_t)at, names[kind], here->block, here->thread,
-          here->has_awaited ? "" : " (which has not waited)", names[past.kind]);
+          is_shared ? "shared" : "global", (size_t)at, names[type], here->block, here->thread,
+          here->has_awaited ? "" : " (which has not waited)", names[past.type]);
   if (past.launch == launch) fprintf(stderr, "block %u, thread %u\n", past.block, past.thread);
   else fprintf(stderr, "a launch before\n");
   for (const void *where : {code, past.code}) {
@@ -80,16 +80,16 @@ void note_word(Access *cells, uintptr_t at, const Access &now, bool is_shared) {
     Access &past = cells[i];
     if (!past.launch) { if (!into) into = &past; continue; }
     const bool orders = is_ordered(past, is_shared);
-    if (!orders && past.bytes & now.bytes && (past.kind != LOAD || now.kind != LOAD) &&
-        !(past.kind == ATOMIC && now.kind == ATOMIC))
-      tell(past, at, now.kind, now.code, is_shared);
-    // What this one stands for as well: whoever is ordered behind it is ordered behind that.
-    if (orders && !(past.bytes & ~now.bytes) && (now.kind == STORE || past.kind == now.kind)) into = &past;
+    if (!orders && past.bytes & now.bytes && (past.type != LOAD || now.type != LOAD) &&
+        !(past.type == ATOMIC && now.type == ATOMIC))
+      tell(past, at, now.type, now.code, is_shared);
+    // The new access replaces the old one: what is ordered behind it is ordered behind the old one, too.
+    if (orders && !(past.bytes & ~now.bytes) && (now.type == STORE || past.type == now.type)) into = &past;
   }
   *(into ? into : &cells[next_cell++ % CELLS]) = now;
 }
 
-void note(uintptr_t at, size_t size, Kind kind, const void *code) {
+void note(uintptr_t at, size_t size, AccessType type, const void *code) {
   if (!here) return;
   const bool is_own = at >= own_begin && at < own_end;
   for (const uintptr_t end = at + size; at < end;) {
@@ -98,7 +98,7 @@ void note(uintptr_t at, size_t size, Kind kind, const void *code) {
     if (Page *page = page_at(at / PAGE); page && is_own == (page->memory == OWN)) {
       const uint8_t bytes = ((1u << (stop - at)) - 1) << (at - word);
       const Access now{launch, here->block, here->thread, here->phase, here->grid_phase, here->seen[here->thread % 32] + 1,
-                       bytes, kind, code};
+                       bytes, type, code};
       note_word(page->of[at % PAGE / WORD], at, now, page->memory != GLOBAL);
     }
     at = stop;
@@ -121,13 +121,13 @@ int find_own(dl_phdr_info *info, size_t, void *) {
 }
 }  // namespace
 
-static void watch_as(Memory kind, const void *memory, size_t size, bool is_there) {
+static void watch_as(Memory memory_type, const void *memory, size_t size, bool is_there) {
   memset(recent, 0, sizeof recent);
   for (uintptr_t number = (uintptr_t)memory / PAGE; number <= ((uintptr_t)memory + size - 1) / PAGE; number++) {
     auto &page = pages[number];
-    if (is_there && page && page->memory == kind) continue;
+    if (is_there && page && page->memory == memory_type) continue;
     delete page;
-    page = is_there && kind != GLOBAL ? new Page{kind, {}} : nullptr;
+    page = is_there && memory_type != GLOBAL ? new Page{memory_type, {}} : nullptr;
     if (!is_there) pages.erase(number);
   }
 }
@@ -170,9 +170,9 @@ __attribute__((noinline)) void note_copy(const void *to, const void *from, size_
 }
 }  // namespace emu
 
-#define NOTE(NAME, SIZE, KIND) \
-  extern "C" void __tsan_##NAME##SIZE(void *at) { emu::note((uintptr_t)at, SIZE, emu::KIND, __builtin_return_address(0)); }
-#define NOTES(NAME, KIND) NOTE(NAME, 1, KIND) NOTE(NAME, 2, KIND) NOTE(NAME, 4, KIND) NOTE(NAME, 8, KIND) NOTE(NAME, 16, KIND)
+#define NOTE(NAME, SIZE, TYPE) \
+  extern "C" void __tsan_##NAME##SIZE(void *at) { emu::note((uintptr_t)at, SIZE, emu::TYPE, __builtin_return_address(0)); }
+#define NOTES(NAME, TYPE) NOTE(NAME, 1, TYPE) NOTE(NAME, 2, TYPE) NOTE(NAME, 4, TYPE) NOTE(NAME, 8, TYPE) NOTE(NAME, 16, TYPE)
 NOTES(read, LOAD) NOTES(write, STORE) NOTES(unaligned_read, LOAD) NOTES(unaligned_write, STORE)
 extern "C" void __tsan_read_range(void *at, size_t size) { emu::note((uintptr_t)at, size, emu::LOAD, __builtin_return_address(0)); }
 extern "C" void __tsan_write_range(void *at, size_t size) { emu::note((uintptr_t)at, size, emu::STORE, __builtin_return_address(0)); }
