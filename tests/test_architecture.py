@@ -1,4 +1,4 @@
-"""The rules of the layout that a machine can check: who imports whom, what every file says of itself, what the README shows."""
+"""The rules of the layout that a machine can check: who imports whom, what files say of themselves, what README shows."""
 
 import ast
 import re
