@@ -6,7 +6,7 @@ from verbatim.fastpath.speculation.speculators cimport Speculator
 
 from verbatim.fastpath.model.layers import pack
 from verbatim.fastpath.numerics.arithmetic import silu
-from verbatim.fastpath.speculation.speculators import guess, shares
+from verbatim.fastpath.speculation.speculators import extend_draft, split_rows
 
 
 cdef class MedusaHeads:
@@ -54,12 +54,12 @@ cdef class MedusaSpeculator(Speculator):
         rows = self.heads.score(np.stack([self._state(sequence) for sequence in lengths]), count, self.model)
         for at, (sequence, length) in enumerate(lengths.items()):
             for head in range(min(count, <long>length)):
-                if not guess(sequence, sequence.draft_ids, rows[head, at]):
+                if not extend_draft(sequence, sequence.draft_ids, rows[head, at]):
                     break
 
     def observe(self, work, states) -> None:
         """Keep each sequence's states of this pass: one of them is the last that counts, whatever was guessed right."""
-        for sequence, chunk, rows in shares(work, states):
+        for sequence, chunk, rows in split_rows(work, states):
             self._last[sequence] = chunk.start, rows
 
     def branch(self, sequence, forks) -> None:
@@ -67,7 +67,7 @@ cdef class MedusaSpeculator(Speculator):
         for fork in forks:
             self._last[fork] = self._last[sequence]
 
-    def forget(self, sequence) -> None:
+    def remove(self, sequence) -> None:
         """A sequence has ended."""
         self._last.pop(sequence, None)
 

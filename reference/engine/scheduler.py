@@ -32,6 +32,7 @@ class Scheduler:
         self.prefill_mode = prefill_mode
         self.window, self.sinks = window, sinks
         self._is_prefill_turn = False  # in chunked mode
+        self._num_preempted = 0
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
 
@@ -67,48 +68,61 @@ class Scheduler:
             self.prefix_cache.insert(known, sequence.pages, request.cache_salt, is_pinned=request.is_pinned)
 
     def schedule(self) -> list[tuple[Sequence, Chunk]]:
-        """The next step's work; empty only if nothing waits or runs."""
+        """Return the next step's work; it is empty only if nothing waits or runs."""
         if self.prefill_mode == "hybrid":
-            return self._fill(decodes=True, prefills=True)
+            return self._fill(True, True)
         self._is_prefill_turn = turn = not self._is_prefill_turn
-        return self._fill(decodes=not turn, prefills=turn) or self._fill(decodes=turn, prefills=not turn)
+        return self._fill(not turn, turn) or self._fill(turn, not turn)
 
-    def _fill(self, *, decodes: bool, prefills: bool) -> list[tuple[Sequence, Chunk]]:
-        """A step's work, of one kind or of both."""
+    def _fill(self, decodes: bool, prefills: bool) -> list[tuple[Sequence, Chunk]]:
+        """Plan a step of decodes, of prefills, or of both."""
         budget = self.token_budget
-        plan = {}
-        spare = budget - len(self.running)  # guesses take only what nobody's next token needs
-        decoding = [sequence for sequence in self.running if decodes and sequence.num_uncomputed == 1]
-        prefilling = [sequence for sequence in self.running if prefills and sequence.num_uncomputed > 1]
-        for sequence in (*decoding, *prefilling):
-            if budget and sequence in self.running:  # an earlier one may have taken its pages
+        spare = budget - len(self.running)  # draft tokens take only what nobody's next token needs
+        preempted = self._num_preempted
+        plan, decoding, prefilling = [], [], []
+        for sequence in self.running:
+            uncomputed = _num_uncomputed(sequence)
+            if uncomputed == 1 and decodes:
+                decoding.append(sequence)
+            elif uncomputed > 1 and prefills:
+                prefilling.append(sequence)
+        for sequence in decoding:
+            if budget and (self._num_preempted == preempted or sequence in self.running):
                 spare -= self._trim_drafts(sequence, spare)
-                budget -= self._plan(sequence, budget, plan)
+                budget -= self._plan(sequence, 1, budget, plan)
+        for sequence in prefilling:
+            if budget and (self._num_preempted == preempted or sequence in self.running):
+                self._trim_drafts(sequence, 0)
+                budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
         while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
             if not self._admit(self.waiting[0]):
                 break
-            self.running.append(self.waiting.popleft())
-            budget -= self._plan(self.running[-1], budget, plan)
-        return [work for sequence, work in plan.items() if sequence in self.running]
+            sequence = self.waiting.popleft()
+            self.running.append(sequence)
+            budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
+        if self._num_preempted == preempted:
+            return plan
+        latest = {work[0]: work for work in plan}  # a sequence may have been preempted and admitted again
+        return [work for sequence, work in latest.items() if sequence in self.running]
 
-    def _plan(self, sequence: Sequence, budget: int, plan: dict) -> int:
-        """Make room for up to `budget` tokens of one sequence; returns how many it is."""
-        start = sequence.num_computed
-        stop = start + min(budget, sequence.num_uncomputed)
-        drafts = tuple(sequence.draft_ids)
-        self._let_go(sequence, start)
-        if not self._reserve(sequence, start, stop + len(drafts)):
+    def _plan(self, sequence: Sequence, uncomputed: int, budget: int, plan: list) -> int:
+        """Reserve pages for up to `budget` tokens of a sequence, and return how many they are."""
+        start, drafts, output_ids = sequence.num_computed, sequence.draft_ids, sequence.output_ids
+        num_drafts = len(drafts)
+        stop = start + min(budget, uncomputed)
+        if self.window is not None:
+            self._let_go(sequence, start)
+        if not self._reserve(sequence, start, stop + num_drafts):
             return 0
-        plan[sequence] = (
-            sequence,
-            Chunk(
-                token_ids=sequence.tokens(start, stop) + drafts,
-                start=start,
-                pages=sequence.pages,
-                num_logits=sequence.num_logits(start, stop) + len(drafts),
-            ),
-        )
-        return stop - start + len(drafts)
+        if output_ids and uncomputed == 1:
+            token_ids, num_logits = (output_ids[-1],), 1
+        else:
+            token_ids, num_logits = sequence.tokens(start, stop), sequence.num_logits(start, stop)
+        if drafts:
+            token_ids += tuple(drafts)
+        chunk = tuple.__new__(Chunk, (token_ids, start, sequence.pages, num_logits + num_drafts))  # faster than Chunk()
+        plan.append((sequence, chunk))
+        return stop - start + num_drafts
 
     def _let_go(self, sequence: Sequence, start: int) -> None:
         """Give back the pages that no token from `start` on sees; what the prefix cache knows of them stays there."""
@@ -131,20 +145,22 @@ class Scheduler:
 
     def _trim_drafts(self, sequence: Sequence, spare: int) -> int:
         """Cut guesses to what fits, and drop those of a sequence that is not decoding; how many are left."""
-        del sequence.draft_ids[max(0, spare) if sequence.num_uncomputed == 1 else 0 :]
-        return len(sequence.draft_ids)
+        drafts = sequence.draft_ids
+        if drafts:
+            del drafts[max(0, spare) :]
+        return len(drafts)
 
     def _reserve(self, sequence: Sequence, start: int, stop: int) -> bool:
         """Give the sequence pages of its own for positions start to stop - 1; False if it was preempted itself."""
-        first = start // PAGE_SIZE
-        while len(sequence.pages) > first and self.cache.is_shared(sequence.pages[first]):
+        first, needed, pages = start // PAGE_SIZE, pages_for(stop), sequence.pages
+        while len(pages) > first and self.cache.is_shared(pages[first]):
             if self.cache.num_free:
-                sequence.pages = _with(sequence.pages, first, self.cache.copy(sequence.pages[first]))
+                pages = sequence.pages = _with(pages, first, self.cache.copy(pages[first]))
             elif not self._make_room(sequence):
                 return False
-        while len(sequence.pages) < pages_for(stop):
+        while len(pages) < needed:
             if self.cache.num_free:
-                sequence.pages = (*sequence.pages, self.cache.allocate())
+                pages = sequence.pages = (*pages, self.cache.allocate())
             elif not self._make_room(sequence):
                 return False
         return True
@@ -165,6 +181,7 @@ class Scheduler:
         if victim in self.running:
             self.running.remove(victim)
             self.waiting.appendleft(victim)
+            self._num_preempted += 1
         return victim is not sequence
 
     def _admit(self, sequence: Sequence) -> bool:
@@ -210,3 +227,8 @@ class Scheduler:
 def _with(pages: tuple[int, ...], index: int, page: int) -> tuple[int, ...]:
     """The pages with another one in a place; a step's chunk keeps those that it was given."""
     return (*pages[:index], page, *pages[index + 1 :])
+
+
+def _num_uncomputed(sequence: Sequence) -> int:
+    """`Sequence.num_uncomputed`, without the calls that it takes there: it is asked for often."""
+    return len(sequence.request.prompt_ids) + len(sequence.output_ids) - sequence.num_computed

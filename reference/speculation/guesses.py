@@ -107,7 +107,7 @@ class Guesses:
     def forget(self, sequence: Sequence) -> None:
         """A sequence has ended."""
         if self.speculator is not None:
-            self.speculator.forget(sequence)
+            self.speculator.remove(sequence)
 
     def check(self) -> None:
         """Raise AssertionError if the speculator's books do not balance."""

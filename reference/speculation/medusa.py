@@ -10,7 +10,7 @@ from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
 from verbatim.reference.model.decoder import Linear, Model
 from verbatim.reference.numerics.arithmetic import silu
 from verbatim.reference.records.sequence import Chunk, Sequence
-from verbatim.reference.speculation.speculators import Speculator, guess, shares
+from verbatim.reference.speculation.speculators import Speculator, extend_draft, split_rows
 
 
 class MedusaHeads:
@@ -56,18 +56,18 @@ class MedusaSpeculator(Speculator):
         rows = self.heads.score(np.stack([self._state(sequence) for sequence in lengths]), count, self.model)
         for at, (sequence, length) in enumerate(lengths.items()):
             for head in range(min(count, length)):
-                if not guess(sequence, sequence.draft_ids, rows[head, at]):
+                if not extend_draft(sequence, sequence.draft_ids, rows[head, at]):
                     break
 
     def observe(self, work: list[tuple[Sequence, Chunk]], states) -> None:
         """Keep each sequence's states of this pass: one of them is the last that counts, whatever was guessed right."""
-        self._last |= {sequence: (chunk.start, rows) for sequence, chunk, rows in shares(work, states)}
+        self._last |= {sequence: (chunk.start, rows) for sequence, chunk, rows in split_rows(work, states)}
 
     def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
         """The further choices were drawn from the same state."""
         self._last |= dict.fromkeys(forks, self._last[sequence])
 
-    def forget(self, sequence: Sequence) -> None:
+    def remove(self, sequence: Sequence) -> None:
         """A sequence has ended."""
         self._last.pop(sequence, None)
 
