@@ -102,9 +102,7 @@ def extensions() -> list[Extension]:
     team = str(fastpath / "kernels/team.c")
     kernels = sorted(str(path) for path in fastpath.glob("kernels/*.c") if str(path) != team)
     sources = {"dispatch": kernels, "threads": [team]}
-    return [
-        _extension(path, [str(path), *sources.get(path.stem, [])]) for path in sorted(fastpath.glob("**/*.pyx"))
-    ]
+    return [_extension(path, [str(path), *sources.get(path.stem, [])]) for path in sorted(fastpath.glob("**/*.pyx"))]
 
 
 def _extension(path: Path, sources: list[str]) -> Extension:

@@ -84,8 +84,11 @@ def lookup(token_ids: tuple[int, ...], length: int) -> list[int]:
     Of n-grams of the same size the latest counts; none is longer than LONGEST_NGRAM.
     """
     count, best_end, best_size = len(token_ids), -1, 0
+    last = token_ids[count - 1] if count else None
     for end in range(count - 2, -1, -1):  # the place of an n-gram's last token
-        size = 0
+        if token_ids[end] != last:
+            continue
+        size = 1
         while size < LONGEST_NGRAM and size <= end and token_ids[end - size] == token_ids[count - 1 - size]:
             size += 1
         if size > best_size:
@@ -121,8 +124,8 @@ class DraftSpeculator(Speculator):
 
     def propose(self, lengths: dict[Sequence, int]) -> None:
         """Set `draft_ids` and `side_draft_ids`; a sequence without pages, or beyond the context, goes without."""
-        drafts = [(sequence, self._drafts[sequence]) for sequence in lengths if self._reserve(sequence, lengths[sequence])]
-        first = self._extend(drafts)
+        fitting = [sequence for sequence, length in lengths.items() if self._reserve(sequence, length)]
+        first = self._extend([(sequence, self._drafts[sequence]) for sequence in fitting])
         sides = [
             (sequence, side)
             for sequence, draft, row in first

@@ -16,6 +16,8 @@ class Detokenizer:
 
     def push(self, released: bytes) -> str:
         """Return the text that these bytes complete."""
+        if not self._waiting and released.isascii():  # most tokens, and there is a faster way for them
+            return released.decode("ascii")
         data = self._waiting + released if self._waiting else released
         text, consumed = utf_8_decode(data, "replace", False)
         self._waiting = data[consumed:]
