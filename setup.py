@@ -6,6 +6,7 @@ build goes on without them, and `--backend fastpath` then says which command bui
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,8 @@ DIRECTIVES = {
     "initializedcheck": False,
     "freethreading_compatible": True,
 }
+# Modules of the reference that are compiled as they stand keep Python's meaning: -1 is the last index, // rounds down.
+PYTHON_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "freethreading_compatible": True}
 
 # N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
 COMPILE_ARGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
@@ -51,16 +54,46 @@ def link_parts() -> None:
 
 def built() -> list[Extension]:
     """The extensions in C, each optional: `cythonize` makes new ones and forgets that of those it is given."""
-    made = cythonize(
-        extensions(),
-        compiler_directives=DIRECTIVES,
-        include_path=["src"],
-        build_dir="build/cython",
-        nthreads=os.cpu_count() or 1,
-    )
+    options = {"include_path": ["src"], "build_dir": "build/cython", "nthreads": os.cpu_count() or 1}
+    made = cythonize(extensions(), compiler_directives=DIRECTIVES, **options)
+    made += cythonize(shared_sources(), compiler_directives=PYTHON_DIRECTIVES, **options)
     for extension in made:
         extension.optional = True
     return made
+
+
+def shared_sources() -> list[Extension]:
+    """One extension a .pxd that has no .pyx: it adds C types to the reference's own module of that name.
+
+    What is compiled is a copy of that module in build/, which imports from the fast path what the original imports
+    from the mirrored modules of the reference.
+    """
+    found = []
+    for types in sorted((PACKAGE / "fastpath").glob("**/*.pxd")):
+        if types.with_suffix(".pyx").exists():
+            continue
+        name = types.relative_to(PACKAGE / "fastpath").with_suffix(".py")
+        source, text = Path("build/shared") / name, (PACKAGE / "reference" / name).read_text(encoding="utf-8")
+        text = re.sub(r"^from verbatim\.reference\.([\w.]+) import", _import_of_the_fast_path, text, flags=re.MULTILINE)
+        _write(source, text)
+        _write(source.with_suffix(".pxd"), types.read_text(encoding="utf-8"))
+        found.append(_extension(types, [str(source)]))
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file unless it has that text already, so that what depends on it is not compiled again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _import_of_the_fast_path(match: re.Match) -> str:
+    """The beginning of an import from the fast path, where it has a module of that name; of pages as C sees them."""
+    mirror = (PACKAGE / "fastpath").joinpath(*match[1].split("."))
+    if not any(mirror.with_suffix(suffix).exists() for suffix in (".pyx", ".pxd")):
+        return match[0]
+    return f"from {'cython.cimports.' if match[1] == 'cache.pages' else ''}verbatim.fastpath.{match[1]} import"
 
 
 def extensions() -> list[Extension]:
@@ -69,19 +102,21 @@ def extensions() -> list[Extension]:
     team = str(fastpath / "kernels/team.c")
     kernels = sorted(str(path) for path in fastpath.glob("kernels/*.c") if str(path) != team)
     sources = {"dispatch": kernels, "threads": [team]}
-    headers = sorted(str(path) for path in fastpath.glob("kernels/*.h"))
-    return [
-        Extension(
-            ".".join(path.with_suffix("").relative_to("src").parts),
-            [str(path), *sources.get(path.stem, [])],
-            depends=headers,
-            include_dirs=[str(fastpath / "kernels")],
-            extra_compile_args=COMPILE_ARGS,
-            extra_link_args=["-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
-            libraries=["dl"] if path.stem == "driver" else [],
-        )
-        for path in sorted(fastpath.glob("**/*.pyx"))
-    ]
+    return [_extension(path, [str(path), *sources.get(path.stem, [])]) for path in sorted(fastpath.glob("**/*.pyx"))]
+
+
+def _extension(path: Path, sources: list[str]) -> Extension:
+    """The extension that stands in the place of `path`."""
+    kernels = PACKAGE / "fastpath/kernels"
+    return Extension(
+        ".".join(path.with_suffix("").relative_to("src").parts),
+        sources,
+        depends=sorted(str(header) for header in kernels.glob("*.h")),
+        include_dirs=[str(kernels)],
+        extra_compile_args=COMPILE_ARGS,
+        extra_link_args=["-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
+        libraries=["dl"] if path.stem == "driver" else [],
+    )
 
 
 class ParallelBuild(build_ext):

@@ -1,6 +1,15 @@
 # Pages of keys and values, as the model reaches them.
 from libc.stdint cimport int32_t
 
+from verbatim.fastpath.machine.dispatch cimport PACK
+
+cpdef enum:
+    PAGE_SIZE = PACK
+    NO_PAGE = -1  # stands in a list of pages for one that was released, as no token attends to it any more
+
+
+cpdef long pages_for(long num_tokens) noexcept
+
 
 cdef class PagedCache:
     cdef readonly object keys, values

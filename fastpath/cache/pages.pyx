@@ -14,11 +14,8 @@ from verbatim.fastpath.numerics.arithmetic import kernel_dtype, narrow, widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 from verbatim.reference.records.page_data import check_export, check_import
 
-PAGE_SIZE = PACK
-NO_PAGE = -1  # stands in a list of pages for one that was given back, as no token attends to it any more
 
-
-def pages_for(long num_tokens) -> int:
+cpdef long pages_for(long num_tokens) noexcept:
     """How many pages hold that many tokens."""
     return (num_tokens + PACK - 1) // PACK
 

@@ -1,9 +1,9 @@
-"""Mirrored. What has been computed before: a radix tree of pages, so that requests that begin alike share it.
+"""Mirrored. A radix tree of computed pages, so that requests with the same prefix share them.
 
 Each node is one page with its up to 16 token ids. A match ends inside the first page that differs, so it is exact to
-the token. Leaves wait for eviction in a heap, the least recently used first, so that a full cache costs no walk a page.
-Token ids are packed, 4 bytes each: as Python's objects they would outlive their sequence by far, go one by one, and leave
-holes all over the memory that every step takes its objects from.
+the token. A heap orders the leaves by last use, so that eviction does not walk the tree; the reference does, which is
+why this module has a text of its own. Token ids are packed, 4 bytes each: as Python objects they would outlive their
+sequence, be freed one by one, and fragment the memory that every step allocates from.
 """
 
 from heapq import heappop, heappush
@@ -29,8 +29,8 @@ cdef class Node:
     cdef readonly dict children
     cdef public long used
     cdef public bint is_pinned
-    cdef bint waits  # in the heap
-    cdef long rank  # there: `used` as it was then
+    cdef bint is_queued  # in the heap
+    cdef long rank  # its order there: `used` as it was then
 
     def __cinit__(self, page=None):
         self.page, self.children = page, {}
@@ -44,14 +44,14 @@ cdef class PrefixCache:
 
     cdef readonly PagedCache cache
     cdef dict _roots
-    cdef list _made, _heap  # the node of each page, None as long as the tree has never held it
+    cdef list _made, _heap  # the node of each page, None until the page is first inserted
     cdef long _clock
 
     def __init__(self, PagedCache cache):
         self.cache, self._roots, self._made, self._heap, self._clock = cache, {}, [None] * cache.num_pages, [], 0
 
     def match(self, token_ids, str salt="") -> tuple[list[int], int]:
-        """The longest known beginning: its pages, each with one more user, and how many tokens it is."""
+        """Return the pages of the longest known prefix, each with one more user, and how many tokens it has."""
         cdef Node node = self._roots.get(salt), child
         cdef long count = 0, agreeing = 0
         cdef list pages = []
@@ -68,7 +68,7 @@ cdef class PrefixCache:
         return self.cache.share(pages), count
 
     def insert(self, token_ids, pages, str salt="", *, bint is_pinned=False) -> None:
-        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is."""
+        """Insert computed tokens and the pages that hold them; nodes that exist already stay as they are."""
         cdef Node node = self._roots.setdefault(salt, Node()), child
         cdef long agreeing = 0, index
         cdef bytes packed = _packed(token_ids), part
@@ -79,7 +79,7 @@ cdef class PrefixCache:
             if child is None or agreeing < _length(part):
                 if pages[index] == NO_PAGE:
                     break
-                child = self._hang(node, part, pages[index])
+                child = self._add_child(node, part, pages[index])
             child.used = self._clock
             if is_pinned:
                 child.is_pinned = True
@@ -87,10 +87,10 @@ cdef class PrefixCache:
             node = child
 
     def evict(self) -> bool:
-        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+        """Evict the least recently used page that has no other user and is not pinned; False if there is none.
 
-        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
-        and pages in use stay with their users.
+        Leaves go first. With an inner node whose page is idle, as behind a sliding window, everything below it is
+        evicted, and pages in use stay with their users.
         """
         cdef Node node, oldest = self._oldest_leaf()
         if oldest is None:
@@ -101,12 +101,12 @@ cdef class PrefixCache:
                     oldest = node
         node = oldest.parent
         del node.children[oldest.token_ids]
-        self._forget(_below([oldest]))
-        self._await_eviction(node)
+        self._release_nodes(_below([oldest]))
+        self._queue(node)
         return True
 
-    cdef Node _hang(self, Node parent, bytes token_ids, page):
-        """A page's node, made when it is needed first, under its parent."""
+    cdef Node _add_child(self, Node parent, bytes token_ids, page):
+        """Put a page's node under its parent; it is made when the page is first inserted."""
         cdef Node node = self._made[page]
         if node is None:
             node = self._made[page] = Node(page)
@@ -116,29 +116,29 @@ cdef class PrefixCache:
         return node
 
     cdef Node _oldest_leaf(self):
-        """The least recently used leaf that is idle, taken out of the heap."""
+        """Take the least recently used idle leaf out of the heap."""
         cdef Node node
         for node in self.cache.let_go.values():
-            self._await_eviction(node)
+            self._queue(node)
         self.cache.let_go.clear()
         while self._heap:
             node = heappop(self._heap)
-            node.waits = False
+            node.is_queued = False
             if node.used == node.rank and self._is_leaf(node):
                 return node
-            self._await_eviction(node)
+            self._queue(node)
         return None
 
-    cdef _await_eviction(self, Node node):
-        if not node.waits and self._is_leaf(node):
-            node.waits, node.rank = True, node.used
+    cdef _queue(self, Node node):
+        if not node.is_queued and self._is_leaf(node):
+            node.is_queued, node.rank = True, node.used
             heappush(self._heap, node)
 
     cdef bint _is_leaf(self, Node node):
-        """Whether it could be evicted, and nothing hangs on it."""
+        """Whether it has no children and could be evicted."""
         return node.parent is not None and not node.children and self._is_idle(node)
 
-    cdef _forget(self, list nodes):
+    cdef _release_nodes(self, list nodes):
         cdef Node node
         cdef list pages = [node.page for node in nodes]
         for node in nodes:
@@ -148,21 +148,21 @@ cdef class PrefixCache:
         self.cache.release(pages)
 
     def clear(self) -> None:
-        """Forget everything, pinned or not; pages in use stay with their users."""
-        self._forget(self._nodes())
+        """Evict everything, pinned or not; pages in use stay with their users."""
+        self._release_nodes(self._nodes())
         self._roots.clear()
 
     @property
     def num_idle(self) -> int:
-        """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
+        """Pages that eviction could free: in the tree, not pinned, and without another user."""
         return self.cache.num_idle
 
     def pages(self) -> list[int]:
-        """Every page that the tree holds, for the books."""
+        """Every page that the tree holds."""
         return [node.page for node in self._nodes()]
 
     def check(self) -> None:
-        """Raise if the tree is not in order."""
+        """Raise AssertionError if the tree is inconsistent."""
         for node in self._nodes():
             assert node.parent.children[node.token_ids] is node, "a node is not where its parent looks for it"
             assert 0 < len(node.token_ids) <= PAGE_BYTES, "a node holds no page's worth of tokens"
@@ -172,9 +172,9 @@ cdef class PrefixCache:
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
         assert self.num_idle == sum([self._is_idle(node) for node in self._nodes()]), "idle pages are miscounted"
-        awaited = {id(node) for node in self._heap} | {id(node) for node in self.cache.let_go.values()}
+        queued = {id(node) for node in self._heap} | {id(node) for node in self.cache.let_go.values()}
         leaves = [node for node in self._nodes() if self._is_leaf(node)]
-        assert all([id(node) in awaited for node in leaves]), "a leaf would never be evicted"
+        assert all([id(node) in queued for node in leaves]), "a leaf would never be evicted"
 
     cdef bint _is_idle(self, Node node):
         return not node.is_pinned and not self.cache.is_shared(node.page)
@@ -185,7 +185,7 @@ cdef class PrefixCache:
 
 
 cdef list _below(nodes):
-    """These nodes and all that hang on them."""
+    """Return these nodes and their descendants."""
     cdef list found = list(nodes)
     for node in found:  # which grows
         found.extend((<Node>node).children.values())
@@ -193,7 +193,7 @@ cdef list _below(nodes):
 
 
 cdef bytes _packed(token_ids):
-    """Token ids, one after the other."""
+    """Pack token ids, 4 bytes each."""
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, len(token_ids) * sizeof(int32_t))
     cdef int32_t *place = _ids(packed)
     for token_id in token_ids:
@@ -203,7 +203,7 @@ cdef bytes _packed(token_ids):
 
 
 cdef bytes _part(bytes packed, long index):
-    """Those of one page."""
+    """The packed token ids of one page."""
     return packed[index * PAGE_BYTES : (index + 1) * PAGE_BYTES]
 
 
@@ -216,7 +216,7 @@ cdef long _length(bytes packed) noexcept:
 
 
 cdef Node _closest(Node node, bytes part, long *agreeing):
-    """The child that agrees with `part` the longest from its start, and for how many tokens; None if not for one."""
+    """Return the child with the longest common prefix with `part`, and its length in tokens; None if there is none."""
     cdef Node child, best = node.children.get(part)
     cdef long count, longest = 0
     agreeing[0] = _length(part)

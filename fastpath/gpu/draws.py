@@ -65,9 +65,9 @@ def _asked_tokens(first_row: int, sequence, its_answer, rows) -> dict[int, Wante
 
 
 class DraftSpeculator(speculation.DraftSpeculator):
-    """As in fastpath/speculation/speculators.pyx, with all draft tokens of a pass of the draft model drawn together."""
+    """As in reference/speculation/speculators.py, with all draft tokens of a pass of the draft model drawn together."""
 
-    def guess_all(self, drafts, rows) -> list[bool]:
+    def extend_drafts(self, drafts, rows) -> list[bool]:
         """One token more for each sequence with its draft tokens so far; which could go on."""
         wanted = [
             Wanted(

@@ -18,7 +18,7 @@ from verbatim.reference.records.errors import BackendError
 from verbatim.reference.records.limits import EngineLimits
 
 MODULE_BYTES = 64 << 20  # kernels, graphs, and the driver's own memory
-MAX_ADAPTIVE_LENGTH = 4  # draft tokens where the length adapts to the batch (fastpath/speculation/speculators.pyx)
+MAX_ADAPTIVE_LENGTH = 4  # draft tokens where the length adapts to the batch (reference/speculation/speculators.py)
 SAMPLING_BYTES = 32  # for each sampled row and token of the vocabulary: edited logits, weights, lists at their longest
 
 

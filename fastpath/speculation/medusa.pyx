@@ -1,4 +1,4 @@
-"""Mirrored. Medusa heads: from the state that the next token is drawn from, the tokens behind it, one by each head."""
+"""Mirrored. Medusa heads: each predicts one token behind the next, from the state that the next is sampled from."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from verbatim.fastpath.speculation.speculators cimport Speculator
 
 from verbatim.fastpath.model.layers import pack
 from verbatim.fastpath.numerics.arithmetic import silu
-from verbatim.fastpath.speculation.speculators import guess, shares
+from verbatim.fastpath.speculation.speculators import extend_draft, split_rows
 
 
 cdef class MedusaHeads:
@@ -23,19 +23,19 @@ cdef class MedusaHeads:
 
     def score(self, states, long count, model):
         """Logits float32 (count, rows, vocab) of the first `count` heads over states (rows, hidden) of the model."""
-        turned = [self._turn(states, blocks) for blocks in self.blocks[:count]]
+        applied = [self._apply(states, blocks) for blocks in self.blocks[:count]]
         if self.outputs:
-            return np.stack([output(x) for output, x in zip(self.outputs, turned)])
-        return model.score(np.concatenate(turned)).reshape(count, len(states), -1)
+            return np.stack([output(x) for output, x in zip(self.outputs, applied)])
+        return model.score(np.concatenate(applied)).reshape(count, len(states), -1)
 
-    cdef _turn(self, x, list blocks):
+    cdef _apply(self, x, list blocks):
         for block in blocks:
             x = x + silu(block(x))
         return x
 
 
 cdef class MedusaSpeculator(Speculator):
-    """Lets several heads look at the state that the last token was drawn from, each guessing further ahead."""
+    """Proposes one draft token a head, from the state that the last token was sampled from."""
 
     needs_states = True
     cdef readonly object model, heads
@@ -54,21 +54,21 @@ cdef class MedusaSpeculator(Speculator):
         rows = self.heads.score(np.stack([self._state(sequence) for sequence in lengths]), count, self.model)
         for at, (sequence, length) in enumerate(lengths.items()):
             for head in range(min(count, <long>length)):
-                if not guess(sequence, sequence.draft_ids, rows[head, at]):
+                if not extend_draft(sequence, sequence.draft_ids, rows[head, at]):
                     break
 
     def observe(self, work, states) -> None:
-        """Keep each sequence's states of this pass: one of them is the last that counts, whatever was guessed right."""
-        for sequence, chunk, rows in shares(work, states):
+        """Keep each sequence's states of this pass: one of them is the last, however many draft tokens are accepted."""
+        for sequence, chunk, rows in split_rows(work, states):
             self._last[sequence] = chunk.start, rows
 
     def branch(self, sequence, forks) -> None:
-        """The further choices were drawn from the same state."""
+        """Give the further choices the state that the first was sampled from."""
         for fork in forks:
             self._last[fork] = self._last[sequence]
 
-    def forget(self, sequence) -> None:
-        """A sequence has ended."""
+    def remove(self, sequence) -> None:
+        """Drop the states of a sequence that has finished."""
         self._last.pop(sequence, None)
 
     cdef _state(self, sequence):

@@ -1,8 +1,9 @@
-"""Mirrored. What has been computed before: a radix tree of pages, so that requests that begin alike share it.
+"""Mirrored. A radix tree of computed pages, so that requests with the same prefix share them.
 
 Each node is one page: up to 16 token ids and the page that holds their keys and values. A match follows whole pages
-while they agree and ends inside the first that does not, so it is exact to the token. Because keys and values do not
-depend on who computed them (N8), a hit never changes a bit of an answer. (SGLang, https://arxiv.org/abs/2312.07104.)
+while they agree and ends inside the first that does not, so it is exact to the token. Keys and values do not depend on
+the batch they were computed in (N8), so a hit never changes a bit of an answer.
+(SGLang, https://arxiv.org/abs/2312.07104.)
 """
 
 from dataclasses import dataclass, field
@@ -31,9 +32,9 @@ class PrefixCache:
         self._clock = 0
 
     def match(self, token_ids: tuple[int, ...], salt: str = "") -> tuple[list[int], int]:
-        """The longest known beginning: its pages, each with one more user, and how many tokens it is.
+        """Return the pages of the longest known prefix, each with one more user, and how many tokens it has.
 
-        The last page may reach further than the match; whoever writes to it copies it first, as it is shared.
+        The last page may reach further than the match. It is shared, so it is copied before anything is written to it.
         """
         self._clock += 1
         node, pages, count = self._roots.get(salt, Node()), [], 0
@@ -51,9 +52,9 @@ class PrefixCache:
         return self.cache.share(pages), count
 
     def insert(self, token_ids: tuple[int, ...], pages: list[int], salt: str = "", *, is_pinned: bool = False) -> None:
-        """Remember computed tokens and the pages that hold them; what the tree knows already stays as it is.
+        """Insert computed tokens and the pages that hold them; nodes that exist already stay as they are.
 
-        It ends where a page was given back that the tree does not know either.
+        Insertion ends at a released page for which the tree has no node either.
         """
         self._clock += 1
         node = self._roots.setdefault(salt, Node())
@@ -63,16 +64,16 @@ class PrefixCache:
             if child is None or agreeing < len(part):
                 if page == NO_PAGE:
                     break
-                child = self._grow(node, part, page)
+                child = self._add_child(node, part, page)
             child.used = self._clock
             child.is_pinned |= is_pinned
             node = child
 
     def evict(self) -> bool:
-        """Forget the least recently used page that nobody else uses and that is not pinned; False if there is none.
+        """Evict the least recently used page that has no other user and is not pinned; False if there is none.
 
-        Leaves go first. Below an inner node whose page is idle, as behind a sliding window, everything is forgotten,
-        and pages in use stay with their users.
+        Leaves go first. With an inner node whose page is idle, as behind a sliding window, everything below it is
+        evicted, and pages in use stay with their users.
         """
         idle = [node for node in self._nodes() if self._is_idle(node)]
         if not idle:
@@ -83,21 +84,21 @@ class PrefixCache:
         return True
 
     def clear(self) -> None:
-        """Forget everything, pinned or not; pages in use stay with their users."""
+        """Evict everything, pinned or not; pages in use stay with their users."""
         self.cache.release(self.pages())
         self._roots.clear()
 
     @property
     def num_idle(self) -> int:
-        """Pages that eviction could free: in the tree, not pinned, and used by nobody else."""
+        """Pages that eviction could free: in the tree, not pinned, and without another user."""
         return sum(map(self._is_idle, self._nodes()))
 
     def pages(self) -> list[int]:
-        """Every page that the tree holds, for the books."""
+        """Every page that the tree holds."""
         return [node.page for node in self._nodes()]
 
     def check(self) -> None:
-        """Raise if the tree is not in order."""
+        """Raise AssertionError if the tree is inconsistent."""
         for node in self._nodes():
             assert node.parent.children[node.token_ids] is node, "a node is not where its parent looks for it"
             assert 0 < len(node.token_ids) <= PAGE_SIZE, "a node holds no page's worth of tokens"
@@ -108,7 +109,7 @@ class PrefixCache:
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
 
-    def _grow(self, node: Node, part: tuple[int, ...], page: int) -> Node:
+    def _add_child(self, node: Node, part: tuple[int, ...], page: int) -> Node:
         child = Node(token_ids=part, page=self.cache.share([page])[0], parent=node)
         node.children[part] = child
         return child
@@ -121,7 +122,7 @@ class PrefixCache:
 
 
 def _below(nodes):
-    """These nodes and all that hang on them."""
+    """Yield these nodes and their descendants."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
@@ -130,14 +131,14 @@ def _below(nodes):
 
 
 def _closest(node: Node, part: tuple[int, ...]) -> tuple[Node | None, int]:
-    """The child that agrees with `part` the longest from its start, and for how many tokens; None if not for one."""
+    """Return the child with the longest common prefix with `part`, and its length in tokens; None if there is none."""
     if part in node.children:
         return node.children[part], len(part)
     best, longest = None, 0
     for token_ids, child in node.children.items():
         agreeing = 0
-        for ours, theirs in zip(part, token_ids, strict=False):
-            if ours != theirs:
+        for wanted, found in zip(part, token_ids, strict=False):
+            if wanted != found:
                 break
             agreeing += 1
         if agreeing > longest:

@@ -1,4 +1,4 @@
-"""Whoever guesses ahead for a model: its weights read from disk, held against the model's, and its speculator made."""
+"""Loads draft models and heads, checks them against the model, and makes the speculator of the mode."""
 
 from verbatim.reference.checkpoint.families import load_eagle_config
 from verbatim.reference.checkpoint.medusa import load_medusa
@@ -13,21 +13,21 @@ NAMES = {"small_draft": "draft model", "medusa": "medusa heads", "eagle": "eagle
 
 
 def load_medusa_heads(parts: Parts, directory, config: ModelConfig):
-    """The medusa heads in a directory, for a model of that configuration. They stay float, as an eagle head does."""
+    """Load the medusa heads in a directory, for a model of that configuration. They stay float."""
     checkpoint = load_medusa(directory)
     _check_same("medusa", checkpoint, config, "vocab_size", "hidden_size")
     return parts.MedusaHeads(checkpoint)
 
 
 def load_eagle_head(parts: Parts, directory, config: ModelConfig, checkpoint: Checkpoint):
-    """The eagle head in a directory: a model of one layer that goes on from another model's states."""
+    """Load the eagle head in a directory: a model of one layer whose input is another model's states."""
     eagle = load_eagle_config(directory)
     _check_same("eagle", eagle, config, "vocab_size", "hidden_size")
     return parts.Model(eagle, open_eagle(eagle, load_weights(directory), checkpoint.embedding))
 
 
 def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages: int):
-    """The speculator of the mode, None if nothing is to be guessed; ModelError if `draft` does not suit the model."""
+    """Return the speculator of the mode, None if it is `disable`; ModelError if `draft` does not suit the model."""
     mode = limits.speculative_mode
     if mode == "disable":
         return None

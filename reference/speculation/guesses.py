@@ -1,6 +1,6 @@
-"""Guesses and their proof: what a speculator proposes goes through the model's pass, and what the model says too stays.
+"""Speculative decoding in the engine's loop: one pass verifies draft tokens, and those that the model samples too stay.
 
-The half of the loop that speculation adds, written once for every engine; without a speculator it does nothing.
+Every engine shares this module; without a speculator it does nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from verbatim.reference.speculation.tree import side_chunks
 
 
 class Guesses:
-    """Guesses of `speculator`, or none; each at most `draft_length` tokens, 0 for what `adaptive_length` advises."""
+    """Draft tokens of `speculator`, or none: `draft_length` a sequence, 0 for what `adaptive_length` returns."""
 
     def __init__(self, speculator, draft_length: int, adaptive_length: Callable[[int], int]):
         self.speculator, self.draft_length, self.adaptive_length = speculator, draft_length, adaptive_length
@@ -19,25 +19,26 @@ class Guesses:
         self._sides: dict[Sequence, list[Chunk]] = {}
 
     def propose(self, running: Iterable[Sequence], max_tokens: Callable[[Sequence], int]) -> None:
-        """Let the speculator guess what the running sequences say next."""
+        """Let the speculator propose draft tokens for the running sequences that decode."""
         if self.speculator is None:
             return
-        decoding = [one for one in running if one.output_ids and one.num_uncomputed == 1]
+        decoding = [sequence for sequence in running if sequence.output_ids and sequence.num_uncomputed == 1]
         length = self.draft_length or self.adaptive_length(len(decoding))
-        rooms = ((one, max_tokens(one) - len(one.output_ids) - 1) for one in decoding)
-        self.speculator.propose({sequence: min(length, room) for sequence, room in rooms})
+        self.speculator.propose(
+            {sequence: min(length, max_tokens(sequence) - len(sequence.output_ids) - 1) for sequence in decoding}
+        )
 
     def forward(self, executor, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
-        """The rows of a pass over this work and all side lines: logits, with pooling states. `share` says whose."""
+        """Run a pass over this work and all side lines; return its rows: logits, or states for pooling."""
         self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
         if not self._sides:
             return self._rows(executor, work, [main for _, main in work])
-        return self._rows(executor, work, [chunk for one in work for chunk in self._chunks(*one)])
+        return self._rows(executor, work, [chunk for sequence, main in work for chunk in self._chunks(sequence, main)])
 
     def share(self, work: list[tuple[Sequence, Chunk]], rows, *, first: int = 0) -> Iterator[list]:
-        """For each sequence its rows: those of its chunk, then those of its side lines; `first` rows are others'.
+        """Yield each sequence's rows, from index `first` on: those of its chunk, then those of its side lines.
 
-        Nobody can take another's: what a sequence leaves is gone with it.
+        Rows that a sequence does not use are skipped, so that no sequence gets another's.
         """
         for sequence, main in work:
             count = sum(chunk.num_logits for chunk in self._chunks(sequence, main))
@@ -48,7 +49,7 @@ class Guesses:
         return (main, *self._sides.get(sequence, ()))
 
     def _rows(self, executor, work, chunks):
-        """The rows of all chunks, one after the other."""
+        """Return the rows of all chunks, one after the other."""
         needs_states = self.speculator is not None and self.speculator.needs_states
         pooled = {sequence for sequence, _ in work if sequence.request.pooling}
         if not (needs_states or pooled):
@@ -60,23 +61,24 @@ class Guesses:
         return self._score_all_but(pooled, executor, work, states) if pooled else executor.score(states)
 
     def _score_all_but(self, pooled: set[Sequence], executor, work, states) -> list:
-        """Logits of the wanted states, but for some sequences the states themselves."""
+        """Return logits of the wanted states, but for the `pooled` sequences the states themselves."""
         rows = iter(states)
-        found, unscored = [], []
+        found: list = []
+        unscored: list[int] = []
         for sequence, main in work:
             for chunk in self._chunks(sequence, main):
-                mine = [next(rows) for _ in range(chunk.num_logits)]
-                unscored += [] if sequence in pooled else range(len(found), len(found) + len(mine))
-                found += mine
+                chunk_rows = [next(rows) for _ in range(chunk.num_logits)]
+                unscored += [] if sequence in pooled else range(len(found), len(found) + len(chunk_rows))
+                found += chunk_rows
         if unscored:
-            for place, logits in zip(unscored, executor.score(states[unscored]), strict=True):
-                found[place] = logits
+            for index, logits in zip(unscored, executor.score(states[unscored]), strict=True):
+                found[index] = logits
         return found
 
     def verify(self, sequence: Sequence, drafts: list[int], rows: list, cache, extend: Callable) -> Output:
-        """Say tokens as long as they are the guessed ones, and the first that is not.
+        """Sample tokens while they equal the draft tokens, and the first that does not; return one output for them all.
 
-        If a side line has guessed the first one right, the sequence goes on with that line and its pages.
+        If the first token of a side line is accepted, the sequence continues with that line and its pages.
         """
         sides = self._sides.get(sequence, ())
         logits, rows = rows[: len(drafts) + 1], iter(rows[len(drafts) + 1 :])
@@ -100,16 +102,16 @@ class Guesses:
         return joined(outputs, num_drafted_tokens=sequence.num_drafted, num_accepted_tokens=sequence.num_accepted)
 
     def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
-        """Further choices go on from where the sequence is."""
+        """Tell the speculator of further choices that start where the sequence is."""
         if self.speculator is not None and forks:
             self.speculator.branch(sequence, forks)
 
     def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
+        """Tell the speculator of a sequence that has finished."""
         if self.speculator is not None:
-            self.speculator.forget(sequence)
+            self.speculator.remove(sequence)
 
     def check(self) -> None:
-        """Raise AssertionError if the speculator's books do not balance."""
+        """Raise AssertionError if the speculator lost pages or used them twice."""
         if self.speculator is not None:
             self.speculator.check()

@@ -1,4 +1,4 @@
-"""Mirrored. Medusa heads: from the state that the next token is drawn from, the tokens behind it, one by each head.
+"""Mirrored. Medusa heads: each predicts one token behind the next, from the state that the next is sampled from.
 
 A head is a few blocks x + silu(linear(x)) over the model's normed last state, scored by the model's own output layer
 unless the heads have their own (https://arxiv.org/abs/2401.10774).
@@ -10,7 +10,7 @@ from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
 from verbatim.reference.model.decoder import Linear, Model
 from verbatim.reference.numerics.arithmetic import silu
 from verbatim.reference.records.sequence import Chunk, Sequence
-from verbatim.reference.speculation.speculators import Speculator, guess, shares
+from verbatim.reference.speculation.speculators import Speculator, extend_draft, split_rows
 
 
 class MedusaHeads:
@@ -21,30 +21,30 @@ class MedusaHeads:
         self.outputs = [Linear(output) for output in checkpoint.outputs]
 
     def __len__(self) -> int:
-        """How many tokens they guess at most."""
+        """How many tokens they predict at most."""
         return len(self.blocks)
 
     def score(self, states: np.ndarray, count: int, model: Model) -> np.ndarray:
         """Logits float32 (count, rows, vocab) of the first `count` heads over states (rows, hidden) of the model."""
-        turned = [self._turn(states, blocks) for blocks in self.blocks[:count]]
+        applied = [self._apply(states, blocks) for blocks in self.blocks[:count]]
         if self.outputs:
-            return np.stack([output(x) for output, x in zip(self.outputs, turned, strict=False)])
-        return model.score(np.concatenate(turned)).reshape(count, len(states), -1)
+            return np.stack([output(x) for output, x in zip(self.outputs, applied, strict=False)])
+        return model.score(np.concatenate(applied)).reshape(count, len(states), -1)
 
-    def _turn(self, x: np.ndarray, blocks: list[Linear]) -> np.ndarray:
+    def _apply(self, x: np.ndarray, blocks: list[Linear]) -> np.ndarray:
         for block in blocks:
             x = x + silu(block(x))
         return x
 
 
 class MedusaSpeculator(Speculator):
-    """Lets several heads look at the state that the last token was drawn from, each guessing further ahead."""
+    """Proposes one draft token a head, from the state that the last token was sampled from."""
 
     needs_states = True
 
     def __init__(self, model, heads):
         self.model, self.heads = model, heads
-        self._last: dict[Sequence, tuple[int, np.ndarray]] = {}  # states of the last chunk, and where it began
+        self._last: dict[Sequence, tuple[int, np.ndarray]] = {}  # where the last chunk began, and its states
 
     def propose(self, lengths: dict[Sequence, int]) -> None:
         """Set `draft_ids` of each sequence, at most so many, and at most one a head."""
@@ -56,19 +56,19 @@ class MedusaSpeculator(Speculator):
         rows = self.heads.score(np.stack([self._state(sequence) for sequence in lengths]), count, self.model)
         for at, (sequence, length) in enumerate(lengths.items()):
             for head in range(min(count, length)):
-                if not guess(sequence, sequence.draft_ids, rows[head, at]):
+                if not extend_draft(sequence, sequence.draft_ids, rows[head, at]):
                     break
 
     def observe(self, work: list[tuple[Sequence, Chunk]], states) -> None:
-        """Keep each sequence's states of this pass: one of them is the last that counts, whatever was guessed right."""
-        self._last |= {sequence: (chunk.start, rows) for sequence, chunk, rows in shares(work, states)}
+        """Keep each sequence's states of this pass: one of them is the last, however many draft tokens are accepted."""
+        self._last |= {sequence: (chunk.start, rows) for sequence, chunk, rows in split_rows(work, states)}
 
     def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
-        """The further choices were drawn from the same state."""
+        """Give the further choices the state that the first was sampled from."""
         self._last |= dict.fromkeys(forks, self._last[sequence])
 
-    def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
+    def remove(self, sequence: Sequence) -> None:
+        """Drop the states of a sequence that has finished."""
         self._last.pop(sequence, None)
 
     def _state(self, sequence: Sequence) -> np.ndarray:

@@ -1,12 +1,10 @@
-"""Mirrored. Guessing ahead: several tokens go through one pass, and those that the model says too are kept (N11).
+"""Mirrored. Speculators propose draft tokens; one forward pass verifies several of them (N11).
 
-A guess is accepted exactly if it is the token that sampling gives from the model's own logits at its position. So
-speculation changes how long an answer takes and never what it says, at any temperature. Guesses come from the text
+A draft token is accepted exactly if it is the token that sampling gives from the model's own logits at its position. So
+speculation changes how long an answer takes and never what it says, at any temperature. Draft tokens come from the text
 itself (`ngram`), from a smaller model with the same vocabulary (`small_draft`, https://arxiv.org/abs/2211.17192), or
-from heads on the model's own states (medusa.py, eagle.py).
+from heads on the model's own states (medusa.py, eagle.py). The fast path compiles this file.
 """
-
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,12 +17,16 @@ LONGEST_NGRAM = 4
 
 
 def adaptive_length(num_sequences: int) -> int:
-    """How many tokens to guess for each sequence: fewer where a full batch already fills the pass."""
-    return next((length for limit, length in ((10, 4), (20, 3), (30, 2)) if num_sequences < limit), 0)
+    """How many draft tokens to propose for each sequence: fewer where a full batch already fills the pass."""
+    return 4 if num_sequences < 10 else 3 if num_sequences < 20 else 2 if num_sequences < 30 else 0
 
 
-def guess(sequence: Sequence, draft_ids: list[int], logits) -> bool:
-    """Add what the request would sample, with its own random bits, so that a guess errs alike; False if it cannot."""
+def extend_draft(sequence: Sequence, draft_ids: list[int], logits) -> bool:
+    """Append the draft token that the request would sample from `logits` (vocab,); return whether there was one.
+
+    It is sampled with the request's own random bits, so that it is the model's token wherever the logits agree. If no
+    token can be sampled, `draft_ids` stays as it is.
+    """
     request, position = sequence.request, len(sequence) + len(draft_ids)
     try:
         sampled = sample(
@@ -37,8 +39,16 @@ def guess(sequence: Sequence, draft_ids: list[int], logits) -> bool:
     return True
 
 
+def split_rows(work: list[tuple[Sequence, Chunk]], rows):
+    """Yield each sequence of a pass with its chunk and its share of the rows, one row for each token."""
+    stop = 0
+    for sequence, chunk in work:
+        start, stop = stop, stop + len(chunk.token_ids)
+        yield sequence, chunk, rows[start:stop]
+
+
 class Speculator:
-    """What the engine tells those who guess. Only those that need the model's states are shown them."""
+    """What the engine calls. `observe` is called only where `needs_states` is set."""
 
     needs_states = False
 
@@ -47,20 +57,20 @@ class Speculator:
         raise NotImplementedError
 
     def observe(self, work: list[tuple[Sequence, Chunk]], states) -> None:
-        """See the model's states (tokens, hidden) of all tokens of a pass over this work."""
+        """Read the model's states (tokens, hidden) of all tokens of a pass over this work."""
 
     def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
-        """A sequence whose prompt is computed goes on as several; nothing has been guessed for it yet."""
+        """Prepare for further choices of a sequence whose prompt is computed; it has no draft tokens yet."""
 
-    def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
+    def remove(self, sequence: Sequence) -> None:
+        """Drop what is kept for a sequence that has finished."""
 
     def check(self) -> None:
-        """Raise if pages are lost or used twice."""
+        """Raise AssertionError if pages are lost or used twice."""
 
 
 class NgramSpeculator(Speculator):
-    """Looks the last few tokens up earlier in the same sequence, and guesses that it goes on as it did there."""
+    """Looks the last few tokens up earlier in the same sequence, and proposes what followed them there."""
 
     def propose(self, lengths: dict[Sequence, int]) -> None:
         """Set `draft_ids` of each sequence, at most so many."""
@@ -69,98 +79,117 @@ class NgramSpeculator(Speculator):
 
 
 def lookup(token_ids: tuple[int, ...], length: int) -> list[int]:
-    """What followed the latest earlier place that ends in the same tokens, the longest run of them first."""
-    for size in range(min(LONGEST_NGRAM, len(token_ids) - 1), 0, -1):
-        ending = token_ids[-size:]
-        for start in range(len(token_ids) - size - 1, -1, -1):
-            if token_ids[start : start + size] == ending:
-                return list(token_ids[start + size : start + size + length])
-    return []
+    """Return up to `length` tokens that followed the longest n-gram equal to the end of `token_ids`.
+
+    Of n-grams of the same size the latest counts; none is longer than LONGEST_NGRAM.
+    """
+    count, best_end, best_size = len(token_ids), -1, 0
+    last = token_ids[count - 1] if count else None
+    for end in range(count - 2, -1, -1):  # the place of an n-gram's last token
+        if token_ids[end] != last:
+            continue
+        size = 1
+        while size < LONGEST_NGRAM and size <= end and token_ids[end - size] == token_ids[count - 1 - size]:
+            size += 1
+        if size > best_size:
+            best_end, best_size = end, size
+            if size == LONGEST_NGRAM:
+                break
+    return list(token_ids[best_end + 1 : best_end + 1 + length]) if best_size else []
 
 
-def shares(work: list[tuple[Sequence, Chunk]], rows):
-    """Each sequence of a pass with its chunk and its rows."""
-    stop = 0
-    for sequence, chunk in work:
-        start, stop = stop, stop + len(chunk.token_ids)
-        yield sequence, chunk, rows[start:stop]
+class _Draft:
+    """One line of draft tokens: `token_ids` that the draft model has computed, their pages, and the line itself."""
 
+    def __init__(self, token_ids: list[int], pages: list[int], draft_ids: list[int]):
+        self.token_ids, self.pages, self.draft_ids = token_ids, pages, draft_ids
 
-@dataclass(slots=True, eq=False)
-class _Line:
-    """One line of guesses: tokens that the draft model has taken in, their pages, and what is guessed behind them."""
-
-    token_ids: list[int] = field(default_factory=list)
-    pages: list[int] = field(default_factory=list)
-    draft_ids: list[int] = field(default_factory=list)
-
-    def chunk(self, sequence: Sequence) -> Chunk:
-        """What the draft model has not taken in yet."""
-        everything, start = (*sequence.tokens(0, len(sequence)), *self.draft_ids), len(self.token_ids)
-        self.token_ids.extend(everything[start:])
-        return Chunk(token_ids=everything[start:], start=start, pages=tuple(self.pages))
+    def _chunk(self, sequence: Sequence) -> Chunk:
+        """Return what the draft model has not computed yet, and count it as computed."""
+        start = len(self.token_ids)
+        uncomputed = (*sequence.tokens(0, len(sequence)), *self.draft_ids)[start:]
+        self.token_ids.extend(uncomputed)
+        return Chunk(token_ids=uncomputed, start=start, pages=tuple(self.pages))
 
 
 class DraftSpeculator(Speculator):
-    """Lets a smaller model write ahead; with a `tree_width` above 1 also behind the next best first guesses."""
+    """Lets a draft model write the next tokens; with a `tree_width` above 1 also side lines.
+
+    A side line begins with the second best first token, or the third best, and so on.
+    """
 
     def __init__(self, model, cache, *, tree_width: int = 1):
         self.model, self.cache, self.tree_width = model, cache, tree_width
-        self._lines: dict[Sequence, _Line] = {}
+        self._drafts: dict[Sequence, _Draft] = {}
 
     def propose(self, lengths: dict[Sequence, int]) -> None:
         """Set `draft_ids` and `side_draft_ids`; a sequence without pages, or beyond the context, goes without."""
-        first = self._write([(one, self._lines[one]) for one, length in lengths.items() if self._reserve(one, length)])
-        sides = [(one, side) for one, line, row in first for side in self._sides(one, line, row, lengths[one])]
-        writing = [(one, line) for one, line, _ in first] + sides
-        while writing := [(one, line) for one, line in writing if len(line.draft_ids) < lengths[one]]:
-            writing = [(one, line) for one, line, _ in self._write(writing)]
+        fitting = [sequence for sequence, length in lengths.items() if self._reserve(sequence, length)]
+        first = self._extend([(sequence, self._drafts[sequence]) for sequence in fitting])
+        sides = [
+            (sequence, side)
+            for sequence, draft, row in first
+            for side in self._sides(sequence, draft, row, lengths[sequence])
+        ]
+        writing = [(sequence, draft) for sequence, draft, _ in first] + sides
+        while writing := [work for work in writing if len(work[1].draft_ids) < lengths[work[0]]]:
+            writing = [(sequence, draft) for sequence, draft, _ in self._extend(writing)]
         for _, side in sides:
             self.cache.release(side.pages)
 
-    def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
-        self.cache.release(self._lines.pop(sequence, _Line()).pages)
+    def remove(self, sequence: Sequence) -> None:
+        """Release the pages of a sequence that has finished."""
+        draft = self._drafts.pop(sequence, None)
+        if draft is not None:
+            self.cache.release(draft.pages)
 
     def check(self) -> None:
-        """Raise if pages are lost or used twice."""
-        self.cache.check([line.pages for line in self._lines.values()])
+        """Raise AssertionError if pages are lost or used twice."""
+        self.cache.check([draft.pages for draft in self._drafts.values()])
+
+    def extend_drafts(self, drafts: list[tuple[Sequence, list[int]]], rows) -> list[bool]:
+        """Append one draft token for each row of logits; return which rows gave one. A device samples all at once."""
+        return [extend_draft(sequence, ids, row) for (sequence, ids), row in zip(drafts, rows, strict=True)]
 
     def _reserve(self, sequence: Sequence, length: int) -> bool:
-        """Keep what of the draft model's past is still true, and pages for what comes."""
-        line, now = self._lines.setdefault(sequence, _Line()), sequence.tokens(0, len(sequence))
-        line.draft_ids, sequence.side_draft_ids = [], []
-        sequence.draft_ids = line.draft_ids
-        pairs = enumerate(zip(line.token_ids, now, strict=False))
-        agreeing = next((i for i, (a, b) in pairs if a != b), len(line.token_ids))
-        del line.token_ids[min(agreeing, len(now) - 1) :]  # the last token is always taken in: its logits are wanted
-        missing = pages_for(len(now) + length) - len(line.pages)
-        if length == 0 or missing > self.cache.num_free or len(now) + length > self.model.config.context_size:
+        """Keep what the draft model has computed of the tokens that were accepted, and allocate pages for `length`."""
+        draft, token_ids = self._drafts.setdefault(sequence, _Draft([], [], [])), sequence.tokens(0, len(sequence))
+        draft.draft_ids, sequence.side_draft_ids = [], []
+        sequence.draft_ids = draft.draft_ids
+        num_known = 0
+        while num_known < min(len(draft.token_ids), len(token_ids) - 1) and (
+            draft.token_ids[num_known] == token_ids[num_known]
+        ):
+            num_known += 1
+        del draft.token_ids[num_known:]  # the last token is always computed again: its logits are wanted
+        missing = pages_for(len(token_ids) + length) - len(draft.pages)
+        num_tokens = len(token_ids) + length
+        if length == 0 or missing > self.cache.num_free or num_tokens > self.model.config.context_size:
             return False
-        line.pages.extend(self.cache.allocate() for _ in range(missing))
+        draft.pages.extend([self.cache.allocate() for _ in range(missing)])
         return True
 
-    def _write(self, lines: list[tuple[Sequence, _Line]]) -> list:
-        """Guess one token more of each line; those that could go on, with the logits that the token came from."""
-        if not lines:
+    def _extend(self, drafts: list[tuple[Sequence, _Draft]]) -> list:
+        """Append one token to each draft; return those that got one, each with the logits it was sampled from."""
+        if not drafts:
             return []
-        rows = self.model.forward([line.chunk(sequence) for sequence, line in lines], self.cache)
-        written = [(one, line, row) for (one, line), row in zip(lines, rows, strict=True)]
-        return [work for work in written if guess(work[0], work[1].draft_ids, work[2])]
+        rows = self.model.forward([draft._chunk(sequence) for sequence, draft in drafts], self.cache)
+        extended = self.extend_drafts([(sequence, draft.draft_ids) for sequence, draft in drafts], rows)
+        found = zip(drafts, rows, extended, strict=True)
+        return [(sequence, draft, row) for (sequence, draft), row, is_extended in found if is_extended]
 
-    def _sides(self, sequence: Sequence, line: _Line, logits, length: int) -> list[_Line]:
-        """Lines that begin with the next best tokens instead of the first guess, as many as find pages."""
-        request, start, sides = sequence.request, len(line.token_ids), []
-        scores = adjust(
-            logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids
-        )  # fmt: skip
-        scores[line.draft_ids[0]] = -np.inf
-        for _ in range(min(self.tree_width, len(scores)) - 1):
-            pages = self.cache.fork(line.pages, start, start + length - 1)
-            if pages is None:
-                break
-            best = int(np.argmax(scores))
-            scores[best] = -np.inf
-            sides.append(_Line(list(line.token_ids), pages, [best]))
+    def _sides(self, sequence: Sequence, draft: _Draft, logits, length: int) -> list[_Draft]:
+        """Begin side lines with the next best tokens instead of the first draft token, as many as find pages."""
+        request, start, sides = sequence.request, len(draft.token_ids), []
+        if self.tree_width > 1:
+            scores = adjust(logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids)
+            scores[draft.draft_ids[0]] = -np.inf
+            for _ in range(min(self.tree_width, len(scores)) - 1):
+                pages = self.cache.fork(draft.pages, start, start + length - 1)
+                if pages is None:
+                    break
+                best = int(np.argmax(scores))
+                scores[best] = -np.inf
+                sides.append(_Draft(list(draft.token_ids), pages, [best]))
         sequence.side_draft_ids = [side.draft_ids for side in sides]
         return sides

@@ -1,14 +1,14 @@
-"""Further lines of guesses for one sequence, each verified as a chunk of its own on pages that fork off.
+"""Side lines of draft tokens for one sequence, each verified as a chunk of its own on pages that fork off.
 
-A side line begins with the last token that was said, like the line beside it, so no chunk needs what another one of the
-same pass computes: nothing about attention or its numbers changes.
+A side line begins with the last sampled token, like the main line, so no chunk needs what another chunk of the same
+pass computes: nothing about attention or its numbers changes.
 """
 
 from verbatim.reference.records.sequence import Chunk, Sequence
 
 
 def side_chunks(work: list[tuple[Sequence, Chunk]], cache, token_budget: int) -> dict[Sequence, list[Chunk]]:
-    """The side lines of each sequence that still fit: in what is left of the budget, and on free pages."""
+    """Return the side lines of each sequence that fit into the rest of the budget and on free pages."""
     budget = token_budget - sum(len(chunk.token_ids) for _, chunk in work)
     sides: dict[Sequence, list[Chunk]] = {}
     for sequence, chunk in work:

@@ -100,7 +100,7 @@ def test_behind_a_cached_beginning_it_starts_anew(part, open_head):
     assert long.draft_ids == short.draft_ids
     assert guesses(speculator, IDS[:40], 9).draft_ids != long.draft_ids, "it looks back further"
     for sequence in (long, short):
-        speculator.forget(sequence)
+        speculator.remove(sequence)
     assert speculator.cache.num_free == 12 - 3
 
 

@@ -242,8 +242,8 @@ def test_a_sequence_without_room_goes_without(backend, random_draft):
     speculator.propose({small: 3, large: 3})
     assert (len(small.draft_ids), len(large.draft_ids)) == (3, 0)
     speculator.check()
-    speculator.forget(small)
-    speculator.forget(large)
+    speculator.remove(small)
+    speculator.remove(large)
     assert speculator.cache.num_free == 2
 
 
