@@ -1,4 +1,4 @@
-"""The rules of the layout that a machine can check: who imports whom, what files say of themselves, what README shows."""
+"""The rules of the layout that a machine can check: who imports whom, what files and the README say of themselves."""
 
 import ast
 import re
