@@ -67,7 +67,7 @@ def test_end_of_sequence_can_be_ignored_but_stop_ids_cannot(part):
 def test_length_by_max_tokens_and_by_the_context(part):
     by_count = push(new_stopper(part, max_tokens=2, strings=("bc",)), b"a", b"b")
     assert [decision.finish_reason for decision in by_count] == [None, FinishReason.LENGTH]
-    assert shown(by_count) == [b"a", b"b"], "nothing stays stopper"
+    assert shown(by_count) == [b"a", b"b"], "nothing stays held"
     by_context = push(new_stopper(part, num_prompt=8, context_size=10), b"a", b"b")
     assert by_context[-1].finish_reason is FinishReason.LENGTH
 
