@@ -97,7 +97,7 @@ def _check_address(group, arguments) -> None:
     host, port = arguments.host or DEFAULT_HOST, arguments.port
     if port is not None and not 1 <= port <= 65535:
         complain(group.parser, f"argument --port: invalid number: '{port}' (choose from 1 to 65535)")
-    if arguments.unix or getattr(arguments, "is_checked", False):
+    if arguments.action != "serve" or arguments.unix or getattr(arguments, "is_checked", False):
         return
     arguments.is_checked = True
     port = port or (8443 if arguments.cert or arguments.tls or arguments.auto_tls else 8000)

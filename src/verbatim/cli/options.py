@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError
 
 from verbatim.cli.main import complain, suggestion
 from verbatim.demo import MODEL
@@ -38,11 +38,12 @@ def read_words(command: str, function, words: list[str], **settings):
         return app([_current(word) for word in words], exit_on_error=False, print_error=False, verbose=False)
     except UsageError as error:
         return complain(command, str(error))
-    except UnknownOptionError as error:
-        word = (error.token.keyword or error.token.value).partition("=")[0]
-        names = [name for argument in error.argument_collection for name in argument.names]
-        return complain(command, f"{word}: {suggestion(word, [*names, '--help'])}")
     except CycloptsError as error:
+        known = {"--help", *(name for argument in app.assemble_argument_collection() for name in argument.names)}
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
+        for word in given if isinstance(error, UnknownOptionError | MissingArgumentError) else ():
+            if word not in known and word not in OLDER_NAMES:
+                return complain(command, f"{word}: {suggestion(word, known)}")
         return complain(command, " ".join(str(error).split()))
 
 
