@@ -1,8 +1,8 @@
-"""What an API is to the server and to the router: one object, which reads bodies, writes events and resumes streams.
+"""What an API is to the server and to the router: an object, which reads bodies, writes events and resumes streams.
 
 Routes, the OpenAPI page and the router go over the adapters in registry.py and know no API by name. The router uses the
-second half: which paths can be resumed, which kept response a request is about, how a stream of another endpoint is
-cut down to what the client does not have yet. An API needs to override what differs from OpenAI's chunks.
+second half: which paths can be resumed, which kept response a request is about, and the rest of a stream that another
+endpoint began. An API needs to override what differs from OpenAI's chunks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
