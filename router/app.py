@@ -1,7 +1,7 @@
 """The router as a Sanic app: a few pages of its own, and everything else passed on to the endpoints.
 
-It is one process, so that its counts are complete. It checks no key: the endpoints, to which headers are passed on,
-do. `/health`, `/ready` and `/metrics` are therefore open to everyone who reaches the router.
+It is a single process, so that its counts are complete. It checks no key: the endpoints do, to which all
+headers are passed on. `/health`, `/ready` and `/metrics` are therefore open to everyone who reaches the router.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ async def begin_stopping(app: Sanic) -> None:
 
 def end_all(router: Router) -> None:
     """Time is up: what still runs ends with an error, and nothing is begun anew."""
-    router.has_ended = True
+    router.is_terminated = True
     for endpoint in router.endpoints:
         endpoint.is_ready = False
         endpoint.give_up()

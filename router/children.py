@@ -75,7 +75,7 @@ class Children:
         self._all = [Child(url_of(*place), arguments_of(settings, place, device)) for place, device in places]
 
     def start(self, seconds: float, report: Callable[[str], None]) -> None:
-        """Start all and wait until they are ready, but no longer than that if one at least is.
+        """Start all and wait until they are ready, but no longer than that if any is.
 
         `report` gets the progress. CannotStartError if a server ends, or none is ready in time.
         """

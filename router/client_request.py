@@ -1,6 +1,6 @@
 """A client's request, as far as the router has to know: which model, which API, which kept response it is about.
 
-A body is passed on byte for byte, but for one field: a request to generate without a `seed` gets one, so that another
+A body is passed on byte for byte, but for a field: a request to generate without a `seed` gets a seed, so that another
 endpoint gives the same answer. It is added for verbatim servers only; others may not know it.
 """
 

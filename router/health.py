@@ -1,9 +1,9 @@
 """Health checks: an endpoint is probed every two seconds while it is ready, else soon and then ever less often.
 
 `GET /ready` of a verbatim server tells whether it would take a request, and names its models with their fingerprints.
-A server of another make, which has no such page, is ready if it lists its models at `/v1/models`; one that wants a key
-for that may have any. A server that refuses connections or answers 503 is ejected at once; one that does not answer,
-after three probes, and then its running requests are given up as well.
+A server of another make, which has no such page, is ready if it lists its models at `/v1/models`; if it wants a key for
+that, it may have any. A server that refuses connections or answers 503 is ejected at once; a server that does not
+answer, after three probes, and then its running requests are abandoned as well.
 """
 
 import asyncio

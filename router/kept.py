@@ -33,7 +33,7 @@ class KeptLocation:
     def outward(self, text: bytes, *, is_itself: bool) -> bytes:
         """The endpoint's text as the client knows it: the response itself, or another that is about it.
 
-        Ids are random and long: nothing else looks like one. Inside of a text the quotes of a field are escaped.
+        Ids are random and long: nothing else resembles an id. Inside of a text the quotes of a field are escaped.
         """
         times = (self.created,) if is_itself and self.created else ()
         for theirs, ours in (*self.renames, *times):

@@ -1,9 +1,9 @@
-"""A request's way through the router: endpoints are asked in turn until the answer is complete.
+"""A request's way through the router: endpoints are asked until the answer is complete.
 
 Before anything has been sent to the client, a request that cannot connect, or gets 503, or 429 while another endpoint
 is free, is retried at another. One that breaks off later is retried elsewhere, up to `MAX_FAILURES` times: a request
 that kills every endpoint must not be passed around. A whole answer starts again; a stream is resumed where it stopped,
-at an endpoint whose answers are the same (stream.py), and may wait `--failover-seconds` for one.
+at an endpoint whose answers are the same (stream.py), and may wait `--failover-seconds` for it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Relay:
-    """The state of one request: which endpoints have refused it, how often it was broken off, what the client has."""
+    """The state of one request: which endpoints have refused it, how often it was broken off, what the client got."""
 
     def __init__(self, request: Request, asked: ClientRequest):
         ctx = request.app.ctx

@@ -1,4 +1,4 @@
-"""Which endpoint takes a request: the one with the least to do that has the model; of equals each in its turn.
+"""Which endpoint takes a request: the least busy that has the model; equals alternate.
 
 Subclass `Router` and override `choose` to decide otherwise; `serve(..., router_type=MyRouter)` then uses it. What comes
 after the choice (asking, failing over, counting) is the same for all.
@@ -19,11 +19,11 @@ class NoEndpointError(EngineUnavailableError):
 
 
 class Router:
-    """The endpoints, and the choice among them. `is_stopping`: no more requests; `has_ended`: nothing more at all."""
+    """The endpoints, and the choice among them. `is_stopping`: no new requests; `is_terminated`: none at all."""
 
     def __init__(self, endpoints: Iterable[Endpoint]):
         self.endpoints = tuple(endpoints)
-        self.is_stopping = self.has_ended = False
+        self.is_stopping = self.is_terminated = False
         self._turn = 0
 
     def choose(self, request: ClientRequest, endpoints: Sequence[Endpoint]) -> Endpoint:
@@ -35,7 +35,7 @@ class Router:
     def candidates(self, request: ClientRequest, refused: set[Endpoint], fingerprint: str | None) -> list[Endpoint]:
         """Those that `choose` may choose from; with a fingerprint only those whose answers are the same.
 
-        A model that no endpoint has may be asked of any: that one refuses it, after it has checked the key.
+        A model that no endpoint has may be asked of any: it refuses the model itself, after it has checked the key.
         """
         if request.kept_at is not None:
             serving = [request.kept_at.endpoint]
@@ -51,7 +51,7 @@ class Router:
         self, request: ClientRequest, refused: set[Endpoint], *, fingerprint: str | None = None, until: float = 0
     ) -> Endpoint:
         """The endpoint to ask. NoEndpointError if there is none, and none is ready by then (a time of the loop's)."""
-        while not self.has_ended:
+        while not self.is_terminated:
             if found := self.candidates(request, refused, fingerprint):
                 return self.choose(request, found)
             if asyncio.get_running_loop().time() >= until:

@@ -1,4 +1,4 @@
-"""What the router was asked to do: one record that checks itself, the same for the command and for `serve`.
+"""What the router was asked to do: a record that checks itself, the same for the command and for `serve`.
 
 Names and meanings are those of MLC LLM's router. What needs engines that hand keys and values to each other is refused
 by name. ValueError names the option, its value and what is allowed.

@@ -1,8 +1,8 @@
 """A stream on its way to the client, which may outlive the endpoint that writes it.
 
-Events are passed on whole, as they come and each as an HTTP chunk of its own, never half of one. Of a stream that
-another endpoint could continue, what the client has is kept (up to `MAX_EMITTED_BYTES`); when the endpoint is lost,
-`follow` is called again with another one's answer to the same request, and sends only what the client does not have.
+Events are passed on whole, as they come and each as an HTTP chunk of its own, never half an event. Of a stream that
+another endpoint could continue, the emitted events are kept (up to `MAX_EMITTED_BYTES`); when the endpoint is lost,
+`follow` is called again with the answer of another endpoint, and sends only what the client does not have.
 What events mean is the API's business (server/api/adapter.py).
 """
 

@@ -1,7 +1,7 @@
 """Puts the server together: `sanic server.app --backend fastpath` asks this module for `app`.
 
 Sanic makes the app in the main process and again in every worker. Making it touches nothing; engine, sockets and
-tokenizer come with the listeners below. One app serves one model.
+tokenizer come with the listeners below. An app serves all models of a server.
 """
 
 import asyncio

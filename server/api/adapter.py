@@ -1,8 +1,8 @@
-"""What an API is to the server and to the router: one object, which reads bodies, writes events and resumes streams.
+"""What an API is to the server and to the router: an object, which reads bodies, writes events and resumes streams.
 
 Routes, the OpenAPI page and the router go over the adapters in registry.py and know no API by name. The router uses the
-second half: which paths can be resumed, which kept response a request is about, how a stream of another endpoint is
-cut down to what the client does not have yet. An API needs to override what differs from OpenAI's chunks.
+second half: which paths can be resumed, which kept response a request is about, and the rest of a stream that another
+endpoint began. An API needs to override what differs from OpenAI's chunks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +55,7 @@ class Adapter:
     makes_text: ClassVar[bool] = True
     is_resumable: ClassVar[bool] = True  # and streams
     is_kept: ClassVar[bool] = False  # whether answers can be asked for later, by an id
+    write = staticmethod(sse.event)  # an event of a stream as bytes
     end: ClassVar[bytes] = sse.DONE  # what a stream ends with, unless it ends in an error
 
     def read(self, body: object, model: ServedModel) -> Builder:
@@ -66,10 +67,6 @@ class Adapter:
         if model.is_for_embeddings and self.makes_text:
             message = f"The model {model.model_id!r} is here for /v1/embeddings alone"
             raise UnsupportedError(message, field="model")
-
-    def write(self, value: dict) -> bytes:
-        """One event of a stream as bytes."""
-        return sse.event(value)
 
     # What follows is for the router.
 

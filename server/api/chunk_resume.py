@@ -18,7 +18,7 @@ TEXTS = ("content", "text", "arguments")  # grow piece by piece; other texts com
 
 
 class ChunkResumption:
-    """`emitted` are the events that the client has, at least one; `take` makes of the other endpoint's the rest.
+    """`emitted` are the events that the client has, not none; `take` gives the rest, of the other endpoint's.
 
     `derived_prefix` gives what other ids in chunks begin with, of an answer's id.
     """

@@ -1,7 +1,7 @@
 """`debug_config`, an extension of MLC-LLM's: what its clients and benchmarks ask of an engine beyond an answer.
 
 `ignore_eos` leaves stop tokens and stop strings out of account; `special_request: "query_engine_metrics"` wants the
-engine's counts and no answer. `grammar_execution_mode` is `constraint` here, and the other one is refused by name, as
+engine's counts and no answer. `grammar_execution_mode` is `constraint` here, and the other mode is refused by name, as
 are pinned prompts and disaggregation.
 """
 

@@ -1,7 +1,7 @@
-"""`POST /v1/embeddings`: texts or token ids in, one vector for each out, all of them one long (L2).
+"""`POST /v1/embeddings`: texts or token ids in, a vector for each out, of length 1 (L2).
 
 A vector is made of the model's last states (reference/model/pooling.py). `dimensions` keeps its first numbers and
-makes what is left one long again. `pooling`, an extension, is `mean` or `last`; else the model's own.
+makes the rest of length 1 again. `pooling`, an extension, is `mean` or `last`; else the model's own.
 """
 
 import base64
@@ -84,7 +84,7 @@ class VectorBuilder(Builder):
         return (self.requests[start : start + size] for start in range(0, len(self.requests), size))
 
     def take(self, output: Output) -> list[dict]:
-        """Take in a vector."""
+        """Keep a vector."""
         self._vectors[output.request_id] = output.embedding
         return []
 

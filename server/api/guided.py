@@ -1,8 +1,8 @@
 """Grammars that a request brings along, under the names that other servers gave them, for chat and for completions.
 
 `guided_json` takes a JSON schema, `guided_regex` a regular expression, `guided_choice` a list of texts, and
-`guided_grammar` a grammar in Lark's notation. `structured_outputs` is an object with one of them, named `json`,
-`regex`, `choice` or `grammar`, or with `json_object`. A request has one grammar at most.
+`guided_grammar` a grammar in Lark's notation. `structured_outputs` is an object with any of them, named `json`,
+`regex`, `choice` or `grammar`, or with `json_object`. A request has a single grammar or none.
 """
 
 import json

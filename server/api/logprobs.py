@@ -60,13 +60,13 @@ class CompletionLogprobs:
     def _offset(self, token: bytes) -> int:
         """A token that continues a character has that one's place; a broken character before it takes up a place."""
         has_part, _ = self._decoder.getstate()
-        goes_on = token[:1] != b"" and token[0] & 0xC0 == 0x80  # RFC 3629: 10xxxxxx continues
-        return self._num_characters + bool(has_part and not goes_on)
+        continues = token[:1] != b"" and token[0] & 0xC0 == 0x80  # RFC 3629: 10xxxxxx continues
+        return self._num_characters + bool(has_part and not continues)
 
 
 def _by_text(entry: TokenLogprob) -> dict[str, float]:
-    """The alternatives and the chosen one by their texts; of several tokens with one text (a letter and its byte, in
-    SentencePiece) the chosen one counts, else the likeliest.
+    """The alternatives and the chosen token by their texts; of tokens with the same text (a letter and its byte, in
+    SentencePiece) the chosen token counts, else the likeliest.
     """
     found: dict[str, float] = {}
     for candidate in entry.top:

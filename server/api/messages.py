@@ -28,42 +28,42 @@ PART_TYPES = ("image_url", "input_audio", "file")
 BREAKPOINT = Field("prompt_cache_breakpoint", ANYTHING, "Ignored: every prompt is cached.")
 
 
-def _part(kind: str, text: str) -> Object:
-    return Object(required("type", one_of(kind), "The kind of the part."), required(kind, STRING, text), BREAKPOINT)
+def _part(type_: str, text: str) -> Object:
+    return Object(required("type", one_of(type_), "The type of the part."), required(type_, STRING, text), BREAKPOINT)
 
 
 PARTS = {"text": _part("text", "The text."), "refusal": _part("refusal", "The text of a refusal.")}
 
 
-def read_content(value: Any, path: str, *kinds: str) -> str:
-    """Text, or the joined text of parts of these kinds; plain text parts if none are named."""
+def read_content(value: Any, path: str, *types: str) -> str:
+    """Text, or the joined text of parts of these types; plain text parts if none are named."""
     if type(value) is str:
         return value
     if type(value) is not list:
         raise type_error(path, value, "a string or an array of text parts")
     if not value:
         raise RequestError(f"{path} must have at least one part", field=path, code="empty_array")
-    return "".join(_read_part(part, f"{path}[{i}]", kinds or ("text",)) for i, part in enumerate(value))
+    return "".join(_read_part(part, f"{path}[{i}]", types or ("text",)) for i, part in enumerate(value))
 
 
-def _read_part(value: Any, path: str, kinds: tuple[str, ...]) -> str:
+def _read_part(value: Any, path: str, types: tuple[str, ...]) -> str:
     of_type(path, value, dict)
-    if (kind := value.get("type")) is not None:
-        if of_type(f"{path}.type", kind, str) in PART_TYPES:
+    if (type_ := value.get("type")) is not None:
+        if of_type(f"{path}.type", type_, str) in PART_TYPES:
             raise UnsupportedError(f"{path}.type: this model reads text only", field=f"{path}.type")
-        if kind not in kinds:
-            raise RequestError(f"{path}.type must be {' or '.join(kinds)}", field=f"{path}.type", code="invalid_value")
-    fields = PARTS[kind or "text"].read(value, path)
-    text = fields["type"] and fields[kind]
+        if type_ not in types:
+            raise RequestError(f"{path}.type must be {' or '.join(types)}", field=f"{path}.type", code="invalid_value")
+    fields = PARTS[type_ or "text"].read(value, path)
+    text = fields["type"] and fields[type_]
     fields.done()
     return text
 
 
-def _content(*kinds: str) -> ValueType:
-    parts = [PARTS[kind].schema for kind in kinds]
+def _content(*types: str) -> ValueType:
+    parts = [PARTS[type_].schema for type_ in types]
     items = parts[0] if len(parts) == 1 else {"anyOf": parts}
     schema = {"anyOf": [STRING.schema, {"type": "array", "items": items, "minItems": 1}]}
-    return ValueType(lambda value, path: read_content(value, path, *kinds), schema)
+    return ValueType(lambda value, path: read_content(value, path, *types), schema)
 
 
 CONTENT = _content("text")
@@ -73,7 +73,7 @@ FUNCTION = Object(
 )
 CALL = Object(
     required("id", STRING, "What the tool's message names as `tool_call_id`."),
-    Field("type", one_of("function"), "The kind of the tool."),
+    Field("type", one_of("function"), "The type of the tool."),
     Field("index", ANYTHING, "Ignored: a streamed call has one."),
     required("function", FUNCTION, "What was called, and with what."),
 )

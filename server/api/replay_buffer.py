@@ -1,8 +1,8 @@
-"""What a client has been sent, joined piece by piece, and how much of it has come again from another endpoint.
+"""What a client has been sent, joined piece by piece, and the part of it that has come again from another endpoint.
 
-Pieces are compared by their content, not one by one: with speculation several tokens may come in one piece, and how
-many depends on load. Texts and lists grow; any other value comes once. Whatever differs is a DivergedError: the other
-endpoint is not what it claims to be, and nothing more of it may be sent.
+Texts are compared, not pieces: with speculation several tokens may come in a piece, and the number depends on load.
+Texts and lists grow; any other value comes once. Whatever differs is a DivergedError: the other endpoint is not what it
+claims to be, and nothing more of it may be sent.
 """
 
 from typing import Any

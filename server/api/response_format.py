@@ -25,11 +25,11 @@ FLAT = Object(TYPE, *SCHEMA)
 
 def _variants(of_schema: Object) -> dict:
     """The schema of a format, by its type."""
-    kinds = {"text": PLAIN, "json_object": PLAIN, "json_schema": of_schema}
+    types = {"text": PLAIN, "json_object": PLAIN, "json_schema": of_schema}
     schemas = []
-    for kind, variant in kinds.items():
+    for type_, variant in types.items():
         schema = variant.schema
-        schemas.append(schema | {"properties": schema["properties"] | {"type": {"const": kind}}})
+        schemas.append(schema | {"properties": schema["properties"] | {"type": {"const": type_}}})
     return {"anyOf": schemas}
 
 
@@ -55,12 +55,12 @@ def take_response_format(fields: Fields, messages: list[dict]) -> Grammar | None
     """The grammar that the answer must fit, or None for free text."""
     if (options := fields[FIELD]) is None:
         return None
-    kind = options["type"]
+    type_ = options["type"]
     grammar = None
-    if kind == "json_object":
+    if type_ == "json_object":
         _check_mention(messages, "messages")
         grammar = json_object()
-    if kind == "json_schema":
+    if type_ == "json_schema":
         grammar = _read_schema(options["json_schema"])
     options.done()
     return grammar
@@ -73,11 +73,11 @@ def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | No
     shown = text["format"]
     text.done()
     options, grammar = FLAT_FORMAT.read(shown, "text.format"), None
-    kind = options["type"]
-    if kind == "json_object":
+    type_ = options["type"]
+    if type_ == "json_object":
         _check_mention(messages, "input")
         grammar = json_object("text.format")
-    if kind == "json_schema":
+    if type_ == "json_schema":
         grammar = _read_schema(options)
     options.done()
     return grammar, {"format": shown, "verbosity": "medium"}

@@ -7,7 +7,7 @@ from verbatim.server.api.value_types import SOME_TEXT, TOKEN_ID, ValueType, arra
 
 
 def texts(max_length: int, *, shows_length: bool) -> ValueType:
-    """At most so many texts or arrays of token ids; a single one need not be in an array.
+    """At most so many texts or arrays of token ids; a single text need not be in an array.
 
     What is read is the path of each, with a text or what should be an array of token ids.
     """

@@ -1,6 +1,6 @@
 """The functions a model may call, and whether it may: `tools`, `tool_choice`, `parallel_tool_calls`.
 
-The model decides (`auto`), must not (`none`), must (`required`), or must call one function or one of a few. A grammar
+The model decides (`auto`), must not (`none`), must (`required`), or must call a function or any of a few. A grammar
 in the engine holds it to that, and the arguments of every call to the function's schema, strict or not.
 """
 
@@ -37,7 +37,7 @@ def _read_parameters(value: Any, path: str) -> dict:
 
 
 EXAMPLE = {"name": "get_time", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
-TYPE = required("type", one_of("function"), "The kind of the tool; only functions are supported.")
+TYPE = required("type", one_of("function"), "The type of the tool; only functions are supported.")
 FUNCTION = (
     required("name", NAME, "What the model calls it.", example="get_time"),
     Field("description", STRING, "What it does, for the model."),
@@ -112,18 +112,18 @@ def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
 
 
 def _read_tool(value: Any, path: str, is_flat: bool) -> dict | None:
-    kind = of_type(path, value, dict).get("type")
-    if kind is not None and of_type(f"{path}.type", kind, str) != "function":
-        if is_flat and kind in NOT_OFFERED:
+    type_ = of_type(path, value, dict).get("type")
+    if type_ is not None and of_type(f"{path}.type", type_, str) != "function":
+        if is_flat and type_ in NOT_OFFERED:
             return None
-        if kind == "custom":
+        if type_ == "custom":
             raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")
         raise RequestError(f"{path}.type must be function", field=f"{path}.type", code="invalid_value")
     fields = (FLAT_TOOL if is_flat else TOOL).read(value, path)
-    kind = fields["type"]
+    type_ = fields["type"]
     function = _read_function(fields if is_flat else fields["function"])
     fields.done()
-    return {"type": kind, "function": function}
+    return {"type": type_, "function": function}
 
 
 def _read_function(fields: Fields) -> dict:
@@ -161,10 +161,10 @@ def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tupl
 def _read_choice(value: dict, names: set[str], is_flat: bool) -> tuple[set[str], bool]:
     """One function by name, or a few of them with a mode of their own."""
     choice = (FLAT_CHOICE if is_flat else CHOICE).read(value, "tool_choice")
-    kind = choice["type"]
-    if kind == "custom":
+    type_ = choice["type"]
+    if type_ == "custom":
         raise UnsupportedError("tool_choice of type custom is not supported by this server", field="tool_choice")
-    if kind == "function":
+    if type_ == "function":
         allowed, is_forced = {(choice if is_flat else choice["function"])["name"]}, True
     else:
         few = choice if is_flat else choice["allowed_tools"]

@@ -24,10 +24,10 @@ def type_error(path: str, value: object, expected: str) -> RequestError:
     return RequestError(f"{path} must be {expected}, not {found}", field=path or None, code="invalid_type")
 
 
-def of_type(path: str, value: Any, kind: type) -> Any:
+def of_type(path: str, value: Any, type_: type) -> Any:
     """`value`, if it is of this JSON type."""
-    if type(value) is not kind:
-        raise type_error(path, value, NAMES[kind])
+    if type(value) is not type_:
+        raise type_error(path, value, NAMES[type_])
     return value
 
 

@@ -57,7 +57,7 @@ def operation(summary: str, answer: dict, *codes: str, body: Object | None = Non
     failures = {
         code: {"description": TITLES[code], "content": {JSON: {"schema": reference("Error")}}} for code in codes
     }
-    contents = {kind: {"schema": schema} for kind, schema in answer.items()}
+    contents = {media_type: {"schema": schema} for media_type, schema in answer.items()}
     made = {"summary": summary, "responses": {"200": {"description": "Done.", "content": contents}} | failures} | more
     return made | ({"requestBody": {"required": True, "content": {JSON: {"schema": body.schema}}}} if body else {})
 

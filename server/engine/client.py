@@ -131,11 +131,11 @@ class EngineClient:
             raise wire.error_from_json(answer["refused"])
         return answer["result"]
 
-    async def _ask(self, kind: str, message: dict):
-        """Send a question and wait for its answer; answers of a kind come in the order of their questions."""
+    async def _ask(self, name: str, message: dict):
+        """Send a question and wait for its answer; answers by that name come in the order of their questions."""
         self.check_connected()
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters[kind].append(waiter)
+        self._waiters[name].append(waiter)
         self._send(message)
         try:
             return await asyncio.wait_for(waiter, STATS_TIMEOUT_SECONDS)
@@ -162,10 +162,10 @@ class EngineClient:
                 inbox.put(wire.output_from_json(values))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
-        for kind in self._waiters.keys() & message.keys():
-            waiter = self._waiters[kind].popleft()
+        for name in self._waiters.keys() & message.keys():
+            waiter = self._waiters[name].popleft()
             if not waiter.done():  # else nobody waits any more
-                waiter.set_result(message[kind])
+                waiter.set_result(message[name])
 
     def _disconnect(self) -> None:
         self._writer.close()

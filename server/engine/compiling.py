@@ -31,7 +31,7 @@ class Preparer:
         try:
             for request in requests:
                 self._prepare(request)
-        except Exception as error:  # raised again by whoever takes it
+        except Exception as error:  # raised again where the result is taken
             failure = error
         self._done.put((requests, failure))
         self._bell.send(b"\0")

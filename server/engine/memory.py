@@ -1,9 +1,9 @@
 """What fits into the memory that is free now: sequences at once, tokens in the cache, tokens a step.
 
-`--mode` is for how many people there are: `local` a few, `interactive` one, `server` many. What the user says counts;
-the rest follows from the mode, the model and the memory (docs/server.md, "Memory", has the formula). It is estimated
-from the sizes in the model's files before anything is loaded, so that a model too large is refused with the reasons
-and not ended by the system. Once worked out it stays: a restarted engine is like the one before.
+`--mode` is for the number of users: `local` a few, `interactive` a single user, `server` many. Sizes that are given as
+options stay; the rest follows from the mode, the model and the memory (docs/server.md, "Memory", has the formula). It
+is estimated from the sizes in the model's files before anything is loaded: a model too large is refused with the
+reasons and not ended by the system. Once worked out it stays: a restarted engine is like the engine before.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def _plan(options: Options, config: ModelConfig, needs_of: Callable) -> tuple[di
 
 
 def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
-    """What a model and its draft model take in memory, the way that the backend holds them."""
+    """The memory of a model and its draft model, the way that the backend holds them."""
     quantization = options.quantization or config.quantization
     weights = _weights(options.model, options.backend, quantization)
     token = _cache_bytes(config, options.kv_cache_dtype)

@@ -1,6 +1,6 @@
 """Keeps processes alive: the engine under a watching thread, and HTTP workers that Sanic itself would leave dead.
 
-The engine is an ordinary child of the main process (with `--single-process`, of the only one). It is started again
+The engine is an ordinary child of the main process (with `--single-process`, of the only process). It is started again
 whenever it ends by itself, waiting longer after each quick death. Every process watches its parent (`parent.py`), so
 that even SIGKILL of the main process leaves nothing running. Sanic is corrected in four places by `patch_manager`;
 the names are private, which is why its version is pinned and tests run the real command.
@@ -129,7 +129,7 @@ def _has_died(process) -> bool:
 
 
 def patch_manager() -> None:
-    """Four corrections: of how SIGTERM is heard, in start-up and later, of what is killed, and of the helper's end.
+    """Four corrections: of the reaction to SIGTERM, in start-up and later, of what is killed, and of the helper's end.
 
     As it stands, the wait for workers puts the request to stop back into its own queue for ever; the handler of the
     signal asks the helper process that holds the workers' states something, though it may have interrupted such a

@@ -1,7 +1,7 @@
 """The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
-A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, how it ended
-and how long it took. Keys, prompts and answers are in no line.
+A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status
+and its duration. Keys, prompts and answers are in no line.
 """
 
 import json
@@ -71,10 +71,10 @@ def _printable(text: str) -> str:
     return repr(text)[1:-1]
 
 
-def log_what_ends_the_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def log_what_ends_the_process(type_: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The engine's `sys.excepthook` for JSON: where it happened and the error's type, as error_answers.py does it."""
     place = "".join(traceback.format_tb(trace))
-    error_logger.error("the engine ends: %s", kind.__name__, extra={"facts": {"trace": place}})
+    error_logger.error("the engine ends: %s", type_.__name__, extra={"facts": {"trace": place}})
 
 
 def set_up_engine(log_format: str) -> None:

@@ -1,8 +1,8 @@
-"""Who may ask: with API keys set, every path but the two about health wants one of them.
+"""Who may ask: with API keys set, every path but the two about health wants a key.
 
 The key is checked before the body is read and before the URL is. Keys are compared as digests, all of them, so
 that the time it takes reveals nothing about any. No key is ever part of a message. Programs send a key as a Bearer
-token; a browser that opens one of our pages asks its user for a password, and the key is that (RFC 7617).
+token; a browser that opens our pages asks its user for a password, and the key is that (RFC 7617).
 """
 
 import binascii

@@ -87,8 +87,8 @@ class EngineReport:
         """Called by prometheus_client."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        def family(kind, name, text, values):
-            made = kind(name, text, labels=["model"])
+        def family(family_type, name, text, values):
+            made = family_type(name, text, labels=["model"])
             for model, value in values.items():
                 made.add_metric([model], value)
             return made
@@ -98,16 +98,16 @@ class EngineReport:
         text = "The part of all prompts' tokens that the prefix cache knew."
         yield family(GaugeMetricFamily, "verbatim_prefix_cache_hit_ratio", text, self.hit_rates)
         known = {model: stats for model, stats in self.stats.items() if stats is not None}
-        for kind, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+        for family_type, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
             for key, (name, text) in rows.items():
-                yield family(kind, name, text, {model: stats[key] for model, stats in known.items()})
+                yield family(family_type, name, text, {model: stats[key] for model, stats in known.items()})
         for (part, whole), (name, text) in RATIOS.items():
             values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
             yield family(GaugeMetricFamily, name, text, values)
 
 
 class Stopwatch:
-    """Counts and times the answers to one HTTP request; what each token adds is written once a second, and at the end.
+    """Counts and times the answers to an HTTP request; what each token adds is written once a second, and at the end.
 
     Writing goes to a file that all workers share, and costs more than a token may.
     """

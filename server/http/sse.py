@@ -1,4 +1,4 @@
-"""Server-sent events as OpenAI frames them: one `data:` line of JSON an event, then `data: [DONE]`.
+"""Server-sent events as OpenAI frames them: a `data:` line of JSON an event, then `data: [DONE]`.
 
 Nothing is sent before the first event exists, so that an error before the first token is an ordinary HTTP error.
 After that only an event can report an error: Sanic would end a broken stream as if it were complete. On an idle stream
@@ -72,9 +72,9 @@ class Line:
         self._beginning = asyncio.Lock()
 
     async def send(self, *events: bytes) -> None:
-        """Send the headers if nothing has been sent, then these: in one write, but each as an HTTP chunk of its own.
+        """Send the headers if nothing has been sent, then these: in a single write, each as an HTTP chunk of its own.
 
-        There are clients (the examples of MLC LLM, for one) that take a chunk for an event. Sanic would write every
+        There are clients (the examples of MLC LLM, for example) that take a chunk for an event. Sanic would write every
         chunk by itself, which costs as much as making it; the framing is that of RFC 9112, section 7.1.
         """
         if self.response is None:

@@ -3,7 +3,7 @@
     verbatim-VERSION-DIGEST[-INTEGERS][-kv-TYPE]
 
 The digest is of the model's files, its shape as the options have changed it, its chat template, its dialect of tool
-calls and how it pools. Backend, device, threads, cache and speculation are not in it: they change no bit (N-rules).
+calls and its pooling. Backend, device, threads, cache and speculation are not in it: they change no bit (N-rules).
 Of files above 64 MiB in all, blocks at even distances are read: training moves nearly every weight, so another
 training shows; somebody who edits single weights on purpose may not.
 """

@@ -1,4 +1,4 @@
-"""The models that one server holds: the main one, `--additional-models` and `--embedding-model`.
+"""The models that a server holds: the main model, `--additional-models` and `--embedding-model`.
 
 Each has an engine process of its own, so that none can end another, and a set of options of its own, which the main
 process settles once: models are fetched, and the memory is divided among them. The other processes read the outcome

@@ -38,7 +38,7 @@ class ServedModel:
     def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
         """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less.
 
-        Clients (LiteLLM, for one) know this error by the beginning of its message.
+        Clients (LiteLLM, for example) know this error by the beginning of its message.
         """
         if len(token_ids) >= self.config.context_size:
             message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"

@@ -1,4 +1,4 @@
-"""GET /health: 200 with the counts of each model's engine once all answer; until then, and when one has died, 503.
+"""GET /health: 200 with the counts of each model's engine once all answer; until then, and when any has died, 503.
 
 `model` and `engine` are those of the main model.
 

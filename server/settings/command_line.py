@@ -72,8 +72,8 @@ def _attach(group, short=False) -> None:
     """Add the rows of one group to Sanic's parser; host and port have defaults in the environment, too."""
     for row in fields(Options):
         if row.metadata["group"] == group.title:
-            kind = row.metadata["type"]
-            value = {"nargs": 0} if kind is FLAG else {"type": kind.read, "metavar": kind.metavar}
+            type_ = row.metadata["type"]
+            value = {"nargs": 0} if type_ is FLAG else {"type": type_.read, "metavar": type_.metavar}
             action = ACTIONS.get(row.name, ToEnvironment)
             group.container.add_argument(flag_of(row.name), action=action, help=help_of(row), **value)
     group.parser.prog = group.prog or group.parser.prog

@@ -1,4 +1,4 @@
-"""The server's options: one table, which the command line, the environment, a file and `--help` all follow.
+"""The server's options: a table, which the command line, the environment, a file and `--help` all follow.
 
 Sanic starts its workers with `spawn`, and the engine is a process of its own. Values of the command line are
 therefore written to `VERBATIM_*` as it is parsed; every process reads it back with `Options.from_environment`.

@@ -1,4 +1,4 @@
-"""`--overrides "k=v;k=v"`: settings of the engine in one text, under the names that users of MLC LLM know.
+"""`--overrides "k=v;k=v"`: settings of the engine in a text, under the names that users of MLC LLM know.
 
 Most are options of our own and obey the same bounds; what has no meaning here is refused with the reason.
 """

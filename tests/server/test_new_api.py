@@ -1,4 +1,4 @@
-"""A fifth API, of one module and one line in the registry: served, on the OpenAPI page, and resumed by the router.
+"""A fifth API, of a module and a line in the registry: served, on the OpenAPI page, and resumed by the router.
 
 Its stream has named events and no [DONE], as those of other makers have; the registry's line is written by the scripts
 that start the server and the router.
@@ -71,7 +71,7 @@ class ToyAdapter(Adapter):
         parameters.STREAM,
     )
     answer, schemas = "Toy", {"Toy": {"type": "object", "required": ["continued"]}}
-    end = b""
+    write, end = staticmethod(sse.named_event), b""
 
     def read(self, body, model):
         fields = self.body.read(body)
@@ -85,9 +85,6 @@ class ToyAdapter(Adapter):
         is_stream = fields["stream"]
         fields.done()
         return ToyBuilder(request, is_stream)
-
-    def write(self, value):
-        return sse.named_event(value)
 
     def resume(self, emitted):
         return ToyResumption(emitted)

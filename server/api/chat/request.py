@@ -26,7 +26,7 @@ from verbatim.server.models.served import ServedModel
 
 OBJECTS = ("chat.completion", "chat.completion.chunk")
 PREDICTION = Object(
-    required("type", one_of("content"), "The kind of the prediction."),
+    required("type", one_of("content"), "The type of the prediction."),
     required("content", CONTENT, "What the answer is likely to be."),
 )
 BODY = Object(

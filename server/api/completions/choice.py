@@ -44,7 +44,7 @@ class CompletionBuilder(ChunkBuilder["CompletionChoice"]):
 class CompletionChoice:
     """One continuation, built from outputs; gives each part as a streamed `choices` item.
 
-    `echo` is the prompt that goes in front of it, one record for all choices of that prompt.
+    `echo` is the prompt that goes in front of it, the same record for all choices of that prompt.
     """
 
     def __init__(self, index: int, echo: Prompt | None, wants_logprobs: bool):

@@ -65,14 +65,11 @@ class ResponseAdapter(Adapter):
     body = BODY
     answer, schemas, pages = "Response", SCHEMAS, PAGES
     is_kept = True
+    write = staticmethod(sse.named_event)
 
     def read(self, body: object, model: ServedModel) -> ItemBuilder:
         """The builder of a response."""
         return read_response(body, model, store=_store())
-
-    def write(self, value: dict) -> bytes:
-        """An event named after its type."""
-        return sse.named_event(value)
 
     def kept_id(self, path: str, fields: Mapping[str, Any]) -> str | None:
         """Of the path, or that of the response that the conversation continues from."""

@@ -1,7 +1,7 @@
 """The items of `POST /v1/responses`, made into the plain messages that a chat template expects.
 
-An item is a message, a function's call or its output. Calls that follow one another, or an assistant's text, belong to
-one turn. What a client left out of an item is filled in, so that it can be listed later.
+An item is a message, a function's call or its output. Consecutive calls, or an assistant's text, belong to the
+same message. What a client left out of an item is filled in, so that it can be listed later.
 """
 
 import uuid
@@ -22,36 +22,36 @@ def new_item_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def _part(kind: str, text: str) -> dict:
-    return {"type": kind, TEXTS[kind]: text} | ({"annotations": []} if kind == "output_text" else {})
+def _part(type_: str, text: str) -> dict:
+    return {"type": type_, TEXTS[type_]: text} | ({"annotations": []} if type_ == "output_text" else {})
 
 
-def _read_parts(value: Any, path: str, kind: str) -> list[dict]:
-    """Text parts; a string is one of this kind."""
+def _read_parts(value: Any, path: str, type_: str) -> list[dict]:
+    """Text parts; a string is one of this type_."""
     if type(value) is str:
-        return [_part(kind, value)]
+        return [_part(type_, value)]
     if type(value) is not list:
         raise type_error(path, value, "a string or an array of text parts")
     return [_read_part(part, f"{path}[{index}]") for index, part in enumerate(value)]
 
 
-def _of_part(kind: str, text: str) -> Object:
+def _of_part(type_: str, text: str) -> Object:
     ignored = ("annotations", "logprobs")  # an answer that comes back has them
-    fields = (Field(name, ANYTHING, "Ignored.") for name in ignored)
-    return Object(required("type", one_of(kind), "The kind of the part."), required(text, STRING, "The text."), *fields,
-                  BREAKPOINT)  # fmt: skip
+    fields = [Field(name, ANYTHING, "Ignored.") for name in ignored]
+    known = (required("type", one_of(type_), "The type of the part."), required(text, STRING, "The text."))
+    return Object(*known, *fields, BREAKPOINT)
 
 
-PARTS = {kind: _of_part(kind, text) for kind, text in TEXTS.items()}
+PARTS = {type_: _of_part(type_, text) for type_, text in TEXTS.items()}
 
 
 def _read_part(value: Any, path: str) -> dict:
-    kind = of_type(path, value, dict).get("type")
-    if kind is not None and of_type(f"{path}.type", kind, str) not in TEXTS:
+    type_ = of_type(path, value, dict).get("type")
+    if type_ is not None and of_type(f"{path}.type", type_, str) not in TEXTS:
         raise UnsupportedError(f"{path}.type must be one of {', '.join(TEXTS)} on this server", field=f"{path}.type")
-    fields = PARTS[kind or "text"].read(value, path)
-    kind = fields["type"]
-    part = _part(kind, fields[TEXTS[kind]])
+    fields = PARTS[type_ or "text"].read(value, path)
+    type_ = fields["type"]
+    part = _part(type_, fields[TEXTS[type_]])
     fields.done()
     return part
 
@@ -65,21 +65,21 @@ COMMON = (
 )
 CALL_ID = required("call_id", STRING, "What the call and its output have in common.")
 MESSAGE = Object(
-    Field("type", one_of("message"), "The kind of the item.", default="message"),
+    Field("type", one_of("message"), "The type of the item.", default="message"),
     *COMMON,
     required("role", one_of("user", "assistant", "system", "developer"), "The speaker.", "user"),
     Field("phase", STRING, "A mark of the client's own, which comes back with what it answers."),
     required("content", CONTENT, "The text.", "Hello"),
 )
 CALL = Object(
-    required("type", one_of("function_call"), "The kind of the item."),
+    required("type", one_of("function_call"), "The type of the item."),
     *COMMON,
     CALL_ID,
     required("name", STRING, "The function that was called."),
     required("arguments", STRING, "Its arguments as the text of a JSON object."),
 )
 OUTPUT = Object(
-    required("type", one_of("function_call_output"), "The kind of the item."),
+    required("type", one_of("function_call_output"), "The type of the item."),
     *COMMON,
     CALL_ID,
     required("output", CONTENT, "What the function gave."),
@@ -89,8 +89,8 @@ OUTPUT = Object(
 def _read_message(fields: Fields) -> dict:
     role = fields["role"]
     fields["phase"]
-    kind = "output_text" if role == "assistant" else "input_text"
-    return {"role": role, "content": _read_parts(fields["content"], fields.where("content"), kind)}
+    type_ = "output_text" if role == "assistant" else "input_text"
+    return {"role": role, "content": _read_parts(fields["content"], fields.where("content"), type_)}
 
 
 def _read_call(fields: Fields) -> dict:
@@ -128,16 +128,16 @@ INPUT = required(
 
 
 def _read_item(value: Any, path: str) -> dict:
-    kind = of_type(path, value, dict).get("type")
-    kind = "message" if kind is None else of_type(f"{path}.type", kind, str)
-    if kind not in READERS:
+    type_ = of_type(path, value, dict).get("type")
+    type_ = "message" if type_ is None else of_type(f"{path}.type", type_, str)
+    if type_ not in READERS:
         message = f"{path}.type must be one of {', '.join(READERS)} on this server"
         raise UnsupportedError(message, field=f"{path}.type")
-    prefix, declared, read = READERS[kind]
+    prefix, declared, read = READERS[type_]
     fields = declared.read(value, path)
     fields["type"]
     status, item_id = fields["status"], fields["id"]
-    item = {"id": item_id or new_item_id(prefix), "status": status, "type": kind} | read(fields)
+    item = {"id": item_id or new_item_id(prefix), "status": status, "type": type_} | read(fields)
     fields.done()
     return item
 

@@ -3,7 +3,7 @@
 The model, its tools and its formats are those of chat completions, under this endpoint's names; the answer is written
 as items, and streamed as the events of their making (events.py). Refused by name is what needs more than a
 model that writes text: conversations, prompts kept elsewhere, background work, reasoning. Tools that are no functions
-are not offered to the model, and the `tools` of the response leave them out; a `tool_choice` of one is refused.
+are not offered to the model, and the `tools` of the response leave them out; a `tool_choice` that names it is refused.
 """
 
 import time

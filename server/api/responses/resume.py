@@ -1,7 +1,7 @@
 """Resumes the events of a response that another endpoint began: skips what the client has, and numbers the rest.
 
-Deltas are joined and compared by their content; all other events come in the same order on both and are compared one
-by one. The other endpoint's ids become those that the client saw first (`renames`), so do times, and events are
+Deltas are joined and compared by their content; all other events come in the same order on both and are compared
+pairwise. The other endpoint's ids become those that the client saw first (`renames`), so do times, and events are
 numbered from the last that the client has. `renames` and `created` are what was replaced by what.
 """
 
@@ -17,7 +17,7 @@ FRESH_OF_RESPONSE = ("created_at", "usage")  # usage depends on the cache
 
 
 class EventResumption:
-    """`emitted` are the events that the client has, at least one; `take` makes of the other endpoint's the rest."""
+    """`emitted` are the events that the client has, at least one; `take` gives the rest, of the other endpoint's."""
 
     def __init__(self, emitted: list[bytes]):
         events = [read_event(event) for event in emitted if event != DONE]

@@ -1,7 +1,7 @@
-"""Responses that are kept, so that a conversation can continue from one: a bounded number, for all workers.
+"""Responses that are kept, so that a conversation can continue from it: a bounded number, for all workers.
 
 Each is a file in the server's own temporary directory, which only this user can read and which ends with the server.
-A new one may push out the one that was written longest ago.
+A new response may evict the oldest.
 """
 
 import json
