@@ -91,9 +91,8 @@ class Engine:
             observer.on_step()
         outputs = self._expire(now)
         self.guesses.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
-        if observers and self.guesses.speculator:
-            for observer in observers:
-                observer.on_propose()
+        for observer in observers if self.guesses.speculator else ():
+            observer.on_propose()
         if work := self.scheduler.schedule():
             self._num_steps += 1
             outputs += self._compute(work)
