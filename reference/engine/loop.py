@@ -86,40 +86,39 @@ class Engine:
 
     def step(self, *, now: float = 0.0) -> list[Output]:
         """One pass of the model over what the scheduler chose; what it adds to each choice."""
-        for observer in self._observers:
+        observers = self._observers
+        for observer in observers:
             observer.on_step()
         outputs = self._expire(now)
         self.guesses.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
-        for observer in self._observers if self.guesses.speculator else ():
+        for observer in observers if self.guesses.speculator else ():
             observer.on_propose()
         if work := self.scheduler.schedule():
             self._num_steps += 1
             outputs += self._compute(work)
-        for observer in self._observers:
-            for output in outputs:
-                if output.finish_reason is not None:
-                    observer.on_finish(output)
-            observer.on_step_end(outputs)
+        if observers:
+            self._close(outputs)
         return outputs
 
     def _compute(self, work: Work) -> list[Output]:
         """The forward pass over a step's work, its samples, and what they add to each choice."""
-        for observer in self._observers:
+        observers = self._observers
+        for observer in observers:
             observer.on_schedule(work)
         rows = self.guesses.forward(self.executor, self.cache, work, self.scheduler.token_budget)
-        for observer in self._observers:
+        for observer in observers:
             observer.on_forward(work)
         drawn = self.parts.sample_batch(rows, work, self._answers)
         outputs, ended = self.parts.extend_decoding(work, self._answers, drawn)
-        if self._observers:
+        if observers:
             for (sequence, _), output, row in zip(work, outputs, drawn, strict=False):
                 self._show(sequence, row, output)
         for sequence in ended:
             self._remove(sequence)
-        others = work[len(outputs) :]
-        shares = self.guesses.share(others, drawn, first=len(outputs))
-        for (sequence, chunk), share in zip(others, shares, strict=True):
-            outputs += self._take_in(sequence, chunk, share)
+        if others := work[len(outputs) :]:
+            shares = self.guesses.share(others, drawn, first=len(outputs))
+            for (sequence, chunk), share in zip(others, shares, strict=True):
+                outputs += self._take_in(sequence, chunk, share)
         return outputs
 
     def _take_in(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
@@ -246,6 +245,14 @@ class Engine:
         token = Token(sequence, drawn.logits, drawn.sampled, drawn.excluded, output, held, tuple(drafts))
         for observer in self._observers:
             observer.on_token(token)
+
+    def _close(self, outputs: list[Output]) -> None:
+        """Tell the observers which choices have finished, and that the step is over."""
+        for observer in self._observers:
+            for output in outputs:
+                if output.finish_reason is not None:
+                    observer.on_finish(output)
+            observer.on_step_end(outputs)
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
