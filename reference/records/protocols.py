@@ -165,8 +165,8 @@ class Speculator(Protocol):
     def branch(self, sequence: Sequence, forks: list[Sequence]) -> None:
         """A sequence goes on as several."""
 
-    def forget(self, sequence: Sequence) -> None:
-        """A sequence has ended."""
+    def remove(self, sequence: Sequence) -> None:
+        """Drop what is kept for a sequence that has finished."""
 
     def check(self) -> None:
         """Raise AssertionError if pages are lost."""
