@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from verbatim.reference.checkpoint.families import family_named
+from verbatim.reference.checkpoint.families.family import ExpertNames
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.numerics.quantization import (
     SCALES,
@@ -192,18 +194,18 @@ class _Reader:
         return FeedForward(gate, up, down)
 
     @property
-    def experts_name(self) -> str:
-        return "block_sparse_moe." if self.config.family == "mixtral" else "mlp."
+    def expert_names(self) -> ExpertNames:
+        return family_named(self.config.family).experts
 
     def router(self, hidden: int) -> Matrix:
         """Float in every checkpoint (N9)."""
-        name = f"{self.prefix}{self.experts_name}gate.weight"
+        name = f"{self.prefix}{self.expert_names.part}gate.weight"
         return Matrix(weight=self.weights.get(name, (self.config.experts.num_experts, hidden)), num_inputs=hidden)
 
     def expert(self, index: int) -> FeedForward:
         hidden, inner = self.config.hidden_size, self.config.experts.intermediate_size
-        names = ("w1", "w3", "w2") if self.config.family == "mixtral" else ("gate_proj", "up_proj", "down_proj")
-        prefix = f"{self.experts_name}experts.{index}."
+        known = self.expert_names
+        prefix, names = f"{known.part}experts.{index}.", (known.gate, known.up, known.down)
         shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
         return FeedForward(*(self.matrix(prefix + name, *shape) for name, shape in zip(names, shapes, strict=True)))
 

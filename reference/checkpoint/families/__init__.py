@@ -1,34 +1,21 @@
-"""The model families by name: how each one's config.json reads as the one description in config.py.
+"""The model families: one file each, and the reading of config.json that they share.
 
 Both spellings that transformers has used are read: version 4 writes `rope_theta`, `rope_scaling` and `torch_dtype`,
 version 5 writes `rope_parameters` and `dtype`. A field that would change the arithmetic and is not implemented is
 refused by name; a model is never run as something it is not.
 """
 
+import importlib
+import pkgutil
 from pathlib import Path
 
+from verbatim.reference.checkpoint.families.family import Family
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import read_entry
 from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
 from verbatim.reference.records.errors import ModelError
 
-# What a family sets whatever its config.json says. Fields read from the file are in `_common`.
-FAMILIES = {
-    "LlamaForCausalLM": {"family": "llama"},
-    "MistralForCausalLM": {"family": "mistral"},
-    "Qwen2ForCausalLM": {"family": "qwen2", "query_bias": True},
-    "Qwen3ForCausalLM": {"family": "qwen3", "query_key_norm": "head"},
-    "Gemma2ForCausalLM": {"family": "gemma2", "norms": "around", "norm_offset": 1.0},
-    "Gemma3ForCausalLM": {"family": "gemma3", "norms": "around", "norm_offset": 1.0, "query_key_norm": "head"},
-    "Phi3ForCausalLM": {"family": "phi3", "has_fused_matrices": True},
-    "SmolLM3ForCausalLM": {"family": "smollm3"},
-    "Olmo2ForCausalLM": {"family": "olmo2", "norms": "after", "query_key_norm": "all"},
-    "GraniteForCausalLM": {"family": "granite"},
-    "MixtralForCausalLM": {"family": "mixtral"},
-    "Qwen3MoeForCausalLM": {"family": "qwen3_moe", "query_key_norm": "head"},
-}
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-GEMMA_DEFAULTS = {"tie_word_embeddings": True, "query_pre_attn_scalar": 256, "head_dim": 256}  # what Google left out
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -40,18 +27,19 @@ def load_config(directory: str | Path) -> ModelConfig:
     generation = {}
     if (directory / "generation_config.json").exists():
         generation = read_json(directory / "generation_config.json")
-    fixed = _family(raw)
-    if fixed["family"].startswith("gemma"):
-        raw = GEMMA_DEFAULTS | raw
-    return ModelConfig(
-        **(_common(raw, generation) | _scales(raw, fixed["family"]) | fixed), layers=_layers(raw, fixed["family"])
-    )
+    family = _family(raw)
+    raw = family.defaults | raw
+    fields = _common(raw, generation, family) | family.scales(raw) | family.fixed
+    return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
 
 
 def load_eagle_config(directory: str | Path) -> ModelConfig:
     """Read the `config.json` of an eagle head: the fields of a Llama of one layer."""
     raw = read_draft_config(directory, "eagle")
-    config = ModelConfig(**(_common(raw, {}) | {"family": "eagle", "norms": "between"}), layers=_layers(raw, "llama"))
+    config = ModelConfig(
+        **_common(raw, {}, family_named("llama")), family="eagle", norms="between",
+        layers=_layers(raw, family_named("llama")),
+    )  # fmt: skip
     if config.num_layers != 1:
         raise ModelError(f"config.json: an eagle head has 1 layer, num_hidden_layers is {config.num_layers}")
     return config
@@ -68,18 +56,31 @@ def read_draft_config(directory: str | Path, model_type: str) -> dict:
     return raw
 
 
-def _family(raw: dict) -> dict:
+def families() -> list[Family]:
+    """All families, found in the files of this folder."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "family")
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return [family for module in modules for family in module.FAMILIES]
+
+
+def family_named(name: str) -> Family:
+    """The family that a ModelConfig names."""
+    return next(family for family in families() if family.name == name)
+
+
+def _family(raw: dict) -> Family:
     name = (raw.get("architectures") or [None])[0]
-    if name not in FAMILIES:
-        raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(FAMILIES)}")
+    known = {family.architecture: family for family in families()}
+    if name not in known:
+        raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
     if raw.get("quantization_config"):
         raise ModelError(
             "config.json: quantization_config is not supported: give the float checkpoint and --quantization"
         )
-    return FAMILIES[name]
+    return known[name]
 
 
-def _common(raw: dict, generation: dict) -> dict:
+def _common(raw: dict, generation: dict, family: Family) -> dict:
     """What is read the same way for every family."""
     heads, hidden = required(raw, "num_attention_heads"), required(raw, "hidden_size")
     activation = raw.get("hidden_activation") or raw.get("hidden_act", "silu")
@@ -103,7 +104,7 @@ def _common(raw: dict, generation: dict) -> dict:
         "query_bias": has_bias,
         "output_bias": has_bias,
         "mlp_bias": bool(raw.get("mlp_bias", False)),
-        "experts": _experts(raw),
+        "experts": _experts(raw, family),
         "attention_softcap": raw.get("attn_logit_softcapping"),
         "final_softcap": raw.get("final_logit_softcapping"),
         "eos_ids": token_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
@@ -112,24 +113,7 @@ def _common(raw: dict, generation: dict) -> dict:
     }
 
 
-def _scales(raw: dict, family: str) -> dict:
-    """Constant factors, which only Gemma and Granite have."""
-    if family.startswith("gemma"):
-        return {
-            "embedding_scale": float(raw["hidden_size"]) ** 0.5,
-            "attention_scale": float(raw["query_pre_attn_scalar"]) ** -0.5,
-        }
-    if family == "granite":
-        return {
-            "embedding_scale": float(raw.get("embedding_multiplier", 1.0)),
-            "attention_scale": float(raw.get("attention_multiplier", 1.0)),
-            "residual_scale": float(raw.get("residual_multiplier", 1.0)),
-            "logits_divisor": float(raw.get("logits_scaling", 1.0)),
-        }
-    return {}
-
-
-def _layers(raw: dict, family: str) -> tuple[LayerConfig, ...]:
+def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
     """Each layer's positions, window and kind of feed-forward part."""
     num_layers = required(raw, "num_hidden_layers")
     turns = raw.get("no_rope_layers") or [1] * num_layers  # SmolLM3: 0 where a layer has no positions
@@ -145,13 +129,13 @@ def _layers(raw: dict, family: str) -> tuple[LayerConfig, ...]:
             rope=ropes["sliding_attention" if window else "full_attention"] if turns[i] else None,
             window=window,
             sinks=raw.get("attention_sink_size") or 0,
-            has_experts=_experts(raw) is not None and i not in dense and (i + 1) % step == 0,
+            has_experts=_experts(raw, family) is not None and i not in dense and (i + 1) % step == 0,
         )
         for i, window in enumerate(windows)
     )
 
 
-def _sliding(raw: dict, family: str, num_layers: int) -> list[bool]:
+def _sliding(raw: dict, family: Family, num_layers: int) -> list[bool]:
     """Which layers look back through a window only; transformers 5 lists them, 4 had a rule for each family."""
     if not raw.get("sliding_window") or raw.get("use_sliding_window") is False:
         return [False] * num_layers
@@ -159,17 +143,10 @@ def _sliding(raw: dict, family: str, num_layers: int) -> list[bool]:
         if len(raw["layer_types"]) != num_layers:
             raise ModelError(f"config.json: layer_types has {len(raw['layer_types'])} entries for {num_layers} layers")
         return [kind == "sliding_attention" for kind in raw["layer_types"]]
-    if family == "gemma2":
-        return [i % 2 == 0 for i in range(num_layers)]
-    if family == "gemma3":
-        pattern = raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6
-        return [(i + 1) % pattern != 0 for i in range(num_layers)]
-    if family in ("qwen2", "qwen3"):
-        return [i >= raw.get("max_window_layers", 28) for i in range(num_layers)]
-    return [family != "llama"] * num_layers
+    return family.slides(raw, num_layers)
 
 
-def _experts(raw: dict) -> Experts | None:
+def _experts(raw: dict, family: Family) -> Experts | None:
     count = raw.get("num_local_experts") or raw.get("num_experts")
     if not count:
         return None
@@ -177,7 +154,7 @@ def _experts(raw: dict) -> Experts | None:
         num_experts=count,
         num_per_token=required(raw, "num_experts_per_tok"),
         intermediate_size=raw.get("moe_intermediate_size") or required(raw, "intermediate_size"),
-        is_normalized=bool(raw.get("norm_topk_prob", raw["architectures"][0] == "MixtralForCausalLM")),
+        is_normalized=bool(raw.get("norm_topk_prob", family.normalizes_experts)),
     )
 
 

@@ -1,0 +1,5 @@
+"""Llama 2 and 3: the family that the others are variations of."""
+
+from verbatim.reference.checkpoint.families.family import Family, no_layer
+
+FAMILIES = (Family(name="llama", architecture="LlamaForCausalLM", slides=no_layer),)
