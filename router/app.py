@@ -24,6 +24,7 @@ from verbatim.router.metrics import RouterMetrics
 from verbatim.router.models import list_models
 from verbatim.router.relay import Relay
 from verbatim.router.routing import NoEndpointError, Router
+from verbatim.server.api.registry import shape_error
 from verbatim.server.http import application, journal
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 
@@ -36,9 +37,8 @@ NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # aiohtt
 def create_app(router: Router, children: Children, failover_seconds: float) -> Sanic:
     """An app in front of the router's endpoints; it ends `children`, the servers that were started for it."""
     dumps = partial(json.dumps, separators=(",", ":"))
-    app = Sanic(
-        "verbatim-router", config=Config(application.CONFIGURATION), error_handler=OpenAIErrorHandler(), dumps=dumps
-    )
+    config, handler = Config(application.CONFIGURATION), OpenAIErrorHandler(shape_error)
+    app = Sanic("verbatim-router", config=config, error_handler=handler, dumps=dumps)
     app.ctx.router, app.ctx.children, app.ctx.locations = router, children, KeptLocations()
     app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), failover_seconds
     app.blueprint(own_routes())

@@ -18,6 +18,7 @@ from pathlib import Path
 from sanic import Config, HTTPResponse, Request, Sanic
 
 from verbatim.reference.records.errors import VerbatimError
+from verbatim.server.api.registry import shape_error
 from verbatim.server.engine.backends import check_backend
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.engine.parent import end_with_parent
@@ -59,7 +60,7 @@ def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     app = Sanic(
         name,
         config=Config(application.CONFIGURATION),
-        error_handler=OpenAIErrorHandler(),
+        error_handler=OpenAIErrorHandler(shape_error),
         dumps=dumps,
         log_config=logging,
     )

@@ -68,6 +68,10 @@ class Adapter:
             message = f"The model {model.model_id!r} is here for /v1/embeddings alone"
             raise UnsupportedError(message, field="model")
 
+    def shape_error(self, body: dict) -> dict:
+        """The body of an error, which comes as OpenAI writes it, in the form of this API."""
+        return body
+
     # What follows is for the router.
 
     def has_seed(self, fields: Mapping[str, Any]) -> bool:

@@ -14,6 +14,12 @@ ADAPTERS: tuple[Adapter, ...] = (
 )
 
 
+def shape_error(path: str, body: dict) -> dict:
+    """The body of an error, which comes as OpenAI writes it, in the form of the path's API."""
+    adapter = adapter_of(path)
+    return adapter.shape_error(body) if adapter else body
+
+
 def adapter_of(path: str) -> Adapter | None:
     """The API that a path belongs to, its own or one below it."""
     return next((each for each in ADAPTERS if path == each.path or path.startswith(each.path + "/")), None)

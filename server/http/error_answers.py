@@ -6,6 +6,7 @@ gets the place where it happened but never a request's text.
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from sanic import HTTPResponse, json
@@ -63,7 +64,14 @@ def _body(message: object, type_: str, param: str | None = None, code: str | Non
 
 
 class OpenAIErrorHandler(ErrorHandler):
-    """Sanic's hook for all errors that reach it, those before routing included."""
+    """Sanic's hook for all errors that reach it, those before routing included.
+
+    `shape` takes the path and the body as OpenAI writes it, and gives the body in the form of the path's API.
+    """
+
+    def __init__(self, shape: Callable[[str, dict], dict]):
+        super().__init__()
+        self.shape = shape
 
     def default(self, request: Any, exception: Exception) -> HTTPResponse:
         """The error as JSON; unforeseen ones are logged."""
@@ -75,6 +83,8 @@ class OpenAIErrorHandler(ErrorHandler):
         status, body, headers = describe(exception)
         if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
             log(exception)
+        if request is not None:
+            body = self.shape(request.path, body)
         if request is not None and request.id is not None:
             headers["x-request-id"] = journal.request_id(request)
         return json(body, status=status, headers=headers)

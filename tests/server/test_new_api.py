@@ -86,6 +86,9 @@ class ToyAdapter(Adapter):
         fields.done()
         return ToyBuilder(request, is_stream)
 
+    def shape_error(self, body):
+        return {"type": "failed"} | body
+
     def resume(self, emitted):
         return ToyResumption(emitted)
 
@@ -185,6 +188,8 @@ def test_it_is_served_as_it_is_declared(router):
     assert answer.status_code == 200 and list(answer.json()) == ["continued"]
     wrong = server.http.post("/toy/continue", json=LONG | {"length": 0, "stream": True})
     assert wrong.status_code == 400 and wrong.json()["error"]["param"] == "length"
+    assert list(wrong.json()) == ["type", "error"] == list(server.http.get("/toy/continue").json())
+    assert list(server.http.post("/v1/completions", json={}).json()) == ["error"]
     long = server.http.post("/toy/continue", json=LONG | {"question": "Why? " * 30_000})
     assert (long.status_code, long.json()["error"]["param"]) == (400, "question")
 
