@@ -26,7 +26,7 @@ MAY_IMPORT = {
 }  # and every __main__.py: `cli`
 FOLDERS = {  # each folder may import those to its left; "" is a package's own files, which put it together
     "reference": (
-        "records", "numerics", "checkpoint", "text", "dialects", "cache", "model", "sampling", "speculation", "engine",
+        "records", "numerics", "text", "checkpoint", "dialects", "cache", "model", "sampling", "speculation", "engine",
         "commands", "",
     ),
     "fastpath": (
@@ -105,6 +105,22 @@ def test_folders_import_only_folders_before_them(package):
         and floor[folder_of(source)] < floor[folder_of(target)]
     ]
     assert upward == []
+
+
+def test_a_source_alone_reads_what_lies_in_a_model_directory():
+    """Whoever needs something of a model on disk asks a source: another format is then one class."""
+    readers = ("load_config", "load_eagle_config", "load_medusa", "load_pooling", "load_shards", "load_weights",
+               "load_tokenizer", "load_template")  # fmt: skip
+    ends = tuple(f".{reader}" for reader in readers)
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in tracked(".py", ".pyx")
+        if path.relative_to(ROOT).parts[0] in ("reference", "fastpath", "server", "router")
+        and path.relative_to(ROOT).parts[:2] != ("reference", "checkpoint")
+        for name in imports_of(path)
+        if name.endswith(ends) and name.startswith(("reference.checkpoint", "reference.text"))
+    ]
+    assert wrong == []
 
 
 def test_packages_import_in_one_direction_only():

@@ -15,12 +15,12 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from verbatim.fastpath.commands.recorder import Event, Place, Recorder
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.logits import check_ids
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams, require_integer
-from verbatim.reference.text.tokenizer import Tokenizer, load_tokenizer
+from verbatim.reference.text.tokenizer import Tokenizer
 
 TOKENS_A_STEP = 64  # all that a step computes is kept until both engines have made it
 ALTERNATIVES = 5
@@ -104,7 +104,7 @@ def load(backend, directory, *, quantization: str | None, tokenizer: Tokenizer, 
     model = backend.load_model(directory, quantization=quantization)
     at_once = min(num_requests, TOKENS_A_STEP)
     limits |= {"max_num_sequences": at_once, "token_budget": TOKENS_A_STEP, "max_queue": num_requests}
-    return Engine(backend.PARTS, load_config(directory), model, tokenizer, limits=EngineLimits(**limits))
+    return Engine(backend.PARTS, open_source(directory).config(), model, tokenizer, limits=EngineLimits(**limits))
 
 
 def find_difference(
@@ -126,10 +126,10 @@ def find_difference(
     from verbatim.reference import backend as reference_backend
 
     require_integer("max_tokens", max_tokens, 1)
-    tokenizer = load_tokenizer(directory) if prompts else Wordless()
+    tokenizer = open_source(directory).tokenizer() if prompts else Wordless()
     all_ids = ids or [tokenizer.encode_prompt(prompt) for prompt in prompts]
     for prompt_ids in all_ids:
-        check_ids(prompt_ids, load_config(directory).vocab_size)
+        check_ids(prompt_ids, open_source(directory).config().vocab_size)
     sampling = SamplingParams(temperature=temperature, seed=seed, logprobs=ALTERNATIVES)
     stopping = StoppingParams(max_tokens=max_tokens, ignore_eos=True)
     requests = [

@@ -18,7 +18,7 @@ from verbatim.fastpath.sampling import rules as on_host
 from verbatim.fastpath.speculation import eagle, medusa
 from verbatim.fastpath.speculation import speculators as speculation
 from verbatim.fastpath.text import detokenizer, stopping
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.engine.loading import load_engine as load_parts
 from verbatim.reference.engine.loading import load_model as load_model_parts
 from verbatim.reference.engine.loop import Engine
@@ -59,7 +59,7 @@ def load_engine(
 ) -> Engine:  # fmt: skip
     """The engine over a model directory; raises ModelError, or BackendError for a GPU that is too small."""
     opened, limits = Device(device), limits or EngineLimits()
-    config = limits.reshape(load_config(directory))
+    config = limits.reshape(open_source(directory).config())
     places = [directory, draft_directory] if draft_directory else [directory]
     plan = make_plan(config, places, config.quantization or quantization, limits, free=opened.free_bytes)
     return load_parts(

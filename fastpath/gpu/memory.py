@@ -10,9 +10,8 @@ from verbatim.fastpath.gpu.cache import page_bytes
 from verbatim.fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
 from verbatim.fastpath.gpu.operations import ROOM_BYTES
 from verbatim.fastpath.gpu.sampling import MOST_DRAWN
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
-from verbatim.reference.checkpoint.weights import load_shards
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
 from verbatim.reference.records.limits import EngineLimits
@@ -76,14 +75,14 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
 def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) -> int:
     """Bytes of the draft model's page, or of the eagle head's single layer, for each page."""
     if limits.speculative_mode == "small_draft":
-        return page_bytes(load_config(directories[1]), limits.kv_cache_dtype)
+        return page_bytes(open_source(directories[1]).config(), limits.kv_cache_dtype)
     is_eagle = limits.speculative_mode == "eagle"
     return page_bytes(config, limits.kv_cache_dtype) // config.num_layers if is_eagle else 0
 
 
 def weights_bytes(directory, quantization: str | None) -> int:
     """Bytes of all tensors on the device; a tied embedding counts twice, as embedding and as head."""
-    tensors = {name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()}
+    tensors = open_source(directory).tensors()
     is_tied = EMBEDDING in tensors and HEAD not in tensors
     total = sum(tensor_bytes(t, quantization if name != EMBEDDING else None) for name, t in tensors.items())
     return total + (tensor_bytes(tensors[EMBEDDING], quantization) if is_tied else 0)

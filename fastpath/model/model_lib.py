@@ -18,7 +18,7 @@ from rich.progress import track
 
 from verbatim.fastpath.machine.memory import HugePages
 from verbatim.fastpath.numerics.packed import STRIP_SIZE, arrange
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import map_file, release
 from verbatim.reference.numerics.quantization import choose_format
@@ -100,15 +100,15 @@ class ModelLib:
 
 def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib | None:
     """The library of a model directory: at `path`, else in the cache folder; None for a small model without a path."""
-    directory = Path(directory)
-    form = choose_format(load_config(directory).quantization, quantization)
-    files = {file.name: file.stat() for file in sorted([*directory.glob("*.safetensors"), directory / "config.json"])}
+    source = open_source(directory)
+    form = choose_format(source.config().quantization, quantization)
+    files = {file.name: file.stat() for file in source.weight_files()}
     if not path and sum(file.st_size for file in files.values()) < LEAST_BYTES:
         return None
     sources = {name: [file.st_size, file.st_mtime_ns] for name, file in files.items()}
     stamp = json.dumps({"layout": LAYOUT, "format": form, "files": sources})
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
-    cached = cache_folder() / f"{directory.resolve().name}-{form or 'float'}-{digest}.safetensors"
+    cached = cache_folder() / f"{source.path.resolve().name}-{form or 'float'}-{digest}.safetensors"
     return ModelLib(Path(path or cached), stamp.encode(), is_named=bool(path))
 
 

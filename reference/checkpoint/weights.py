@@ -10,6 +10,7 @@ import math
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 CHECKED_AT_ONCE = 1 << 20  # numbers: what looking at them takes beside them stays small
 FLOATS = ("F32", "F16", "BF16")
-STORED_AS = {
+STORED_AS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: its bits

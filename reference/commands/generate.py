@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.explain import Explainer
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
-from verbatim.reference.text.template import load_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def generate(backend, prompts: Sequence[str], wanted: Generation) -> None:
     )
     if wanted.is_explained:
         engine.subscribe(Explainer(engine, console))
-    template = None if wanted.is_raw else load_template(wanted.model, engine.tokenizer)
+    template = None if wanted.is_raw else open_source(wanted.model).chat_template(engine.tokenizer)
     for prompt in prompts:
         _answer(console, wanted, engine, template, sys.stdin.read() if prompt == "-" else prompt)
 

@@ -16,13 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.logits import check_ids
 from verbatim.reference.numerics.quantization import FORMATS
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.sequence import Chunk
-from verbatim.reference.text.template import load_template
-from verbatim.reference.text.tokenizer import load_tokenizer
 
 WINDOW = 512  # tokens that are read in one go, if the context holds them; a longer text is cut
 STEP = 64  # rows of logits at once
@@ -56,7 +54,7 @@ def perplexity(
 
     What is read: the ids, the file `text`, or held-out conversations of the demo. RequestError if that is too little.
     """
-    config = load_config(model_directory)
+    config = open_source(model_directory).config()
     windows = _windows(model_directory, config, text, list(ids), num_tokens)
     if not windows:
         raise RequestError("nothing to measure: two tokens of text are the least")
@@ -106,14 +104,14 @@ def _windows(model_directory: Path, config, text: Path | None, ids: list[int], n
     if ids:
         check_ids(ids, config.vocab_size)
         return _cut(ids, [], size, num_tokens)
-    tokenizer = load_tokenizer(model_directory)
+    tokenizer = open_source(model_directory).tokenizer()
     if text:
         try:
             words = text.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError(f"--text: {text} cannot be read: {error}", field="text") from None
         return _cut(tokenizer.encode(words), list(tokenizer.bos_ids), size, num_tokens)
-    template = load_template(model_directory, tokenizer)
+    template = open_source(model_directory).chat_template(tokenizer)
     if template is None:
         raise RequestError("the model has no chat template for the held-out conversations: give --text FILE or --ids")
     return _conversations(tokenizer, template, size, num_tokens)

@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.checkpoint.shard_writer import Planned, write_shard, write_text
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD, open_checkpoint
-from verbatim.reference.checkpoint.weights import INDEX, STORED_AS, Tensor, Weights, load_shards
+from verbatim.reference.checkpoint.weights import INDEX, STORED_AS, Tensor, Weights
 from verbatim.reference.numerics.quantization import (
     SCALES,
     STORED_DTYPES,
@@ -50,9 +50,9 @@ def quantize_on_disk(source: Path, target: Path, quantization: str) -> None:
 def quantize_directory(source: Path, target: Path, quantization: str) -> None:
     """Make `target` of `source`, or go on with it; ModelError says what stands in the way."""
     check_format(quantization)
-    if load_config(source).quantization:
+    if open_source(source).config().quantization:
         raise ModelError(f"{source} is quantised already: give the float checkpoint")
-    shards = load_shards(source)
+    shards = open_source(source).shards()
     plan = plan_shards(source, shards, quantization)
     _begin(source, target, quantization, [*shards, "config.json"])
     _write(plan, target)
@@ -61,7 +61,7 @@ def quantize_directory(source: Path, target: Path, quantization: str) -> None:
 
 def plan_shards(source: Path, shards: dict[str, dict[str, Tensor]], quantization: str) -> dict[str, list[Planned]]:
     """File name -> the tensors to be written to it; every tensor of the model is checked on the way."""
-    config = load_config(source)
+    config = open_source(source).config()
     weights = Weights({name: tensor for shard in shards.values() for name, tensor in shard.items()})
     checkpoint = open_checkpoint(config, weights)
     # Fused matrices come as stretches of rows, NAME[0:48]; on disk they stay one.
@@ -135,7 +135,7 @@ def _finish(source: Path, target: Path, quantization: str, plan: dict[str, list[
     for name in COPIED:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    config = read_json(source / "config.json") | {"quantization": quantization_entry(quantization)}
+    config = open_source(source).raw_config() | {"quantization": quantization_entry(quantization)}
     write_text(target / "config.json", _pretty(config))
     (target / PROGRESS).unlink()
 

@@ -1,15 +1,13 @@
 """From a model directory to an engine: everything that is read from disk, in one place."""
 
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import Checkpoint, open_checkpoint
-from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.numerics.quantization import check_format, choose_format
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.parts import Parts
 from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
-from verbatim.reference.text.tokenizer import load_tokenizer
 
 
 def load_engine(
@@ -26,10 +24,11 @@ def load_engine(
     `model_lib` is what an engine that packs weights keeps of them; one that is complete spares their check.
     """
     limits = limits or EngineLimits()
-    config = limits.reshape(load_config(directory))
-    tokenizer = load_tokenizer(directory)
+    source = open_source(directory)
+    config = limits.reshape(source.config())
+    tokenizer = source.tokenizer()
     is_checked = model_lib is not None and model_lib.is_complete
-    checkpoint = open_checkpoint(config, load_weights(directory, is_checked=is_checked))
+    checkpoint = open_checkpoint(config, source.weights(is_checked=is_checked))
     model = make_model(parts, config, checkpoint, quantization, model_lib)
     mode = limits.speculative_mode
     if not draft_directory:
@@ -39,7 +38,7 @@ def load_engine(
     elif mode == "eagle":
         draft = load_eagle_head(parts, draft_directory, config, checkpoint)
     else:  # one that is stored in integers stays as it is: a guess changes no answer (N11)
-        draft_format = load_config(draft_directory).quantization or quantization
+        draft_format = open_source(draft_directory).config().quantization or quantization
         draft = load_model(parts, draft_directory, quantization=draft_format)
     return Engine(parts, config, model, tokenizer, limits=limits, draft_model=draft)
 
@@ -47,8 +46,9 @@ def load_engine(
 def load_model(parts: Parts, directory, *, quantization: str | None = None):
     """Only the model, which needs no tokenizer."""
     check_format(quantization)
-    config = load_config(directory)
-    return make_model(parts, config, open_checkpoint(config, load_weights(directory)), quantization)
+    source = open_source(directory)
+    config = source.config()
+    return make_model(parts, config, open_checkpoint(config, source.weights()), quantization)
 
 
 def make_model(parts: Parts, config: ModelConfig, checkpoint: Checkpoint, quantization: str | None, model_lib=None):

@@ -2,21 +2,15 @@
 
 States are taken after the model's final norm. They are added in float64, token by token, so the bits do not depend on
 the chunks of the prompt; the sum is then normalised to length 1 (L2) and rounded to float32 once.
-`1_Pooling/config.json` in the model directory says which of the two it is (sentence-transformers); the mean by default.
 """
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from verbatim.reference.records.config import read_json
-from verbatim.reference.records.errors import ModelError, NumericsError
+from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.records.request import POOLINGS
-
-SETTINGS = "1_Pooling/config.json"
-MODES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
 class Pool:
@@ -45,15 +39,3 @@ def unit(vector: np.ndarray) -> tuple[float, ...]:
     if not 0 < length < math.inf:
         raise NumericsError("the text's states are not finite, or all 0: they have no direction")
     return tuple((vector / length).astype(np.float32).tolist())
-
-
-def load_pooling(directory: Path) -> str:
-    """The pooling of a model directory. ModelError if it is neither mean nor last."""
-    path = directory / SETTINGS
-    if not path.exists():
-        return "mean"
-    settings = read_json(path)
-    wanted = [mode for mode in settings if mode.startswith("pooling_mode_") and settings[mode] is True]
-    if len(wanted) != 1 or wanted[0] not in MODES:
-        raise ModelError(f"{path} must ask for one of {', '.join(MODES)}, not {', '.join(wanted) or 'nothing'}")
-    return MODES[wanted[0]]

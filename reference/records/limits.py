@@ -1,6 +1,7 @@
 """How much an engine takes on at once, and by which means: the settings of the loop, whatever the model."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,11 @@ PREFILL_MODES = ("hybrid", "chunked")
 DRAFT_MODES = ("small_draft", "medusa", "eagle")  # those that need a directory with weights of their own
 SPECULATIVE_MODES = ("disable", "ngram", *DRAFT_MODES)
 # How keys and values are stored (N1), and what NumPy holds them in: of bfloat16, which it lacks, the 16 bits.
-KV_CACHE_DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(np.uint16)}
+KV_CACHE_DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+}
 MAX_DRAFT_LENGTH = 16
 MAX_TREE_WIDTH = 8
 MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer

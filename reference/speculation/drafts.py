@@ -1,9 +1,7 @@
 """Loads draft models and heads, checks them against the model, and makes the speculator of the mode."""
 
-from verbatim.reference.checkpoint.families import load_eagle_config
-from verbatim.reference.checkpoint.medusa import load_medusa
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import Checkpoint, open_eagle
-from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.limits import EngineLimits
@@ -14,16 +12,17 @@ NAMES = {"small_draft": "draft model", "medusa": "medusa heads", "eagle": "eagle
 
 def load_medusa_heads(parts: Parts, directory, config: ModelConfig):
     """Load the medusa heads in a directory, for a model of that configuration. They stay float."""
-    checkpoint = load_medusa(directory)
+    checkpoint = open_source(directory).medusa()
     _check_same("medusa", checkpoint, config, "vocab_size", "hidden_size")
     return parts.MedusaHeads(checkpoint)
 
 
 def load_eagle_head(parts: Parts, directory, config: ModelConfig, checkpoint: Checkpoint):
     """Load the eagle head in a directory: a model of one layer whose input is another model's states."""
-    eagle = load_eagle_config(directory)
+    source = open_source(directory)
+    eagle = source.eagle_config()
     _check_same("eagle", eagle, config, "vocab_size", "hidden_size")
-    return parts.Model(eagle, open_eagle(eagle, load_weights(directory), checkpoint.embedding))
+    return parts.Model(eagle, open_eagle(eagle, source.weights(), checkpoint.embedding))
 
 
 def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages: int):

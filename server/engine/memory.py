@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
-from verbatim.reference.checkpoint.weights import Tensor, load_shards
+from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.server.errors import NotEnoughMemoryError
@@ -90,7 +90,7 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
     if options.draft:
         weights += _weights(options.draft, options.backend, None)
         if options.speculative_mode == "small_draft":
-            token += _cache_bytes(load_config(options.draft), options.kv_cache_dtype)
+            token += _cache_bytes(open_source(options.draft).config(), options.kv_cache_dtype)
         elif options.speculative_mode == "eagle":  # its head is one layer
             token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -121,7 +121,7 @@ def _cache_bytes(config: ModelConfig, dtype: str) -> int:
 
 def _weights(directory: Path, backend: str, quantization: str | None) -> int:
     """All tensors; the embedding's rows as they are stored, and once more as the head where there is no other."""
-    tensors = {name: tensor for shard in load_shards(directory).values() for name, tensor in shard.items()}
+    tensors = open_source(directory).tensors()
     is_tied = EMBEDDING in tensors and HEAD not in tensors
     rows = tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None)
     total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())
@@ -156,4 +156,4 @@ def load_shape(options: Options) -> ModelConfig:
     limits = EngineLimits(
         context_size=options.context_window_size, window=options.sliding_window_size, sinks=options.attention_sink_size
     )
-    return limits.reshape(load_config(options.model))
+    return limits.reshape(open_source(options.model).config())

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.dialects import Dialect, choose_dialect
-from verbatim.reference.model.pooling import load_pooling
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ContextLengthError
-from verbatim.reference.text.template import ChatTemplate, load_template
-from verbatim.reference.text.tokenizer import Tokenizer, load_tokenizer
+from verbatim.reference.text.template import ChatTemplate
+from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.server.engine.memory import load_shape
 from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.models.identity import fingerprint_of
@@ -83,15 +82,15 @@ def load_served_model(options: Options) -> ServedModel:
     config = load_shape(options)
     if options.max_total_seq_length and config.window is None:  # what the cache cannot hold, no answer can have
         config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
-    directory = Path(options.model)
-    tokenizer = load_tokenizer(directory)
-    template = load_template(directory, tokenizer, options.chat_template)
-    source, pooling = template.source if template else "", load_pooling(directory)
-    dialect = choose_dialect(source, options.tool_parser)
+    source = open_source(options.model)
+    tokenizer, pooling = source.tokenizer(), source.pooling()
+    template = source.chat_template(tokenizer, options.chat_template)
+    template_text = template.source if template else ""
+    dialect = choose_dialect(template_text, options.tool_parser)
     return ServedModel(
         model_id=options.model_id,
-        created=int((directory / "config.json").stat().st_mtime),
-        fingerprint=fingerprint_of(options, config, source, dialect.name, pooling),
+        created=source.created,
+        fingerprint=fingerprint_of(options, config, template_text, dialect.name, pooling),
         config=config,
         tokenizer=tokenizer,
         template=template,

@@ -6,10 +6,10 @@ without a network; the hub's own variables (HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_H
 
 from pathlib import Path
 
+from verbatim.reference.checkpoint.source import HUGGING_FACE_FILES
 from verbatim.reference.records.errors import ModelError
 
 SCHEME = "HF://"
-FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model")
 
 
 def fetch(model: Path | str) -> Path:
@@ -21,7 +21,7 @@ def fetch(model: Path | str) -> Path:
 
     repository, _, revision = model.removeprefix(SCHEME).partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(FILES)))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUGGING_FACE_FILES)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"{model} cannot be fetched: {' '.join(str(error).split())}") from error
 

@@ -11,7 +11,7 @@ from small_models import write_byte_tokenizer, write_model
 from verbatim.demo import MODEL
 from verbatim.reference.backend import load_engine
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.model.pooling import load_pooling
+from verbatim.reference.checkpoint.pooling import load_pooling
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.request import Request
 from verbatim.reference.text.tokenizer import load_tokenizer

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from verbatim.demo import MODEL
+from verbatim.reference.checkpoint import source
 from verbatim.server.models import identity
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
@@ -24,6 +25,15 @@ def test_it_names_version_and_forms():
     parts = fingerprint(quantization="w8a8", kv_cache_dtype="bfloat16").split("-")
     assert parts[:2] == ["verbatim", identity.own_version()] and parts[3:] == ["w8a8", "kv", "bfloat16"]
     assert len(parts[2]) == identity.DIGITS
+
+
+def test_it_is_what_it_has_always_been(stories):
+    """Clients compare fingerprints over time: a change of these is a change of the answers, or to be announced."""
+    assert fingerprint(stories) == f"verbatim-{identity.own_version()}-e3e32ebe9ab9c753"
+
+
+def test_the_demo_models_is_what_it_has_always_been():
+    assert fingerprint() == f"verbatim-{identity.own_version()}-d1e90775345407e7"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ def test_every_file_counts(copy, name):
 
 def test_of_large_models_blocks_from_end_to_end_are_read(copy, monkeypatch):
     """A training that moves every weight shows, though not all are read."""
-    monkeypatch.setattr(identity, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(source, "READ_BYTES", 1 << 20)
     before, path = fingerprint(copy), copy / "model.safetensors"
     content = path.read_bytes()
     assert len(content) > 4 << 20

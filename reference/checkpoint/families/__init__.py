@@ -24,13 +24,17 @@ def load_config(directory: str | Path) -> ModelConfig:
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
     raw = read_json(directory / "config.json")
-    generation = {}
-    if (directory / "generation_config.json").exists():
-        generation = read_json(directory / "generation_config.json")
+    generation = read_generation_defaults(directory)
     family = _family(raw)
     raw = family.defaults | raw
     fields = _common(raw, generation, family) | family.scales(raw) | family.fixed
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
+
+
+def read_generation_defaults(directory: Path) -> dict:
+    """`generation_config.json`, or nothing."""
+    path = directory / "generation_config.json"
+    return read_json(path) if path.exists() else {}
 
 
 def load_eagle_config(directory: str | Path) -> ModelConfig:
