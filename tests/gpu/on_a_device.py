@@ -119,6 +119,33 @@ def same(found, expected):
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("way", ["to the device", "from the device"])
+def test_pages_move_between_processor_and_device(pair, dtype, way):
+    """Decoding goes on with the same bits, whichever of the two took in the prompt."""
+    models, caches = pair("llama", kv_cache_dtype=dtype)
+    if way == "from the device":
+        models, caches = models[::-1], caches[::-1]
+    ids = tuple(np.random.default_rng(1).integers(0, 96, 40).tolist())
+    pages = [[cache.allocate() for _ in range(5)] for cache in caches]
+    pages[1].reverse()
+    models[0].forward([Chunk(token_ids=ids, start=0, pages=tuple(pages[0]))], caches[0])
+    data = caches[0].export_pages(pages[0][:3])
+    caches[1].import_pages(pages[1][:3], data)
+    assert data.flags.c_contiguous and np.array_equal(caches[1].export_pages(pages[1][:3]), data)
+    for start in range(40, 50):
+        rows = [
+            np.array(model.forward([Chunk(token_ids=(start,), start=start, pages=tuple(own))], cache))
+            for model, cache, own in zip(models, caches, pages, strict=True)
+        ]
+        assert np.array_equal(rows[0].view(np.uint32), rows[1].view(np.uint32)), start
+    with pytest.raises(ValueError, match="pages of this cache are"):
+        caches[1].import_pages(pages[1][:2], data)
+    caches[1].share(pages[1][:1])
+    with pytest.raises(ValueError, match="must have one user"):
+        caches[1].import_pages(pages[1][:3], data)
+
+
 @pytest.mark.parametrize(
     ("family", "quantization"),
     [*[(family, None) for family in FAMILIES], ("llama", "w8a8"), ("mixtral", "w4a8"), ("gemma2", "w4a8")],
