@@ -13,10 +13,28 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import Output, Request
+from verbatim.server.api.value_types import OBJECT, STRING, integer, one_of, reference
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
 
 CHUNK_BYTES = 32  # padded chunks are some multiple of it longer than an empty one
+ANSWER = "Answer"
+OF_CHOICE = OBJECT.schema | {"required": ["index", "finish_reason", "logprobs"]}
+CHUNK_SCHEMAS: dict[str, dict] = {
+    "Usage": {"type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"]},
+    ANSWER: {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", "usage", "system_fingerprint"],
+        "properties": {
+            "id": STRING.schema,
+            "object": one_of("chat.completion", "text_completion").schema,
+            "created": integer(0).schema,
+            "model": STRING.schema,
+            "choices": {"type": "array", "items": OF_CHOICE},
+            "usage": reference("Usage"),
+        },
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

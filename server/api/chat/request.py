@@ -10,9 +10,9 @@ from verbatim.reference.dialects import calls_or_json
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.grammar_text import Grammar, GrammarKind
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
-from verbatim.server.api import chunks, parameters
+from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter, Resumption
-from verbatim.server.api.builder import Streaming, new_id
+from verbatim.server.api.builder import ANSWER, CHUNK_SCHEMAS, Streaming, new_id
 from verbatim.server.api.chat.choice import ChatBuilder, ChatChoice, call_prefix
 from verbatim.server.api.chunk_resume import ChunkResumption
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
@@ -62,7 +62,7 @@ class ChatAdapter(Adapter):
     name, path, prompt_field = "chat", "/v1/chat/completions", "messages"
     summary = "Answer a chat"
     body = BODY
-    answer, schemas = chunks.ANSWER, chunks.SCHEMAS | {"Message": SCHEMA}
+    answer, schemas = ANSWER, CHUNK_SCHEMAS | {"Message": SCHEMA}
 
     def read(self, body: object, model: ServedModel) -> ChatBuilder:
         """The builder of a chat's answer."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import FinishReason, Output, Request
-from verbatim.server.api import chunks, parameters
+from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
-from verbatim.server.api.builder import Streaming, new_id
+from verbatim.server.api.builder import ANSWER, CHUNK_SCHEMAS, Streaming, new_id
 from verbatim.server.api.completions.choice import CompletionBuilder, CompletionChoice, Prompt
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
@@ -53,7 +53,7 @@ class CompletionAdapter(Adapter):
     name, path, prompt_field = "completions", "/v1/completions", "prompt"
     summary = "Continue a text"
     body = BODY
-    answer, schemas = chunks.ANSWER, chunks.SCHEMAS
+    answer, schemas = ANSWER, CHUNK_SCHEMAS
 
     def read(self, body: object, model: ServedModel) -> CompletionBuilder:
         """The builder of the answers to all prompts."""

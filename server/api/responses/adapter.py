@@ -14,8 +14,8 @@ from verbatim.server.api.adapter import Adapter, Page, Resumption
 from verbatim.server.api.responses.events import ItemBuilder
 from verbatim.server.api.responses.request import BODY, read_response
 from verbatim.server.api.responses.resume import EventResumption
-from verbatim.server.api.responses.schemas import SCHEMAS
 from verbatim.server.api.responses.store import ResponseStore
+from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, one_of
 from verbatim.server.errors import ResponseNotFoundError
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
@@ -25,6 +25,31 @@ from verbatim.server.settings.options import PLACE
 PATH = "/v1/responses"
 MAX_LISTED = 100
 FAILED = "response.failed"
+RESPONSE = {
+    "type": "object",
+    "required": ["id", "object", "created_at", "status", "model", "output", "usage", "error", "incomplete_details"],
+    "properties": {
+        "id": STRING.schema,
+        "object": {"const": "response"},
+        "status": one_of("in_progress", "completed", "incomplete", "failed").schema,
+        "output": {"type": "array", "items": OBJECT.schema | {"required": ["type", "id", "status"]}},
+    },
+}
+DELETED = {
+    "type": "object",
+    "required": ["id", "object", "deleted"],
+    "properties": {"id": STRING.schema, "object": {"const": "response"}, "deleted": BOOLEAN.schema},
+}
+ITEMS = {
+    "type": "object",
+    "required": ["object", "data", "first_id", "last_id", "has_more"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": OBJECT.schema},
+        "has_more": BOOLEAN.schema,
+    },
+}
+SCHEMAS = {"Response": RESPONSE, "Deleted": DELETED, "Items": ITEMS}
 
 
 def retrieve(response_id: str, query: Mapping) -> dict:
