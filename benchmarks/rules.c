@@ -10,7 +10,8 @@
 
 #include "kernels.h"
 
-enum { ROWS = 60, INPUTS = 896, OUTPUTS = 512, KEYS = 2048, HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, VOCAB = 151936, RUNS = 30 };
+enum { ROWS = 60, INPUTS = 896, OUTPUTS = 512, KEYS = 2048, HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64 };
+enum { VOCAB = 151936, RUNS = 30 };
 
 static double now(void) {
     struct timespec time;
@@ -19,15 +20,16 @@ static double now(void) {
 }
 
 /* Prints the best time of RUNS. */
-#define TIME(name, work) do { \
-        double best = 1e18; \
+#define TIME(name, work)                       \
+    do {                                       \
+        double best = 1e18;                    \
         for (int run = 0; run < RUNS; run++) { \
-            double start = now(); \
-            work; \
-            double took = now() - start; \
-            if (took < best) best = took; \
-        } \
-        printf("%s %.3f\n", name, best); \
+            double start = now();              \
+            work;                              \
+            double took = now() - start;       \
+            if (took < best) best = took;      \
+        }                                      \
+        printf("%s %.3f\n", name, best);       \
     } while (0)
 
 static float *floats(long count) {

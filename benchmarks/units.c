@@ -23,7 +23,9 @@ static double now(void) {
 #ifdef __AVX512BF16__
 static double bfloat16(void) {
     __m512bh x = (__m512bh)_mm512_set1_epi16(1), w = x;
-#define FLOAT_SUM(i) __m512 sum##i = _mm512_setzero_ps(); HIDE(sum##i);
+#define FLOAT_SUM(i)                     \
+    __m512 sum##i = _mm512_setzero_ps(); \
+    HIDE(sum##i);
 #define FLOAT_DOT(i) sum##i = _mm512_dpbf16_ps(sum##i, w, x);
 #define KEEP(i) HIDE(sum##i);
     EACH(FLOAT_SUM)
@@ -42,15 +44,21 @@ static inline __attribute__((always_inline)) double bytes(const int is_scaled) {
     EACH(FLOAT_SUM)
     double start = now();
     for (long round = 0; round < ROUNDS; round++) {
-#define INTEGER_SUM(i) __m512i dots##i = x; HIDE(dots##i);
+#define INTEGER_SUM(i)   \
+    __m512i dots##i = x; \
+    HIDE(dots##i);
 #define INTEGER_DOT(i) dots##i = _mm512_dpbusd_epi32(dots##i, w, x);
-#define SCALE(i) \
-        HIDE(factor); \
-        sum##i = _mm512_add_ps(sum##i, _mm512_mul_ps(_mm512_cvtepi32_ps(dots##i), _mm512_mul_ps(factor, scale)));
+#define SCALE(i)  \
+    HIDE(factor); \
+    sum##i = _mm512_add_ps(sum##i, _mm512_mul_ps(_mm512_cvtepi32_ps(dots##i), _mm512_mul_ps(factor, scale)));
 #define TAKE(i) HIDE(dots##i);
         EACH(INTEGER_SUM)
         for (int quad = 0; quad < QUADS; quad++) { EACH(INTEGER_DOT) HIDE(w); }
-        if (is_scaled) { EACH(SCALE) } else { EACH(TAKE) }
+        if (is_scaled) {
+            EACH(SCALE)
+        } else {
+            EACH(TAKE)
+        }
     }
     double seconds = now() - start;
     EACH(KEEP)

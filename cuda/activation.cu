@@ -20,11 +20,11 @@ DEVICE void gate_rows(const float *both, float *y, int8_t *q, float *scales, int
     if (q) quantize_group(value, q, scales, item);
 }
 
-#define GATE(NAME, ACTIVATION)                                                                 \
+#define GATE(NAME, ACTIVATION)                                                                        \
     KERNEL NAME(const float *both, float *y, int8_t *q, float *scales, int intermediate, int count) { \
-        in_turn();                                                                             \
+        in_turn();                                                                                    \
         gate_rows<ACTIVATION>(both, y, q, scales, intermediate, count);                               \
-    }                                                                                          \
+    }                                                                                                 \
     EXPORT_KERNEL(NAME)
 GATE(gate_silu, silu_of)
 GATE(gate_gelu_tanh, gelu_tanh_of)

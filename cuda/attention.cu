@@ -23,7 +23,8 @@ struct heads_shape {
 };
 #define SHAPE_ARGUMENTS \
     int heads, int kv_heads, int head_dim, int stride, int window, int sinks, float scale, float cap, float scaled_cap
-#define SHAPE_VALUES heads_shape{heads, kv_heads, head_dim, stride, window, sinks, scale, cap, scaled_cap}
+#define SHAPE_VALUES \
+    heads_shape { heads, kv_heads, head_dim, stride, window, sinks, scale, cap, scaled_cap }
 
 struct block_result {
     float peak, weight;  // weight 0: no key of the block is visible
@@ -162,12 +163,12 @@ DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, c
         if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = result.total[f];
 }
 
-#define ATTEND(NAME, METHOD, T)                                                                                    \
-    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions, \
-                                       const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) {  \
-        in_turn();                                                                                              \
-        METHOD<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                               \
-    }                                                                                                           \
+#define ATTEND(NAME, METHOD, T)                                                                                   \
+    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions,   \
+                                          const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) { \
+        in_turn();                                                                                                \
+        METHOD<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                              \
+    }                                                                                                             \
     EXPORT_KERNEL(NAME)
 ATTEND(attend_rows_f32, attend_in_order, float)
 ATTEND(attend_rows_f16, attend_in_order, half_bits)

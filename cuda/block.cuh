@@ -7,7 +7,10 @@
 
 enum { MAX_WARPS = 32 };
 
-struct peak { float value; int id; };
+struct peak {
+    float value;
+    int id;
+};
 
 DEVICE bool is_better(peak a, peak b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
 DEVICE bool is_finite(float x) { return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u; }

@@ -88,7 +88,8 @@ DEVICE sums sums_of_row(uint64_t mine, part own, sum_slot which, uint64_t *share
     return found;
 }
 
-struct place { uint64_t weight, kept; };  // keep tokens heavier than `weight`, and the first `kept` of those with this weight
+// Keep tokens heavier than `weight`, and the first `kept` of those with this weight.
+struct place { uint64_t weight, kept; };
 
 // The number (by_count) or sum of the part's weights for each digit at `shift`, among weights that start with `prefix`.
 DEVICE void count_digits(const uint64_t *w, part own, int shift, uint64_t prefix, bool by_count, uint64_t *digits) {
@@ -169,7 +170,8 @@ DEVICE wrong edit(const float *logits, float *edited, part own, draw params, con
         const int id = edits[e * 3], is_seen = edits[e * 3 + 1], count = edits[e * 3 + 2];
         if (id < own.from || id >= own.to) continue;
         float x = add(edited[id], biases[e]);
-        if (is_seen && params.repetition != 1.0f) x = x < 0.0f ? mul(x, params.repetition) : divide(x, params.repetition);
+        if (is_seen && params.repetition != 1.0f)
+            x = x < 0.0f ? mul(x, params.repetition) : divide(x, params.repetition);
         if (count) x = sub(sub(x, mul((float)count, params.frequency)), params.presence);
         is_edited_wrong |= !is_finite(x);
         edited[id] = x;
@@ -203,9 +205,8 @@ DEVICE peak best_of_row(const float *edited, part own, wrong *what, peak *shared
 
 // results[place]: each draw's token, or -1 for a raw and -2 for an edited logit that is not finite. edited and w are
 // scratch (draws, vocab).
-KERNEL __launch_bounds__(1024, 1)
-    sample_rows(const float *logits, const draw *draws, const int *lists, float *edited, uint64_t *w, row_state *states,
-                int *results, int vocab) {
+KERNEL __launch_bounds__(1024, 1) sample_rows(const float *logits, const draw *draws, const int *lists, float *edited,
+                                              uint64_t *w, row_state *states, int *results, int vocab) {
     in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[MAX_WARPS], digits[DIGITS];

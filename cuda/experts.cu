@@ -30,7 +30,8 @@ KERNEL weigh_experts(const float *scores, float *gates, int *chosen, int rows, i
         int before = 0;
         for (int j = 0; j < experts; j++) before += scores[j] > mine || (scores[j] == mine && j < i);
         const bool is_chosen = i < experts && before < per_token;
-        const float share = i < experts ? exp2_of(mul(sub(mine, largest), LOG2E)) : 0.0f, gate = is_chosen ? share : 0.0f;
+        const float share = i < experts ? exp2_of(mul(sub(mine, largest), LOG2E)) : 0.0f,
+                    gate = is_chosen ? share : 0.0f;
         sum = add(sum, is_normalized ? gate : share);
         if (i < experts) gates[i] = gate;
         const uint32_t all = __ballot_sync(EVERY_LANE, is_chosen);

@@ -21,7 +21,9 @@
 #include "rows.cuh"
 
 template <class T>
-struct alignas(sizeof(T) * 8 > 16 ? 16 : sizeof(T) * 8) eight { T at[8]; };
+struct alignas(sizeof(T) * 8 > 16 ? 16 : sizeof(T) * 8) eight {
+    T at[8];
+};
 
 // A stage of a warp: EIGHTS groups of 8 weights of its tile, and the matching inputs of M rows.
 template <class T, int M>
@@ -50,8 +52,8 @@ DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, pr
         const int begin = begin_of(s);
         for (int e = 0; e < stage::EIGHTS; e++)
             for (int v = 0; v < VECTORS; v++)
-                copy_async<16>((quad *)&to->weights[e][lane] + v, (const quad *)(w + (size_t)(begin / 8 + e) * WARP) + v,
-                               begin / 8 + e < eights);
+                copy_async<16>((quad *)&to->weights[e][lane] + v,
+                               (const quad *)(w + (size_t)(begin / 8 + e) * WARP) + v, begin / 8 + e < eights);
     };
     const auto fetch_rows = [&](int s) {
         stage *to = stages + s % STAGES;
@@ -130,8 +132,9 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     }
 }
 
-#define FLOAT_OPERANDS(T) const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, \
-                    const float *residual, float scale
+#define FLOAT_OPERANDS(T)                                                                                          \
+    const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, const float *residual, \
+        float scale
 #define LINEAR_ROWS(NAME, T, M)                                                                                      \
     KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                         \
         multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share}); \
@@ -143,9 +146,9 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     LINEAR_ROWS(linear_rows4_##FORMAT, T, 4)                                                                \
     LINEAR_ROWS(linear_rows8_##FORMAT, T, 8)                                                                \
     KERNEL __launch_bounds__(256) linear_tile_##FORMAT(FLOAT_OPERANDS(T), const float *gates, int stride) { \
-        in_turn();                                                                                        \
-        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                    \
-    }                                                                                                     \
+        in_turn();                                                                                          \
+        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                      \
+    }                                                                                                       \
     EXPORT_KERNEL(linear_tile_##FORMAT)
 LINEAR(f32, float)
 LINEAR(f16, half_bits)

@@ -26,7 +26,9 @@
 DEVICE uint32_t sixteen_times_low(uint32_t both) { return (both << 4 & 0xF0F0F0F0u) ^ 0x80808080u; }
 DEVICE uint32_t sixteen_times_high(uint32_t both) { return (both & 0xF0F0F0F0u) ^ 0x80808080u; }
 template <int BITS>
-DEVICE float dot_of(int sum) { return (float)(BITS == 4 ? sum >> 4 : sum); }
+DEVICE float dot_of(int sum) {
+    return (float)(BITS == 4 ? sum >> 4 : sum);
+}
 
 enum { GROUPS_A_BLOCK = BLOCK / GROUP };
 
@@ -70,8 +72,8 @@ DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, 
             for (int v = 0; v < stage::QUADS; v++)
                 copy_async<16>(&to->weights[g][v][lane], w + ((size_t)(begin + g) * stage::QUADS + v) * WARP,
                                begin + g < groups);
-        copy_async<stage::GROUPS * 2>(to->w_scales[lane], w_scales + (size_t)block_of(s) * WARP * GROUPS_A_BLOCK + inside,
-                                      true);
+        copy_async<stage::GROUPS * 2>(to->w_scales[lane],
+                                      w_scales + (size_t)block_of(s) * WARP * GROUPS_A_BLOCK + inside, true);
     };
     const auto fetch_rows = [&](int s) {
         stage *to = stages + s % STAGES;
@@ -176,7 +178,8 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
         if (threadIdx.x < WARP)
             copy_async<TILE_GROUPS * 2>(to->w_scales[lane],
                                         w_scales + (begin / GROUPS_A_BLOCK * WARP + lane) * GROUPS_A_BLOCK +
-                                            begin % GROUPS_A_BLOCK, true);
+                                            begin % GROUPS_A_BLOCK,
+                                        true);
     };
     float total[EIGHTS][4] = {}, sum[EIGHTS][4] = {};
     const auto use = [&](int begin) {
@@ -224,12 +227,12 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
                               {rows, N, num_blocks, {bias, residual, scale}, chosen, share}); \
     }                                                                                         \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(FORMAT, BITS)                                                                                      \
-    INTEGERS_ROWS(linear_rows1_##FORMAT, BITS, 1)                                                                   \
-    INTEGERS_ROWS(linear_rows2_##FORMAT, BITS, 2)                                                                   \
-    INTEGERS_ROWS(linear_rows4_##FORMAT, BITS, 4)                                                                   \
-    INTEGERS_ROWS(linear_rows8_##FORMAT, BITS, 8)                                                                   \
-    KERNEL __launch_bounds__(128) linear_tile_##FORMAT(OPERANDS, const float *gates, int stride) {                  \
+#define INTEGERS(FORMAT, BITS)                                                                                    \
+    INTEGERS_ROWS(linear_rows1_##FORMAT, BITS, 1)                                                                 \
+    INTEGERS_ROWS(linear_rows2_##FORMAT, BITS, 2)                                                                 \
+    INTEGERS_ROWS(linear_rows4_##FORMAT, BITS, 4)                                                                 \
+    INTEGERS_ROWS(linear_rows8_##FORMAT, BITS, 8)                                                                 \
+    KERNEL __launch_bounds__(128) linear_tile_##FORMAT(OPERANDS, const float *gates, int stride) {                \
         in_turn();                                                                                                \
         integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
     }                                                                                                             \

@@ -33,13 +33,13 @@ DEVICE void rotate_and_store(float *x, const int *positions, const int *first_pa
     }
 }
 
-#define ROTATE_AND_STORE(NAME, T)                                                                                   \
-    KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,      \
-                const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {          \
-        in_turn();                                                                                                  \
-        rotate_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads,         \
-                            head_dim, half);                                                                        \
-    }                                                                                                               \
+#define ROTATE_AND_STORE(NAME, T)                                                                                     \
+    KERNEL NAME(float *x, const int *positions, const int *first_page, const int *pages, const float *cosines,        \
+                const float *sines, T *keys, T *values, int heads, int kv_heads, int head_dim, int half) {            \
+        in_turn();                                                                                                    \
+        rotate_and_store<T>(x, positions, first_page, pages, cosines, sines, keys, values, heads, kv_heads, head_dim, \
+                            half);                                                                                    \
+    }                                                                                                                 \
     EXPORT_KERNEL(NAME)
 ROTATE_AND_STORE(rotate_and_store_f32, float)
 ROTATE_AND_STORE(rotate_and_store_f16, half_bits)

@@ -13,7 +13,9 @@
 
 enum { STAGE_BYTES = 4096, SLOTS = 3 };  // SLOTS: buffers for parts of a tile of many rows
 template <int M>
-struct ring { enum { STAGES = M > 2 ? 2 : 4 }; };  // many rows are bound by arithmetic, not by memory
+struct ring {
+    enum { STAGES = M > 2 ? 2 : 4 };  // many rows are bound by arithmetic, not by memory
+};
 
 // A product's shape. With `chosen`, a row of y belongs to one expert (N9): its matrix is number chosen[row] of a stack,
 // and `share` consecutive rows of y share a row of x.
@@ -31,9 +33,7 @@ DEVICE void begin(product p) {
 }
 
 // The tile of 32 outputs in the stack, and the row of x that belongs to a row of y.
-DEVICE size_t tile_of(product p, int row) {
-    return blockIdx.x + (p.chosen ? (size_t)p.chosen[row] * gridDim.x : 0);
-}
+DEVICE size_t tile_of(product p, int row) { return blockIdx.x + (p.chosen ? (size_t)p.chosen[row] * gridDim.x : 0); }
 DEVICE int operand_of(product p, int row) { return p.chosen ? row / p.share : row; }
 
 // Stream stages 0 .. count - 1 of a warp: stage s lies in slot s % STAGES when `use(s)` is called. The first weights are

@@ -8,7 +8,10 @@
 // at best (64 bytes a cycle). 2. this: as many blocks as there are multiprocessors, and a second launch.
 #include "block.cuh"
 
-struct part_peak { peak best; int is_wrong; };
+struct part_peak {
+    peak best;
+    int is_wrong;
+};
 
 // found (rows, parts)
 KERNEL find_peaks(const float *logits, part_peak *found, int vocab) {
@@ -49,8 +52,8 @@ EXPORT_KERNEL(join_peaks)
 // rows (2, scores): the index of the logits row, and that of the scored token in `tokens`. ids (scores, 1 + num_top): the
 // token, or -1 where a logit is not finite, then the best; logprobs likewise.
 // (l - max) - ln 2 * log2(float(total) * 2^-40), total = sum of floor(2^40 exp2((l - max) log2 e)).
-KERNEL __launch_bounds__(1024)
-    score_rows(const float *logits, const int *rows, const int *tokens, int *ids, float *logprobs, int vocab, int num_top) {
+KERNEL __launch_bounds__(1024) score_rows(const float *logits, const int *rows, const int *tokens, int *ids,
+                                          float *logprobs, int vocab, int num_top) {
     in_turn();
     __shared__ peak peaks[MAX_WARPS];
     __shared__ uint64_t shared[MAX_WARPS];

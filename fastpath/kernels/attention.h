@@ -23,8 +23,10 @@ struct row {
 
 INLINE void score(const struct block *block, struct row *rows, long head_dim, const int count) {
     for (long lane = 0; lane < block->count; lane += SCORE_VECTORS * WIDTH) {
+        // clang-format off
         vec sums[QUERY_ROWS][SCORE_VECTORS];
         UNROLL for (int r = 0; r < count; r++) UNROLL for (int v = 0; v < SCORE_VECTORS; v++) sums[r][v] = (vec){0};
+        // clang-format on
         const float *keys[SCORE_VECTORS];
         UNROLL for (int v = 0; v < SCORE_VECTORS; v++) {
             long at = lane + v * WIDTH < block->count ? lane + v * WIDTH : lane; /* past the end: any valid address */

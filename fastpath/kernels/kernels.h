@@ -37,7 +37,8 @@ struct quantized {
 
 /* Bytes of one input of a strip, or, of a quantised matrix, of one group with its scales. */
 static inline long step_bytes(int format) {
-    static const int each[] = {[FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2};
+    static const int each[] = {
+        [FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2};
     return STRIP * each[format];
 }
 
@@ -94,7 +95,8 @@ struct kernels {
     void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
     /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
     /* N4; the same strips */
-    void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y);
+    void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
+                             float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);

@@ -41,7 +41,8 @@ static void widen_all(const void *stored, long n, int dtype, float *y) {
         memcpy(y, stored, n * sizeof(float));
     } else if (dtype == FLOAT16) {
 #ifdef LEVEL_AVX512
-        for (; i + WIDTH <= n; i += WIDTH) _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(bits + i))));
+        for (; i + WIDTH <= n; i += WIDTH)
+            _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(bits + i))));
 #endif
         for (; i < n; i++) y[i] = float_of_half(bits[i]);
     } else {

@@ -42,8 +42,8 @@ INLINE long size_of(int dtype) { return dtype == FLOAT32 ? 4 : 2; }
 INLINE struct stored page_at(const struct heads *shape, const struct work_item *item, long position) {
     long size = size_of(shape->stored), at = item->pages[position / PACK] * shape->num_kv_heads + item->kv_head;
     long num_keys = shape->head_dim * PACK, num_values = (shape->head_dim + PACK - 1) / PACK * PACK * PACK;
-    return (struct stored){(const char *)shape->keys + at * num_keys * size, (const char *)shape->values + at * num_values * size,
-                           num_keys, num_values};
+    return (struct stored){(const char *)shape->keys + at * num_keys * size,
+                           (const char *)shape->values + at * num_values * size, num_keys, num_values};
 }
 
 /* A page's elements as float32: in place, or widened into `buffer` (N1). */
@@ -54,8 +54,8 @@ INLINE const float *as_floats(const void *stored, long count, int dtype, float *
 }
 
 /* Load the pages of the block that begins at `first`, up to `end`. */
-static void load_block(const struct heads *shape, const struct work_item *item,
-                       long first, long end, float *buffer, struct block *block) {
+static void load_block(const struct heads *shape, const struct work_item *item, long first, long end, float *buffer,
+                       struct block *block) {
     for (long p = 0; p < KEY_BLOCK / PACK && first + p * PACK < end; p++) {
         struct stored page = page_at(shape, item, first + p * PACK);
         block->keys[p] = as_floats(page.keys, page.num_keys, shape->stored, buffer);
@@ -65,8 +65,8 @@ static void load_block(const struct heads *shape, const struct work_item *item,
 }
 
 /* Queue the same pages for prefetch: keys first, in the order of use. */
-static void prefetch_block(const struct heads *shape, const struct work_item *item,
-                       long first, long end, struct prefetch_queue *queue) {
+static void prefetch_block(const struct heads *shape, const struct work_item *item, long first, long end,
+                           struct prefetch_queue *queue) {
     long pages = min(KEY_BLOCK / PACK, (end - first + PACK - 1) / PACK);
     for (long p = 0; p < pages; p++) {
         struct stored page = page_at(shape, item, first + p * PACK);

@@ -20,7 +20,8 @@ static uint64_t probe_read(const void *memory, long bytes) {
 #define EACH_PROBE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 static double probe_integers(long rounds, float *memory) {
-#define INTEGER_PROBE(v) ivec weights##v = load_integers((const uint8_t *)memory + v * sizeof(ivec)), dots##v = weights##v;
+#define INTEGER_PROBE(v) \
+    ivec weights##v = load_integers((const uint8_t *)memory + v * sizeof(ivec)), dots##v = weights##v;
 #define ADD_INTEGERS(v) dots##v = add_dot(dots##v, weights##v, (int32_t)i, W4A8);
 #define TAKE_INTEGERS(v) dots0 += dots##v;
     EACH_PROBE(INTEGER_PROBE)
@@ -35,7 +36,10 @@ static double probe_floats(long rounds, float *memory) {
 #define ADD_FLOATS(v) sum##v += x * factor##v;
 #define TAKE_FLOATS(v) sum0 += sum##v;
     EACH_PROBE(FLOAT_PROBE)
-    for (long i = 0; i < rounds; i++) { vec x = splat(memory[i & 7]); EACH_PROBE(ADD_FLOATS) }
+    for (long i = 0; i < rounds; i++) {
+        vec x = splat(memory[i & 7]);
+        EACH_PROBE(ADD_FLOATS)
+    }
     EACH_PROBE(TAKE_FLOATS)
     store(memory, sum0);
     return (double)rounds * 12 * WIDTH * 2;

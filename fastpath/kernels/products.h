@@ -14,20 +14,23 @@ enum { PANEL_BYTES = 384 * 1024, INTEGER_VECTORS = 4, BLOCK_GROUPS = BLOCK / GRO
  * to 1.5 times as fast; Zen 4 with 32 KB was slower than without: docs/log.md.) */
 enum { PREFETCH_DISTANCE = 8192, LARGE_FIRST_CACHE = 48 * 1024 };
 
-enum { FEW_TILES = 4, SHORT_STRETCH = 18 * 1024, LONG_STRETCH = 72 * 1024 }; /* at most so many bytes of a strip: whole blocks */
+/* A stretch is at most so many bytes of a strip: whole blocks. */
+enum { FEW_TILES = 4, SHORT_STRETCH = 18 * 1024, LONG_STRETCH = 72 * 1024 };
 
 INLINE int prefetches_to_first_cache(void) { return first_cache_bytes >= LARGE_FIRST_CACHE; }
 
 /* Compilers keep scalars in registers, and arrays only sometimes: a tile of at most 8 rows by 4 vectors has a variable
  * for the sum of each row and vector. `rows` and `vectors` are compile-time constants, so unused sums cost nothing. */
+// clang-format off
 #define EACH_ROW(DO, ...) DO(0, ##__VA_ARGS__) DO(1, ##__VA_ARGS__) DO(2, ##__VA_ARGS__) DO(3, ##__VA_ARGS__) \
     DO(4, ##__VA_ARGS__) DO(5, ##__VA_ARGS__) DO(6, ##__VA_ARGS__) DO(7, ##__VA_ARGS__)
+// clang-format on
 #define EACH_VECTOR(DO, r) DO(r, 0) DO(r, 1) DO(r, 2) DO(r, 3)
 #define NAME_SUM(r, v) vec sum##r##v = {0};
 #define NAME_SUMS(r) EACH_VECTOR(NAME_SUM, r)
-#define ADD_ROW(r) \
-    if (r < rows) { \
-        vec sums[] = {sum##r##0, sum##r##1, sum##r##2, sum##r##3}; \
+#define ADD_ROW(r)                                                                   \
+    if (r < rows) {                                                                  \
+        vec sums[] = {sum##r##0, sum##r##1, sum##r##2, sum##r##3};                   \
         add_block(sums, w->outputs, first, y + r * w->outputs, start == 0, vectors); \
     }
 

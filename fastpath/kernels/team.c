@@ -26,7 +26,9 @@ static struct {
     struct team team;
     team_work work;
     void *argument;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
+} pool = {.owner = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
           .wanted = 1};
 
 static _Thread_local int member; /* this thread's index in the team; 0 is the caller */
@@ -97,7 +99,10 @@ long team_claim_along(struct team *team, long items) {
     return items;
 }
 
-struct start { int member; unsigned epoch; };
+struct start {
+    int member;
+    unsigned epoch;
+};
 
 static void *run_worker(void *argument) {
     struct start *start = argument;

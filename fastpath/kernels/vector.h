@@ -14,7 +14,7 @@
 #define NOINLINE __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define ROLLED _Pragma("GCC unroll 1")
-#define LINE 64 /* bytes of a cache line */
+#define LINE 64                /* bytes of a cache line */
 #define VECTORS (PACK / WIDTH) /* vectors that hold one pack */
 
 typedef float vec __attribute__((vector_size(4 * WIDTH)));

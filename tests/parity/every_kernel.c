@@ -35,8 +35,9 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = format == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
     for (long i = 0; i < bytes && format == W8A8; i++) weights[i] |= 1; /* -128 is not valid */
-    for (long end = step; format >= W8A8 && end <= bytes; end += step) /* the scales of a group */
-        for (long i = 1; i <= STRIP; i++) ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
+    for (long end = step; format >= W8A8 && end <= bytes; end += step)  /* the scales of a group */
+        for (long i = 1; i <= STRIP; i++)
+            ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
     struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
     w.weights = weights;
@@ -67,13 +68,15 @@ static void attention(const struct kernels *table, long tokens, long num_keys, l
         .num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1, .stored = format};
     long pages = (num_keys + PACK - 1) / PACK, padded = (head_dim + PACK - 1) / PACK * PACK;
     float *queries = floats(tokens * 6 * head_dim), *out = malloc(tokens * 6 * head_dim * sizeof(float));
-    void *keys = stored(table, pages * 2 * head_dim * PACK, format), *values = stored(table, pages * 2 * padded * PACK, format);
+    void *keys = stored(table, pages * 2 * head_dim * PACK, format),
+         *values = stored(table, pages * 2 * padded * PACK, format);
     int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
     for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
     shape.keys = keys, shape.values = values;
     struct work_item items[2];
-    for (int head = 0; head < 2; head++) items[head] = (struct work_item){queries, out, numbers, positions, head, 0, tokens * 3};
+    for (int head = 0; head < 2; head++)
+        items[head] = (struct work_item){queries, out, numbers, positions, head, 0, tokens * 3};
     for (int head = 0; head < 2; head++) table->attend(&shape, &items[head], head == 0 ? &items[1] : NULL);
     count_in(out, tokens * 6 * head_dim * sizeof(float));
     free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
@@ -118,7 +121,8 @@ static void teams(void) {
         for (int run = 0; run < 20; run++) {
             struct sums sums = {7, 50, calloc(7, sizeof(long))};
             team_run(count_up, &sums);
-            for (long i = 0; i < sums.items; i++) if (sums.counts[i] != sums.phases) abort();
+            for (long i = 0; i < sums.items; i++)
+                if (sums.counts[i] != sums.phases) abort();
             free(sums.counts);
         }
     }
@@ -130,7 +134,8 @@ int main(void) {
     for (const struct kernels *const *table = available_kernels(); *table; table++) {
         state = 1, digest = 14695981039346656037u;
         for (int i = 0; i < 6; i++)
-            for (int format = FLOAT32; format <= W4A8; format++) products(*table, sizes[i][0], sizes[i][1], sizes[i][2], format);
+            for (int format = FLOAT32; format <= W4A8; format++)
+                products(*table, sizes[i][0], sizes[i][1], sizes[i][2], format);
         for (long tokens = 1; tokens < 8; tokens += 3)
             for (long head_dim = 2; head_dim < 70; head_dim += 31)
                 for (int format = FLOAT32; format <= FLOAT16; format++) {

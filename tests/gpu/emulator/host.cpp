@@ -4,8 +4,8 @@
 enum { COOPERATIVE = 1, OVERLAPS = 2 };
 
 // 500: no such kernel; 719: it has a race.
-extern "C" int emu_launch(const char *name, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                          size_t shared, int flags, void **arguments) {
+extern "C" int emu_launch(const char *name, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                          unsigned bz, size_t shared, int flags, void **arguments) {
     for (auto *entry = emu::registry(); entry; entry = entry->next)
         if (!strcmp(entry->name, name)) {
             WITH_RACES(emu::begin_launch(entry->name, flags & OVERLAPS);)

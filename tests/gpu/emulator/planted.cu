@@ -1,16 +1,16 @@
 // Kernels with a race, each beside its twin without: what races.cpp must tell, and what it must not.
 #include "common.cuh"
 
-#define PAIR(NAME, PARAMETERS, ...)      \
-    KERNEL NAME##_ordered PARAMETERS {   \
-        enum { IS_ORDERED = 1 };         \
-        __VA_ARGS__                      \
-    }                                    \
-    EXPORT_KERNEL(NAME##_ordered)        \
-    KERNEL NAME##_racing PARAMETERS {    \
-        enum { IS_ORDERED = 0 };         \
-        __VA_ARGS__                      \
-    }                                    \
+#define PAIR(NAME, PARAMETERS, ...)    \
+    KERNEL NAME##_ordered PARAMETERS { \
+        enum { IS_ORDERED = 1 };       \
+        __VA_ARGS__                    \
+    }                                  \
+    EXPORT_KERNEL(NAME##_ordered)      \
+    KERNEL NAME##_racing PARAMETERS {  \
+        enum { IS_ORDERED = 0 };       \
+        __VA_ARGS__                    \
+    }                                  \
     EXPORT_KERNEL(NAME##_racing)
 
 // A thread reads what one of another warp has stored.
