@@ -1,1 +1,1 @@
-"""The law: every semantic of the server in NumPy, read in an afternoon (start at docs/reading.md)."""
+"""The reference implementation: every semantic in NumPy, read in an afternoon (start at docs/reading.md)."""

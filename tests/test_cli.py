@@ -95,24 +95,24 @@ def test_an_explanation_shows_what_the_prefix_cache_knew(name, tmp_path):
 
 
 @pytest.mark.parametrize("temperature", ["0", "0.7"])
-def test_an_explanation_shows_guesses_and_what_became_of_them(name, temperature, tmp_path):
+def test_an_explanation_shows_draft_tokens_and_what_became_of_them(name, temperature, tmp_path):
     write_byte_tokenizer(write_model(tmp_path, vocab_size=258, eos_token_id=None), ["<s>", "</s>"])
     options = ["--model", tmp_path, "--seed", "1", "--temperature", temperature, "--max-tokens", "60", "abcabcabc"]
     plain = explained(name, *options)
     shown = explained(name, "--speculative-mode", "ngram", "--draft-length", "3", *options)
-    guessed = [line for line in shown.splitlines() if line.startswith("  guessed:")]
-    assert not [line for line in plain.splitlines() if line.startswith("  guessed:")]
-    assert any(", rejected" in line for line in guessed)
-    assert any("; behind it " in line for line in guessed)
-    assert any(", accepted" in line for line in guessed) or temperature != "0"
+    drafts = [line for line in shown.splitlines() if line.startswith("  draft tokens:")]
+    assert not [line for line in plain.splitlines() if line.startswith("  draft tokens:")]
+    assert any(", rejected" in line for line in drafts)
+    assert any("; behind it " in line for line in drafts)
+    assert any(", accepted" in line for line in drafts) or temperature != "0"
     for token in shown.split("position ")[1:]:
-        if "  guessed: " in token:
-            said = re.search(r"choice 0: (.*), (?:drawn|the largest)", token)[1]
-            guess, verdict = re.search(r"  guessed: (.*?), (accepted|rejected)", token).groups()
-            assert (guess == said) == (verdict == "accepted")
+        if "  draft tokens: " in token:
+            sampled = re.search(r"choice 0: (.*), (?:drawn|the largest)", token)[1]
+            draft, verdict = re.search(r"  draft tokens: (.*?), (accepted|rejected)", token).groups()
+            assert (draft == sampled) == (verdict == "accepted")
 
     def without(text):
-        return [line for line in text.splitlines() if not line.startswith(("  guessed:", "  pages:"))]
+        return [line for line in text.splitlines() if not line.startswith(("  draft tokens:", "  pages:"))]
 
     assert without(shown) == without(plain)
 

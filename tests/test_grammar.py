@@ -20,7 +20,7 @@ from verbatim.reference.records.grammar_text import (
     MAX_GRAMMAR_BYTES,
     PREAMBLE,
     Grammar,
-    GrammarKind,
+    GrammarSyntax,
     json_object,
     json_schema,
 )
@@ -81,15 +81,15 @@ def test_json_mode_gives_an_object(compiler, tokenizer):
 
 def test_a_regular_expression_and_a_lark_grammar(compiler, tokenizer):
     expression = r"(left|right) (turn|step)s?[!?]"
-    assert re.fullmatch(expression, babble(compiler, tokenizer, Grammar(kind=GrammarKind.REGEX, source=expression)))
+    assert re.fullmatch(expression, babble(compiler, tokenizer, Grammar(syntax=GrammarSyntax.REGEX, source=expression)))
     lark = 'start: "<" word ("," word)* ">"\nword: "sun" | "moon"'
     assert re.fullmatch(
-        r"<(sun|moon)(,(sun|moon))*>", babble(compiler, tokenizer, Grammar(kind=GrammarKind.LARK, source=lark))
+        r"<(sun|moon)(,(sun|moon))*>", babble(compiler, tokenizer, Grammar(syntax=GrammarSyntax.LARK, source=lark))
     )
 
 
 def test_control_tokens_and_padding_are_never_allowed(compiler, tokenizer):
-    guide = compiler.compile(Grammar(kind=GrammarKind.REGEX, source=r"(?s:.)*"))
+    guide = compiler.compile(Grammar(syntax=GrammarSyntax.REGEX, source=r"(?s:.)*"))
     excluded = set(guide.excluded_ids().tolist())
     eos_ids = load_config(MODEL).eos_ids
     assert {i for i in tokenizer.control_ids.values() if i not in eos_ids} <= excluded
@@ -168,8 +168,8 @@ def wide(count, **more):
         (lambda: json_schema({"allOf": [wide(600), wide(600)]}), "1200 optional properties; at most 1000"),
         (lambda: json_schema({"description": "x" * 10_000_000}), f"at most {MAX_GRAMMAR_BYTES}"),
         (lambda: json_schema("no object"), "must be a JSON schema"),
-        (lambda: Grammar(kind=GrammarKind.REGEX, source="(a"), "cannot be compiled"),
-        (lambda: Grammar(kind=GrammarKind.LARK, source="start: nowhere"), "cannot be compiled"),
+        (lambda: Grammar(syntax=GrammarSyntax.REGEX, source="(a"), "cannot be compiled"),
+        (lambda: Grammar(syntax=GrammarSyntax.LARK, source="start: nowhere"), "cannot be compiled"),
     ],
 )
 def test_an_invalid_grammar_is_refused_quickly_with_a_reason(compiler, make, message):
@@ -185,11 +185,11 @@ NODE = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "additiona
 @pytest.mark.parametrize(
     "grammar",
     [
-        Grammar(kind=GrammarKind.REGEX, source=r"(x+x+)+y"),
-        Grammar(kind=GrammarKind.REGEX, source=r"(?:[ab]{1,900}c){1,900}" * 40),
-        Grammar(kind=GrammarKind.REGEX, source=r"(a|a|aa)*b"),
-        Grammar(kind=GrammarKind.REGEX, source="(a|b)*a(a|b){60}"),
-        Grammar(kind=GrammarKind.LARK, source='start: s\ns: s s | "a" |'),
+        Grammar(syntax=GrammarSyntax.REGEX, source=r"(x+x+)+y"),
+        Grammar(syntax=GrammarSyntax.REGEX, source=r"(?:[ab]{1,900}c){1,900}" * 40),
+        Grammar(syntax=GrammarSyntax.REGEX, source=r"(a|a|aa)*b"),
+        Grammar(syntax=GrammarSyntax.REGEX, source="(a|b)*a(a|b){60}"),
+        Grammar(syntax=GrammarSyntax.LARK, source='start: s\ns: s s | "a" |'),
         json_schema({"type": "string", "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}),
         json_schema({"type": "string", "minLength": 10**9}),
         json_schema({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}),
@@ -416,12 +416,12 @@ def test_every_choice_of_an_engine_keeps_the_schema(engine, temperature):
 
 
 def test_a_grammar_may_end_before_min_tokens(engine):
-    add_request(engine, "a", Grammar(kind=GrammarKind.REGEX, source="yes|no"), min_tokens=50)
+    add_request(engine, "a", Grammar(syntax=GrammarSyntax.REGEX, source="yes|no"), min_tokens=50)
     (outputs,) = collect(engine).values()
     assert "".join(output.text for output in outputs) in ("yes", "no")
 
 
-REFUSED = [json_schema({"type": "nope"}), json_schema({"$ref": "#"}), Grammar(kind=GrammarKind.REGEX, source="(a")]
+REFUSED = [json_schema({"type": "nope"}), json_schema({"$ref": "#"}), Grammar(syntax=GrammarSyntax.REGEX, source="(a")]
 TOO_COSTLY = json_schema(
     {"type": "string", "pattern": "^(.{1,1000}){900,1000}$"}
 )  # exceeds its limits while the text is generated

@@ -24,9 +24,12 @@ def test_every_dependency_is_locked_within_its_bounds():
     pins = {}
     for name, version, _ in PINS:
         pins.setdefault(canonicalize_name(name), []).append(version)
-    missing = [str(one) for one in wanted() if canonicalize_name(one.name) not in pins]
+    missing = [str(wish) for wish in wanted() if canonicalize_name(wish.name) not in pins]
     outside = [
-        str(one) for one in wanted() for pin in pins.get(canonicalize_name(one.name), ()) if pin not in one.specifier
+        str(wish)
+        for wish in wanted()
+        for pin in pins.get(canonicalize_name(wish.name), ())
+        if pin not in wish.specifier
     ]
     assert (missing, outside) == ([], []), "run `make lock`"
 

@@ -10,7 +10,7 @@ from verbatim.reference.records.request import Request, SamplingParams, Stopping
 from verbatim.server.engine.tracing import Tracer
 
 PROMPTS = ((5, 6, 7, 8), (9, 10, 11), (20, 21), (5, 6, 7, 8))
-KINDS = ({"temperature": 0}, {"temperature": 1}, {"logprobs": 2}, {"temperature": 0.8, "repetition_penalty": 1.2})
+SETTINGS = ({"temperature": 0}, {"temperature": 1}, {"logprobs": 2}, {"temperature": 0.8, "repetition_penalty": 1.2})
 
 
 class Recorder(Observer):
@@ -45,9 +45,9 @@ def run(backend, observers, mode="disable"):
     )
     for observer in observers:
         engine.subscribe(observer(engine) if isinstance(observer, type) else observer)
-    for number, (prompt, kind) in enumerate(zip(PROMPTS, KINDS, strict=True)):
+    for number, (prompt, settings) in enumerate(zip(PROMPTS, SETTINGS, strict=True)):
         stopping = StoppingParams(max_tokens=6, ignore_eos=True, strings=("zzz",))
-        sampling = SamplingParams(seed=number, **kind)
+        sampling = SamplingParams(seed=number, **settings)
         engine.add(Request(request_id=str(number), prompt_ids=prompt, sampling=sampling, stopping=stopping))
     steps = []
     while engine.has_work():
@@ -62,7 +62,7 @@ def test_a_traced_engine_takes_the_same_path_and_answers_the_same(backend, mode)
     observed = run(backend, [recorder, tracer], mode)
     assert observed == run(backend, [], mode)
     steps, batched, _ = observed
-    assert sum(batched) > 10, "sequences that decode are sampled together, whoever looks on"
+    assert sum(batched) > 10, "sequences that decode are sampled together, with observers too"
     tokens = [(output.request_id, token_id) for step in steps for output in step for token_id in output.token_ids]
     assert sorted(tokens) == sorted(token[:2] for token in recorder.tokens)
     assert len([event for event in tracer.dump() if event["name"] == "sample"]) == len(tokens) == 24

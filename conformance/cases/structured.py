@@ -112,7 +112,7 @@ def without_strict(probe: Probe) -> None:
     equal(parsed(forced(probe, exact(value), strict=False).text(), "the answer"), {"word": value}, "the answer")
 
 
-def _kind(name: str, schema: dict, bad: object) -> None:
+def _schema_case(name: str, schema: dict, bad: object) -> None:
     @case(
         f"structured.schema.{name}",
         f"A strict schema with {name.replace('_', ' ')} is kept.",
@@ -121,48 +121,50 @@ def _kind(name: str, schema: dict, bad: object) -> None:
         fault=f"body choices.0.message.content={json.dumps(json.dumps(bad))}",
         optional=True,
     )
-    def kind(probe: Probe) -> None:
+    def keeps_schema(probe: Probe) -> None:
         fits(parsed(forced(probe, schema).text(), "the answer"), schema)
 
 
-_kind("enums", closed(a={"type": "string", "enum": ["lamp", "river"]}), {"a": "bird"})
+_schema_case("enums", closed(a={"type": "string", "enum": ["lamp", "river"]}), {"a": "bird"})
 
 
-_kind("integers", closed(a={"type": "integer", "enum": [7, 42]}), {"a": 5})
+_schema_case("integers", closed(a={"type": "integer", "enum": [7, 42]}), {"a": 5})
 
 
-_kind("booleans", closed(a={"type": "boolean"}), {"a": "true"})
+_schema_case("booleans", closed(a={"type": "boolean"}), {"a": "true"})
 
 
-_kind("null_unions", closed(a={"anyOf": [{"type": "string", "enum": ["x"]}, {"type": "null"}]}), {"a": "y"})
+_schema_case("null_unions", closed(a={"anyOf": [{"type": "string", "enum": ["x"]}, {"type": "null"}]}), {"a": "y"})
 
 
-_kind("type_lists", closed(a={"type": ["boolean", "null"]}), {"a": "y"})
+_schema_case("type_lists", closed(a={"type": ["boolean", "null"]}), {"a": "y"})
 
 
-_kind("lists", closed(a={"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}), {"a": []})
+_schema_case(
+    "lists", closed(a={"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}), {"a": []}
+)
 
 
-_kind("nested_objects", closed(a=closed(b=closed(c={"type": "boolean"}))), {"a": {"b": {}}})
+_schema_case("nested_objects", closed(a=closed(b=closed(c={"type": "boolean"}))), {"a": {"b": {}}})
 
 
-_kind("constants", closed(a={"const": "lamp"}), {"a": "river"})
+_schema_case("constants", closed(a={"const": "lamp"}), {"a": "river"})
 
 
-_kind(
+_schema_case(
     "definitions",
     closed(a={"$ref": "#/$defs/x"}) | {"$defs": {"x": {"type": "string", "enum": ["lamp"]}}},
     {"a": "river"},
 )
 
 
-_kind("bounded_integers", closed(a={"type": "integer", "minimum": 3, "maximum": 5}), {"a": 9})
+_schema_case("bounded_integers", closed(a={"type": "integer", "minimum": 3, "maximum": 5}), {"a": 9})
 
 
-_kind("patterns", closed(a={"type": "string", "pattern": "^ab$"}), {"a": "zz"})
+_schema_case("patterns", closed(a={"type": "string", "pattern": "^ab$"}), {"a": "zz"})
 
 
 _NODE = closed(next={"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]})
 
 
-_kind("recursion", closed(head={"$ref": "#/$defs/node"}) | {"$defs": {"node": _NODE}}, {"head": 5})
+_schema_case("recursion", closed(head={"$ref": "#/$defs/node"}) | {"$defs": {"node": _NODE}}, {"head": 5})

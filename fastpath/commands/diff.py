@@ -79,19 +79,21 @@ def compare(reference: Engine, fast: Engine, requests: list[Request], progress=l
 
 
 def _differ(expected: Event | None, found: Event | None) -> Difference | None:
-    """The first element of two events that differs, or the whole if they are not of one kind."""
-    kinds = tuple(one and (one.layer, one.operation, one.rows.shape, one.places) for one in (expected, found))
-    one = expected or found
-    if kinds[0] != kinds[1]:
-        values = tuple(kind and f"{kind[1]} {kind[2]} of layer {kind[0]}, {kind[3][0]}" for kind in kinds)
-        return Difference(one.places[0], one.layer, one.operation, 0, tuple(value or "nothing" for value in values))
-    bits = [event.rows.view(np.uint32) if event.rows.dtype == np.float32 else event.rows for event in (expected, found)]
+    """The first element of two events that differs, or the whole if their operations or shapes differ."""
+    events, event = (expected, found), expected or found
+    headers = tuple(event and (event.layer, event.operation, event.rows.shape, event.places) for event in events)
+    if headers[0] != headers[1]:
+        values = tuple(header and f"{header[1]} {header[2]} of layer {header[0]}, {header[3][0]}" for header in headers)
+        return Difference(
+            event.places[0], event.layer, event.operation, 0, tuple(value or "nothing" for value in values)
+        )
+    bits = [event.rows.view(np.uint32) if event.rows.dtype == np.float32 else event.rows for event in events]
     places = np.argwhere(bits[0] != bits[1])
     if not len(places):
         return None
     row, element = map(int, places[0])
-    values = tuple(_value(event.rows[row, element]) for event in (expected, found))
-    return Difference(one.places[row], one.layer, one.operation, element, values)
+    values = tuple(_value(event.rows[row, element]) for event in events)
+    return Difference(event.places[row], event.layer, event.operation, element, values)
 
 
 def _value(value) -> str:
@@ -138,7 +140,7 @@ def find_difference(
     ]
     settings = {"quantization": quantization, "tokenizer": tokenizer, "num_requests": len(requests)}
     settings["kv_cache_dtype"] = kv_cache_dtype
-    engines = [load(one, directory, **settings) for one in (reference_backend, backend)]
+    engines = [load(package, directory, **settings) for package in (reference_backend, backend)]
     with Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("tokens", total=sum(map(len, all_ids)) + len(all_ids) * (max_tokens - 1))
         result = compare(*engines, requests, lambda num_tokens: bars.advance(bar, num_tokens))

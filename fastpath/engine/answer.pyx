@@ -64,7 +64,7 @@ cdef class Answer:
         return _drawn(sampled, None, logits, excluded)
 
     cpdef extend(self, row):
-        """Take in the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
+        """Append the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
         drawn = row if type(row) is Drawn else self.draw(row)
         sampled, error, _, self.excluded = drawn
         self.sampled = None
@@ -83,9 +83,9 @@ cdef class Answer:
         return self._is_plain and self.stopper.num_tokens >= self.stopper.min_tokens
 
     cdef _extend_plainly(self, token_id):
-        """Take in what was drawn where nothing changes the logits and no log-probability is asked for."""
+        """Append the drawn token where nothing changes the logits and no log-probability is asked for."""
         (<list>self.sequence.output_ids).append(token_id)
-        return self._take_in(token_id, None)
+        return self._append(token_id, None)
 
     cpdef excluded_ids(self):
         """Ids that may not be drawn next. Where a grammar can only end, it may do so before `min_tokens`."""
@@ -96,10 +96,10 @@ cdef class Answer:
         return both if len(both) < self.guide.vocab_size else forbidden
 
     cpdef push(self, sampled):
-        """Take in a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
-        return self._take_in(sampled.token_id, None if sampled.logprob is None else sampled)
+        """Append a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
+        return self._append(sampled.token_id, None if sampled.logprob is None else sampled)
 
-    cdef _take_in(self, token_id, scored):
+    cdef _append(self, token_id, scored):
         """`scored` is the token with its log-probability, if that is asked for."""
         cdef bytes token = self._bytes(token_id)
         cdef bint is_complete = (
@@ -194,7 +194,7 @@ def sample_batch(rows, list work, dict answers):
 
 
 def extend_decoding(list work, dict answers, drawn):
-    """Take in what `sample_batch` drew for the first sequences: their outputs, and the sequences that ended."""
+    """Append what `sample_batch` drew for the first sequences: their outputs, and the sequences that ended."""
     cdef list outputs = [], ended = []
     cdef Draws plain = drawn if isinstance(drawn, Draws) else None
     cdef list decoding = _decoding(work, answers) if plain is None else plain.decoding
@@ -247,7 +247,7 @@ cdef bint _decodes_one_token(sequence, chunk) except -1:
 
 
 cdef _on_host(logits):
-    """Rows that can be looked at as they are, or None."""
+    """Rows that can be read as they are, or None."""
     is_here = isinstance(logits, np.ndarray) and logits.dtype == np.float32 and logits.flags.c_contiguous
     return logits if is_here and logits.ndim == 2 else None
 

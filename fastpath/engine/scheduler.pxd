@@ -9,7 +9,7 @@ cdef class Scheduler:
     cdef readonly object prefix_cache, waiting, prefill_mode, window
     cdef readonly list running
     cdef readonly long max_num_sequences, token_budget, sinks
-    cdef bint _is_prefill_turn
+    cdef bint _prefills_next
     cdef long _num_preempted
 
     @cython.locals(uncomputed=long, budget=long, spare=long, preempted=long, plan=list, decoding=list, prefilling=list)

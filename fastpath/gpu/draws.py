@@ -1,9 +1,9 @@
 """A step's draws and scores on a device, all together: one wait for all of them, and not one for each row.
 
-Known before any token is taken in is what a row's token depends on: the settings of the request, and its tokens until
+Known before any token is appended is what a row's token depends on: the settings of the request, and its tokens until
 then. Behind a draft token the next is drawn as if the draft were right; if it is not, nobody reads the rows behind it
 (N11). Not known: what a grammar allows behind a draft token, and rows that several choices draw from, or that lie
-beside a tree's. These are drawn in their turn.
+beside a tree's. These are drawn afterwards.
 """
 
 from itertools import takewhile

@@ -1,6 +1,6 @@
 """Logits that stay on the device until somebody asks for them: a row is sampled and scored where it lies.
 
-As NumPy arrays (`np.asarray`) they come over; that is what a draft model's guesses and --explain do.
+As NumPy arrays (`np.asarray`) they come over; that is what draft models and --explain do.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from verbatim.fastpath.cache.pages import PAGE_SIZE
 from verbatim.fastpath.gpu.cache import page_bytes
 from verbatim.fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
-from verbatim.fastpath.gpu.operations import ROOM_BYTES
+from verbatim.fastpath.gpu.operations import ROW_STATE_BYTES
 from verbatim.fastpath.gpu.sampling import MOST_DRAWN
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
@@ -66,7 +66,7 @@ def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimi
     drafts = 0 if limits.speculative_mode == "disable" else limits.draft_length or MAX_ADAPTIVE_LENGTH
     drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences * (1 + drafts))  # in powers of two
     return Plan(
-        weights=sum(weights), scratch=scratch + drawn * (SAMPLING_BYTES * config.vocab_size + ROOM_BYTES),
+        weights=sum(weights), scratch=scratch + drawn * (SAMPLING_BYTES * config.vocab_size + ROW_STATE_BYTES),
         page=page_bytes(config, limits.kv_cache_dtype) + _draft_page_bytes(config, directories, limits),
         free=free, share=share,
     )  # fmt: skip

@@ -15,7 +15,7 @@ MOST_GRAPHS = 64  # the oldest goes
 
 
 class Model(Decoder):
-    """A decoder on a device: `forward` takes in tokens; `states` and `score` are its two halves."""
+    """A decoder on a device: `forward` computes chunks; `states` and `score` are its two halves."""
 
     def __init__(self, device, config, checkpoint, *, quantization: str | None = None):
         super().__init__(device, config, checkpoint, quantization)
@@ -23,7 +23,7 @@ class Model(Decoder):
         self.num_replays, self.generation = 0, 0
 
     def forward(self, chunks, cache) -> Logits:
-        """Take in every chunk's tokens; returns logits float32 (wanted rows, vocab), which stay on the device."""
+        """Compute every chunk; returns logits float32 (wanted rows, vocab), which stay on the device."""
         check(chunks, self.config, cache)
         shape = describe(chunks)
         numbers, peaks = self._host("numbers", shape.size), self._host("peaks", 2 * shape.num_wanted)
@@ -73,7 +73,7 @@ class Model(Decoder):
 
     @property
     def latest_graph(self):
-        """The graph that was made last, for whoever measures it; None before the first."""
+        """The graph that was made last, for measurements; None before the first."""
         return next(reversed(self._graphs.values()), None)
 
     def forget_graphs(self) -> None:
@@ -95,13 +95,13 @@ class Model(Decoder):
         return self.reserve(shape) | {name: self.scratch(name, size) for name, size in sizes.items()}
 
     def _parts_bytes(self, shape: Shape) -> int:
-        """Room for attention over blocks of keys in parallel, 0 where it would be too much."""
+        """Bytes of scratch for attention over blocks of keys in parallel, 0 where it would be too much."""
         size = 4 * shape.rows * self.config.num_heads * shape.key_blocks * (2 + self.config.head_dim)
         return size if size <= PARTS_BYTES else 0
 
     def _replay(self, shape: Shape, at, cache, numbers, peaks) -> None:
         """The graph of a pass of this shape over this cache, made when it is first needed."""
-        key = shape, cache.addresses(0), cache.num_pages, cache.kind
+        key = shape, cache.addresses(0), cache.num_pages, cache.kernel_dtype
         if key not in self._graphs:
             if len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.pop(next(iter(self._graphs))).close()
@@ -131,7 +131,7 @@ class Model(Decoder):
         config, weights, rows = self.config, self.weights, shape.rows
         into = at["normed"] if weights.fusion else at["x"]
         self.operations.embed(
-            weights.embedding_kind, at["numbers"], weights.embedding, into, rows=rows, hidden=config.hidden_size,
+            weights.embedding_dtype, at["numbers"], weights.embedding, into, rows=rows, hidden=config.hidden_size,
             scale=config.embedding_scale,
         )  # fmt: skip
         if weights.fusion:

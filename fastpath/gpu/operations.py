@@ -15,7 +15,7 @@ WEIGHT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "w8a8": 1, "w4a8": 0.5}
 MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
 TILE_ROWS = 64
 MOST_THREADS = SAMPLING_THREADS = 1024
-MOST_PARTS, ROOM_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and the state that they share
+MOST_PARTS, ROW_STATE_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and their common state
 PEAKS_BYTES, MOST_BLOCKS = 12 * MOST_PARTS, 128  # blocks that search for peaks: about as many as multiprocessors
 NOTHING = 0
 NOWHERE = NOTHING, NOTHING  # no addresses for rounded rows: their integers and scales (N4)
@@ -216,7 +216,7 @@ class Operations:
         self, logits: int, records: int, lists: int, edited: int, weights: int, states: int, results: int, *,
         draws: int, vocab: int, parts: int = 1,
     ) -> None:  # fmt: skip
-        """Sample a token for each record of requests.py (N10); `states`: zeros, ROOM_BYTES a draw.
+        """Sample a token for each record of requests.py (N10); `states`: zeros, ROW_STATE_BYTES a draw.
 
         `parts` blocks share a row; they are on the device at the same time.
         """

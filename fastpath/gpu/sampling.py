@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from verbatim.fastpath.gpu.logits import Row
-from verbatim.fastpath.gpu.operations import ROOM_BYTES, parts_of_row
+from verbatim.fastpath.gpu.operations import ROW_STATE_BYTES, parts_of_row
 from verbatim.fastpath.gpu.requests import DrawSettings, draw_settings, joined
 from verbatim.fastpath.sampling import rules as on_host
 from verbatim.reference.records.drawn import Drawn
@@ -17,7 +17,7 @@ from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.records.request import SamplingParams
 
 EDITED = -2  # what the kernel answers where step 1 has made a number that is none; -1 is one that was none before
-MOST_DRAWN = 64  # rows at once: each needs room for its edited logits and weights
+MOST_DRAWN = 64  # rows at once: each needs scratch for its edited logits and weights
 
 
 class Wanted(NamedTuple):
@@ -59,11 +59,11 @@ def score(logits, token_id: int, num_top: int):
 
 def draw_rows(asked: list[Wanted | Scored]) -> list[Drawn]:
     """What is asked of rows of one pass."""
-    batches, room = [[]], MOST_DRAWN
+    batches, num_free = [[]], MOST_DRAWN
     for item in asked:
-        if isinstance(item, Wanted) and room == 0:
-            batches, room = [*batches, []], MOST_DRAWN
-        room -= isinstance(item, Wanted)
+        if isinstance(item, Wanted) and num_free == 0:
+            batches, num_free = [*batches, []], MOST_DRAWN
+        num_free -= isinstance(item, Wanted)
         batches[-1].append(item)
     return [drawn for batch in batches for drawn in _draw_batch(batch)]
 
@@ -82,7 +82,7 @@ def _draw_batch(asked: list[Wanted | Scored]) -> list[Drawn]:
                 item.sampling, prompt_ids=item.prompt_ids, output_ids=item.output_ids, position=item.position,
                 choice=item.choice, excluded=item.excluded,
             )  # fmt: skip
-    draws, scored = {at: how for at, how in settings.items() if not how.is_plain}, {}
+    draws, scored = {at: setting for at, setting in settings.items() if not setting.is_plain}, {}
     if draws or scores:
         tokens, found = _run([item.row for item in asked], draws, tokens, scores)
         scored = dict(zip(scores, found, strict=True))
@@ -99,8 +99,8 @@ def _drawn(item: Wanted | Scored, token: int, scored) -> Drawn:
 def _complaint(item: Wanted | Scored, token: int) -> str:
     if isinstance(item, Scored):
         return "a logit of the prompt is not a finite number"
-    kind = "penalized logit" if item.row.is_finite and token == EDITED else "logit"
-    return f"a {kind} for position {item.position} is not a finite number"
+    name = "penalized logit" if item.row.is_finite and token == EDITED else "logit"
+    return f"a {name} for position {item.position} is not a finite number"
 
 
 def _run(rows: list[Row], draws: dict[int, DrawSettings], tokens: list[int], scores: dict[int, int]):
@@ -109,27 +109,27 @@ def _run(rows: list[Row], draws: dict[int, DrawSettings], tokens: list[int], sco
     `tokens` are those that are known already. Returns all tokens, and a Sampled for each that is scored.
     """
     model, vocab, count = rows[0].model, len(rows[0]), 1 + max(scores.values(), default=0)
-    structs, lists = joined({at: (rows[at].index, how) for at, how in draws.items()})
+    structs, lists = joined({at: (rows[at].index, setting) for at, setting in draws.items()})
     places = [[rows[at].index for at in scores], list(scores)]
     numbers = [structs.view(np.int32), lists, np.array(places, np.int32).ravel(), np.array(tokens, np.int32)]
     starts = np.cumsum([0, *[part.nbytes for part in numbers]])
-    said = len(tokens) + 2 * len(scores) * count  # tokens, ids, logprobs
-    start = model.scratch("draws", _rounded_up(int(starts[-1]) + 4 * said))
+    num_words = len(tokens) + 2 * len(scores) * count  # tokens, ids, logprobs
+    start = model.scratch("draws", _rounded_up(int(starts[-1]) + 4 * num_words))
     _, at_lists, at_places, at_tokens, at_ids = (start + int(offset) for offset in starts)
     model.device.write(start, np.concatenate(numbers))
     if draws:
-        room = _rounded_up(len(draws))
-        edited, weights = model.scratch("edited", 4 * room * vocab), model.scratch("weights", 8 * room * vocab)
-        between = model.scratch("rooms", ROOM_BYTES * room)
-        model.device.clear(between, ROOM_BYTES * len(draws))
-        places_of = (start, at_lists, edited, weights, between, at_tokens)
+        capacity = _rounded_up(len(draws))
+        edited, weights = model.scratch("edited", 4 * capacity * vocab), model.scratch("weights", 8 * capacity * vocab)
+        states = model.scratch("rooms", ROW_STATE_BYTES * capacity)
+        model.device.clear(states, ROW_STATE_BYTES * len(draws))
+        places_of = (start, at_lists, edited, weights, states, at_tokens)
         parts = parts_of_row(len(draws), vocab, model.device.num_multiprocessors)
         model.operations.sample_rows(rows[0].start, *places_of, draws=len(draws), vocab=vocab, parts=parts)
     if scores:
         at_logprobs = at_ids + 4 * len(scores) * count
         places_of = (at_places, at_tokens, at_ids, at_logprobs)
         model.operations.score_rows(rows[0].start, *places_of, scores=len(scores), vocab=vocab, num_top=count - 1)
-    found = model.device.read(at_tokens, said, np.int32)
+    found = model.device.read(at_tokens, num_words, np.int32)
     ids, logprobs = found[len(tokens) :].reshape(2, len(scores), count)
     scored = map(_scored, ids, logprobs.view(np.float32), scores.values())
     return found[: len(tokens)].tolist(), list(scored)

@@ -70,7 +70,7 @@ class DeviceWeights(Uploads):
         ropes = {layer.rope for layer in config.layers if layer.rope}
         tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
         placed = {rope: (*map(self.put, table), table[0].shape[1]) for rope, table in tables.items()}
-        self.embedding_kind = FORMATS[checkpoint.embedding.dtype]
+        self.embedding_dtype = FORMATS[checkpoint.embedding.dtype]
         self.embedding = self.put(checkpoint.embedding.bits)
         self.layers = [self._layer(stored, placed) for stored in checkpoint.layers]
         self.norm = self._vector(checkpoint.norm)

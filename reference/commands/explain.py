@@ -40,7 +40,7 @@ class Explainer(Observer):
         if len(token.sequence.output_ids) == 1:
             self._say("prompt", self._prompt(token))
         if token.drafts:
-            self._say("guessed", self._drafts(token))
+            self._say("draft tokens", self._drafts(token))
         self._say("text shown", f"{token.output.text!r}, held back: {token.held.decode(errors='replace')!r}")
         self._say("pages", self._pages(token))
         if token.output.finish_reason:
@@ -60,8 +60,8 @@ class Explainer(Observer):
 
     def _title(self, token: Token) -> str:
         sampling, position = token.sequence.request.sampling, len(token.sequence) - 1
-        how = "the largest logit" if sampling.temperature == 0 else f"drawn with seed {sampling.seed}"
-        return f"position {position}, choice {token.sequence.choice}: {self._name(token.sampled.token_id)}, {how}"
+        method = "the largest logit" if sampling.temperature == 0 else f"drawn with seed {sampling.seed}"
+        return f"position {position}, choice {token.sequence.choice}: {self._name(token.sampled.token_id)}, {method}"
 
     def _name(self, token_id: int) -> str:
         return f"{self.engine.tokenizer.token_bytes(token_id).decode(errors='replace')!r} ({token_id})"
@@ -72,10 +72,10 @@ class Explainer(Observer):
         num_reused, num_copied = divmod(sequence.num_cached, self.engine.parts.page_size)
         words = []
         for index, page in enumerate(sequence.pages):
-            kinds = ["reused"] * (index < num_reused) + ["shared"] * is_shared(page)
+            origins = ["reused"] * (index < num_reused) + ["shared"] * is_shared(page)
             if index == num_reused and num_copied:
-                kinds.append(f"begun with {num_copied} tokens of another")
-            words.append(f"{page} ({', '.join(kinds)})" if kinds else str(page))
+                origins.append(f"begun with {num_copied} tokens of another")
+            words.append(f"{page} ({', '.join(origins)})" if origins else str(page))
         return " ".join(words)
 
     def _prompt(self, token: Token) -> str:

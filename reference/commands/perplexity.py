@@ -59,7 +59,7 @@ def perplexity(
     if not windows:
         raise RequestError("nothing to measure: two tokens of text are the least")
     formats = [config.quantization] if config.quantization else [None, *FORMATS]
-    rows = [(one, kv_cache_dtype) for one in formats]
+    rows = [(name, kv_cache_dtype) for name in formats]
     rows = rows if kv_cache_dtype == "float32" else [(formats[0], "float32"), *rows]
     title = f"{sum(len(w) - 1 for w in windows)} tokens"
     table, exact = Table("weights", "keys and values", "perplexity", "same token as float", title=title), None
@@ -130,8 +130,8 @@ def _conversations(tokenizer, template, size: int, limit: int) -> list[list[int]
     from verbatim.demo.corpus import conversations
 
     windows, num_tokens = [], 0
-    for one in islice(conversations(SEED, "heldout"), max(limit, 0)):
-        window = tokenizer.encode_pieces(template.render(one.messages, one.tools or None))[:size]
+    for conversation in islice(conversations(SEED, "heldout"), max(limit, 0)):
+        window = tokenizer.encode_pieces(template.render(conversation.messages, conversation.tools or None))[:size]
         windows.append(window)
         num_tokens += len(window)
         if num_tokens >= limit:

@@ -48,7 +48,7 @@ def quantize_on_disk(source: Path, target: Path, quantization: str) -> None:
 
 
 def quantize_directory(source: Path, target: Path, quantization: str) -> None:
-    """Make `target` of `source`, or go on with it; ModelError says what stands in the way."""
+    """Make `target` of `source`, or resume an earlier run; ModelError says what stands in the way."""
     check_format(quantization)
     if open_source(source).config().quantization:
         raise ModelError(f"{source} is quantised already: give the float checkpoint")
@@ -119,7 +119,7 @@ def _begin(source: Path, target: Path, quantization: str, files: list[str]) -> N
 def _write(plan: dict[str, list[Planned]], target: Path) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        total = sum(one.num_bytes for tensors in plan.values() for one in tensors)
+        total = sum(tensor.num_bytes for tensors in plan.values() for tensor in tensors)
         task = progress.add_task("quantising", total=total)
         advance: Callable[[int], None] = partial(progress.advance, task)
         for file, tensors in plan.items():
@@ -129,8 +129,8 @@ def _write(plan: dict[str, list[Planned]], target: Path) -> None:
 def _finish(source: Path, target: Path, quantization: str, plan: dict[str, list[Planned]]) -> None:
     """What lies beside the weights; config.json, without which nothing loads, comes last."""
     if (source / INDEX).exists():
-        weight_map = {one.name: file for file, tensors in plan.items() for one in tensors}
-        total = sum(one.num_bytes for tensors in plan.values() for one in tensors)
+        weight_map = {tensor.name: file for file, tensors in plan.items() for tensor in tensors}
+        total = sum(tensor.num_bytes for tensors in plan.values() for tensor in tensors)
         write_text(target / INDEX, _pretty({"metadata": {"total_size": total}, "weight_map": weight_map}))
     for name in COPIED:
         if (source / name).exists():

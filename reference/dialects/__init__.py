@@ -61,5 +61,5 @@ def choose_dialect(template_source: str, name: str | None = None) -> Dialect:
     """The dialect of that name, or else the one that a chat template's source shows; hermes if it shows none."""
     if name is not None:
         return next(dialect for dialect in DIALECTS if dialect.name == name)
-    spoken = (one for one in DIALECTS if any(sign in template_source for sign in one.signs))
+    spoken = (dialect for dialect in DIALECTS if any(sign in template_source for sign in dialect.signs))
     return next(spoken, DIALECTS[0])

@@ -107,10 +107,10 @@ def _keyword_rules(name: str, function: dict) -> list[str]:
 
 
 def _value_rule(schema: dict | bool, shared: dict) -> str:
-    kind = schema.get("type") if isinstance(schema, dict) and PLAIN.issuperset(schema) else None
-    if kind == "boolean":
+    value_type = schema.get("type") if isinstance(schema, dict) and PLAIN.issuperset(schema) else None
+    if value_type == "boolean":
         return '("True" | "False")'
-    if kind == "null":
+    if value_type == "null":
         return '"None"'
     return f"({json_rule(shared | schema if isinstance(schema, dict) else {'anyOf': [schema]})})"
 

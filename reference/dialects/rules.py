@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
+from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_rule
 
 # The schema of a function that names no parameters: as in OpenAI's API it takes none.
 NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
@@ -20,14 +20,14 @@ MarkIds = Mapping[str, int]  # the control tokens among a dialect's marks
 
 def grammar(*rules: str) -> Grammar:
     """The grammar of these rules, which begin with `start`."""
-    return Grammar(kind=GrammarKind.LARK, source=PREAMBLE + "\n".join(rules), field="tools")
+    return Grammar(syntax=GrammarSyntax.LARK, source=PREAMBLE + "\n".join(rules), field="tools")
 
 
 def calls_or_json(calls: Grammar, content: Grammar) -> Grammar:
     """Calls alone, as a grammar of forced ones has them, or else JSON of the schema `content` and no call."""
     rules = calls.source.removeprefix(PREAMBLE).replace("start:", "calls:", 1)
     choice = f"start: calls | content\ncontent: {json_rule(json.loads(content.source))}"
-    return Grammar(kind=GrammarKind.LARK, source=f"{PREAMBLE}{choice}\n{rules}", field=content.field)
+    return Grammar(syntax=GrammarSyntax.LARK, source=f"{PREAMBLE}{choice}\n{rules}", field=content.field)
 
 
 def mark(text: str, mark_ids: MarkIds) -> str:
@@ -47,7 +47,7 @@ def json_head(name: str, key: str) -> str:
 
 def text_without(*expressions: str) -> str:
     """The terminal TEXT: anything that none of these expressions matches as a whole."""
-    return " & ".join(["TEXT: /(?s:.+)/", *(f"~/{one}/" for one in expressions)])
+    return " & ".join(["TEXT: /(?s:.+)/", *(f"~/{expression}/" for expression in expressions)])
 
 
 def opening_rules(text: str, mark_ids: MarkIds) -> list[str]:
@@ -70,7 +70,7 @@ def argument_rules(tools: list[dict]) -> Iterable[str]:
     for part, tool in enumerate(tools):
         schema = tool["function"].get("parameters", NO_PARAMETERS)
         named, required = schema.get("properties"), schema.get("required", [])
-        if isinstance(named, dict) and OPEN_ENDED.isdisjoint(schema) and all(one in named for one in required):
+        if isinstance(named, dict) and OPEN_ENDED.isdisjoint(schema) and all(name in named for name in required):
             schema = schema | {"additionalProperties": False}  # no parameter that nobody has named
         yield f"arguments_{part}: {json_rule({'type': 'object'} | schema)}"
 

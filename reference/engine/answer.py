@@ -47,7 +47,7 @@ class Answer:
         return Drawn(sampled, None, logits, excluded)
 
     def extend(self, row) -> Output:
-        """Take in the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
+        """Append the next token: as it was drawn, or from its logits (vocab,). An error ends this answer alone."""
         drawn = row if isinstance(row, Drawn) else self.draw(row)
         self.sampled, self.excluded = None, drawn.excluded
         try:
@@ -68,7 +68,7 @@ class Answer:
         return both if len(both) < self.guide.vocab_size else forbidden
 
     def push(self, sampled) -> Output:
-        """Take in a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
+        """Append a sampled token: new text, the log-probabilities that go with it, the end if it is one."""
         token = self._bytes(sampled.token_id)
         is_complete = (
             self.guide is not None
@@ -142,7 +142,7 @@ def sample_batch(rows, work, answers) -> Rows[Any]:
 
 
 def extend_decoding(work, answers, drawn) -> tuple[list[Output], list]:
-    """Take in the tokens of the first sequences that decode one each: their outputs, and the sequences that ended.
+    """Append one token to each of the first sequences that decode: their outputs, and the sequences that ended.
 
     `drawn` is what `sample_batch` gave for this work.
     """

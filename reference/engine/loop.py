@@ -18,8 +18,8 @@ from verbatim.reference.records.parts import Parts
 from verbatim.reference.records.protocols import Answer, Executor, Model, Work
 from verbatim.reference.records.request import FinishReason, Output, Request, check_request
 from verbatim.reference.records.sequence import Chunk, Sequence
+from verbatim.reference.speculation.draft_verifier import DraftVerifier
 from verbatim.reference.speculation.drafts import make_speculator
-from verbatim.reference.speculation.guesses import Guesses
 from verbatim.reference.text.tokenizer import Tokenizer
 
 
@@ -43,7 +43,7 @@ class Engine:
         )  # fmt: skip
         self.context_size = min(config.context_size, self.scheduler.longest())
         speculator = make_speculator(parts, limits, model, draft_model, num_pages)
-        self.guesses = Guesses(speculator, limits.draft_length, parts.adaptive_length)
+        self.drafts = DraftVerifier(speculator, limits.draft_length, parts.adaptive_length)
         self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, Answer] = {}
         self._observers: tuple[Observer, ...] = ()
@@ -90,8 +90,8 @@ class Engine:
         for observer in observers:
             observer.on_step()
         outputs = self._expire(now)
-        self.guesses.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
-        for observer in observers if self.guesses.speculator else ():
+        self.drafts.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
+        for observer in observers if self.drafts.speculator else ():
             observer.on_propose()
         if work := self.scheduler.schedule():
             self._num_steps += 1
@@ -105,7 +105,7 @@ class Engine:
         observers = self._observers
         for observer in observers:
             observer.on_schedule(work)
-        rows = self.guesses.forward(self.executor, self.cache, work, self.scheduler.token_budget)
+        rows = self.drafts.forward(self.executor, self.cache, work, self.scheduler.token_budget)
         for observer in observers:
             observer.on_forward(work)
         drawn = self.parts.sample_batch(rows, work, self._answers)
@@ -116,12 +116,12 @@ class Engine:
         for sequence in ended:
             self._remove(sequence)
         if others := work[len(outputs) :]:
-            shares = self.guesses.share(others, drawn, first=len(outputs))
+            shares = self.drafts.share(others, drawn, first=len(outputs))
             for (sequence, chunk), share in zip(others, shares, strict=True):
-                outputs += self._take_in(sequence, chunk, share)
+                outputs += self._advance(sequence, chunk, share)
         return outputs
 
-    def _take_in(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
+    def _advance(self, sequence: Sequence, chunk: Chunk, rows: list) -> list[Output]:
         """What a sequence's rows of a pass come to: drafts verified, scores of its prompt, a token, or nothing yet."""
         drafts, sequence.draft_ids = sequence.draft_ids, []
         sequence.num_computed += len(chunk.token_ids) - len(drafts)
@@ -134,7 +134,7 @@ class Engine:
         except NumericsError as error:
             return self._end(sequence, FinishReason.ERROR, str(error))
         if drafts:
-            return [*outputs, self.guesses.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend)]
+            return [*outputs, self.drafts.verify(sequence, drafts, rows[num_scores:], self.cache, self._extend)]
         if is_complete and sequence.request.stopping.max_tokens == 0:
             return [*outputs, *self._end(sequence, FinishReason.LENGTH)]
         if is_complete:
@@ -203,14 +203,14 @@ class Engine:
             "cached_pages": num_idle,
             "total_pages": self.cache.num_pages,
             "steps": self._num_steps,
-            "drafted_tokens": self.guesses.num_drafted,
-            "accepted_tokens": self.guesses.num_accepted,
+            "drafted_tokens": self.drafts.num_drafted,
+            "accepted_tokens": self.drafts.num_accepted,
         }
 
     def check(self) -> None:
         """Raise AssertionError if an invariant of the books does not hold."""
         self.scheduler.check()
-        self.guesses.check()
+        self.drafts.check()
         listed = {*self.scheduler.running, *self.scheduler.waiting}
         assert listed == set(self._answers), "scheduled sequences and their answers differ"
 
@@ -223,11 +223,11 @@ class Engine:
             forks.append(fork)
         sequence.num_forks = 0
         self.scheduler.add_forks(forks)
-        self.guesses.branch(sequence, forks)
+        self.drafts.branch(sequence, forks)
         return [sequence, *forks]
 
     def _extend(self, sequence: Sequence, row, drafts=()) -> Output:
-        """Let the answer take in one token, drawn before or to be drawn from these logits; remove an ended sequence."""
+        """Append one token to the answer, drawn before or to be drawn from these logits; remove an ended sequence."""
         answer = self._answers[sequence]
         drawn = row if isinstance(row, Drawn) else answer.draw(row)
         output = answer.extend(drawn)
@@ -256,5 +256,5 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         self.scheduler.remove(sequence)
-        self.guesses.forget(sequence)
+        self.drafts.forget(sequence)
         del self._answers[sequence]

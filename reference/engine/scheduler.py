@@ -33,7 +33,7 @@ class Scheduler:
         self.token_budget = token_budget
         self.prefill_mode = prefill_mode
         self.window, self.sinks = window, sinks
-        self._is_prefill_turn = False  # in chunked mode
+        self._prefills_next = False  # in chunked mode
         self._num_preempted = 0
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -48,10 +48,10 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def add_forks(self, sequences: list[Sequence]) -> None:
-        """Add the further choices of a prompt that has just been computed: they run as soon as the batch has room."""
-        room = self.max_num_sequences - len(self.running)
-        self.running.extend(sequences[:room])
-        self.waiting.extendleft(reversed(sequences[room:]))
+        """Add the further choices of a prompt that has just been computed: they run as soon as the batch has space."""
+        free = self.max_num_sequences - len(self.running)
+        self.running.extend(sequences[:free])
+        self.waiting.extendleft(reversed(sequences[free:]))
 
     def remove(self, sequence: Sequence) -> None:
         """Remove a finished sequence; the prefix cache keeps its pages, or they are free."""
@@ -73,8 +73,8 @@ class Scheduler:
         """Return the next step's work; it is empty only if nothing waits or runs."""
         if self.prefill_mode == "hybrid":
             return self._fill(True, True)
-        self._is_prefill_turn = turn = not self._is_prefill_turn
-        return self._fill(not turn, turn) or self._fill(turn, not turn)
+        self._prefills_next = prefills = not self._prefills_next
+        return self._fill(not prefills, prefills) or self._fill(prefills, not prefills)
 
     def _fill(self, decodes: bool, prefills: bool) -> list[tuple[Sequence, Chunk]]:
         """Plan a step of decodes, of prefills, or of both."""

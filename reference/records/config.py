@@ -47,7 +47,7 @@ class Rope:
 class LayerConfig:
     """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
 
-    Behind a window the first `sinks` tokens stay in sight (attention sinks, https://arxiv.org/abs/2309.17453).
+    Behind a window every token still attends to the first `sinks` (attention sinks, https://arxiv.org/abs/2309.17453).
     """
 
     rope: Rope | None
@@ -126,12 +126,14 @@ class ModelConfig:
 
     @property
     def window(self) -> int | None:
-        """How many of the latest tokens some layer still looks at; None if one looks at all of them."""
-        return None if any(layer.window is None for layer in self.layers) else max(one.window for one in self.layers)
+        """How many of the latest tokens some layer attends to; None if a layer attends to all of them."""
+        return (
+            None if any(layer.window is None for layer in self.layers) else max(layer.window for layer in self.layers)
+        )
 
     @property
     def sinks(self) -> int:
-        """How many of the first tokens stay in sight of some layer."""
+        """How many of the first tokens some layer attends to behind its window."""
         return max(layer.sinks for layer in self.layers)
 
 

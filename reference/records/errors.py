@@ -6,7 +6,7 @@
     │   └── UnsupportedError    known to OpenAI or to the reference, refused here by name
     ├── ModelError              a model directory cannot be used: missing, damaged, or of an unknown kind
     ├── BackendError            an engine or device was asked for that is not built or not there
-    ├── QueueFullError          no room for one more request just now (HTTP 429)
+    ├── QueueFullError          the queue is full just now (HTTP 429)
     └── NumericsError           a computation left the finite numbers; only that request ends
 
 Messages name the field, the value and the bound, in words that a caller can act on.

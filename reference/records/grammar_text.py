@@ -1,4 +1,4 @@
-"""A grammar as a request carries it: text of a kind, small enough to look at.
+"""A grammar as a request carries it: text in one of three syntaxes, of a bounded size.
 
 What it means, and whether it compiles, is `grammar.py`'s business.
 """
@@ -17,8 +17,8 @@ PREAMBLE = '%llguidance {"no_forcing": true}\n'  # a Lark grammar begins so: tok
 JSON_OPTIONS = {"whitespace_pattern": r"[ \n]{0,8}"}
 
 
-class GrammarKind(StrEnum):
-    """What the text of a grammar is."""
+class GrammarSyntax(StrEnum):
+    """How the text of a grammar is written."""
 
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
@@ -27,9 +27,9 @@ class GrammarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
-    """A grammar as text, small enough to look at. `field` names the request's field it came from, for errors."""
+    """A grammar as text of a bounded size. `field` names the request's field it came from, for errors."""
 
-    kind: GrammarKind
+    syntax: GrammarSyntax
     source: str
     field: str = "response_format"
 
@@ -44,7 +44,7 @@ class Grammar:
 
 def json_object(field: str = "response_format") -> Grammar:
     """JSON mode: any object."""
-    return Grammar(kind=GrammarKind.JSON_SCHEMA, source='{"type":"object"}', field=field)
+    return Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source='{"type":"object"}', field=field)
 
 
 def json_schema(schema: dict, field: str = "response_format.json_schema.schema") -> Grammar:
@@ -52,7 +52,7 @@ def json_schema(schema: dict, field: str = "response_format.json_schema.schema")
     if not isinstance(schema, dict):
         raise RequestError(f"{field} must be a JSON schema, which is an object", field=field, code="invalid_type")
     check_schema(schema, field)
-    return Grammar(kind=GrammarKind.JSON_SCHEMA, source=json.dumps(schema), field=field)
+    return Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source=json.dumps(schema), field=field)
 
 
 def json_rule(schema: dict, field: str = "tools") -> str:

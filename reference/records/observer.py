@@ -50,7 +50,7 @@ class Observer:
         """The forward pass over this work is done."""
 
     def on_token(self, token: Token) -> None:
-        """A token was sampled and taken in. A token's logits are valid until the next forward pass."""
+        """A token was sampled and appended. Its logits are valid until the next forward pass."""
 
     def on_finish(self, output: Output) -> None:
         """A choice has finished, with this output."""

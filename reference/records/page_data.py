@@ -25,7 +25,7 @@ def check_import(
     """The page numbers as a list, if `data` fits them; `shape` is that of a page.
 
     IndexError for a page that the cache does not have. ValueError for data of another model or another dtype, and for a
-    page that is free, shared or named twice: whoever else used it would see its content change.
+    page that is free, shared or named twice: its other users would see its content change.
     """
     pages = check_export(pages, num_pages)
     if data.dtype != dtype:

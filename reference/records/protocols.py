@@ -139,10 +139,10 @@ class Answer(Protocol):
     pool: Any
 
     def draw(self, logits: Any) -> Drawn:
-        """Sample the next token without taking it in."""
+        """Sample the next token without appending it."""
 
     def extend(self, row: Any) -> Output:
-        """Take in the next token."""
+        """Append the next token."""
 
     def score(self, scored: Iterable[Any]) -> Output:
         """Log-probabilities of the prompt."""
@@ -190,7 +190,7 @@ class SampleBatch(Protocol):
 
 
 class ExtendDecoding(Protocol):
-    """Takes in what the sampler of a step drew."""
+    """Appends what the sampler of a step drew."""
 
     def __call__(self, work: Work, answers: dict[Sequence, Answer], drawn: Any) -> tuple[list[Output], list[Sequence]]:
         """The outputs of the sequences that decode one token each, and those of them that ended."""

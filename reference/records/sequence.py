@@ -65,7 +65,7 @@ class Sequence:
 
     @property
     def num_uncomputed(self) -> int:
-        """Tokens that a forward pass has still to take in: 1 while decoding, more while prefilling."""
+        """Tokens that a forward pass has still to compute: 1 while decoding, more while prefilling."""
         return len(self) - self.num_computed
 
     def num_logits(self, start: int, stop: int) -> int:

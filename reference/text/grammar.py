@@ -12,7 +12,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_rule
+from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_rule
 from verbatim.reference.text.tokenizer import Tokenizer
 
 MAX_CACHED = 64
@@ -42,7 +42,7 @@ class Guide:
         return np.concatenate([np.flatnonzero(allowed == 0), padding])
 
     def push(self, token_id: int) -> bool:
-        """Take in a token that was allowed; True if nothing but the end can follow."""
+        """Advance by an allowed token; True if nothing but the end can follow."""
         self._excluded = None
         self._matcher.consume_token(token_id)
         self._check()
@@ -94,9 +94,9 @@ class GrammarCompiler:
 
 def _text(grammar: Grammar) -> str:
     """The grammar as Lark, in which a model may cut its tokens as it likes ("no_forcing")."""
-    if grammar.kind is GrammarKind.JSON_SCHEMA:
+    if grammar.syntax is GrammarSyntax.JSON_SCHEMA:
         return f"{PREAMBLE}start: {json_rule(json.loads(grammar.source))}"
-    if grammar.kind is GrammarKind.REGEX:
+    if grammar.syntax is GrammarSyntax.REGEX:
         return f"{PREAMBLE}start: EXPRESSION\nEXPRESSION: /{_escaped(grammar.source)}/"
     return LLMatcher.grammar_from_lark(grammar.source)
 

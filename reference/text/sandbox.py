@@ -2,7 +2,7 @@
 
 Jinja2's own sandbox keeps templates away from Python's insides. What it lacks is a bound: here everything that takes
 time or memory is paid for, before it is done, out of `MAX_WORK` units. One unit is a short round of a loop, a call, an
-element that is looked at, or 128 characters that are read or written. The count is the same on every machine.
+element that is read, or 128 characters that are read or written. The count is the same on every machine.
 """
 
 import json
@@ -34,7 +34,7 @@ METHODS = {  # of strings, lists and dictionaries: none of the others is needed,
     "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper",
     "values", "zfill",
 }  # fmt: skip
-WITHOUT_LOOK = {  # filters and methods that do not look into what they are given, whatever its size
+WITHOUT_READING = {  # filters and methods that do not read what they are given, whatever its size
     "attr", "d", "default", "first", "get", "items", "keys", "last", "length", "map", "reject", "rejectattr", "select",
     "selectattr", "values", SLICED,
 }  # fmt: skip
@@ -71,7 +71,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if self.work_left < 0:
             raise TooMuchWorkError(f"it does more than {MAX_WORK} steps of work")
 
-    def look(self, *values) -> int:
+    def pay_to_read(self, *values) -> int:
         """Pay for reading values to the bottom, each place of a value that stands in several; returns the price."""
         before, waiting = self.work_left, list(values)
         while waiting:
@@ -101,7 +101,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.check_format(values[0], values[1:])
         elif name == "sum" and not all(isinstance(value, int | float | str | None) for value in values[1:]):
             raise SecurityError("sum begins with a number")
-        price = 1 if name in WITHOUT_LOOK else self.look(*values)
+        price = 1 if name in WITHOUT_READING else self.pay_to_read(*values)
         if name in GROWING:
             for value in values[1:]:
                 factor = abs(value) if isinstance(value, int) else len(value) if isinstance(value, str) else 0
@@ -113,7 +113,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(form, str):
             if WIDE_FIELD.search(form):
                 raise TooMuchWorkError("a field of a format is wider than 999")
-            self.pay((form.count("%") + form.count("{")) * (8 + self.look(values)))
+            self.pay((form.count("%") + form.count("{")) * (8 + self.pay_to_read(values)))
 
     def concat(self, pieces) -> str:
         """Put output together, of the whole template, a macro or a block."""
@@ -131,7 +131,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             args, named = _listed(args), (value for name, value in kwargs.items() if not name.startswith("_"))
             __self.pay_for(__obj.__name__, __obj.__self__, *args, *named)
         elif isinstance(__obj, types.MethodType):  # loop.changed compares
-            __self.look(*args)
+            __self.pay_to_read(*args)
         __self.pay(1)
         return __self.paid(super().call(__context, __obj, *args, **kwargs))
 
@@ -200,7 +200,7 @@ def _bounded(name: str, function):
     @wraps(function, updated=())
     def paying(context, *args, **kwargs):
         sandbox = context.environment
-        args = args if name in WITHOUT_LOOK else _listed(args)
+        args = args if name in WITHOUT_READING else _listed(args)
         sandbox.pay_for(name, *args, *kwargs.values())
         first = {"context": context, "eval_context": context.eval_ctx, "environment": sandbox}
         return sandbox.paid(function(*([first[passed]] if passed else []), *args, **kwargs))
@@ -215,7 +215,7 @@ def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=
 
 @jinja2.pass_context
 def _printed(context, value):
-    context.environment.look(value)
+    context.environment.pay_to_read(value)
     return value
 
 

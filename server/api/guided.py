@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError
-from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarKind, json_object, json_schema
+from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_object, json_schema
 from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, array, of_type, type_error
 
@@ -27,7 +27,7 @@ def _read_schema(value: Any, path: str) -> Grammar:
 
 
 def _read_regex(value: Any, path: str) -> Grammar:
-    return Grammar(kind=GrammarKind.REGEX, source=of_type(path, value, str), field=path)
+    return Grammar(syntax=GrammarSyntax.REGEX, source=of_type(path, value, str), field=path)
 
 
 def _read_choice(value: Any, path: str) -> Grammar:
@@ -39,11 +39,11 @@ def _read_choice(value: Any, path: str) -> Grammar:
         if type(text) is not str:
             raise type_error(f"{path}[{index}]", text, "a string")
     alternatives = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-    return Grammar(kind=GrammarKind.LARK, source=f"{PREAMBLE}start: {alternatives}", field=path)
+    return Grammar(syntax=GrammarSyntax.LARK, source=f"{PREAMBLE}start: {alternatives}", field=path)
 
 
 def _read_grammar(value: Any, path: str) -> Grammar:
-    return Grammar(kind=GrammarKind.LARK, source=of_type(path, value, str), field=path)
+    return Grammar(syntax=GrammarSyntax.LARK, source=of_type(path, value, str), field=path)
 
 
 def _grammars(prefix: str) -> tuple[Field, ...]:

@@ -137,7 +137,7 @@ class EngineLoop:
                 self.send(connection, {"stats": self.engine.stats()})
 
     def add(self, connection: Connection, values: list[dict]) -> None:
-        """Take in the requests of one HTTP request; those with a grammar have it compiled first, beside the loop."""
+        """Add the requests of one HTTP request; those with a grammar have it compiled first, beside the loop."""
         try:
             requests = [replace(wire.request_from_json(value), timeout=self.timeout) for value in values]
         except RequestError as error:

@@ -21,7 +21,7 @@ from verbatim.reference.records.errors import (
     UnsupportedError,
     VerbatimError,
 )
-from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.request import (
     Candidate,
     FinishReason,
@@ -32,7 +32,7 @@ from verbatim.reference.records.request import (
     TokenLogprob,
 )
 
-ERRORS = {kind.__name__: kind for kind in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
+ERRORS = {error.__name__: error for error in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
 
 DEFAULTS = [Output._field_defaults.get(name) for name in Output._fields]
 LOGPROBS = ("logprobs", "prompt_logprobs")  # the fields of an Output that hold them
@@ -75,6 +75,7 @@ def request_to_json(request: Request) -> dict:
     nested["sampling"]["logit_bias"] = list(request.sampling.logit_bias.items())
     if request.grammar:
         nested["grammar"] = plain(request.grammar)
+        nested["grammar"]["kind"] = nested["grammar"].pop("syntax")
     return plain(request) | nested
 
 
@@ -84,7 +85,8 @@ def request_from_json(value: dict) -> Request:
     stopping = {name: tuple(item) if isinstance(item, list) else item for name, item in value["stopping"].items()}
     records = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
     if "grammar" in value:
-        records["grammar"] = Grammar(**value["grammar"] | {"kind": GrammarKind(value["grammar"]["kind"])})
+        grammar = dict(value["grammar"])
+        records["grammar"] = Grammar(syntax=GrammarSyntax(grammar.pop("kind")), **grammar)
     ids = {name: tuple(value.get(name, ())) for name in ("prompt_ids", "visible_ids")}
     return Request(**value | records | ids)
 
@@ -123,9 +125,9 @@ def _token_logprob(entry: list) -> TokenLogprob:
 
 def error_to_json(error: VerbatimError) -> dict:
     """An error that an engine raised on `add`."""
-    kind = next((name for name in map(_name, type(error).__mro__) if name in ERRORS), "RequestError")
+    name = next((name for name in map(_name, type(error).__mro__) if name in ERRORS), "RequestError")
     names = {"field": error.field, "code": error.code} if isinstance(error, RequestError) else {}
-    return {"kind": kind, "message": str(error), **names}
+    return {"kind": name, "message": str(error), **names}
 
 
 def error_from_json(value: dict) -> VerbatimError:
@@ -134,5 +136,5 @@ def error_from_json(value: dict) -> VerbatimError:
     return ERRORS[value["kind"]](value["message"], **names)
 
 
-def _name(kind: type) -> str:
-    return kind.__name__
+def _name(error: type) -> str:
+    return error.__name__

@@ -80,8 +80,8 @@ def speculator_of(part, model, head):
     return part("speculation.eagle").EagleSpeculator(model, head, part("cache.pages").PagedCache(head.config, 12))
 
 
-def guesses(speculator, prompt_ids, last_id, start=0, states=STATES):
-    """A sequence of a prompt and one token with five guesses behind, if these are the states from `start` on."""
+def drafted(speculator, prompt_ids, last_id, start=0, states=STATES):
+    """A sequence of a prompt and one token with five draft tokens behind, if these are the states from `start` on."""
     wanted = Request(request_id="a", prompt_ids=prompt_ids, sampling=SamplingParams(temperature=0))
     sequence, token_ids = Sequence(request=wanted, output_ids=[last_id]), prompt_ids[start:]
     work = [(sequence, Chunk(token_ids=token_ids, start=start, pages=()))]
@@ -93,28 +93,28 @@ def guesses(speculator, prompt_ids, last_id, start=0, states=STATES):
 
 
 def test_behind_a_cached_beginning_it_starts_anew(part, open_head):
-    """As if the text began there: the same states behind another beginning give the same guesses."""
+    """As if the text began there: the same states behind another beginning give the same draft tokens."""
     model, head, _ = open_head()
     speculator = speculator_of(part, model, head)
-    long, short = guesses(speculator, IDS[:40], 9, start=20), guesses(speculator, IDS[20:40], 9)
+    long, short = drafted(speculator, IDS[:40], 9, start=20), drafted(speculator, IDS[20:40], 9)
     assert long.draft_ids == short.draft_ids
-    assert guesses(speculator, IDS[:40], 9).draft_ids != long.draft_ids, "it looks back further"
+    assert drafted(speculator, IDS[:40], 9).draft_ids != long.draft_ids, "it attends further back"
     for sequence in (long, short):
         speculator.remove(sequence)
     assert speculator.cache.num_free == 12 - 3
 
 
-def test_what_was_guessed_wrong_is_forgotten(part, open_head):
-    """A pass over rejected guesses leaves no trace: the next guesses are those of a sequence that never had them."""
+def test_rejected_draft_tokens_leave_no_trace(part, open_head):
+    """After a pass over rejected draft tokens, the next ones are those of a sequence that never had them."""
     model, head, _ = open_head()
     speculator = speculator_of(part, model, head)
-    sequence = guesses(speculator, IDS[:20], 9)
+    sequence = drafted(speculator, IDS[:20], 9)
     right, *wrong = sequence.draft_ids
     speculator.observe([(sequence, Chunk(token_ids=(9, right, *wrong), start=20, pages=()))], STATES[20:26])
     sequence.output_ids += [right, 11]
     speculator.propose({sequence: 5})
     speculator.check()
-    fresh = guesses(speculator_of(part, model, head), (*IDS[:20], 9, right), 11)
+    fresh = drafted(speculator_of(part, model, head), (*IDS[:20], 9, right), 11)
     assert sequence.draft_ids == fresh.draft_ids
 
 

@@ -1,4 +1,4 @@
-"""Pages leave one cache and enter another, of the same engine or of another: decoding goes on with the same bits."""
+"""Pages leave one cache and enter another, of the same engine or of another: decoding gives the same bits."""
 
 import importlib
 
@@ -37,19 +37,19 @@ def new_cache(backend, directory, dtype, num_pages=9):
     return model, backend.PARTS.PagedCache(model.config, num_pages, dtype)
 
 
-def take_in(model, cache, pages, ids, start):
+def prefill(model, cache, pages, ids, start):
     chunk = Chunk(token_ids=tuple(ids), start=start, pages=tuple(pages), num_logits=len(ids))
     return np.asarray(model.forward([chunk], cache)).copy()
 
 
 @pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
 @pytest.mark.parametrize("other", ["reference", "fastpath"])
-def test_decoding_goes_on_with_the_same_bits(backend, other, engines, directory, dtype):
+def test_decoding_gives_the_same_bits(backend, other, engines, directory, dtype):
     if other not in engines:
         pytest.skip(f"{other} is not built")
     model, cache = new_cache(backend, directory, dtype)
     pages = [cache.allocate() for _ in range(4)]
-    take_in(model, cache, pages, PROMPT, 0)
+    prefill(model, cache, pages, PROMPT, 0)
     data = cache.export_pages(pages[:3])
     assert data.dtype == KV_CACHE_DTYPES[dtype] and data.flags.c_contiguous
 
@@ -59,8 +59,8 @@ def test_decoding_goes_on_with_the_same_bits(backend, other, engines, directory,
     into.import_pages(own[:3], data)
     assert np.array_equal(into.export_pages(own[:3]), data)
     for i, token_id in enumerate(FOLLOWING):
-        expected = take_in(model, cache, pages, (token_id,), len(PROMPT) + i)
-        found = take_in(receiver, into, own, (token_id,), len(PROMPT) + i)
+        expected = prefill(model, cache, pages, (token_id,), len(PROMPT) + i)
+        found = prefill(receiver, into, own, (token_id,), len(PROMPT) + i)
         assert np.array_equal(expected.view(np.uint32), found.view(np.uint32)), i
 
 
@@ -70,7 +70,7 @@ def test_engines_export_the_same_bytes(engines, directory, dtype):
     for backend in engines.values():
         model, cache = new_cache(backend, directory, dtype)
         pages = [cache.allocate() for _ in range(2)]
-        take_in(model, cache, pages, PROMPT[:32], 0)
+        prefill(model, cache, pages, PROMPT[:32], 0)
         exported.append(cache.export_pages(pages).tobytes())
     assert len(set(exported)) == 1 and len(exported) == len(engines)
 
@@ -78,7 +78,7 @@ def test_engines_export_the_same_bytes(engines, directory, dtype):
 def test_what_does_not_fit_is_refused(backend, directory):
     model, cache = new_cache(backend, directory, "float16")
     pages = [cache.allocate() for _ in range(3)]
-    take_in(model, cache, pages, PROMPT, 0)
+    prefill(model, cache, pages, PROMPT, 0)
     data = cache.export_pages(pages)
     before = cache.export_pages(pages).tobytes()
     with pytest.raises(ValueError, match="the cache stores float16, the pages to be imported are float32"):

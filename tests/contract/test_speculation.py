@@ -1,4 +1,4 @@
-"""Guessing ahead, on every engine: the answer is what it is without, and some guesses are right."""
+"""Speculative decoding, on every engine: the answer is what it is without, and some draft tokens are accepted."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def random_model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def random_draft(tmp_path_factory):
-    """Almost the same model: its guesses are often right and often wrong."""
+    """Almost the same model: its draft tokens are often accepted and often rejected."""
     return write_chat_model(
         tmp_path_factory.mktemp("draft"), seed=1, dtype="BF16", eos_token_id=None, rms_norm_eps=0.05
     )
@@ -41,7 +41,7 @@ def random_draft(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drafts(random_draft, tmp_path_factory):
-    """What guesses for the random model, by mode; random heads are hardly ever right."""
+    """The drafts for the random model, by mode; tokens of random heads are hardly ever accepted."""
     sizes = {"vocab_size": 896}  # the demo's
     return {
         "small_draft": random_draft,
@@ -74,22 +74,22 @@ def requests(temperature):
 def run(engine, wanted):
     for request in wanted:
         engine.add(request)
-    said = {}
+    answers = {}
     while engine.has_work():
         for output in engine.step():
-            ids, texts, logprobs, ends = said.setdefault((output.request_id, output.choice), ([], [], [], []))
+            ids, texts, logprobs, ends = answers.setdefault((output.request_id, output.choice), ([], [], [], []))
             ids.extend(output.token_ids)
             texts.append(output.text)
             logprobs.extend(output.logprobs)
             ends.append(output.finish_reason)
         engine.check()
     assert engine.stats()["used_pages"] == 0
-    return {name: (ids, "".join(texts), logprobs, ends[-1]) for name, (ids, texts, logprobs, ends) in said.items()}
+    return {name: (ids, "".join(texts), logprobs, ends[-1]) for name, (ids, texts, logprobs, ends) in answers.items()}
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_answer_is_the_same_whatever_is_guessed(new_engine, mode, temperature):
+def test_the_answer_is_the_same_whatever_is_proposed(new_engine, mode, temperature):
     expected = run(new_engine(), requests(temperature))
     for length in (0, 1, 3) if mode == "medusa" else (0, 1, 3, 16):
         engine = new_engine(mode, length)
@@ -106,8 +106,8 @@ def test_with_narrower_pages_too(new_engine, mode):
     engine = new_engine(mode, 3, **limits)
     assert run(engine, requests(1)) == run(new_engine(**limits), requests(1)) != run(new_engine(), requests(1))
     assert engine.stats()["accepted_tokens"] > 0
-    guessing = getattr(engine.guesses.speculator, "cache", engine.cache)
-    assert guessing.dtype == engine.cache.dtype == "bfloat16"
+    draft_cache = getattr(engine.drafts.speculator, "cache", engine.cache)
+    assert draft_cache.dtype == engine.cache.dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -126,9 +126,9 @@ def test_a_beginning_that_is_cached_changes_nothing(new_engine, mode):
     first, *others = requests(1)
     longer = dataclasses.replace(first, request_id="again", prompt_ids=(*first.prompt_ids, 7, 8, 9))
     engine = new_engine(mode, 3)
-    said = run(engine, [first, *others]) | run(engine, [longer])
+    answers = run(engine, [first, *others]) | run(engine, [longer])
     assert engine.prefix_cache.num_idle > 0
-    assert said == run(new_engine(prefix_cache_mode="disable"), [first, *others, longer])
+    assert answers == run(new_engine(prefix_cache_mode="disable"), [first, *others, longer])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -137,27 +137,27 @@ def test_a_request_that_is_aborted_leaves_nothing_behind(new_engine, mode):
     engine = new_engine(mode, 3)
     for request in requests(1):
         engine.add(request)
-    said = {}
+    answers = {}
     for step in range(200):
         for output in engine.step():
-            said.setdefault((output.request_id, output.choice), []).extend(output.token_ids)
+            answers.setdefault((output.request_id, output.choice), []).extend(output.token_ids)
         if step == 5:
             engine.abort("0")
             engine.abort("3")
         engine.check()
     assert not engine.has_work()
     assert engine.stats()["used_pages"] == 0
-    assert {name: said[name] for name in expected} == {name: ids for name, (ids, _, _, _) in expected.items()}
-    cache = getattr(engine.guesses.speculator, "cache", None)
+    assert {name: answers[name] for name in expected} == {name: ids for name, (ids, _, _, _) in expected.items()}
+    cache = getattr(engine.drafts.speculator, "cache", None)
     assert cache is None or cache.num_free == cache.num_pages
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_answer_may_fill_the_context(new_engine, mode):
     endless = dataclasses.replace(requests(0)[3], prompt_ids=tuple(range(300, 330)) * 8, stopping=StoppingParams(), n=1)
-    said = run(new_engine(mode, 3), [endless])
-    assert said == run(new_engine(), [endless])
-    ((ids, _, _, _),) = said.values()
+    answers = run(new_engine(mode, 3), [endless])
+    assert answers == run(new_engine(), [endless])
+    ((ids, _, _, _),) = answers.values()
     assert len(ids) == 256 - 240
 
 
@@ -173,8 +173,8 @@ def test_a_draft_with_a_shorter_context_does_not_shorten_the_answer(backend, ran
 
 
 @pytest.mark.parametrize("mode", ["small_draft", "medusa", "eagle"])
-def test_a_guess_that_is_not_a_number_is_none(backend, random_model, tmp_path, mode):
-    """Nobody's request ends because whoever guesses has left the finite numbers."""
+def test_a_draft_token_from_logits_that_are_not_numbers_is_none(backend, random_model, tmp_path, mode):
+    """No request ends because the speculator's numbers are not finite."""
     write = {"small_draft": write_model, "medusa": write_medusa, "eagle": write_eagle}[mode]
     directory = write(tmp_path, vocab_size=896, scale=1e15 if mode == "small_draft" else 1e25)
     limits = EngineLimits(speculative_mode=mode)
@@ -193,7 +193,7 @@ def test_a_likely_draft_is_often_right_and_saves_steps(new_engine):
 
 
 def test_a_wider_tree_is_right_more_often(new_engine):
-    """The first guess of a side line is right where that of the main line is not: fewer steps for the same words."""
+    """A side line's first draft token is accepted where the main line's is not: fewer steps for the same words."""
     narrow, wide = new_engine("small_draft", 4), new_engine("tree", 4)
     assert run(wide, requests(0)) == run(narrow, requests(0))
     assert wide.stats()["accepted_tokens"] > narrow.stats()["accepted_tokens"]
@@ -202,7 +202,7 @@ def test_a_wider_tree_is_right_more_often(new_engine):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_stop_strings_and_limits_cut_what_was_guessed_right(new_engine, mode):
+def test_stop_strings_and_limits_cut_accepted_tokens(new_engine, mode):
     request = requests(0)[0]
     ((ids, text, _, _),) = run(new_engine(), [request]).values()
     for stopping in (
@@ -222,7 +222,7 @@ def test_lookup_takes_the_longest_run_and_then_the_latest(part):
     assert lookup((1,), 4) == []
 
 
-def test_fewer_guesses_for_larger_batches(part):
+def test_fewer_draft_tokens_for_larger_batches(part):
     assert [part("speculation.speculators").adaptive_length(n) for n in (1, 9, 10, 19, 20, 29, 30, 128)] == [
         4,
         4,
@@ -268,7 +268,7 @@ def test_the_demo_and_its_drafts_agree_with_the_demo_alone(backend):
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_a_grammar_holds_for_guesses(backend):
+def test_a_grammar_holds_for_draft_tokens(backend):
     schema = {
         "type": "object",
         "properties": {"a": {"enum": ["x", "y"]}},

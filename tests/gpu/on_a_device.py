@@ -27,7 +27,7 @@ from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.checkpoint.tensors import open_checkpoint
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.records.errors import BackendError, NumericsError
-from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 from verbatim.reference.records.sequence import Chunk
@@ -319,14 +319,14 @@ def test_the_demo_model_says_the_same(expected, limits):
     draft = DRAFTS.get(limits.get("speculative_mode"))
     engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(**limits), draft_directory=draft)
     assert answers(engine, requests(engine)) == expected[None]
-    assert engine.model.num_replays > 0 or engine.guesses.speculator is not None
+    assert engine.model.num_replays > 0 or engine.drafts.speculator is not None
 
 
 def test_a_step_draws_all_its_rows_with_one_launch():
     """With a grammar, penalties and log-probabilities; it waits once for tokens and scores."""
     engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
     wanted, steps, ops = requests(engine), [], engine.model.operations
-    grammar = Grammar(kind=GrammarKind.REGEX, source="[a-z ]{30}")
+    grammar = Grammar(syntax=GrammarSyntax.REGEX, source="[a-z ]{30}")
     wanted.append(replace(wanted[4], request_id="9", n=1, grammar=grammar))
     for request in wanted:
         engine.add(request)
@@ -381,7 +381,7 @@ def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
     engine.step = stepping
     assert answers(engine, wanted) == answers(reference, wanted)
     assert max(waits) == (5 if mode == "small_draft" else 1), "and one for each token that a draft model writes ahead"
-    assert mode == "disable" or engine.guesses.num_accepted > 0
+    assert mode == "disable" or engine.drafts.num_accepted > 0
 
 
 def test_blocks_that_share_a_row_draw_the_same(expected, monkeypatch):
@@ -419,7 +419,7 @@ def test_a_grammar_and_a_pooled_prompt():
     for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device)
         first, second, *_ = requests(engine)
-        grammar = Grammar(kind=GrammarKind.REGEX, source="(yes, of course|no)")
+        grammar = Grammar(syntax=GrammarSyntax.REGEX, source="(yes, of course|no)")
         yes_or_no = replace(first, grammar=grammar, stopping=StoppingParams(max_tokens=20))
         pooled = replace(second, pooling="mean", prompt_logprobs=None, sampling=SamplingParams(seed=0))
         found.append(answers(engine, [yes_or_no, pooled]))
@@ -432,7 +432,7 @@ def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
     limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", draft_length=2)
     for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device, limits=limits, draft_directory=DRAFTS["small_draft"])
-        assert engine.cache.dtype == engine.guesses.speculator.cache.dtype == "bfloat16"
+        assert engine.cache.dtype == engine.drafts.speculator.cache.dtype == "bfloat16"
         found.append(answers(engine, requests(engine)[:2]))
     assert found[0] == found[1]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from small_models import stored_bits
-from verbatim.fastpath.gpu.cache import KINDS
+from verbatim.fastpath.gpu.cache import KERNEL_DTYPES
 from verbatim.fastpath.gpu.operations import (
     MAX_HEAD_DIM,
     SHARED_BYTES,
@@ -348,7 +348,9 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
     cached = paged(gpu, keys, values, pages, num_pages + 3)
     integers, check = rounded(gpu, tokens, heads * head_dim)
     seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
-    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, dtype=KINDS[dtype], **seen)
+    Operations(gpu.launch).attend(
+        gpu.put(rows), *cached, places, out, shape, rows=tokens, dtype=KERNEL_DTYPES[dtype], **seen
+    )
     if "rounded" in seen:
         check(found.reshape(tokens, -1))
     return found
@@ -397,7 +399,7 @@ def test_rotate_and_store(gpu, half, dtype):
     shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
     cosines, sines = tables
     table = (gpu.put(cosines), gpu.put(sines), half)
-    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=KINDS[dtype])
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=KERNEL_DTYPES[dtype])
     expected = x.copy()
     rotated = heads + kv_heads
     if half:

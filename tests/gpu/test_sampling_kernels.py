@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from verbatim.fastpath.gpu.operations import PEAKS_BYTES, ROOM_BYTES, Operations, parts_of_row
+from verbatim.fastpath.gpu.operations import PEAKS_BYTES, ROW_STATE_BYTES, Operations, parts_of_row
 from verbatim.fastpath.gpu.requests import draw_settings, joined
 from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.records.request import SamplingParams
@@ -56,7 +56,7 @@ def draw_all(gpu, rows, asked, parts=1):
     records, lists = map(gpu.put, joined(settings))
     shape = len(asked), rows.shape[1]
     scratch = gpu.buffer(*shape)[1], gpu.buffer(*shape, dtype=np.uint64)[1]
-    states, states_address = gpu.buffer(len(asked), ROOM_BYTES, dtype=np.uint8)
+    states, states_address = gpu.buffer(len(asked), ROW_STATE_BYTES, dtype=np.uint8)
     states[...] = 0
     sizes = {"draws": len(asked), "vocab": rows.shape[1], "parts": parts}
     Operations(gpu.launch).sample_rows(gpu.put(rows), records, lists, *scratch, states_address, address, **sizes)

@@ -22,7 +22,7 @@ def verbatim(*words, cwd=None):
 
 @pytest.fixture(scope="module")
 def hostile_folder(tmp_path_factory):
-    """A folder whose files have the names of what we import, and stop whoever imports them."""
+    """A folder whose files have the names of what we import, and stop the importer."""
     folder = tmp_path_factory.mktemp("hostile")
     for name in ("server", "sanic", "cyclopts", "numpy"):
         (folder / f"{name}.py").write_text(HOSTILE)

@@ -43,8 +43,8 @@ def public(module):
 def signature(function):
     """Parameters in order: name, kind, whether there is a default."""
     return [
-        (one.name, str(one.kind), one.default is not one.empty)
-        for one in inspect.signature(function).parameters.values()
+        (argument.name, str(argument.kind), argument.default is not argument.empty)
+        for argument in inspect.signature(function).parameters.values()
     ]
 
 
@@ -65,10 +65,10 @@ def parameter(text):
 def plain(function):
     """The same of a function of Python."""
     found = []
-    for one in inspect.signature(function).parameters.values():
-        if one.kind is one.KEYWORD_ONLY and ("*", False) not in found:
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY and ("*", False) not in found:
             found.append(("*", False))
-        found.append((one.name, one.default is not one.empty))
+        found.append((argument.name, argument.default is not argument.empty))
     return found
 
 

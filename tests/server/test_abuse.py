@@ -19,7 +19,7 @@ from raw_http import TIMEOUT_SECONDS, ask, chat, connect, post, read_answer, res
 
 LIMITS = ("--max-num-sequence", "32", "--max-total-seq-length", "32768", "--max-queue", "1024", "--enable-debug")
 WITNESS = {"temperature": 1, "seed": 7, "max_tokens": 100, "logprobs": True, "top_logprobs": 3, "stream": True}
-REQUEST_SECONDS = 2  # of silence in the middle of a request
+REQUEST_SECONDS = 2  # without a byte in the middle of a request
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verbatim.reference.records.errors import ContextLengthError, QueueFullError, RequestError, UnsupportedError
-from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.request import (
     Candidate,
     FinishReason,
@@ -201,7 +201,7 @@ def test_a_refusal_reaches_only_its_request_and_runs_none_of_it(tmp_path):
 
 
 def with_grammar(name, source):
-    grammar = Grammar(kind=GrammarKind.REGEX, source=source)
+    grammar = Grammar(syntax=GrammarSyntax.REGEX, source=source)
     return Request(request_id=name, prompt_ids=(1,), grammar=grammar)
 
 

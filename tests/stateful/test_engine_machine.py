@@ -21,7 +21,7 @@ from verbatim.reference.checkpoint.tensors import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.errors import ContextLengthError, QueueFullError
-from verbatim.reference.records.grammar_text import Grammar, GrammarKind, json_schema
+from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax, json_schema
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
 from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
@@ -42,7 +42,7 @@ EVENTS = (
 GRAMMARS = (
     json_schema({"type": "object", "properties": {"a": {"enum": ["x", "é"]}}, "required": ["a"],
                  "additionalProperties": False}),
-    Grammar(kind=GrammarKind.REGEX, source="(ab|é)+"),
+    Grammar(syntax=GrammarSyntax.REGEX, source="(ab|é)+"),
 )  # fmt: skip
 FAVOURED = dict.fromkeys("abcé".encode(), 12.0)  # few bytes, so that stop strings and characters come up
 BEGINNINGS = (tuple(range(60, 140)), tuple(range(60, 84)) * 3, (97, 98, 99) * 25)
@@ -279,7 +279,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert not self.engine.has_work(), "somebody waits and is never served"
         assert not self.living
         assert self.engine.stats()["used_pages"] == self.num_pinned()
-        draft_cache = getattr(self.engine.guesses.speculator, "cache", None)
+        draft_cache = getattr(self.engine.drafts.speculator, "cache", None)
         assert draft_cache is None or draft_cache.num_free == draft_cache.num_pages, "the draft model holds pages"
         for name, request in self.requests.items():
             self.compare(request, self.heard[name])

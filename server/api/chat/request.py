@@ -8,7 +8,7 @@ from typing import Any
 
 from verbatim.reference.dialects import calls_or_json
 from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.reference.records.grammar_text import Grammar, GrammarKind
+from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
 from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter, Resumption
@@ -113,7 +113,7 @@ def choose_grammar(
     content = only_one(response_format, guided)
     if not tools.callable_tools:
         return content
-    if content is not None and content.kind is not GrammarKind.JSON_SCHEMA:
+    if content is not None and content.syntax is not GrammarSyntax.JSON_SCHEMA:
         raise UnsupportedError(f"{content.field} together with tools is not supported", field=content.field)
     is_forced = tools.is_forced or content is not None
     calls = model.dialect.grammar(

@@ -10,7 +10,7 @@ from verbatim.reference.records.sequence import Chunk, Sequence, wanted_rows
 from verbatim.reference.speculation.tree import side_chunks
 
 
-class Guesses:
+class DraftVerifier:
     """Draft tokens of `speculator`, or none: `draft_length` a sequence, 0 for what `adaptive_length` returns."""
 
     def __init__(self, speculator, draft_length: int, adaptive_length: Callable[[int], int]):
