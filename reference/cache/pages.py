@@ -5,6 +5,8 @@ share is copied before one of them writes to it (copy-on-write). Stored narrower
 rounded as they are written and widened as they are read (N1). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from verbatim.reference.numerics.arithmetic import narrow, widen
@@ -43,13 +45,13 @@ class PagedCache:
         self._users[page] = 1
         return page
 
-    def share(self, pages: list[int]) -> list[int]:
+    def share(self, pages: Sequence[int]) -> list[int]:
         """Count one more user of each page, for a sequence that begins like another."""
         for page in _held(pages):
             self._users[page] += 1
         return list(pages)
 
-    def release(self, pages: list[int]) -> None:
+    def release(self, pages: Sequence[int]) -> None:
         """Count one user less; a page without users is free."""
         for page in _held(pages):
             self._users[page] -= 1
@@ -72,7 +74,7 @@ class PagedCache:
         self.release([page])
         return own
 
-    def fork(self, pages: list[int], start: int, stop: int) -> list[int] | None:
+    def fork(self, pages: Sequence[int], start: int, stop: int) -> list[int] | None:
         """Pages for another continuation at start to stop - 1; those before are shared. None if too few are free."""
         if pages_for(stop) - start // PAGE_SIZE > self.num_free:
             return None

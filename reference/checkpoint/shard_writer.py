@@ -65,7 +65,8 @@ def write_text(path: Path, text: str) -> None:
 
 def _header(tensors: list[Planned]) -> bytes:
     """Eight bytes of length, then JSON, filled up with spaces so that the first tensor begins at a multiple of 8."""
-    entries, start = {"__metadata__": {"format": "pt"}}, 0
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    start = 0
     for one in tensors:
         offsets = [start, start + one.num_bytes]
         entries[one.name] = {"dtype": one.dtype, "shape": list(one.shape), "data_offsets": offsets}

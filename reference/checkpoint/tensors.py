@@ -14,7 +14,7 @@ from verbatim.reference.numerics.quantization import (
     quantize,
     stored_shape,
 )
-from verbatim.reference.records.config import LayerConfig, ModelConfig
+from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -39,8 +39,8 @@ class Matrix:
 
     def rows(self, start: int, stop: int) -> "Matrix":
         """Some of the outputs as a matrix of their own."""
-        weight, scales = (tensor and tensor.rows(start, stop) for tensor in (self.weight, self.scales))
-        return Matrix(weight=weight, scales=scales, num_inputs=self.num_inputs)
+        scales = self.scales and self.scales.rows(start, stop)
+        return Matrix(weight=self.weight.rows(start, stop), scales=scales, num_inputs=self.num_inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,10 @@ class Checkpoint:
         """The matrices that N4 makes integers of: all but the routers."""
         for layer in self.layers:
             yield from (layer.query, layer.key, layer.value, layer.output)
-            for part in layer.experts or (layer.mlp,):
+            for part in layer.experts if layer.mlp is None else (layer.mlp,):
                 yield from (part.gate, part.up, part.down)
-        yield self.head
+        if self.head is not None:
+            yield self.head
 
 
 # Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
@@ -156,9 +157,9 @@ class _Reader:
 
     def layer(self) -> Layer:
         config, hidden = self.config, self.config.hidden_size
-        norms = [name and self.vector(name, hidden) for name in NORM_NAMES[config.norms]]
+        norms = [None if name is None else self.vector(name, hidden) for name in NORM_NAMES[config.norms]]
         query, key, value = self.attention_inputs()
-        has_experts = self.layer_config.has_experts
+        experts = config.experts if self.layer_config.has_experts else None
         return Layer(
             config=self.layer_config,
             attention_norm=norms[0],
@@ -171,18 +172,22 @@ class _Reader:
             key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
             mlp_norm=norms[2],
             mlp_out_norm=norms[3],
-            mlp=None if has_experts else self.feed_forward(),
-            router=self.router(hidden) if has_experts else None,
-            experts=tuple(map(self.expert, range(config.experts.num_experts))) if has_experts else (),
+            mlp=self.feed_forward() if experts is None else None,
+            router=None if experts is None else self.router(experts),
+            experts=() if experts is None else tuple(self.expert(experts, i) for i in range(experts.num_experts)),
         )
 
     def attention_inputs(self) -> tuple[Matrix, Matrix, Matrix]:
         hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
         if self.config.has_fused_matrices:
-            return self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            return query, key, value
         names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         has_bias = self.config.query_bias
-        return tuple(self.matrix(n, size, hidden, has_bias=has_bias) for n, size in zip(names, sizes, strict=True))
+        query, key, value = (
+            self.matrix(n, size, hidden, has_bias=has_bias) for n, size in zip(names, sizes, strict=True)
+        )
+        return query, key, value
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
@@ -197,13 +202,13 @@ class _Reader:
     def expert_names(self) -> ExpertNames:
         return family_named(self.config.family).experts
 
-    def router(self, hidden: int) -> Matrix:
+    def router(self, experts: Experts) -> Matrix:
         """Float in every checkpoint (N9)."""
-        name = f"{self.prefix}{self.expert_names.part}gate.weight"
-        return Matrix(weight=self.weights.get(name, (self.config.experts.num_experts, hidden)), num_inputs=hidden)
+        name, hidden = f"{self.prefix}{self.expert_names.part}gate.weight", self.config.hidden_size
+        return Matrix(weight=self.weights.get(name, (experts.num_experts, hidden)), num_inputs=hidden)
 
-    def expert(self, index: int) -> FeedForward:
-        hidden, inner = self.config.hidden_size, self.config.experts.intermediate_size
+    def expert(self, experts: Experts, index: int) -> FeedForward:
+        hidden, inner = self.config.hidden_size, experts.intermediate_size
         known = self.expert_names
         prefix, names = f"{known.part}experts.{index}.", (known.gate, known.up, known.down)
         shapes = ((inner, hidden), (inner, hidden), (hidden, inner))

@@ -99,7 +99,8 @@ def release(array: np.ndarray) -> None:
 
     Nothing is done with other arrays, whose numbers would be lost, nor where the system has no such advice.
     """
-    owner, is_file = array, False
+    owner: Any = array
+    is_file = False
     while owner is not None and not isinstance(owner, mmap.mmap):
         is_file |= isinstance(owner, np.memmap) and owner.mode == "r"
         owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)

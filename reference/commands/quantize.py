@@ -87,7 +87,8 @@ def _plan_shard(shard: dict[str, Tensor], quantized: dict[str, str | None], quan
 
 def _integers(name: str, tensor: Tensor, quantization: str) -> Iterator[Planned]:
     """The two tensors that a matrix becomes, made together when the first is asked for."""
-    shape, made = stored_shape(quantization, *tensor.shape), {}
+    shape = stored_shape(quantization, *tensor.shape)
+    made: dict[str, np.ndarray] = {}
 
     def make(part: str) -> np.ndarray:
         if part not in made:

@@ -81,7 +81,8 @@ class Scheduler:
         budget = self.token_budget
         spare = budget - len(self.running)  # draft tokens take only what no sequence needs for its next token
         preempted = self._num_preempted
-        plan, decoding, prefilling = [], [], []
+        plan: list[tuple[Sequence, Chunk]] = []
+        decoding, prefilling = [], []
         for sequence in self.running:
             uncomputed = _num_uncomputed(sequence)
             if uncomputed == 1 and decodes:
@@ -116,10 +117,10 @@ class Scheduler:
             self._release_behind_window(sequence, start)
         if not self._reserve(sequence, start, stop + num_drafts):
             return 0
-        if output_ids and uncomputed == 1:
-            token_ids, num_logits = (output_ids[-1],), 1
-        else:
+        if uncomputed != 1 or not output_ids:
             token_ids, num_logits = sequence.tokens(start, stop), sequence.num_logits(start, stop)
+        else:
+            token_ids, num_logits = (output_ids[-1],), 1
         if drafts:
             token_ids += tuple(drafts)
         chunk = tuple.__new__(Chunk, (token_ids, start, sequence.pages, num_logits + num_drafts))  # faster than Chunk()

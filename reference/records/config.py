@@ -127,9 +127,8 @@ class ModelConfig:
     @property
     def window(self) -> int | None:
         """How many of the latest tokens some layer attends to; None if a layer attends to all of them."""
-        return (
-            None if any(layer.window is None for layer in self.layers) else max(layer.window for layer in self.layers)
-        )
+        windows = [layer.window for layer in self.layers if layer.window is not None]
+        return max(windows) if len(windows) == len(self.layers) else None
 
     @property
     def sinks(self) -> int:

@@ -14,6 +14,7 @@ from verbatim.reference.records.drawn import Drawn
 from verbatim.reference.records.request import FinishReason, Output, SamplingParams
 from verbatim.reference.records.sequence import Chunk, Sequence
 
+Pages = list[int] | tuple[int, ...]  # their numbers, in the order of positions
 Work = list[tuple[Sequence, Chunk]]  # of a step: each sequence with its chunk, in the order of the rows
 
 
@@ -46,10 +47,10 @@ class PagedCache(Protocol):
     def allocate(self) -> int:
         """Take a free page."""
 
-    def share(self, pages: Iterable[int]) -> list[int]:
+    def share(self, pages: Pages) -> list[int]:
         """One more user of each page."""
 
-    def release(self, pages: Iterable[int]) -> None:
+    def release(self, pages: Pages) -> None:
         """One user less of each page."""
 
     def num_users(self, page: int) -> int:
@@ -61,7 +62,7 @@ class PagedCache(Protocol):
     def copy(self, page: int) -> int:
         """A new page with the same content."""
 
-    def fork(self, pages: Iterable[int], start: int, stop: int) -> list[int] | None:
+    def fork(self, pages: Pages, start: int, stop: int) -> list[int] | None:
         """Pages for another continuation; None if too few are free."""
 
     def read(self, layer: int, pages: Iterable[int], num_tokens: int) -> tuple[np.ndarray, np.ndarray]:

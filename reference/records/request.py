@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from verbatim.reference.records.errors import ContextLengthError, RequestError
 from verbatim.reference.records.grammar_text import Grammar
@@ -219,7 +219,7 @@ class Output(NamedTuple):
     embedding: tuple[float, ...] = ()
 
 
-def joined(outputs: list[Output], **counts: int) -> Output:
+def joined(outputs: list[Output], **counts: Any) -> Output:
     """Several outputs of one choice in one step as one."""
     return outputs[-1]._replace(
         text="".join(output.text for output in outputs),

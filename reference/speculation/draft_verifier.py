@@ -81,13 +81,13 @@ class DraftVerifier:
         If the first token of a side line is accepted, the sequence continues with that line and its pages.
         """
         sides = self._sides.get(sequence, ())
-        logits, rows = rows[: len(drafts) + 1], iter(rows[len(drafts) + 1 :])
+        logits, side_rows = rows[: len(drafts) + 1], iter(rows[len(drafts) + 1 :])
         num_drafted = len(drafts) + sum(side.num_logits for side in sides)
         outputs = [extend(sequence, logits[0], drafts)]
         for side in sides:
-            behind, pages = [next(rows) for _ in range(side.num_logits)], side.pages
+            behind, pages = [next(side_rows) for _ in range(side.num_logits)], side.pages
             if not outputs[0].finish_reason and side.token_ids[1] == sequence.output_ids[-1]:
-                drafts, logits = side.token_ids[1:], [logits[0], *behind]
+                drafts, logits = list(side.token_ids[1:]), [logits[0], *behind]
                 pages, sequence.pages = sequence.pages, pages
             cache.release(pages)
         accepted = 0

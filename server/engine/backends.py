@@ -59,10 +59,12 @@ def load_engine(options: Options):
 
 
 def _limits(options: Options) -> EngineLimits:
+    sequences, chunk = options.max_num_sequence, options.prefill_chunk_size
+    assert sequences is not None and chunk is not None, "`fit_lineup` fills in the sizes"
     return EngineLimits(
-        max_num_sequences=options.max_num_sequence,
+        max_num_sequences=sequences,
         max_total_tokens=options.max_total_seq_length,
-        token_budget=options.prefill_chunk_size,
+        token_budget=chunk,
         max_queue=options.max_queue,
         prefill_mode=options.prefill_mode,
         prefix_cache_mode=options.prefix_cache_mode,

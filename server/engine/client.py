@@ -104,9 +104,10 @@ class EngineClient:
         self._send({"add": [wire.request_to_json(request) for request in requests]})
         try:
             while any(num_open.values()):
-                batch, failure = [], None
+                batch: list[Output] = []
+                failure = None
                 for item in await inbox.take():
-                    if failure := _failure(item, watch):
+                    if (failure := _failure(item, watch)) or isinstance(item, VerbatimError):
                         break
                     num_open[item.request_id] -= item.finish_reason is not None
                     batch.append(item)
@@ -153,7 +154,7 @@ class EngineClient:
                     waiter.set_exception(error)
 
     def _send(self, message: dict) -> None:
-        if self.is_connected and message.get("abort") != []:
+        if self._writer is not None and self.is_connected and message.get("abort") != []:
             self._writer.write(wire.encode(message))
 
     def _receive(self, message: dict) -> None:
@@ -168,7 +169,8 @@ class EngineClient:
                 waiter.set_result(message[name])
 
     def _disconnect(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._writer = None
         self.fail_all("The engine died; it is being restarted.")
         for waiters in self._waiters.values():

@@ -9,6 +9,7 @@ reasons and not ended by the system. Once worked out it stays: a restarted engin
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
@@ -66,7 +67,7 @@ def fit_all(
     return fitted
 
 
-def _plan(options: Options, config: ModelConfig, needs_of: Callable) -> tuple[dict[str, int], int, Needs]:
+def _plan(options: Options, config: ModelConfig, needs_of: Callable) -> tuple[dict[str, Any], int, Needs]:
     """Two sizes, the tokens that the cache would have if there is room, and what all that needs."""
     sequences = options.max_num_sequence or NUM_SEQUENCES[options.mode]
     single = config.context_size
@@ -119,7 +120,7 @@ def _cache_bytes(config: ModelConfig, dtype: str) -> int:
     return KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
 
 
-def _weights(directory: Path, backend: str, quantization: str | None) -> int:
+def _weights(directory: Path | str, backend: str, quantization: str | None) -> int:
     """All tensors; the embedding's rows as they are stored, and once more as the head where there is no other."""
     tensors = open_source(directory).tensors()
     is_tied = EMBEDDING in tensors and HEAD not in tensors

@@ -12,7 +12,10 @@ REPEAT_SECONDS = 1.5  # a process that is just starting or just stopping may ign
 
 def end_with_parent(line: int | None = None) -> None:
     """Send this process SIGTERM once nobody can write to `line`: a file descriptor, else multiprocessing's own."""
-    line = multiprocessing.parent_process().sentinel if line is None else line
+    if line is None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None, "a process that multiprocessing has not started needs a line"
+        line = parent.sentinel
     threading.Thread(target=_follow, args=(line,), name="parent-watch", daemon=True).start()
 
 

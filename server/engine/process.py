@@ -41,7 +41,7 @@ class Connection:
         self.received = bytearray()
         self.unsent = bytearray()
 
-    def receive(self) -> list[bytes] | None:
+    def receive(self) -> list[bytearray] | None:
         """All complete lines that are there now; None once the worker has hung up."""
         try:
             while data := self.socket.recv(RECEIVE_BYTES):

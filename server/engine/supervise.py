@@ -158,7 +158,10 @@ def patch_manager() -> None:
         raise ServerKilled
 
     if all_acked.__name__ != all_workers_ack_or_stopping.__name__:
-        WorkerManager._all_workers_ack = all_workers_ack_or_stopping
-        WorkerManager.shutdown_signal = ask_the_loop_to_stop
-        WorkerManager.kill = kill_own_processes
-        SyncManager.start = partialmethod(SyncManager.start, end_with_parent)
+        for owner, name, method in (
+            (WorkerManager, "_all_workers_ack", all_workers_ack_or_stopping),
+            (WorkerManager, "shutdown_signal", ask_the_loop_to_stop),
+            (WorkerManager, "kill", kill_own_processes),
+            (SyncManager, "start", partialmethod(SyncManager.start, end_with_parent)),
+        ):
+            setattr(owner, name, method)

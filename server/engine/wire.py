@@ -11,6 +11,7 @@ of which there is one for every token, is the list of its fields in their order,
 
 import json
 from dataclasses import MISSING, fields
+from typing import Any
 
 import orjson
 
@@ -46,7 +47,7 @@ def encode(message: dict) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes) -> dict:
+def decode(line: bytes | bytearray) -> dict:
     """The message of one frame."""
     return json.loads(line)
 
@@ -82,8 +83,10 @@ def request_to_json(request: Request) -> dict:
 def request_from_json(value: dict) -> Request:
     """The request that `request_to_json` was given, checked again by its own rules."""
     sampling = value["sampling"] | {"logit_bias": dict(map(tuple, value["sampling"]["logit_bias"]))}
-    stopping = {name: tuple(item) if isinstance(item, list) else item for name, item in value["stopping"].items()}
-    records = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
+    stopping: dict[str, Any] = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in value["stopping"].items()
+    }
+    records: dict[str, Any] = {"sampling": SamplingParams(**sampling), "stopping": StoppingParams(**stopping)}
     if "grammar" in value:
         grammar = dict(value["grammar"])
         records["grammar"] = Grammar(syntax=GrammarSyntax(grammar.pop("kind")), **grammar)
@@ -93,7 +96,7 @@ def request_from_json(value: dict) -> Request:
 
 def output_to_json(output: Output) -> list:
     """An output as JSON can hold it; bytes travel as Latin-1 text, one character a byte."""
-    values = list(output)
+    values: list[Any] = list(output)
     while values[-1] == DEFAULTS[len(values) - 1]:
         values.pop()
     for at in LOGPROBS_AT:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 APP = "verbatim.server.app:app"
 GENERAL = ("Socket binding", "Worker")  # Sanic's groups that the short help shows
@@ -30,7 +31,7 @@ def serve(words: list[str]) -> None:
     main()
 
 
-def help_text(groups: list[type]) -> str:
+def help_text(groups: list[Any]) -> str:
     """The help of these groups of options, ours before Sanic's."""
     import argparse
 

@@ -32,6 +32,8 @@ class ParserFinder(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return None
         run = spec.loader.exec_module
 
         def exec_module(module):
@@ -44,7 +46,7 @@ class ParserFinder(importlib.abc.MetaPathFinder):
                 if "--factory" in sys.argv:
                     sys.argv[1:] = [word.replace("app:app", "app:create_app") for word in sys.argv[1:]]
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # one step added
         return spec
 
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -57,6 +57,7 @@ def _run(
         raise UsageError("give a prompt, or - to read one from standard input")
     if threads:
         os.environ["VERBATIM_THREADS"] = str(threads)
+    seeds: dict[str, Any] = {} if seed is None else {"seed": seed}  # else that of SamplingParams
     generation = Generation(
         model=options.directory(),
         device=options.device,
@@ -72,7 +73,7 @@ def _run(
         draft_model=(draft_model or DRAFTS[speculative_mode]) if speculative_mode in DRAFTS else None,
         sampling=SamplingParams(
             temperature=0 if greedy else temperature, top_p=top_p, top_k=top_k, min_p=min_p,
-            **({} if seed is None else {"seed": seed}),
+            **seeds,
         ),
         stopping=StoppingParams(max_tokens=max_tokens, strings=tuple(stop)),
         n=n,

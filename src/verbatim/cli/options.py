@@ -113,7 +113,9 @@ def token_ids(texts) -> list[list[int]]:
 def load_backend(name: str):
     """The package that makes engines of that name; BackendError if it is not built."""
     if name == "reference":
-        from verbatim.reference import backend
-    else:
-        from verbatim.fastpath import backend
-    return backend
+        from verbatim.reference import backend as reference
+
+        return reference
+    from verbatim.fastpath import backend as fastpath
+
+    return fastpath

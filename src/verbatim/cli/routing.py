@@ -1,7 +1,7 @@
 """`verbatim router`: options with the names that MLC LLM gives them; what follows `--` is for the servers."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -36,8 +36,9 @@ def read_command_line(words: list[str]) -> Settings | None:
         return None
     if isinstance(values, int):
         sys.exit(values)
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
+    }
     try:
         return Settings(**given, server_arguments=tuple(words[at + 1 :]))
     except ValueError as error:

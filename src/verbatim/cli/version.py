@@ -1,5 +1,6 @@
 """Which verbatim this is: its version, the revision that it was made of, and the instruction set it computes with."""
 
+import importlib
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,7 +48,7 @@ def cpu_levels() -> list[str]:
     from verbatim.reference.records.errors import BackendError
 
     try:
-        from verbatim.fastpath.machine import dispatch
+        dispatch = importlib.import_module("verbatim.fastpath.machine.dispatch")
     except (ImportError, BackendError):
         return []
     return [dispatch.level(), *(name for name in dispatch.available() if name != dispatch.level())]
