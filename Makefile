@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := test_architecture or test_words or (contract and reference and not test_speculation) \
          or test_logits_of_a_wider_model or (test_chat and fastpath and (test_shape or test_a_stream_equals))
 
-.PHONY: help serve test test-quick test-all lint typecheck format lock clean
+.PHONY: help serve test test-quick test-all lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -35,11 +35,11 @@ test-quick: $(VENV)/.ready-to-test ## a minute: architecture, the reference's co
 test-all: $(VENV)/.ready-to-test lint ## style, types and all tests, for an hour or more
 	$(PYTEST) $(ARGS)
 
-lint: $(VENV)/.ready-to-test ## check the style
+lint: $(VENV)/.ready-to-test ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-typecheck: $(VENV)/.ready-to-test ## check the types with mypy
+	$(BIN)/cython-lint .
+	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
 	$(BIN)/mypy
 
 format: $(VENV)/.ready-to-test ## bring Python, C and CUDA sources into their form

@@ -1,7 +1,7 @@
 """Mirrored. One choice's way from logits to text: what is drawn, what of it may be shown, and when it ends.
 
-The same steps as in reference/engine/answer.py. One is taken for every token, so records are made by place, and where nothing
-but the largest logit or a draw is asked for, all threads draw from the rows of a step (draws.pyx).
+The same steps as in reference/engine/answer.py. One is taken for every token, so records are made by place, and where
+nothing but the largest logit or a draw is asked for, all threads draw from the rows of a step (draws.pyx).
 """
 
 import numpy as np
@@ -131,8 +131,8 @@ cdef class Answer:
         sequence = self.sequence
         return tuple.__new__(Output, (
             self._request_id, self._choice, text, token_ids, self._num_prompt, sequence.num_cached,
-            len(<list>sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason, error, logprobs,
-            scores, (),
+            len(<list>sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason,
+            error, logprobs, scores, (),
         ))
 
     cdef tuple _release(self, long count, bint is_end):

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 WARP, THREADS, ROW_THREADS = 32, 128, 256
-KEY_BLOCK, BLOCK, MAX_HEAD_DIM = 64, 256, 256
+KEY_BLOCK, TILE_ROWS, BLOCK, MAX_HEAD_DIM = 64, 64, 256, 256
 SHARED_BYTES = 99 << 10  # a block's limit on every supported chip, with opt-in
 WARPS_A_PRODUCT, STAGE_BYTES = 4, 4096  # as in cuda/rows.cuh
 WEIGHT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "w8a8": 1, "w4a8": 0.5}
 MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
-TILE_ROWS = 64
 MOST_THREADS = SAMPLING_THREADS = 1024
 MOST_PARTS, ROW_STATE_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and their common state
 PEAKS_BYTES, MOST_BLOCKS = 12 * MOST_PARTS, 128  # blocks that search for peaks: about as many as multiprocessors

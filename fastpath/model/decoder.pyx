@@ -39,7 +39,7 @@ cdef class Model(ForwardPass):
         return self.score(self._normed(self._run(chunks, cache)[wanted_rows(chunks)]))
 
     def states(self, chunks, PagedCache cache, beside=None):
-        """Run a batch; returns the normed states (tokens, hidden). An eagle head gets a state `beside` each token id."""
+        """Run a batch; return normed states (tokens, hidden). An eagle head gets a state `beside` each token id."""
         return self._normed(self._run(chunks, cache, beside))
 
     def score(self, states):
@@ -102,8 +102,8 @@ cdef class Model(ForwardPass):
 
         Checks them all: the kernels use these numbers as addresses.
         """
-        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), row = 0, page = 0, item = 0, start, i, token_id, held_page
-        cdef long size = cache.num_pages, held
+        cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), size = cache.num_pages, held, held_page
+        cdef long row = 0, page = 0, item = 0, start, i, token_id
         if num_rows == 0:
             raise IndexError("a step takes in at least one token")
         if cache.num_kv_heads != self.shape.num_kv_heads or cache.head_dim != self.shape.head_dim:

@@ -147,7 +147,9 @@ cdef class ForwardPass(Phases):
         else:
             self._gate(members, layer.parts, self.normed, rows, self.projected)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(members, layer.mlp_out_norm, NULL if is_last else self.weights.layers[index + 1].attention_norm, is_last)
+        self._add(
+            members, layer.mlp_out_norm, NULL if is_last else self.weights.layers[index + 1].attention_norm, is_last
+        )
 
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
         """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0 (N9)."""

@@ -32,7 +32,8 @@ cdef bint claim_rows(team *members, long rows, long *start, long *stop) noexcept
 cdef class Phases(Watched):
     cdef readonly object config
     cdef Layers weights
-    cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity, num_experts, experts_per_token
+    cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity
+    cdef long num_experts, experts_per_token
     cdef heads shape
     cdef float epsilon, residual_scale
     cdef int activation

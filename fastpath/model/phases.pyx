@@ -6,7 +6,9 @@ takes `members` is called by every thread and ends with a barrier.
 
 import numpy as np
 
-from verbatim.fastpath.machine.dispatch cimport GELU_TANH, GROUP, PACK, SILU, STRIP, address, matrix, quantized, rows_of, strip_of, table
+from verbatim.fastpath.machine.dispatch cimport (
+    GELU_TANH, GROUP, PACK, SILU, STRIP, address, matrix, quantized, rows_of, strip_of, table,
+)
 from verbatim.fastpath.numerics.packed cimport multiply_strip, num_strips, share_products
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
@@ -30,8 +32,8 @@ cdef class Phases(Watched):
 
     def __init__(self, config, checkpoint, quantization, model_lib=None):
         self.config = config
-        self.num_layers, self.hidden, self.intermediate = config.num_layers, config.hidden_size, config.intermediate_size
-        self.vocab_size, self.num_positions = config.vocab_size, config.context_size
+        self.hidden, self.intermediate = config.hidden_size, config.intermediate_size
+        self.num_layers, self.vocab_size, self.num_positions = config.num_layers, config.vocab_size, config.context_size
         self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
         self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
         cap = config.attention_softcap
@@ -53,7 +55,8 @@ cdef class Phases(Watched):
             return
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "gated": 0 if self.is_quantized else self.intermediate,
+                  "attended": query_width, "projected": self.hidden,
+                  "gated": 0 if self.is_quantized else self.intermediate,
                   "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}

@@ -18,7 +18,7 @@ FORMATS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8
 
 
 cdef class PackedMatrix:
-    """A matrix (outputs, inputs) in the kernels' layout, with its bias; from `pack`, `pack_floats` or `pack_integers`."""
+    """A matrix (outputs, inputs) in the kernels' layout, with its bias: from `pack`, `pack_floats`, `pack_integers`."""
 
     cdef _set(self, weights, bias, long outputs, long inputs, int format):
         self.owners = weights, bias

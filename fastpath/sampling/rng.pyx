@@ -18,8 +18,8 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 cdef (uint32_t, uint32_t, uint32_t, uint32_t) _philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
                                                       uint32_t k1) noexcept nogil:
     cdef uint64_t product_0, product_1
-    cdef int i
-    for i in range(ROUNDS):
+    cdef int _round
+    for _round in range(ROUNDS):
         product_0, product_1 = <uint64_t>c0 * <uint32_t>MULTIPLIER_0, <uint64_t>c2 * <uint32_t>MULTIPLIER_1
         c0, c1 = <uint32_t>(product_1 >> 32) ^ c1 ^ k0, <uint32_t>product_1
         c2, c3 = <uint32_t>(product_0 >> 32) ^ c3 ^ k1, <uint32_t>product_0

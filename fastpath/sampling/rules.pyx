@@ -14,7 +14,7 @@ from libc.limits cimport LONG_MAX
 from libc.stdint cimport uint64_t
 
 from verbatim.fastpath.numerics.arithmetic import LN2, log2
-from verbatim.fastpath.sampling.selection import draw  # noqa: F401: a mirrored name
+from verbatim.fastpath.sampling.selection import draw  # no-cython-lint: a mirrored name
 from verbatim.reference.records.errors import NumericsError
 from verbatim.reference.sampling.names import RULES
 
