@@ -122,7 +122,7 @@ def same(found, expected):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("way", ["to the device", "from the device"])
 def test_pages_move_between_processor_and_device(pair, dtype, way):
-    """Decoding goes on with the same bits, whichever of the two took in the prompt."""
+    """Decoding gives the same bits, whichever of the two computed the prompt."""
     models, caches = pair("llama", kv_cache_dtype=dtype)
     if way == "from the device":
         models, caches = models[::-1], caches[::-1]

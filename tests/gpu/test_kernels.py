@@ -16,6 +16,7 @@ from verbatim.fastpath.gpu.operations import (
     Places,
     few_rows,
 )
+from verbatim.fastpath.gpu.packing import FORMATS as DTYPES
 from verbatim.fastpath.gpu.packing import pack_floats, pack_integers
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model import attention as reference_attention
@@ -26,7 +27,6 @@ from verbatim.reference.records.config import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
-DTYPES = ["F32", "F16", "BF16"]
 
 
 def numbers(seed, *shape, spread=4):
@@ -53,7 +53,7 @@ def test_embed(gpu, dtype):
     table = Tensor("embedding", dtype, stored_bits(numbers(1, 9, 37), dtype))
     ids = np.array([3, 0, 8, 3], np.int32)
     found, y = gpu.buffer(4, 37)
-    Operations(gpu.launch).embed(dtype.lower(), gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
+    Operations(gpu.launch).embed(DTYPES[dtype], gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
     same(found, table.float32()[ids] * np.float32(1.5))
 
 
