@@ -8,6 +8,7 @@ import numpy as np
 
 from verbatim.fastpath.gpu.building import FLAGS, FUSED
 from verbatim.fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
+from verbatim.fastpath.gpu.operations import WEIGHT_BYTES
 from verbatim.reference.records.sequence import Chunk
 
 
@@ -122,7 +123,7 @@ def _apart(model, step, context: int, steps: int) -> float:
 def streamed_bytes(model) -> int:
     """Bytes of weights that every step reads: all but the embedding and the rotary table."""
     config, weights = model.config, model.weights
-    width = {"bf16": 2, "f16": 2, "f32": 4}[weights.embedding_dtype]
+    width = WEIGHT_BYTES[weights.embedding_dtype]
     rotary = 4 * config.context_size * config.head_dim
     return weights.num_bytes - width * config.vocab_size * config.hidden_size - rotary
 

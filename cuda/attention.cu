@@ -170,12 +170,12 @@ DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, c
         METHOD<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                              \
     }                                                                                                             \
     EXPORT_KERNEL(NAME)
-ATTEND(attend_rows_f32, attend_in_order, float)
-ATTEND(attend_rows_f16, attend_in_order, half_bits)
-ATTEND(attend_rows_bf16, attend_in_order, bfloat_bits)
-ATTEND(attend_blocks_f32, attend_in_parallel, float)
-ATTEND(attend_blocks_f16, attend_in_parallel, half_bits)
-ATTEND(attend_blocks_bf16, attend_in_parallel, bfloat_bits)
+ATTEND(attend_rows_float32, attend_in_order, float)
+ATTEND(attend_rows_float16, attend_in_order, half_bits)
+ATTEND(attend_rows_bfloat16, attend_in_order, bfloat_bits)
+ATTEND(attend_blocks_float32, attend_in_parallel, float)
+ATTEND(attend_blocks_float16, attend_in_parallel, half_bits)
+ATTEND(attend_blocks_bfloat16, attend_in_parallel, bfloat_bits)
 
 KERNEL __launch_bounds__(128)
     merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks, int8_t *q, float *scales) {

@@ -17,9 +17,9 @@ DEVICE void embed_row(const int *ids, const T *table, float *x, int hidden, floa
         embed_row<T>(ids, table, x, hidden, scale);                                  \
     }                                                                                \
     EXPORT_KERNEL(NAME)
-EMBED(embed_f32, float)
-EMBED(embed_f16, half_bits)
-EMBED(embed_bf16, bfloat_bits)
+EMBED(embed_float32, float)
+EMBED(embed_float16, half_bits)
+EMBED(embed_bfloat16, bfloat_bits)
 
 // Concatenate rows: y[r] = a[r] then b[r], the input of an eagle head's fusion. One block a row.
 KERNEL join_rows(const float *a, const float *b, float *y, int hidden) {

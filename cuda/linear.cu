@@ -150,6 +150,6 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
         multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                      \
     }                                                                                                       \
     EXPORT_KERNEL(linear_tile_##FORMAT)
-LINEAR(f32, float)
-LINEAR(f16, half_bits)
-LINEAR(bf16, bfloat_bits)
+LINEAR(float32, float)
+LINEAR(float16, half_bits)
+LINEAR(bfloat16, bfloat_bits)

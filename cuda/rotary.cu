@@ -41,9 +41,9 @@ DEVICE void rotate_and_store(float *x, const int *positions, const int *first_pa
                             half);                                                                                    \
     }                                                                                                                 \
     EXPORT_KERNEL(NAME)
-ROTATE_AND_STORE(rotate_and_store_f32, float)
-ROTATE_AND_STORE(rotate_and_store_f16, half_bits)
-ROTATE_AND_STORE(rotate_and_store_bf16, bfloat_bits)
+ROTATE_AND_STORE(rotate_and_store_float32, float)
+ROTATE_AND_STORE(rotate_and_store_float16, half_bits)
+ROTATE_AND_STORE(rotate_and_store_bfloat16, bfloat_bits)
 
 // Copy-on-write: copy a page's keys and values in every layer to another page, as 32-bit words. Grid (layers,).
 KERNEL copy_page(uint32_t *keys, uint32_t *values, int from, int to, size_t layer_size, int page_size) {

@@ -1,6 +1,6 @@
 """Mirrored. The fast engine put together: the loop of reference/engine/loop.py with the parts of this package.
 
-An extension that is not built is said so here, with the command that builds it; nothing falls back to the reference.
+Importing it without the extensions names the command that builds them; nothing falls back to the reference.
 """
 
 from verbatim.fastpath.device import gpu_free_bytes, gpu_of, gpu_plan

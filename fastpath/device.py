@@ -41,7 +41,7 @@ def gpu_free_bytes(gpu: str) -> int:
 
 
 def gpu_plan(config, directories, quantization: str | None, limits, *, free: int = 0):
-    """What a model, and what guesses for it, would take of a GPU's memory: gpu/memory.py's plan."""
+    """What a model, and its draft model or heads, would take of a GPU's memory: gpu/memory.py's plan."""
     from verbatim.fastpath.gpu.memory import make_plan
 
     return make_plan(config, directories, quantization, limits, free=free)

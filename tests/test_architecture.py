@@ -108,7 +108,7 @@ def test_folders_import_only_folders_before_them(package):
 
 
 def test_a_source_alone_reads_what_lies_in_a_model_directory():
-    """Whoever needs something of a model on disk asks a source: another format is then one class."""
+    """Code that needs something of a model on disk asks a source: another format is then one class."""
     readers = ("load_config", "load_eagle_config", "load_medusa", "load_pooling", "load_shards", "load_weights",
                "load_tokenizer", "load_template")  # fmt: skip
     ends = tuple(f".{reader}" for reader in readers)

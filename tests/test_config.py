@@ -26,7 +26,9 @@ def test_version_4_and_5_mean_the_same(tmp_path):
     parameters = LLAMA3 | {"rope_theta": 500000.0}
     new = load_config(write(tmp_path, rope_theta=None, rope_parameters=parameters, dtype="bfloat16"))
     assert old == new
-    scaling = RopeScaling(kind="llama3", factor=8, low_frequency_factor=1, high_frequency_factor=4, original_context=64)
+    scaling = RopeScaling(
+        rope_type="llama3", factor=8, low_frequency_factor=1, high_frequency_factor=4, original_context=64
+    )
     assert old.layers[0].rope == Rope(theta=500000.0, rotary_dim=16, scaling=scaling)
 
 

@@ -162,7 +162,7 @@ def test_gemma_of_version_4_omits_fields(tmp_path):
     )  # fmt: skip
     assert [layer.window for layer in third.layers] == [512, 512, None]
     assert third.layers[0].rope == Rope(theta=10000, rotary_dim=16)
-    assert third.layers[2].rope == Rope(theta=1e6, rotary_dim=16, scaling=RopeScaling(kind="linear", factor=8.0))
+    assert third.layers[2].rope == Rope(theta=1e6, rotary_dim=16, scaling=RopeScaling(rope_type="linear", factor=8.0))
 
 
 def test_phi3_of_version_4_calls_it_su(tmp_path):

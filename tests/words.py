@@ -36,21 +36,6 @@ def load_words(root: Path = ROOT) -> list[dict]:
     return words
 
 
-def load_baseline(root: Path = ROOT) -> dict[str, int]:
-    """How many retired words a file may still have, by its path; `python tests/words.py --baseline` writes it."""
-    path = root / "tests/retired_words_baseline.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-    return {name: int(number) for number, name in (line.split(maxsplit=1) for line in lines)}
-
-
-def write_baseline() -> None:
-    """Allow what stands there now."""
-    words = load_words()
-    hits = {name: sum(1 for _ in find(words, name, text)) for name, text in files_of_tree()}
-    lines = [f"{number} {name}\n" for name, number in hits.items() if number]
-    (ROOT / "tests/retired_words_baseline.txt").write_text("".join(lines), encoding="utf-8")
-
-
 def split(name: str, text: str) -> tuple[str, str]:
     """A file's code and its prose, each as long as the text and blank where the other is."""
     if name.endswith(".md"):
@@ -117,4 +102,4 @@ def main(revision: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    write_baseline() if sys.argv[1:] == ["--baseline"] else main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -8,8 +8,6 @@ from verbatim.fastpath.numerics.arithmetic import widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 from verbatim.reference.records.page_data import check_export, check_import
 
-KERNEL_DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # how kernels' names end
-
 
 def page_bytes(config, dtype: str) -> int:
     """Bytes of one page in all layers: keys and values as they are stored."""
@@ -23,7 +21,7 @@ class DevicePagedCache(PagedCache):
         super().__init__(_WithoutLayers(config), num_pages, dtype)
         self.device, self.num_layers, self.operations = device, config.num_layers, Operations(device.launch)
         self.shape = config.num_kv_heads, config.head_dim
-        self.kernel_dtype, self.stored = KERNEL_DTYPES[dtype], KV_CACHE_DTYPES[dtype]
+        self.stored = KV_CACHE_DTYPES[dtype]
         self.page_words = config.num_kv_heads * config.head_dim * PAGE_SIZE * self.stored.itemsize // 4
         self.layer_bytes = 4 * num_pages * self.page_words
         purpose = f"the cache of {num_pages} pages"

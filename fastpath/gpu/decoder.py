@@ -72,13 +72,13 @@ class Decoder:
         self._norm_heads(layer.norms["query_norm"], at["mixed"], rows, config.num_heads)
         self._norm_heads(layer.norms["key_norm"], at["mixed"] + 4 * queries, rows, config.num_kv_heads)
         stored = cache.addresses(index)
-        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, dtype=cache.kernel_dtype)
+        ops.rotate_and_store(at["mixed"], places, layer.table, *stored, self.heads, rows=rows, dtype=cache.dtype)
         rotated = {"rotated query": cuts["query"], "rotated key": cuts["key"]}
         self.show_parts(index, rotated, at["mixed"], rows, width)
         rounded = self.rounding(layer.output, at) if parts and config.head_dim % WARP == 0 else NOWHERE
         ops.attend(
             at["mixed"], *stored, places, at["attended"], self.heads, rows=rows, window=layer.window,
-            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, dtype=cache.kernel_dtype, rounded=rounded,
+            sinks=layer.sinks, parts=parts, key_blocks=shape.key_blocks, dtype=cache.dtype, rounded=rounded,
         )  # fmt: skip
         self.show(index, "attention", at["attended"], rows, queries)
         self._add(layer.output, layer.norms["attention_out_norm"], at["attended"], at, rows, index, "output", rounded)

@@ -101,7 +101,7 @@ class Model(Decoder):
 
     def _replay(self, shape: Shape, at, cache, numbers, peaks) -> None:
         """The graph of a pass of this shape over this cache, made when it is first needed."""
-        key = shape, cache.addresses(0), cache.num_pages, cache.kernel_dtype
+        key = shape, cache.addresses(0), cache.num_pages, cache.dtype
         if key not in self._graphs:
             if len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.pop(next(iter(self._graphs))).close()

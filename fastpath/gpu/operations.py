@@ -11,7 +11,7 @@ WARP, THREADS, ROW_THREADS = 32, 128, 256
 KEY_BLOCK, TILE_ROWS, BLOCK, MAX_HEAD_DIM = 64, 64, 256, 256
 SHARED_BYTES = 99 << 10  # a block's limit on every supported chip, with opt-in
 WARPS_A_PRODUCT, STAGE_BYTES = 4, 4096  # as in cuda/rows.cuh
-WEIGHT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "w8a8": 1, "w4a8": 0.5}
+WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "w8a8": 1, "w4a8": 0.5}
 MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
 MOST_THREADS = SAMPLING_THREADS = 1024
 MOST_PARTS, ROW_STATE_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and their common state
@@ -134,7 +134,7 @@ class Operations:
 
     def rotate_and_store(
         self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int,
-        dtype: str = "f32",
+        dtype: str = "float32",
     ) -> None:  # fmt: skip
         """Rotate queries and keys in place (N6), then store keys and values in that dtype.
 
@@ -153,7 +153,7 @@ class Operations:
 
     def attend(
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
-        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, dtype: str = "f32", rounded=NOWHERE,
+        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, dtype: str = "float32", rounded=NOWHERE,
     ) -> None:  # fmt: skip
         """Attention over pages of that dtype (N8).
 

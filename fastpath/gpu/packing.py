@@ -13,7 +13,7 @@ from verbatim.reference.numerics.quantization import to_stored
 
 WARP = 32
 EIGHT = 8  # inputs that a thread reads at once, and groups of integers in a block of K
-FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +56,13 @@ def pack_stack(groups, quantization: str | None = None) -> Packed:
 def _common_format(tensors: list[Tensor]) -> str:
     """The stored dtype if all tensors share it, else float32 (N1)."""
     dtypes = {tensor.dtype for tensor in tensors}
-    return FORMATS[dtypes.pop()] if len(dtypes) == 1 else "f32"
+    return FORMATS[dtypes.pop()] if len(dtypes) == 1 else "float32"
 
 
 def pack_floats(tensors: list[Tensor], bias=None, format: str | None = None) -> Packed:
     """Pack float tensors (outputs, inputs) in a format, by default their common one."""
     format = format or _common_format(tensors)
-    bits = np.concatenate([t.bits if format != "f32" else t.float32() for t in tensors])
+    bits = np.concatenate([t.bits if format != "float32" else t.float32() for t in tensors])
     outputs, inputs = bits.shape
     padded = np.zeros((_padded(outputs, WARP), _padded(inputs, EIGHT)), bits.dtype)
     padded[:outputs, :inputs] = bits

@@ -4,7 +4,7 @@ from verbatim.reference.numerics.rotary import natural_log
 from verbatim.reference.records.config import Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
 
-KINDS = ("default", "linear", "llama3", "yarn", "longrope")
+ROPE_TYPES = ("default", "linear", "llama3", "yarn", "longrope")
 
 
 def read_rope(raw: dict, layer_type: str) -> Rope:
@@ -13,13 +13,13 @@ def read_rope(raw: dict, layer_type: str) -> Rope:
     head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     share = settings.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0
     theta = float(settings.get("rope_theta") or raw.get("rope_theta") or 10000.0)
-    kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind == "su":  # Phi-3's first name for it
-        kind = "longrope"
-    if kind not in KINDS:
-        raise ModelError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
+    rope_type = settings.get("rope_type", settings.get("type", "default"))
+    if rope_type == "su":  # Phi-3's first name for it
+        rope_type = "longrope"
+    if rope_type not in ROPE_TYPES:
+        raise ModelError(f"config.json: rope type {rope_type!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
     rotary_dim = int(head_dim * share)
-    scaling = None if kind == "default" else _scaling(kind, settings, raw, rotary_dim)
+    scaling = None if rope_type == "default" else _scaling(rope_type, settings, raw, rotary_dim)
     return Rope(theta=theta, rotary_dim=rotary_dim, scaling=scaling)
 
 
@@ -32,25 +32,25 @@ def _settings(raw: dict, layer_type: str) -> dict:
     return raw.get("rope_scaling") or {}
 
 
-def _scaling(kind: str, settings: dict, raw: dict, rotary_dim: int) -> RopeScaling:
+def _scaling(rope_type: str, settings: dict, raw: dict, rotary_dim: int) -> RopeScaling:
     context = raw["max_position_embeddings"]
     original = (
         settings.get("original_max_position_embeddings") or raw.get("original_max_position_embeddings") or context
     )
     try:
-        if kind == "linear":
-            return RopeScaling(kind=kind, factor=float(settings["factor"]))
-        if kind == "llama3":
+        if rope_type == "linear":
+            return RopeScaling(rope_type=rope_type, factor=float(settings["factor"]))
+        if rope_type == "llama3":
             return RopeScaling(
-                kind=kind,
+                rope_type=rope_type,
                 factor=float(settings["factor"]),
                 low_frequency_factor=float(settings["low_freq_factor"]),
                 high_frequency_factor=float(settings["high_freq_factor"]),
                 original_context=int(settings["original_max_position_embeddings"]),
             )
-        if kind == "yarn":
+        if rope_type == "yarn":
             return RopeScaling(
-                kind=kind,
+                rope_type=rope_type,
                 factor=float(settings["factor"]),
                 original_context=int(original),
                 beta_fast=float(settings.get("beta_fast") or 32),
@@ -59,7 +59,7 @@ def _scaling(kind: str, settings: dict, raw: dict, rotary_dim: int) -> RopeScali
             )
         return _longrope(settings, context, original, rotary_dim)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json: rope type {kind!r} needs a number for {error}") from None
+        raise ModelError(f"config.json: rope type {rope_type!r} needs a number for {error}") from None
 
 
 def _yarn_attention(settings: dict) -> float:
@@ -88,4 +88,4 @@ def _longrope(settings: dict, context: int, original: int, rotary_dim: int) -> R
     attention = settings.get("attention_factor")
     if attention is None:
         attention = (1 + natural_log(factor) / natural_log(original)) ** 0.5 if factor > 1 else 1.0
-    return RopeScaling(kind="longrope", attention_factor=float(attention), factors=tuple(map(float, chosen)))
+    return RopeScaling(rope_type="longrope", attention_factor=float(attention), factors=tuple(map(float, chosen)))

@@ -34,24 +34,24 @@ class Planned:
 
 
 def write_shard(path: Path, tensors: list[Planned], advance: Callable[[int], None]) -> None:
-    """Write `tensors` to `path` in that order, going on with what an earlier run left; `advance` counts their bytes."""
+    """Write `tensors` to `path` in that order, resuming an earlier run; `advance` counts their bytes."""
     if path.exists():
-        advance(sum(one.num_bytes for one in tensors))
+        advance(sum(tensor.num_bytes for tensor in tensors))
         return
     partial = path.with_name(path.name + PARTIAL)
     header = _header(tensors)
     num_done = _num_done(partial, header, tensors)
     with partial.open("r+b" if num_done else "wb") as file:
         file.write(header)
-        file.seek(sum(one.num_bytes for one in tensors[:num_done]), os.SEEK_CUR)
+        file.seek(sum(tensor.num_bytes for tensor in tensors[:num_done]), os.SEEK_CUR)
         file.truncate()
         advance(file.tell() - len(header))
-        for one in tensors[num_done:]:
-            array = one.make()
-            assert (array.dtype, array.shape) == (STORED_AS[one.dtype], one.shape), one.name
+        for tensor in tensors[num_done:]:
+            array = tensor.make()
+            assert (array.dtype, array.shape) == (STORED_AS[tensor.dtype], tensor.shape), tensor.name
             file.write(np.ascontiguousarray(array).data)
             file.flush()
-            advance(one.num_bytes)
+            advance(tensor.num_bytes)
         os.fsync(file.fileno())
     partial.replace(path)
 
@@ -67,10 +67,10 @@ def _header(tensors: list[Planned]) -> bytes:
     """Eight bytes of length, then JSON, filled up with spaces so that the first tensor begins at a multiple of 8."""
     entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     start = 0
-    for one in tensors:
-        offsets = [start, start + one.num_bytes]
-        entries[one.name] = {"dtype": one.dtype, "shape": list(one.shape), "data_offsets": offsets}
-        start += one.num_bytes
+    for tensor in tensors:
+        offsets = [start, start + tensor.num_bytes]
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
+        start += tensor.num_bytes
     encoded = json.dumps(entries, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     return len(encoded).to_bytes(8, "little") + encoded

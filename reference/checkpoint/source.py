@@ -1,4 +1,4 @@
-"""A model on disk as one object: whoever needs its shape, words, weights or identity asks a source, and opens no file.
+"""A model on disk as one object: a source gives its shape, words, weights and identity; callers open no file.
 
 `open_source` chooses the kind of source by what lies at the path. Another format on disk is one more class here.
 """
@@ -143,5 +143,5 @@ class HuggingFaceSource(ModelSource):
 
 
 def open_source(path: str | Path) -> HuggingFaceSource:
-    """The source at a path; what is missing there is said by the method that needs it."""
+    """The source at a path; the method that needs a missing file raises the error."""
     return HuggingFaceSource(path)

@@ -19,7 +19,7 @@ from verbatim.reference.records.errors import ModelError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-CHECKED_AT_ONCE = 1 << 20  # numbers: what looking at them takes beside them stays small
+CHECKED_AT_ONCE = 1 << 20  # numbers: the memory that the check takes stays small
 FLOATS = ("F32", "F16", "BF16")
 STORED_AS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),

@@ -26,7 +26,7 @@ def inverse_frequencies(rope: Rope) -> np.ndarray:
     """theta^(-2i / rotary_dim) in float64, scaled as the model's config says."""
     exponents = np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim
     frequencies = 1.0 / power(rope.theta, exponents)
-    return frequencies if rope.scaling is None else SCALINGS[rope.scaling.kind](frequencies, rope, rope.scaling)
+    return frequencies if rope.scaling is None else SCALINGS[rope.scaling.rope_type](frequencies, rope, rope.scaling)
 
 
 def _linear(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:

@@ -19,11 +19,11 @@ SIZES = (
 class RopeScaling:
     """How rotary frequencies are stretched beyond the context that a model was first trained on (lengths in tokens).
 
-    `kind` is "linear", "llama3", "yarn" or "longrope"; each uses some of the numbers. `attention_factor` multiplies
-    cosines and sines. `factors` are longrope's, one a frequency.
+    `rope_type` is "linear", "llama3", "yarn" or "longrope"; each uses some of the numbers. `attention_factor`
+    multiplies cosines and sines. `factors` are longrope's, one a frequency.
     """
 
-    kind: str
+    rope_type: str
     factor: float = 1.0
     original_context: int = 0
     low_frequency_factor: float = 1.0

@@ -50,7 +50,7 @@ class ChatTemplate:
         name = "tool_use" if tools and "tool_use" in self._codes else "default"
         if not messages:
             raise RequestError("messages do not fit the model's chat template: there are none", field="messages")
-        messages = [{key: value for key, value in one.items() if value is not None} for one in messages]
+        messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
         given = {"messages": messages, "tools": tools or None, "documents": None, **variables}
         try:
             sandbox = Sandbox()
@@ -107,5 +107,5 @@ def _sources(directory: Path, settings: dict) -> dict[str, str]:
         return {file.stem: file.read_text(encoding="utf-8") for file in others} | {"default": path.read_text("utf-8")}
     entry = settings.get("chat_template") or {}
     if isinstance(entry, list):
-        return {one["name"]: one["template"] for one in entry}
+        return {template["name"]: template["template"] for template in entry}
     return {"default": entry} if isinstance(entry, str) else entry

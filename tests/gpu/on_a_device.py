@@ -122,7 +122,7 @@ def same(found, expected):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("way", ["to the device", "from the device"])
 def test_pages_move_between_processor_and_device(pair, dtype, way):
-    """Decoding goes on with the same bits, whichever of the two took in the prompt."""
+    """Decoding gives the same bits, whichever of the two computed the prompt."""
     models, caches = pair("llama", kv_cache_dtype=dtype)
     if way == "from the device":
         models, caches = models[::-1], caches[::-1]
@@ -344,7 +344,7 @@ def test_a_step_draws_all_its_rows_with_one_launch():
     while engine.has_work():
         steps.append(Counter())
         engine.step()
-    decoding = [step for step in steps if not step["attend_rows_f32"]]  # the others prefill
+    decoding = [step for step in steps if not step["attend_rows_float32"]]  # the others prefill
     assert len(decoding) >= 6 and engine.model.latest_graph.num_overlaps > 0
     found = {(step["sample_rows"], step["score_rows"], step["reads"]) for step in decoding}
     assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found

@@ -58,7 +58,7 @@ def test_no_kernel_touches_what_the_one_ahead_of_it_writes_before_that_has_ended
         asked = [part for part in rest[:-1] if "cp.async.ca.shared.global" in part or "cp.async.cg" in part]
         assert not asked or name.startswith("linear_rows"), name
         early = "".join(rest[:-1])
-        assert "st.global" not in early and not (name.endswith(("f32", "f16", "bf16")) and "cp.async.ca" in early), name
+        assert "st.global" not in early and not (name.endswith(("float32", "float16")) and "cp.async.ca" in early), name
 
 
 def test_nothing_is_read_or_written_outside_its_array(cpp_compiler):

@@ -120,7 +120,8 @@ def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):
         assert part["prefill"]["tokens_per_second"] > 0
         assert all(row["overlapping_kernels"] > 10 and row["apart_ms"] >= 0 for row in part["decode"])
         assert [len(spans) for spans in part["decode"][0]["timeline"]] == [3] * 3
-        assert part["kernels"]["attend_blocks_f32"]["launches"] == 2 and part["kernels"]["rms_norm"]["fused_ms"] >= 0
+        kernels = part["kernels"]
+        assert kernels["attend_blocks_float32"]["launches"] == 2 and kernels["rms_norm"]["fused_ms"] >= 0
         assert set(part["products"]) == {"query, key, value", "output", "gate and up", "down"}
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from small_models import stored_bits
-from verbatim.fastpath.gpu.cache import KERNEL_DTYPES
 from verbatim.fastpath.gpu.operations import (
     MAX_HEAD_DIM,
     SHARED_BYTES,
@@ -17,6 +16,7 @@ from verbatim.fastpath.gpu.operations import (
     Places,
     few_rows,
 )
+from verbatim.fastpath.gpu.packing import FORMATS as DTYPES
 from verbatim.fastpath.gpu.packing import pack_floats, pack_integers
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model import attention as reference_attention
@@ -27,7 +27,6 @@ from verbatim.reference.records.config import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
-DTYPES = ["F32", "F16", "BF16"]
 
 
 def numbers(seed, *shape, spread=4):
@@ -54,7 +53,7 @@ def test_embed(gpu, dtype):
     table = Tensor("embedding", dtype, stored_bits(numbers(1, 9, 37), dtype))
     ids = np.array([3, 0, 8, 3], np.int32)
     found, y = gpu.buffer(4, 37)
-    Operations(gpu.launch).embed(dtype.lower(), gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
+    Operations(gpu.launch).embed(DTYPES[dtype], gpu.put(ids), gpu.put(table.bits), y, rows=4, hidden=37, scale=1.5)
     same(found, table.float32()[ids] * np.float32(1.5))
 
 
@@ -191,7 +190,7 @@ def operand(gpu, x, format):
     return tuple(gpu.put(part) for part in reference_numerics.quantize_activations(x))
 
 
-@pytest.mark.parametrize("format", ["f32", *FORMATS])
+@pytest.mark.parametrize("format", ["float32", *FORMATS])
 def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, format):
     rows, gates = 20, np.zeros((20, 2), np.float32)
     x, (weight, packed) = numbers(2, rows, 64), stored(format, numbers(1, 40, 64))
@@ -204,7 +203,7 @@ def test_rows_that_did_not_choose_an_expert_are_left_alone(gpu, format):
 
 
 @pytest.mark.parametrize("share", [1, 2])
-@pytest.mark.parametrize("format", ["f32", "bf16", *FORMATS])
+@pytest.mark.parametrize("format", ["float32", "bfloat16", *FORMATS])
 def test_each_row_by_the_matrix_that_it_chose(gpu, format, share):
     """A stack of experts, of which the chosen ones alone are read."""
     experts = [stored(format, numbers(seed, 40, 300)) for seed in range(3)]
@@ -223,7 +222,7 @@ def test_each_row_by_the_matrix_that_it_chose(gpu, format, share):
 
 
 def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
-    assert [few_rows(rows, 2048, "bf16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
+    assert [few_rows(rows, 2048, "bfloat16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
     for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
         most, warps, shared = few_rows(rows, inputs, format)
         assert 1 <= most <= rows and 1 <= warps <= -(-inputs // 256) and 0 < shared <= SHARED_BYTES
@@ -348,9 +347,7 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
     cached = paged(gpu, keys, values, pages, num_pages + 3)
     integers, check = rounded(gpu, tokens, heads * head_dim)
     seen |= {"rounded": integers} if in_parallel and head_dim % 32 == 0 else {}
-    Operations(gpu.launch).attend(
-        gpu.put(rows), *cached, places, out, shape, rows=tokens, dtype=KERNEL_DTYPES[dtype], **seen
-    )
+    Operations(gpu.launch).attend(gpu.put(rows), *cached, places, out, shape, rows=tokens, dtype=dtype, **seen)
     if "rounded" in seen:
         check(found.reshape(tokens, -1))
     return found
@@ -399,7 +396,7 @@ def test_rotate_and_store(gpu, half, dtype):
     shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
     cosines, sines = tables
     table = (gpu.put(cosines), gpu.put(sines), half)
-    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=KERNEL_DTYPES[dtype])
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=dtype)
     expected = x.copy()
     rotated = heads + kv_heads
     if half:

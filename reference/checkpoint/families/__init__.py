@@ -126,8 +126,8 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
     windows = [raw.get("sliding_window") if slides else None for slides in _sliding(raw, family, num_layers)]
     dense, step = raw.get("mlp_only_layers") or [], raw.get("decoder_sparse_step") or 1
     ropes: dict[str, Rope] = {}
-    for kind in {"sliding_attention" if window else "full_attention" for window in windows}:
-        ropes[kind] = read_rope(raw, kind)
+    for layer_type in {"sliding_attention" if window else "full_attention" for window in windows}:
+        ropes[layer_type] = read_rope(raw, layer_type)
     return tuple(
         LayerConfig(
             rope=ropes["sliding_attention" if window else "full_attention"] if turns[i] else None,
@@ -140,13 +140,13 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
 
 
 def _sliding(raw: dict, family: Family, num_layers: int) -> list[bool]:
-    """Which layers look back through a window only; transformers 5 lists them, 4 had a rule for each family."""
+    """Which layers attend to a sliding window only; transformers 5 lists them, 4 had a rule for each family."""
     if not raw.get("sliding_window") or raw.get("use_sliding_window") is False:
         return [False] * num_layers
     if raw.get("layer_types"):
         if len(raw["layer_types"]) != num_layers:
             raise ModelError(f"config.json: layer_types has {len(raw['layer_types'])} entries for {num_layers} layers")
-        return [kind == "sliding_attention" for kind in raw["layer_types"]]
+        return [layer_type == "sliding_attention" for layer_type in raw["layer_types"]]
     return family.slides(raw, num_layers)
 
 
