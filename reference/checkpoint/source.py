@@ -143,5 +143,5 @@ class HuggingFaceSource(ModelSource):
 
 
 def open_source(path: str | Path) -> HuggingFaceSource:
-    """The source at a path; what is missing there is said by the method that needs it."""
+    """The source at a path; the method that needs something missing reports it."""
     return HuggingFaceSource(path)

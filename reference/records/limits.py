@@ -28,8 +28,8 @@ MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one wh
 class EngineLimits:
     """How much an engine takes on at once, and how. `max_total_tokens` None is worked out.
 
-    `token_budget` is tokens a step. `draft_length` is how many tokens to guess ahead, 0 for what suits the batch;
-    `tree_width` how many first guesses to go on from, which only a draft model does. `context_size`, `window` and
+    `token_budget` is tokens a step. `draft_length` is the draft tokens of a sequence, 0 for what suits the batch;
+    `tree_width` how many first draft tokens to continue from, for a draft model only. `context_size`, `window` and
     `sinks` stand in for the model's own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used.
     `kv_cache_dtype` is what keys and values are rounded to when they are stored (N1), those of a draft model too.
     """
