@@ -114,10 +114,10 @@ class StoppingParams:
 class Request:
     """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine.
 
-    `grammar` bounds what may be sampled. The prefix cache keeps requests with different `cache_salt` apart, and never
+    `grammar` bounds what may be generated. The prefix cache keeps requests with different `cache_salt` apart, and never
     evicts what a pinned one computed. `visible_ids` are control tokens whose name is part of the answer's text.
     `prompt_logprobs` is how many alternatives to report beside each token of the prompt, None for nothing of the kind;
-    with it `max_tokens` may be 0. With `pooling` nothing is sampled: the answer is a vector (pooling.py). After
+    with it `max_tokens` may be 0. With `pooling` nothing is generated: the answer is a vector (pooling.py). After
     `timeout` seconds the request is given up.
     """
 
@@ -151,7 +151,7 @@ class Request:
 
 
 def check_request(request: Request, vocab_size: int, context_size: int) -> None:
-    """What can only be said with the model at hand: the context, the vocabulary."""
+    """What can only be checked with the model at hand: the context, the vocabulary."""
     num_prompt = len(request.prompt_ids)
     if num_prompt >= context_size:
         message = f"the prompt has {num_prompt} tokens, but the context holds {context_size} with the answer"
