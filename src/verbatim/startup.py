@@ -76,8 +76,13 @@ def binds_app(source: str) -> bool:
 
 
 def names_bound(node: ast.AST) -> Iterator[str]:
-    """The names that a module's statements give it, those in functions only where they are declared global."""
+    """The names that a module's statements give it, those in functions only where they are declared global.
+
+    A name for a constant is left out: no text or number is an application.
+    """
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Assign) and isinstance(child.value, ast.Constant):
+            continue
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child.name
             yield from (name for inner in ast.walk(child) if isinstance(inner, ast.Global) for name in inner.names)

@@ -27,6 +27,7 @@ HOSTILE = {
     "exits": {"server.py": "import sys; sys.exit('hostile')"},
     "no Python": {"server.py": "this is hostile ("},
     "an app in a function only": {"server.py": "def main():\n    app = 'hostile'\n"},
+    "an app that is a text": {"server.py": "print('hostile')\napp = 'hostile'\n"},
     "other languages": {"server/app.js": "hostile", "server/app.ts": "hostile"},
     "names of ours": {f"{name}/__init__.py": "print('hostile')" for name in ("demo", "reference", "conformance")},
 }
