@@ -38,7 +38,7 @@ test-all: $(VENV)/.ready-to-test lint ## style, types and all tests, for an hour
 lint: $(VENV)/.ready-to-test ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint .  # it looks for pycodestyle there
 	$(BIN)/clang-format --dry-run -Werror $(KERNELS)
 	$(BIN)/mypy
 
