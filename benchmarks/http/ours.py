@@ -4,10 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from verbatim.server.__main__ import run
 from verbatim.server.engine import supervise
+from verbatim.server.settings.serving import serve
 
 if __name__ == "__main__":
     supervise.ENGINE = "benchmarks.http.engine"
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # where that module is found
-    run(sys.argv[1:])
+    serve(sys.argv[1:])

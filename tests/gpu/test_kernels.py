@@ -173,7 +173,8 @@ def stored(format, values):
     if format in FORMATS:
         weight = quantize("w", values, format)
         return weight, pack_integers([weight])
-    tensor = Tensor("w", format.upper(), stored_bits(values, format.upper()))
+    dtype = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[format]
+    tensor = Tensor("w", dtype, stored_bits(values, dtype))
     return tensor.float32(), pack_floats([tensor])
 
 

@@ -55,7 +55,7 @@ def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, cap
                 planted.launch(f"{name}_{twin}", *arguments, flags=PLANTED[name])
     told = capfd.readouterr().err
     assert f"race in {name}_racing" in told and "_ordered" not in told
-    planted.forget()
+    planted.free()
 
 
 def test_the_kernels_have_none(watched):
