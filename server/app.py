@@ -5,6 +5,7 @@ tokenizer come with the listeners below. An app serves all models of a server.
 """
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
@@ -179,6 +180,8 @@ async def connect(app: Sanic) -> None:
     app.ctx.is_stopping = False
     # Sanic cancels its own tasks before answers end.
     app.ctx.readers = [asyncio.create_task(engine.run()) for engine in app.ctx.engines.values()]
+    gc.collect()
+    gc.freeze()  # modules, vocabularies and templates stay: garbage collection skips them from now on
 
 
 async def begin_stopping(app: Sanic) -> None:

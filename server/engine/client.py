@@ -9,6 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from sanic.log import logger
 
@@ -39,8 +40,8 @@ class Inbox:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def take(self) -> list[Output | VerbatimError]:
-        """All that is there, as soon as there is something."""
+    async def take(self) -> list[Any]:
+        """All outputs that are there, as soon as there is something; a VerbatimError ends them."""
         if not self._items:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -107,7 +108,7 @@ class EngineClient:
                 batch: list[Output] = []
                 failure = None
                 for item in await inbox.take():
-                    if (failure := _failure(item, watch)) or isinstance(item, VerbatimError):
+                    if failure := _failure(item, watch):
                         break
                     num_open[item.request_id] -= item.finish_reason is not None
                     batch.append(item)
