@@ -70,7 +70,7 @@ class Steps:
     def __init__(self, name: str):
         config = load_config(MODEL)
         self.model = Timed(backend.load_model(MODEL) if name == "demo" else Fixed(config.vocab_size))
-        limits = EngineLimits(max_num_sequences=max(BATCHES))
+        limits = EngineLimits(max_num_sequence=max(BATCHES))
         self.engine = Engine(backend.PARTS, config, self.model, load_tokenizer(MODEL), limits=limits)
         self._random, self._numbers, self._vocab = np.random.default_rng(1), count(), config.vocab_size
 

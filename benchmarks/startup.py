@@ -31,7 +31,7 @@ from verbatim.reference.records.request import Request, SamplingParams, Stopping
 directory, quantization, lib = json.loads(sys.argv[1])
 if directory:
     engine = load_engine(directory, device="cpu", quantization=quantization, model_lib=lib,
-                         limits=EngineLimits(max_total_tokens={CACHE_TOKENS}))
+                         limits=EngineLimits(max_total_seq_length={CACHE_TOKENS}))
     engine.add(Request(request_id="a", prompt_ids=(300,) * {PROMPT}, sampling=SamplingParams(temperature=0),
                        stopping=StoppingParams(max_tokens=1)))
     while engine.has_work():

@@ -19,7 +19,7 @@ from verbatim.reference.records.limits import EngineLimits
 MODES = {
     "ngram": {"speculative_mode": "ngram"},
     "small_draft": {"speculative_mode": "small_draft"},
-    "small_draft, tree width 2": {"speculative_mode": "small_draft", "tree_width": 2},
+    "small_draft, tree width 2": {"speculative_mode": "small_draft", "spec_tree_width": 2},
     "medusa": {"speculative_mode": "medusa"},
     "eagle": {"speculative_mode": "eagle"},
 }

@@ -389,7 +389,7 @@ def test_pythonic_refuses_by_name_what_it_cannot_hold(parameters, message):
 def engine(backend, tmp_path_factory):
     eos_id = load_config(MODEL).eos_ids[0]
     directory = write_chat_model(tmp_path_factory.mktemp("model"), eos_token_id=eos_id)
-    return backend.load_engine(directory, limits=EngineLimits(token_budget=32))
+    return backend.load_engine(directory, limits=EngineLimits(prefill_chunk_size=32))
 
 
 def add_request(engine, name, grammar=None, temperature=1.0, n=1, max_tokens=200, logprobs=None, **stopping):

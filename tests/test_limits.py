@@ -23,19 +23,25 @@ def test_no_limits_change_nothing(tmp_path):
 
 def test_a_context_can_only_become_shorter(tmp_path):
     write_chat_model(tmp_path)
-    assert reshaped(tmp_path, context_size=100).context_size == 100
+    assert reshaped(tmp_path, context_window_size=100).context_size == 100
     with pytest.raises(ModelError, match=r"at most the model's own, 256, not 257"):
-        reshaped(tmp_path, context_size=257)
+        reshaped(tmp_path, context_window_size=257)
 
 
 def test_windows_and_sinks(tmp_path):
     plain = write_chat_model(tmp_path / "plain")
     windowed = write_chat_model(tmp_path / "windowed", **WINDOWED)
     assert load_config(windowed).window == 40
-    assert (reshaped(plain, window=24, sinks=4).window, reshaped(plain, window=24, sinks=4).sinks) == (24, 4)
-    assert (reshaped(windowed, window=24).window, reshaped(windowed, sinks=3).sinks) == (24, 3)
+    assert (
+        reshaped(plain, sliding_window_size=24, attention_sink_size=4).window,
+        reshaped(plain, sliding_window_size=24, attention_sink_size=4).sinks,
+    ) == (24, 4)
+    assert (reshaped(windowed, sliding_window_size=24).window, reshaped(windowed, attention_sink_size=3).sinks) == (
+        24,
+        3,
+    )
     with pytest.raises(ModelError, match="attention_sink_size 4 needs sliding windows"):
-        reshaped(plain, sinks=4)
+        reshaped(plain, attention_sink_size=4)
 
 
 def test_an_engine_with_another_window_is_the_model_of_that_window(tmp_path, backend):
@@ -56,6 +62,6 @@ def test_an_engine_with_another_window_is_the_model_of_that_window(tmp_path, bac
         engine.check()
         return [token_id for output in outputs for token_id in output.token_ids]
 
-    limited = answer(plain, window=24)
+    limited = answer(plain, sliding_window_size=24)
     assert limited == answer(made) and len(limited) == 40
     assert limited != answer(plain)

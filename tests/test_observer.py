@@ -31,7 +31,7 @@ class Recorder(Observer):
 
 def run(backend, observers, mode="disable"):
     """Outputs, steps, and how many tokens `sample_batch` had drawn when `extend_decoding` took them in."""
-    limits = EngineLimits(max_num_sequences=4, max_total_tokens=512, speculative_mode=mode)
+    limits = EngineLimits(max_num_sequence=4, max_total_seq_length=512, speculative_mode=mode)
     engine, batched = backend.load_engine(MODEL, device="cpu", limits=limits), []
     parts = engine.parts
 

@@ -105,7 +105,7 @@ def load(backend, directory, *, quantization: str | None, tokenizer: Tokenizer, 
     """An engine for the comparison: so many requests side by side, few tokens a step."""
     model = backend.load_model(directory, quantization=quantization)
     at_once = min(num_requests, TOKENS_A_STEP)
-    limits |= {"max_num_sequences": at_once, "token_budget": TOKENS_A_STEP, "max_queue": num_requests}
+    limits |= {"max_num_sequence": at_once, "prefill_chunk_size": TOKENS_A_STEP, "max_queue": num_requests}
     return Engine(backend.PARTS, open_source(directory).config(), model, tokenizer, limits=EngineLimits(**limits))
 
 

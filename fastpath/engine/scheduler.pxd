@@ -8,7 +8,7 @@ cdef class Scheduler:
     cdef readonly PagedCache cache
     cdef readonly object prefix_cache, waiting, prefill_mode, window
     cdef readonly list running
-    cdef readonly long max_num_sequences, token_budget, sinks
+    cdef readonly long max_num_sequence, prefill_chunk_size, sinks
     cdef bint _prefills_next
     cdef long _num_preempted
 

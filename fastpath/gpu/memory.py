@@ -39,10 +39,10 @@ class Plan:
     def limit(self, limits: EngineLimits, config: ModelConfig) -> EngineLimits:
         """The limits with as many cached tokens as are wanted and fit; BackendError if too few fit."""
         wanted = limits.num_pages(config, PAGE_SIZE)
-        least = wanted if limits.max_total_tokens else 1
+        least = wanted if limits.max_total_seq_length else 1
         if self.num_pages < least:
             raise BackendError(self._shortage(least * PAGE_SIZE))
-        return replace(limits, max_total_tokens=min(wanted, self.num_pages) * PAGE_SIZE)
+        return replace(limits, max_total_seq_length=min(wanted, self.num_pages) * PAGE_SIZE)
 
     def _shortage(self, tokens: int) -> str:
         parts = {
@@ -60,11 +60,11 @@ class Plan:
 def make_plan(config: ModelConfig, directories, quantization, limits: EngineLimits, *, free: int) -> Plan:
     """The plan of the model in the first directory, with the draft model or heads in the others."""
     share = limits.gpu_memory_utilization
-    rows = limits.token_budget
+    rows = limits.prefill_chunk_size
     scratch = sum(scratch_sizes(config, rows).values()) + 4 * rows * config.vocab_size + PARTS_BYTES + MODULE_BYTES
     weights = [weights_bytes(place, quantization if number == 0 else None) for number, place in enumerate(directories)]
-    drafts = 0 if limits.speculative_mode == "disable" else limits.draft_length or MAX_ADAPTIVE_LENGTH
-    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequences * (1 + drafts))  # in powers of two
+    drafts = 0 if limits.speculative_mode == "disable" else limits.spec_draft_length or MAX_ADAPTIVE_LENGTH
+    drawn = min(MOST_DRAWN, 2 * limits.max_num_sequence * (1 + drafts))  # in powers of two
     return Plan(
         weights=sum(weights), scratch=scratch + drawn * (SAMPLING_BYTES * config.vocab_size + ROW_STATE_BYTES),
         page=page_bytes(config, limits.kv_cache_dtype) + _draft_page_bytes(config, directories, limits),

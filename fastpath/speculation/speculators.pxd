@@ -18,7 +18,7 @@ cdef class _Draft:
 
 cdef class DraftSpeculator(Speculator):
     cdef readonly object model, cache
-    cdef long tree_width
+    cdef long spec_tree_width
     cdef dict _drafts
 
     @cython.locals(draft=_Draft, num_known=Py_ssize_t, missing=long, token_ids=tuple)

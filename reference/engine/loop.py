@@ -38,12 +38,12 @@ class Engine:
         self.executor: Executor = LocalExecutor(model, self.cache)
         self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
-            self.cache, self.prefix_cache, max_num_sequences=limits.max_num_sequences, token_budget=limits.token_budget,
-            prefill_mode=limits.prefill_mode, window=config.window, sinks=config.sinks,
+            self.cache, self.prefix_cache, max_num_sequence=limits.max_num_sequence, window=config.window,
+            prefill_chunk_size=limits.prefill_chunk_size, prefill_mode=limits.prefill_mode, sinks=config.sinks,
         )  # fmt: skip
         self.context_size = min(config.context_size, self.scheduler.longest())
         speculator = make_speculator(parts, limits, model, draft_model, num_pages)
-        self.drafts = DraftVerifier(speculator, limits.draft_length, parts.adaptive_length)
+        self.drafts = DraftVerifier(speculator, limits.spec_draft_length, parts.adaptive_length)
         self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, Answer] = {}
         self._observers: tuple[Observer, ...] = ()
@@ -105,7 +105,7 @@ class Engine:
         observers = self._observers
         for observer in observers:
             observer.on_schedule(work)
-        rows = self.drafts.forward(self.executor, self.cache, work, self.scheduler.token_budget)
+        rows = self.drafts.forward(self.executor, self.cache, work, self.scheduler.prefill_chunk_size)
         for observer in observers:
             observer.on_forward(work)
         drawn = self.parts.sample_batch(rows, work, self._answers)

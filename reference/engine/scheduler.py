@@ -18,19 +18,19 @@ UNBOUNDED = 1 << 40  # tokens
 class Scheduler:
     """The waiting and the running sequences, and their pages in `cache`; `prefix_cache` may be None.
 
-    `token_budget` bounds the tokens of a step, `max_num_sequences` the sequences that run at once. Pages are
+    `prefill_chunk_size` bounds the tokens of a step, `max_num_sequence` the sequences that run at once. Pages are
     released once they lie behind the model's sliding `window` in tokens (None: it attends to everything), but for
     those of its first `sinks` tokens, the attention sinks.
     """
 
     def __init__(
-        self, cache, prefix_cache=None, *, max_num_sequences: int, token_budget: int, prefill_mode: str = "hybrid",
+        self, cache, prefix_cache=None, *, max_num_sequence: int, prefill_chunk_size: int, prefill_mode: str = "hybrid",
         window: int | None = None, sinks: int = 0,
     ):  # fmt: skip
         self.cache = cache
         self.prefix_cache = prefix_cache
-        self.max_num_sequences = max_num_sequences
-        self.token_budget = token_budget
+        self.max_num_sequence = max_num_sequence
+        self.prefill_chunk_size = prefill_chunk_size
         self.prefill_mode = prefill_mode
         self.window, self.sinks = window, sinks
         self._prefills_next = False  # in chunked mode
@@ -49,7 +49,7 @@ class Scheduler:
 
     def add_forks(self, sequences: list[Sequence]) -> None:
         """Add the further choices of a prompt that has just been computed: they run as soon as the batch has space."""
-        free = self.max_num_sequences - len(self.running)
+        free = self.max_num_sequence - len(self.running)
         self.running.extend(sequences[:free])
         self.waiting.extendleft(reversed(sequences[free:]))
 
@@ -78,7 +78,7 @@ class Scheduler:
 
     def _fill(self, decodes: bool, prefills: bool) -> list[tuple[Sequence, Chunk]]:
         """Plan a step of decodes, of prefills, or of both."""
-        budget = self.token_budget
+        budget = self.prefill_chunk_size
         spare = budget - len(self.running)  # draft tokens take only what no sequence needs for its next token
         preempted = self._num_preempted
         plan: list[tuple[Sequence, Chunk]] = []
@@ -97,7 +97,7 @@ class Scheduler:
             if budget and (self._num_preempted == preempted or sequence in self.running):
                 self._trim_drafts(sequence, 0)
                 budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
-        while prefills and budget and self.waiting and len(self.running) < self.max_num_sequences:
+        while prefills and budget and self.waiting and len(self.running) < self.max_num_sequence:
             if not self._admit(self.waiting[0]):
                 break
             sequence = self.waiting.popleft()
@@ -144,7 +144,7 @@ class Scheduler:
         """How many pages a sequence of `num_tokens` holds at once, at most."""
         if self.window is None:
             return pages_for(num_tokens)
-        return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.token_budget) + 1)
+        return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.prefill_chunk_size) + 1)
 
     def _trim_drafts(self, sequence: Sequence, spare: int) -> int:
         """Drop draft tokens beyond the first `spare`; return how many are left."""
@@ -217,7 +217,7 @@ class Scheduler:
         """Raise AssertionError if a page is miscounted, or a sequence waits and runs at once."""
         sequences = [*self.running, *self.waiting]
         assert len({id(sequence) for sequence in sequences}) == len(sequences), "a sequence is listed twice"
-        assert len(self.running) <= self.max_num_sequences, "too many sequences run"
+        assert len(self.running) <= self.max_num_sequence, "too many sequences run"
         for sequence in sequences:
             assert len(sequence.pages) >= pages_for(sequence.num_computed), "computed tokens without a page"
         holdings = [sequence.pages for sequence in sequences]

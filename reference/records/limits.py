@@ -26,32 +26,33 @@ MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one wh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
-    """How much an engine takes on at once, and how. `max_total_tokens` None is worked out.
+    """How much an engine takes on at once, and how. `max_total_seq_length` None is worked out.
 
-    `token_budget` is tokens a step. `draft_length` is how many draft tokens to propose, 0 for what suits the batch;
-    `tree_width` how many branches of draft tokens, more than 1 with a draft model only. `context_size`, `window` and
-    `sinks` stand in for the model's own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used.
-    `kv_cache_dtype` is what keys and values are rounded to when they are stored (N1), those of a draft model too.
+    The names are those of the server's options. `prefill_chunk_size` is tokens a step. `spec_draft_length` is how many
+    draft tokens to propose, 0 for what suits the batch; `spec_tree_width` how many branches of them, more than 1 with a
+    draft model only. `context_window_size`, `sliding_window_size` and `attention_sink_size` stand in for the model's
+    own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used. `kv_cache_dtype` is what keys
+    and values are rounded to when they are stored (N1), those of a draft model too.
     """
 
-    max_num_sequences: int = 16
-    token_budget: int = 512
-    max_total_tokens: int | None = None
+    max_num_sequence: int = 16
+    prefill_chunk_size: int = 512
+    max_total_seq_length: int | None = None
     max_queue: int = 256
     prefill_mode: str = "hybrid"
     prefix_cache_mode: str = "radix"
     speculative_mode: str = "disable"
-    draft_length: int = 0
-    tree_width: int = 1
-    context_size: int | None = None
-    window: int | None = None
-    sinks: int | None = None
+    spec_draft_length: int = 0
+    spec_tree_width: int = 1
+    context_window_size: int | None = None
+    sliding_window_size: int | None = None
+    attention_sink_size: int | None = None
     gpu_memory_utilization: float = 0.9
     kv_cache_dtype: str = "float32"
 
     def __post_init__(self):
         """Refuse limits under which nothing could run."""
-        for name in ("max_num_sequences", "token_budget", "max_queue"):
+        for name in ("max_num_sequence", "prefill_chunk_size", "max_queue"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization", self.gpu_memory_utilization,
                 "above 0 and at most 1")  # fmt: skip
@@ -63,26 +64,26 @@ class EngineLimits:
                 f"one of {', '.join(PREFIX_CACHE_MODES)}")  # fmt: skip
         require(self.speculative_mode in SPECULATIVE_MODES, "speculative_mode", self.speculative_mode,
                 f"one of {', '.join(SPECULATIVE_MODES)}")  # fmt: skip
-        require_integer("draft_length", self.draft_length, 0, MAX_DRAFT_LENGTH)
-        require_integer("tree_width", self.tree_width, 1, MAX_TREE_WIDTH)
+        require_integer("spec_draft_length", self.spec_draft_length, 0, MAX_DRAFT_LENGTH)
+        require_integer("spec_tree_width", self.spec_tree_width, 1, MAX_TREE_WIDTH)
         require(
-            self.tree_width == 1 or self.speculative_mode == "small_draft",
-            "tree_width",
-            self.tree_width,
+            self.spec_tree_width == 1 or self.speculative_mode == "small_draft",
+            "spec_tree_width",
+            self.spec_tree_width,
             f"1 in speculative mode {self.speculative_mode}: only small_draft goes on from several guesses",
         )
-        tokens = self.max_total_tokens
-        require(tokens is None or tokens >= 1, "max_total_tokens", tokens, "at least 1")
+        tokens = self.max_total_seq_length
+        require(tokens is None or tokens >= 1, "max_total_seq_length", tokens, "at least 1")
         require(
-            self.token_budget >= self.max_num_sequences,
-            "token_budget",
-            self.token_budget,
-            f"at least max_num_sequences ({self.max_num_sequences}), so that every running sequence gets its token",
+            self.prefill_chunk_size >= self.max_num_sequence,
+            "prefill_chunk_size",
+            self.prefill_chunk_size,
+            f"at least max_num_sequence ({self.max_num_sequence}), so that every running sequence gets its token",
         )
 
     def reshape(self, config: ModelConfig) -> ModelConfig:
         """The model with a shorter context, or other sliding windows: those it has, or one a layer if it has none."""
-        context_size = self.context_size or config.context_size
+        context_size = self.context_window_size or config.context_size
         if context_size > config.context_size:
             raise ModelError(
                 f"context_window_size must be at most the model's own, {config.context_size}, not {context_size}"
@@ -92,14 +93,19 @@ class EngineLimits:
         return replace(config, context_size=context_size, layers=layers)
 
     def _reshape_layer(self, layer: LayerConfig, has_windows: bool) -> LayerConfig:
-        window = self.window if self.window and (layer.window or not has_windows) else layer.window
-        if self.sinks and not (window or has_windows):
-            raise ModelError(f"attention_sink_size {self.sinks} needs sliding windows: give a sliding_window_size, too")
-        sinks = layer.sinks if self.sinks is None or window is None else self.sinks
+        window = (
+            self.sliding_window_size if self.sliding_window_size and (layer.window or not has_windows) else layer.window
+        )
+        if self.attention_sink_size and not (window or has_windows):
+            raise ModelError(
+                f"attention_sink_size {self.attention_sink_size} needs sliding windows: give a sliding_window_size, too"
+            )
+        own = self.attention_sink_size
+        sinks = layer.sinks if own is None or window is None else own
         return replace(layer, window=window, sinks=sinks)
 
     def num_pages(self, config: ModelConfig, page_size: int) -> int:
         """How many pages an engine keeps for a model."""
-        everything = self.max_num_sequences * config.context_size
-        total = self.max_total_tokens or min(everything, max(config.context_size, MAX_DEFAULT_TOKENS))
+        everything = self.max_num_sequence * config.context_size
+        total = self.max_total_seq_length or min(everything, max(config.context_size, MAX_DEFAULT_TOKENS))
         return -(-total // page_size)

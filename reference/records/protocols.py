@@ -100,7 +100,7 @@ class Scheduler(Protocol):
 
     waiting: Any
     running: list[Sequence]
-    token_budget: int
+    prefill_chunk_size: int
 
     def longest(self) -> int:
         """How many tokens a sequence may have."""

@@ -11,10 +11,10 @@ from verbatim.reference.speculation.tree import side_chunks
 
 
 class DraftVerifier:
-    """Draft tokens of `speculator`, or none: `draft_length` a sequence, 0 for what `adaptive_length` returns."""
+    """Draft tokens of `speculator`, or none: `spec_draft_length` a sequence, 0 for what `adaptive_length` returns."""
 
-    def __init__(self, speculator, draft_length: int, adaptive_length: Callable[[int], int]):
-        self.speculator, self.draft_length, self.adaptive_length = speculator, draft_length, adaptive_length
+    def __init__(self, speculator, spec_draft_length: int, adaptive_length: Callable[[int], int]):
+        self.speculator, self.spec_draft_length, self.adaptive_length = speculator, spec_draft_length, adaptive_length
         self.num_drafted = self.num_accepted = 0
         self._sides: dict[Sequence, list[Chunk]] = {}
 
@@ -23,14 +23,14 @@ class DraftVerifier:
         if self.speculator is None:
             return
         decoding = [sequence for sequence in running if sequence.output_ids and sequence.num_uncomputed == 1]
-        length = self.draft_length or self.adaptive_length(len(decoding))
+        length = self.spec_draft_length or self.adaptive_length(len(decoding))
         self.speculator.propose(
             {sequence: min(length, max_tokens(sequence) - len(sequence.output_ids) - 1) for sequence in decoding}
         )
 
-    def forward(self, executor, cache, work: list[tuple[Sequence, Chunk]], token_budget: int):
+    def forward(self, executor, cache, work: list[tuple[Sequence, Chunk]], prefill_chunk_size: int):
         """Run a pass over this work and all side lines; return its rows: logits, or states for pooling."""
-        self._sides = side_chunks(work, cache, token_budget) if self.speculator else {}
+        self._sides = side_chunks(work, cache, prefill_chunk_size) if self.speculator else {}
         if not self._sides:
             return self._rows(executor, work, [main for _, main in work])
         return self._rows(executor, work, [chunk for sequence, main in work for chunk in self._chunks(sequence, main)])

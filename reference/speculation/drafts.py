@@ -35,14 +35,16 @@ def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages:
     if draft is None:
         raise ModelError(f"speculative mode {mode} needs a draft model: the directory of its {NAMES[mode]}")
     if mode == "medusa":
-        if limits.draft_length > len(draft):
-            raise ModelError(f"draft_length must be at most {len(draft)}, the medusa heads, not {limits.draft_length}")
+        if limits.spec_draft_length > len(draft):
+            raise ModelError(
+                f"spec_draft_length must be at most {len(draft)}, the medusa heads, not {limits.spec_draft_length}"
+            )
         return parts.MedusaSpeculator(model, draft)
     cache = parts.PagedCache(draft.config, num_pages, limits.kv_cache_dtype)
     if mode == "eagle":
         return parts.EagleSpeculator(model, draft, cache)
     _check_same(mode, draft.config, model.config, "vocab_size")
-    return parts.DraftSpeculator(draft, cache, tree_width=limits.tree_width)
+    return parts.DraftSpeculator(draft, cache, spec_tree_width=limits.spec_tree_width)
 
 
 def _check_same(mode: str, draft, model: ModelConfig, *sizes: str) -> None:

@@ -113,13 +113,13 @@ class _Draft:
 
 
 class DraftSpeculator(Speculator):
-    """Lets a draft model write the next tokens; with a `tree_width` above 1 also side lines.
+    """Lets a draft model write the next tokens; with a `spec_tree_width` above 1 also side lines.
 
     A side line begins with the second best first token, or the third best, and so on.
     """
 
-    def __init__(self, model, cache, *, tree_width: int = 1):
-        self.model, self.cache, self.tree_width = model, cache, tree_width
+    def __init__(self, model, cache, *, spec_tree_width: int = 1):
+        self.model, self.cache, self.spec_tree_width = model, cache, spec_tree_width
         self._drafts: dict[Sequence, _Draft] = {}
 
     def propose(self, lengths: dict[Sequence, int]) -> None:
@@ -181,10 +181,10 @@ class DraftSpeculator(Speculator):
     def _sides(self, sequence: Sequence, draft: _Draft, logits, length: int) -> list[_Draft]:
         """Begin side lines with the next best tokens instead of the first draft token, as many as find pages."""
         request, start, sides = sequence.request, len(draft.token_ids), []
-        if self.tree_width > 1:
+        if self.spec_tree_width > 1:
             scores = adjust(logits, request.sampling, prompt_ids=request.prompt_ids, output_ids=sequence.output_ids)
             scores[draft.draft_ids[0]] = -np.inf
-            for _ in range(min(self.tree_width, len(scores)) - 1):
+            for _ in range(min(self.spec_tree_width, len(scores)) - 1):
                 pages = self.cache.fork(draft.pages, start, start + length - 1)
                 if pages is None:
                     break

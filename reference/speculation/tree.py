@@ -7,9 +7,9 @@ pass computes: nothing about attention or its numbers changes.
 from verbatim.reference.records.sequence import Chunk, Sequence
 
 
-def side_chunks(work: list[tuple[Sequence, Chunk]], cache, token_budget: int) -> dict[Sequence, list[Chunk]]:
+def side_chunks(work: list[tuple[Sequence, Chunk]], cache, prefill_chunk_size: int) -> dict[Sequence, list[Chunk]]:
     """Return the side lines of each sequence that fit into the rest of the budget and on free pages."""
-    budget = token_budget - sum(len(chunk.token_ids) for _, chunk in work)
+    budget = prefill_chunk_size - sum(len(chunk.token_ids) for _, chunk in work)
     sides: dict[Sequence, list[Chunk]] = {}
     for sequence, chunk in work:
         lines, sequence.side_draft_ids = sequence.side_draft_ids, []

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
@@ -59,24 +59,9 @@ def load_engine(options: Options):
 
 
 def _limits(options: Options) -> EngineLimits:
-    sequences, chunk = options.max_num_sequence, options.prefill_chunk_size
-    assert sequences is not None and chunk is not None, "`fit_lineup` fills in the sizes"
-    return EngineLimits(
-        max_num_sequences=sequences,
-        max_total_tokens=options.max_total_seq_length,
-        token_budget=chunk,
-        max_queue=options.max_queue,
-        prefill_mode=options.prefill_mode,
-        prefix_cache_mode=options.prefix_cache_mode,
-        speculative_mode=options.speculative_mode,
-        draft_length=options.spec_draft_length,
-        tree_width=options.spec_tree_width,
-        context_size=options.context_window_size,
-        window=options.sliding_window_size,
-        sinks=options.attention_sink_size,
-        gpu_memory_utilization=options.gpu_memory_utilization,
-        kv_cache_dtype=options.kv_cache_dtype,
-    )
+    """The options that bound an engine, which have the names of its limits."""
+    assert options.max_num_sequence is not None, "`fit_lineup` fills in the sizes"
+    return EngineLimits(**{limit.name: getattr(options, limit.name) for limit in fields(EngineLimits)})
 
 
 def _import(name: str):

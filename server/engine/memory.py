@@ -155,6 +155,8 @@ def _size(count: int) -> str:
 def load_shape(options: Options) -> ModelConfig:
     """The model as the options change it."""
     limits = EngineLimits(
-        context_size=options.context_window_size, window=options.sliding_window_size, sinks=options.attention_sink_size
+        context_window_size=options.context_window_size,
+        sliding_window_size=options.sliding_window_size,
+        attention_sink_size=options.attention_sink_size,
     )
     return limits.reshape(open_source(options.model).config())

@@ -86,15 +86,15 @@ def test_an_answer_depends_on_its_request_alone(new_engine, temperature):
     alone = words(run(new_engine(), mine)["a", 0])
     prompts = [tuple(range(300 + i, 310 + 7 * i)) for i in range(15)]
     strangers = [request(f"s{i}", prompt, sampling={"seed": i}, max_tokens=5 + i) for i, prompt in enumerate(prompts)]
-    assert words(run(new_engine(max_num_sequences=16, token_budget=64), *strangers, mine)["a", 0]) == alone
-    assert words(run(new_engine(max_num_sequences=3, token_budget=7), *strangers[:5], mine)["a", 0]) == alone
-    assert words(run(new_engine(max_num_sequences=1, token_budget=1), mine)["a", 0]) == alone
+    assert words(run(new_engine(max_num_sequence=16, prefill_chunk_size=64), *strangers, mine)["a", 0]) == alone
+    assert words(run(new_engine(max_num_sequence=3, prefill_chunk_size=7), *strangers[:5], mine)["a", 0]) == alone
+    assert words(run(new_engine(max_num_sequence=1, prefill_chunk_size=1), mine)["a", 0]) == alone
 
 
 def test_preemption_changes_nothing(new_engine):
     requests = [request(f"r{i}", prompt=PROMPT[i:], sampling={"seed": i}, max_tokens=30) for i in range(4)]
     plenty = run(new_engine(), *requests)
-    engine = new_engine(max_total_tokens=96)  # six pages; one request alone needs five
+    engine = new_engine(max_total_seq_length=96)  # six pages; one request alone needs five
     scarce = run(engine, *requests)
     assert engine.stats()["steps"] > 60, "nothing was preempted, so nothing was tested"
     for name in plenty:
@@ -118,7 +118,7 @@ def test_choices_share_their_prompt_and_differ_by_index(new_engine):
 
 def test_more_choices_than_may_run_at_once_take_turns(new_engine):
     everyone = run(new_engine(), request(n=5))
-    few = run(new_engine(max_num_sequences=2, token_budget=8), request(n=5))
+    few = run(new_engine(max_num_sequence=2, prefill_chunk_size=8), request(n=5))
     assert {name: words(outputs) for name, outputs in few.items()} == {n: words(o) for n, o in everyone.items()}
 
 
@@ -328,12 +328,12 @@ def test_a_cache_that_must_forget_changes_nothing(new_engine):
     prompts = [PROMPT[: 20 + i] + tuple(range(400, 410 + 3 * i)) for i in range(6)]
     requests = [request(f"r{i}", prompt, sampling={"seed": i}, max_tokens=20) for i, prompt in enumerate(prompts * 2)]
     plenty = run(new_engine(prefix_cache_mode="disable"), *requests)
-    scarce = run(new_engine(max_total_tokens=112, max_num_sequences=3), *requests)
+    scarce = run(new_engine(max_total_seq_length=112, max_num_sequence=3), *requests)
     assert {name: words(outputs) for name, outputs in scarce.items()} == {n: words(o) for n, o in plenty.items()}
 
 
 def test_a_prompt_that_fills_all_pages_can_be_asked_again(new_engine):
-    engine = new_engine(max_total_tokens=64)
+    engine = new_engine(max_total_seq_length=64)
     prompt = tuple(range(300, 360))
     first = run(engine, request(prompt=prompt, max_tokens=3))["a", 0]
     again = run(engine, request(prompt=prompt, max_tokens=3))["a", 0]
@@ -342,7 +342,7 @@ def test_a_prompt_that_fills_all_pages_can_be_asked_again(new_engine):
 
 
 def test_what_takes_too_long_ends_and_frees_its_pages(new_engine):
-    engine = new_engine(max_num_sequences=1)
+    engine = new_engine(max_num_sequence=1)
     slow = dataclasses.replace(request("slow", n=2), timeout=2.5)
     waiting = dataclasses.replace(request("waiting", n=2), timeout=3)
     engine.add(slow, now=10)
@@ -361,7 +361,9 @@ def test_what_takes_too_long_ends_and_frees_its_pages(new_engine):
     assert run(engine)["patient", 0][-1].finish_reason is FinishReason.LENGTH
 
 
-@pytest.mark.parametrize("limits", [{}, {"token_budget": 16}, {"max_total_tokens": 96, "token_budget": 16}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"prefill_chunk_size": 16}, {"max_total_seq_length": 96, "prefill_chunk_size": 16}]
+)
 def test_log_probabilities_of_the_prompt_are_those_of_saying_it(new_engine, limits):
     """A prompt's token is scored as if it had been forced by a bias; cached, in chunks and after preemption, too."""
     engine, count = new_engine(**limits), 5
@@ -380,7 +382,7 @@ def test_log_probabilities_of_the_prompt_are_those_of_saying_it(new_engine, limi
 
 def test_a_choice_that_begins_again_does_not_score_the_prompt_again(new_engine):
     """Found by the stateful tests: the second choice gave its pages back, and its prompt was scored with it."""
-    engine = new_engine(max_total_tokens=64, max_num_sequences=1)
+    engine = new_engine(max_total_seq_length=64, max_num_sequence=1)
     outputs = run(engine, dataclasses.replace(request(n=2, max_tokens=20), prompt_logprobs=1))
     assert sum(len(output.prompt_logprobs) for output in outputs["a", 0]) == len(PROMPT) - 1
     assert not any(output.prompt_logprobs for output in outputs["a", 1])
@@ -424,7 +426,7 @@ def test_one_request_alone_is_always_served_whatever_the_cache_holds(new_engine)
     pinned = dataclasses.replace(request("pinned"), is_pinned=True)
     known = request("known", PROMPT + tuple(range(400, 422)), max_tokens=1)  # all of the context but two tokens
     for first, second in ((pinned, request("other", PROMPT[::-1])), (known, dataclasses.replace(known, n=2))):
-        engine = new_engine(max_total_tokens=64)
+        engine = new_engine(max_total_seq_length=64)
         for added in (first, second):
             outputs = {}
             engine.add(added)
@@ -433,7 +435,7 @@ def test_one_request_alone_is_always_served_whatever_the_cache_holds(new_engine)
                     outputs.setdefault((output.request_id, output.choice), []).append(output)
                 engine.check()
             assert not engine.has_work(), "it waits for ever"
-        expected = run(new_engine(max_total_tokens=64, prefix_cache_mode="disable"), second)
+        expected = run(new_engine(max_total_seq_length=64, prefix_cache_mode="disable"), second)
         assert {name: words(o) for name, o in outputs.items()} == {name: words(o) for name, o in expected.items()}
 
 
@@ -465,12 +467,12 @@ def test_a_prompt_becomes_a_vector(new_engine, backend, directory):
     "limits",
     [
         {},
-        {"token_budget": 7, "max_num_sequences": 5},
-        {"token_budget": 1, "max_num_sequences": 1},
+        {"prefill_chunk_size": 7, "max_num_sequence": 5},
+        {"prefill_chunk_size": 1, "max_num_sequence": 1},
         {"prefix_cache_mode": "disable"},
         {"prefill_mode": "chunked"},
         {"speculative_mode": "ngram"},
-        {"max_total_tokens": 96, "token_budget": 16},
+        {"max_total_seq_length": 96, "prefill_chunk_size": 16},
     ],
 )
 def test_a_vector_depends_on_its_prompt_alone(new_engine, limits):

@@ -12,7 +12,7 @@ CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=2)
 
 def new_scheduler(part, *, pages=64, sequences=4, budget=32, **settings):
     cache = part("cache.pages").PagedCache(CONFIG, pages)
-    return part("engine.scheduler").Scheduler(cache, max_num_sequences=sequences, token_budget=budget, **settings)
+    return part("engine.scheduler").Scheduler(cache, max_num_sequence=sequences, prefill_chunk_size=budget, **settings)
 
 
 def sequence(name, num_prompt, **fields):

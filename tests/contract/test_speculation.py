@@ -17,7 +17,7 @@ from verbatim.reference.text.template import load_template
 MODES = {
     "ngram": {"speculative_mode": "ngram"},
     "small_draft": {"speculative_mode": "small_draft"},
-    "tree": {"speculative_mode": "small_draft", "tree_width": 3},
+    "tree": {"speculative_mode": "small_draft", "spec_tree_width": 3},
     "medusa": {"speculative_mode": "medusa"},
     "eagle": {"speculative_mode": "eagle"},
 }
@@ -53,7 +53,7 @@ def drafts(random_draft, tmp_path_factory):
 @pytest.fixture
 def new_engine(backend, random_model, drafts):
     def make(mode="disable", length=0, **limits):
-        limits = EngineLimits(**(MODES | {"disable": NONE})[mode], draft_length=length, **limits)
+        limits = EngineLimits(**(MODES | {"disable": NONE})[mode], spec_draft_length=length, **limits)
         return backend.load_engine(random_model, limits=limits, draft_directory=drafts.get(limits.speculative_mode))
 
     return make
@@ -95,14 +95,14 @@ def test_the_answer_is_the_same_whatever_is_proposed(new_engine, mode, temperatu
         engine = new_engine(mode, length)
         assert run(engine, requests(temperature)) == expected
         assert engine.stats()["drafted_tokens"] > engine.stats()["accepted_tokens"] > 0
-    assert run(new_engine(mode, 3, token_budget=6, max_num_sequences=3), requests(temperature)) == expected
-    assert run(new_engine(mode, 3, max_total_tokens=96), requests(temperature)) == expected, "short of pages"
-    assert run(new_engine(mode, 3, prefill_mode="chunked", token_budget=16), requests(temperature)) == expected
+    assert run(new_engine(mode, 3, prefill_chunk_size=6, max_num_sequence=3), requests(temperature)) == expected
+    assert run(new_engine(mode, 3, max_total_seq_length=96), requests(temperature)) == expected, "short of pages"
+    assert run(new_engine(mode, 3, prefill_mode="chunked", prefill_chunk_size=16), requests(temperature)) == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_with_narrower_pages_too(new_engine, mode):
-    limits = {"kv_cache_dtype": "bfloat16", "max_total_tokens": 160}
+    limits = {"kv_cache_dtype": "bfloat16", "max_total_seq_length": 160}
     engine = new_engine(mode, 3, **limits)
     assert run(engine, requests(1)) == run(new_engine(**limits), requests(1)) != run(new_engine(), requests(1))
     assert engine.stats()["accepted_tokens"] > 0
@@ -114,7 +114,7 @@ def test_with_narrower_pages_too(new_engine, mode):
 def test_a_window_that_lets_go_of_pages_changes_nothing(backend, drafts, tmp_path, mode):
     slides = {"architectures": ["MistralForCausalLM"], "sliding_window": 20, "eos_token_id": None}
     directory = write_chat_model(tmp_path, seed=1, **slides)
-    settings = EngineLimits(**MODES[mode], draft_length=3, max_total_tokens=256)
+    settings = EngineLimits(**MODES[mode], spec_draft_length=3, max_total_seq_length=256)
     draft = drafts.get(settings.speculative_mode)
     engine = backend.load_engine(directory, limits=settings, draft_directory=draft)
     assert run(engine, requests(1)) == run(backend.load_engine(directory), requests(1))
@@ -166,7 +166,7 @@ def test_a_draft_with_a_shorter_context_does_not_shorten_the_answer(backend, ran
     expected = run(backend.load_engine(random_model), requests(0))
     for mode, write in (("small_draft", write_model), ("eagle", write_eagle)):
         directory = write(tmp_path / mode, **shapes)
-        limits = EngineLimits(speculative_mode=mode, draft_length=2)
+        limits = EngineLimits(speculative_mode=mode, spec_draft_length=2)
         engine = backend.load_engine(random_model, limits=limits, draft_directory=directory)
         assert run(engine, requests(0)) == expected
         assert engine.stats()["drafted_tokens"] > 0
@@ -289,12 +289,12 @@ def test_a_grammar_holds_for_draft_tokens(backend):
 def test_what_cannot_be_is_said(backend, random_model, tmp_path):
     with pytest.raises(RequestError, match="must be one of disable, ngram, small_draft, medusa, eagle, not 'eagles'"):
         EngineLimits(speculative_mode="eagles")
-    with pytest.raises(RequestError, match="tree_width must be at most 8, not 9"):
-        EngineLimits(speculative_mode="small_draft", tree_width=9)
-    with pytest.raises(RequestError, match="tree_width must be 1 in speculative mode eagle"):
-        EngineLimits(speculative_mode="eagle", tree_width=2)
-    with pytest.raises(RequestError, match="draft_length must be at most 16"):
-        EngineLimits(draft_length=17)
+    with pytest.raises(RequestError, match="spec_tree_width must be at most 8, not 9"):
+        EngineLimits(speculative_mode="small_draft", spec_tree_width=9)
+    with pytest.raises(RequestError, match="spec_tree_width must be 1 in speculative mode eagle"):
+        EngineLimits(speculative_mode="eagle", spec_tree_width=2)
+    with pytest.raises(RequestError, match="spec_draft_length must be at most 16"):
+        EngineLimits(spec_draft_length=17)
     limits = EngineLimits(speculative_mode="small_draft")
     other = write_model(tmp_path, vocab_size=50)
     with pytest.raises(ModelError, match="vocab_size of the draft model must be 896, as the model's, not 50"):
@@ -306,7 +306,7 @@ def test_what_cannot_be_is_said(backend, random_model, tmp_path):
     [
         ("medusa", {"vocab_size": 50}, "vocab_size of the medusa heads must be 896, as the model's, not 50"),
         ("medusa", {"hidden_size": 50}, "hidden_size of the medusa heads must be 48, as the model's, not 50"),
-        ("medusa", {"medusa_num_heads": 2}, "draft_length must be at most 2, the medusa heads, not 3"),
+        ("medusa", {"medusa_num_heads": 2}, "spec_draft_length must be at most 2, the medusa heads, not 3"),
         ("medusa", {"medusa_num_layers": 0}, "medusa_num_layers must be a positive integer, not 0"),
         ("medusa", {"model_type": "eagle"}, "model_type must be 'medusa', not 'eagle'"),
         ("eagle", {"vocab_size": 50}, "vocab_size of the eagle head must be 896, as the model's, not 50"),
@@ -318,7 +318,7 @@ def test_what_cannot_be_is_said(backend, random_model, tmp_path):
 def test_heads_that_do_not_suit_the_model_are_refused(backend, random_model, tmp_path, mode, changes, message):
     write = {"medusa": write_medusa, "eagle": write_eagle}[mode]
     directory = write(tmp_path, **{"vocab_size": 896} | changes)
-    limits = EngineLimits(speculative_mode=mode, draft_length=3)
+    limits = EngineLimits(speculative_mode=mode, spec_draft_length=3)
     with pytest.raises(ModelError, match=message):
         backend.load_engine(random_model, limits=limits, draft_directory=directory)
 

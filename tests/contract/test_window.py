@@ -40,7 +40,7 @@ def run(engine, *prompts, max_tokens=24, n=1):
 
 @pytest.mark.parametrize("sinks", [0, SINKS])
 def test_pages_behind_the_window_are_free(backend, directories, sinks):
-    limits = EngineLimits(prefix_cache_mode="disable", token_budget=32)
+    limits = EngineLimits(prefix_cache_mode="disable", prefill_chunk_size=32)
     engine = backend.load_engine(directories[bool(sinks)], limits=limits)
     _, most = run(engine, PROMPT, max_tokens=80)
     assert most <= bool(sinks) + (WINDOW + 32) // 16 + 2, "200 tokens would fill 13 pages"
@@ -53,7 +53,9 @@ def test_an_answer_does_not_depend_on_how_many_pages_there_are(backend, director
     many, few = (
         backend.load_engine(
             directories[bool(sinks)],
-            limits=EngineLimits(prefix_cache_mode=mode, max_total_tokens=total, token_budget=24, max_num_sequences=4),
+            limits=EngineLimits(
+                prefix_cache_mode=mode, max_total_seq_length=total, prefill_chunk_size=24, max_num_sequence=4
+            ),
         )
         for total in (4096, 160)
     )
@@ -70,7 +72,7 @@ def test_sinks_change_answers_and_only_behind_the_window(backend, directories):
 
 
 def test_the_prefix_cache_keeps_what_it_is_shown(backend, directories):
-    engine = backend.load_engine(directories[0], limits=EngineLimits(token_budget=32))
+    engine = backend.load_engine(directories[0], limits=EngineLimits(prefill_chunk_size=32))
     run(engine, PROMPT)
     engine.add(Request(request_id="again", prompt_ids=PROMPT, stopping=StoppingParams(max_tokens=2)))
     outputs = [output for _ in range(3) for output in engine.step()]

@@ -309,8 +309,9 @@ def expected():
 @pytest.mark.parametrize(
     "limits",
     [
-        {}, {"token_budget": 7, "max_num_sequences": 2}, {"prefix_cache_mode": "disable", "max_total_tokens": 2048},
-        {"speculative_mode": "ngram"}, {"speculative_mode": "small_draft", "tree_width": 2, "draft_length": 3},
+        {}, {"prefill_chunk_size": 7, "max_num_sequence": 2},
+        {"prefix_cache_mode": "disable", "max_total_seq_length": 2048}, {"speculative_mode": "ngram"},
+        {"speculative_mode": "small_draft", "spec_tree_width": 2, "spec_draft_length": 3},
         {"speculative_mode": "medusa"}, {"speculative_mode": "eagle"},
     ],
     ids=str,
@@ -324,7 +325,7 @@ def test_the_demo_model_says_the_same(expected, limits):
 
 def test_a_step_draws_all_its_rows_with_one_launch():
     """With a grammar, penalties and log-probabilities; it waits once for tokens and scores."""
-    engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequences=8))
+    engine = fastpath_backend.load_engine(MODEL, device="cuda", limits=EngineLimits(max_num_sequence=8))
     wanted, steps, ops = requests(engine), [], engine.model.operations
     grammar = Grammar(syntax=GrammarSyntax.REGEX, source="[a-z ]{30}")
     wanted.append(replace(wanted[4], request_id="9", n=1, grammar=grammar))
@@ -353,7 +354,7 @@ def test_a_step_draws_all_its_rows_with_one_launch():
 @pytest.mark.parametrize("mode", ["disable", "ngram", "small_draft"])
 def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
     """Draft tokens of a sequence, the scores of a prompt, and several prompts' first tokens."""
-    limits = EngineLimits(max_num_sequences=8, speculative_mode=mode, draft_length=0 if mode == "disable" else 4)
+    limits = EngineLimits(max_num_sequence=8, speculative_mode=mode, spec_draft_length=0 if mode == "disable" else 4)
     rest = {"limits": limits, "draft_directory": DRAFTS.get(mode)}
     engine = fastpath_backend.load_engine(MODEL, device="cuda", **rest)
     reference = reference_backend.load_engine(MODEL, **rest)
@@ -429,7 +430,7 @@ def test_a_grammar_and_a_pooled_prompt():
 
 def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
     found = []
-    limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", draft_length=2)
+    limits = EngineLimits(kv_cache_dtype="bfloat16", speculative_mode="small_draft", spec_draft_length=2)
     for backend, device in ((reference_backend, "cpu"), (fastpath_backend, "cuda")):
         engine = backend.load_engine(MODEL, device=device, limits=limits, draft_directory=DRAFTS["small_draft"])
         assert engine.cache.dtype == engine.drafts.speculator.cache.dtype == "bfloat16"
@@ -472,19 +473,19 @@ def test_a_device_that_is_not_there_is_one_clear_line():
 
 
 def test_the_memory_plan_says_what_each_part_needs(device):
-    config, limits = load_config(MODEL), EngineLimits(max_total_tokens=4096)
+    config, limits = load_config(MODEL), EngineLimits(max_total_seq_length=4096)
     free = free_bytes_of("cuda")
     assert min(free, device.free_bytes) > 1 << 28
     plan = make_plan(config, [MODEL], None, limits, free=free)
-    assert plan.limit(limits, config).max_total_tokens == 4096
+    assert plan.limit(limits, config).max_total_seq_length == 4096
     assert make_plan(config, [MODEL], "w8a8", limits, free=free).weights < plan.weights
     narrower = replace(limits, kv_cache_dtype="float16")
     assert 2 * make_plan(config, [MODEL], None, narrower, free=free).page == plan.page
-    few = replace(limits, max_num_sequences=2)
+    few = replace(limits, max_num_sequence=2)
     speculating = make_plan(config, [MODEL], None, replace(few, speculative_mode="ngram"), free=free)
     assert make_plan(config, [MODEL], None, few, free=free).scratch < speculating.scratch, "drafts are sampled, too"
     small = replace(plan, free=int((plan.weights + plan.scratch + 10 * plan.page) / plan.share) + 100)
-    assert small.limit(EngineLimits(), config).max_total_tokens == 160, "as many as fit, where nobody says how many"
+    assert small.limit(EngineLimits(), config).max_total_seq_length == 160, "as many as fit, where nobody says how many"
     with pytest.raises(BackendError, match=r"weights .* MiB, scratch .* MiB, cache of 4096 tokens .* MiB; raise gpu"):
         small.limit(limits, config)
     with pytest.raises(BackendError, match=r"needs .* MiB of GPU memory, of which"):

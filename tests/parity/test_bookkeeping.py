@@ -25,7 +25,7 @@ def life(parts, seed):
     num_pages = int(random.integers(4, 20))
     cache = parts.PagedCache(CONFIG, num_pages)
     budget, most = int(random.integers(4, 50)), int(random.integers(1, 5))
-    scheduler = parts.Scheduler(cache, max_num_sequences=most, token_budget=budget)
+    scheduler = parts.Scheduler(cache, max_num_sequence=most, prefill_chunk_size=budget)
     alive, history = [], []
     for number in range(60):
         if random.random() < 0.4 and number < 40:

@@ -50,9 +50,9 @@ MODELS = st.fixed_dictionaries({
 })  # fmt: skip
 CUTS = (  # the prompt in one piece, and in chunks of 64, 7 and 1
     {},
-    {"token_budget": 64},
-    {"token_budget": 7, "max_num_sequences": 7},
-    {"token_budget": 1, "max_num_sequences": 1},
+    {"prefill_chunk_size": 64},
+    {"prefill_chunk_size": 7, "max_num_sequence": 7},
+    {"prefill_chunk_size": 1, "max_num_sequence": 1},
 )
 
 
@@ -125,7 +125,7 @@ def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path
             dispatch.use(level)
             for limits in CUTS:
                 assert answers(fast, config, model, alone, **limits, **stored) == expected, (level, limits)
-            among = answers(fast, config, model, everyone, max_num_sequences=16, **stored)
+            among = answers(fast, config, model, everyone, max_num_sequence=16, **stored)
             assert {name: among[name] for name in expected} == expected, (level, "among strangers")
     finally:
         dispatch.use(chosen)
@@ -157,7 +157,9 @@ def test_narrower_pages_equal_the_reference_s_also_shared_and_freed(level, dtype
     expected = say(reference_backend, apart, prefix_cache_mode="disable")
     assert say(reference_backend, apart) == expected, "behind a beginning that is known"
     assert say(fastpath_backend, apart) == expected, "behind a beginning that is known"
-    assert say(fastpath_backend, [wanted], max_total_tokens=96, token_budget=16) == expected, "after a preemption"
+    assert say(fastpath_backend, [wanted], max_total_seq_length=96, prefill_chunk_size=16) == expected, (
+        "after a preemption"
+    )
 
 
 @cache

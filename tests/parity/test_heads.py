@@ -77,8 +77,8 @@ def test_as_many_draft_tokens_are_accepted(directories, mode):
             draft = load_eagle_head(backend.PARTS, directories[mode], config, checkpoint)
         else:
             draft = backend.load_model(directories["small_draft"])
-        limits = EngineLimits(speculative_mode="small_draft" if mode == "tree" else mode, draft_length=3,
-                              tree_width=3 if mode == "tree" else 1, max_total_tokens=160)  # fmt: skip
+        limits = EngineLimits(speculative_mode="small_draft" if mode == "tree" else mode, spec_draft_length=3,
+                              spec_tree_width=3 if mode == "tree" else 1, max_total_seq_length=160)  # fmt: skip
         model = backend.PARTS.Model(config, checkpoint)
         engine = Engine(backend.PARTS, config, model, Letters(), limits=limits, draft_model=draft)
         found.append(list(lives(engine)))

@@ -92,7 +92,7 @@ def test_a_model_that_breaks_on_loading_ends_the_server(start, tmp_path):
     ("arguments", "words"),
     [
         (["--speculative-mode", "eagle", "--additional-models", "/no/such/head"], ["/no/such/head", "does not exist"]),
-        (["--speculative-mode", "eagle", "--spec-tree-width", "2"], ["tree_width must be 1", "eagle", "not 2"]),
+        (["--speculative-mode", "eagle", "--spec-tree-width", "2"], ["spec_tree_width must be 1", "eagle", "not 2"]),
     ],
 )
 def test_speculation_that_cannot_be_ends_the_server(start, arguments, words):

@@ -216,7 +216,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.cache = self.part("cache.pages").PagedCache(CONFIG, num_pages)
         self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache) if has_tree else None
         self.scheduler = self.part("engine.scheduler").Scheduler(
-            self.cache, self.tree, max_num_sequences=sequences, token_budget=sequences + extra
+            self.cache, self.tree, max_num_sequence=sequences, prefill_chunk_size=sequences + extra
         )
 
     @rule(prompt=TOKENS, n=st.integers(1, 3), salt=SALTS, max_tokens=st.integers(1, 40), is_pinned=st.booleans())
@@ -247,7 +247,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         work = self.scheduler.schedule()
         self.scheduler.check()
         assert work, "somebody waits, so somebody must run"
-        assert sum(len(chunk.token_ids) for _, chunk in work) <= self.scheduler.token_budget
+        assert sum(len(chunk.token_ids) for _, chunk in work) <= self.scheduler.prefill_chunk_size
         served = {sequence for sequence, _ in work}
         assert {each for each in decoding if each in self.scheduler.running} <= served, "decodes come first"
         self.tally["preemptions"] += sum(each.num_computed < count for each, count in computed.items())

@@ -77,7 +77,7 @@ class Workshop:
         request = dataclasses.replace(request, request_id="", cache_salt="", is_pinned=False, timeout=None)
         key = name, repr(request), context_size
         if key not in self._alone:
-            limits = EngineLimits(prefix_cache_mode="disable", max_total_tokens=2000)
+            limits = EngineLimits(prefix_cache_mode="disable", max_total_seq_length=2000)
             engine, outputs = self.engine(name, limits, context_size=context_size), []
             engine.add(request)
             while engine.has_work():
@@ -110,11 +110,11 @@ def outcome(outputs):
 
 limits = st.builds(
     lambda sequences, extra, speculation, **fields: EngineLimits(
-        max_num_sequences=sequences, token_budget=sequences + extra, **speculation, **fields
+        max_num_sequence=sequences, prefill_chunk_size=sequences + extra, **speculation, **fields
     ),
     sequences=st.integers(1, 6),
     extra=st.sampled_from([0, 1, 3, 9, 30, 200]),
-    max_total_tokens=st.sampled_from([64, 96, 112, 160, 400]),
+    max_total_seq_length=st.sampled_from([64, 96, 112, 160, 400]),
     max_queue=st.sampled_from([2, 50]),
     prefix_cache_mode=st.sampled_from(["radix", "radix", "disable"]),
     prefill_mode=st.sampled_from(["hybrid", "hybrid", "chunked"]),
@@ -123,12 +123,12 @@ limits = st.builds(
             {},
             {"speculative_mode": "ngram"},
             {"speculative_mode": "small_draft"},
-            {"speculative_mode": "small_draft", "tree_width": 3},
+            {"speculative_mode": "small_draft", "spec_tree_width": 3},
             {"speculative_mode": "medusa"},
             {"speculative_mode": "eagle"},
         ]
     ),
-    draft_length=st.sampled_from([0, 1, 3]),
+    spec_draft_length=st.sampled_from([0, 1, 3]),
 )
 prompts = st.builds(
     lambda beginning, count, rest: beginning[:count] + tuple(rest),

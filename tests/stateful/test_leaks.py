@@ -18,7 +18,7 @@ from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
 count = int(sys.argv[2])
-limits = EngineLimits(max_num_sequences=16, max_total_tokens=1024, token_budget=256)
+limits = EngineLimits(max_num_sequence=16, max_total_seq_length=1024, prefill_chunk_size=256)
 engine = import_module(f"verbatim.{sys.argv[1]}.backend").load_engine(MODEL, limits=limits)
 chance, numbers = random.Random(1), iter(range(count))
 schema = json_schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})
