@@ -141,7 +141,12 @@ def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):
         load_tokenizer(tmp_path)
 
 
-@given(st.text())
+def test_sentencepiece_writes_its_own_sign_of_a_space_as_a_space():
+    tokenizer = load_tokenizer_once()
+    assert tokenizer.decode(tokenizer.encode("a▁b")) == "a b"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁")))  # see the test above
 def test_deltas_joined_are_the_text(text):
     tokenizer, detokenizer = load_tokenizer_once(), Detokenizer()
     deltas = [detokenizer.push(tokenizer.token_bytes(i)) for i in tokenizer.encode(text)]
