@@ -14,13 +14,13 @@ TEXT_ROWS = {
     "prompt_empty_list": ("An empty list as prompt", bodies({"prompt": []}), "prompt"),
     "prompt_token_range": ("A token id outside the vocabulary", field("prompt", [10**9], [-1], [[10**9]]), "prompt"),
     "completion_temperature": (
-        "A completion's temperature outside 0 to 2",
-        field("temperature", -0.1, 2.1, "1", drawn=ABOVE),
+        "A completion's temperature below 0",
+        field("temperature", -0.1, "1"),
         "temperature",
     ),
     "completion_top_p": ("A completion's top_p outside 0 to 1", field("top_p", -0.1, 1.1, "1", drawn=ABOVE), "top_p"),
     "completion_n": ("A completion's n below 1", field("n", 0, -1, "2", drawn=st.integers(-1000, -1)), "n"),
-    "completion_max_tokens": ("A completion's max_tokens below 0", field("max_tokens", -1, "16", 1.5), "max_tokens"),
+    "completion_max_tokens": ("A completion's max_tokens below -1", field("max_tokens", -2, "16", 1.5), "max_tokens"),
     "completion_penalties": (
         "A completion's penalty outside -2 to 2",
         field("presence_penalty", -2.5, 2.5, "1"),

@@ -19,6 +19,7 @@ from pathlib import Path
 from sanic import Config, HTTPResponse, Request, Sanic
 
 from verbatim.reference.records.errors import VerbatimError
+from verbatim.server.api.policy import HEADER
 from verbatim.server.api.registry import shape_error
 from verbatim.server.engine.backends import check_backend
 from verbatim.server.engine.client import EngineClient
@@ -123,8 +124,10 @@ async def answer_preflight(request: Request) -> HTTPResponse | None:
 
 
 async def add_headers(request: Request, response: HTTPResponse) -> None:
-    """Every answer names the request, with the client's own id or a new one, and the web pages that may see it."""
+    """Every answer names the request, with the client's own id or a new one, what had no effect, and who may see it."""
     response.headers["x-request-id"] = journal.request_id(request)
+    if ignored := journal.ignored(request):
+        response.headers[HEADER] = ignored
     request.app.ctx.cross_origin.mark(request, response)
 
 

@@ -180,6 +180,6 @@ def nulls(probe: Probe) -> None:
 )
 def error_shape(probe: Probe) -> None:
     probe.complete()
-    exchange = probe.send("POST", COMPLETIONS, probe.text_body(temperature=9))
+    exchange = probe.send("POST", COMPLETIONS, probe.text_body(temperature=-9))
     probe.refused(exchange)
     conforms(Whole(exchange).body, "ErrorResponse")

@@ -103,7 +103,7 @@ def streams(probe: Probe) -> None:
 )
 def errors_stay(probe: Probe) -> None:
     bodies = [
-        probe.chat_body(PROMPTS[number % 3], **({"temperature": 9} if number % 3 == 1 else {})) for number in range(6)
+        probe.chat_body(PROMPTS[number % 3], **({"temperature": -9} if number % 3 == 1 else {})) for number in range(6)
     ]
     for number, exchange in enumerate(probe.send_all([post(body) for body in bodies])):
         if number % 3 == 1:

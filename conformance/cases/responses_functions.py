@@ -143,7 +143,7 @@ def other_tools(probe: Probe) -> None:
 )
 def error_shape(probe: Probe) -> None:
     respond(probe)
-    for fields in ({"temperature": 9}, {"input": ...}, {"input": 5}):
+    for fields in ({"temperature": -9}, {"input": ...}, {"input": 5}):
         exchange = probe.send("POST", PATH, body(probe, **fields))
         probe.refused(exchange)
         conforms(Whole(exchange).body, "ErrorResponse")
@@ -159,7 +159,7 @@ def error_shape(probe: Probe) -> None:
 )
 def stream_errors(probe: Probe) -> None:
     respond(probe)
-    probe.refused(probe.send("POST", PATH, body(probe, temperature=9, stream=True)))
+    probe.refused(probe.send("POST", PATH, body(probe, temperature=-9, stream=True)))
 
 
 @case(

@@ -77,7 +77,7 @@ def _in_turn(probe: Probe, bodies: Sequence[dict | bytes]) -> list:
     fault="wire [DONE]=>[DONE",
 )
 def keep_alive(probe: Probe) -> None:
-    bodies = [probe.chat_body(stream=True), probe.chat_body(temperature=9), probe.chat_body(max_tokens=2)]
+    bodies = [probe.chat_body(stream=True), probe.chat_body(temperature=-9), probe.chat_body(max_tokens=2)]
     stream, error, whole = _in_turn(probe, bodies)
     data = [event.data for event in read_events(probe.accepted(stream).body).events]
     expect(data and data[-1] == "[DONE]", "a whole stream first", stream.summary())

@@ -20,7 +20,7 @@ MAX_LOGPROBS = 20
 POOLINGS = ("mean", "last")
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
 BOUNDS: dict[str, tuple] = {  # both included: OpenAI's, or the widest sensible ones for extensions
-    "temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "top_k": (1, None), "repetition_penalty": (0.01, 100),
+    "temperature": (0, 100), "top_p": (0, 1), "min_p": (0, 1), "top_k": (1, None), "repetition_penalty": (0.01, 100),
     "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "logit_bias": (-100, 100),
     "seed": (-(1 << 63), (1 << 64) - 1),
 }  # fmt: skip

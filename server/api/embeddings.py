@@ -17,6 +17,7 @@ from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder, new_id
 from verbatim.server.api.fields import Field, Object, required
+from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.texts import texts
 from verbatim.server.api.value_types import OBJECT, STRING, check_token_ids, integer, of_type, one_of
 from verbatim.server.models.served import ServedModel
@@ -31,6 +32,7 @@ BODY = Object(
     Field("pooling", one_of(*POOLINGS), "How states become a vector; the model's own if absent."),
     parameters.USER,
     parameters.CACHE_KEY,
+    foreign=EMBEDDING,
 )
 SCHEMA = {
     "type": "object",
@@ -56,7 +58,7 @@ class EmbeddingAdapter(Adapter):
         """The builder of the vectors."""
         fields = BODY.read(body)
         prompts = [_read_input(item, path, model) for path, item in fields["input"]]
-        fields["model"]
+        parameters.take_model(fields)
         is_base64 = fields["encoding_format"] == "base64"
         dimensions = fields.read_as("dimensions", integer(1, model.config.hidden_size))
         pooling = fields["pooling"] or model.pooling

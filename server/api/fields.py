@@ -1,27 +1,19 @@
 """One declaration of every field, and the reader of JSON objects that follows it.
 
 A `Field` has a name, a type with its bounds, a default, a line of description and an example; reading, errors and the
-OpenAPI page follow from it. An explicit null equals an absent field. What nobody has declared is left to
-`UNKNOWN_FIELDS`.
+OpenAPI page follow from it. An explicit null equals an absent field. Beside its fields an object may have `foreign`
+ones (foreign_fields.py): those that clients of other servers send, and that have no effect here. What nobody has
+declared is left to the policy of `--unknown-fields`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NoReturn
 
 from verbatim.reference.records.errors import RequestError
+from verbatim.server.api import policy
 from verbatim.server.api.value_types import AnyType, of_type
-
-
-class Unknown(Enum):
-    """What becomes of a field that is not declared."""
-
-    REFUSE = "refuse"
-    IGNORE = "ignore"
-
-
-UNKNOWN_FIELDS = Unknown.REFUSE  # of every object without a policy of its own
 
 
 def parse_json(body: bytes) -> object:
@@ -69,10 +61,12 @@ def required(name: str, type_: AnyType, description: str, example: Any = None) -
 class Object:
     """A JSON object with declared fields; a type like any other."""
 
-    def __init__(self, *fields: Field, unknown: Unknown | None = None, rules: dict[str, Any] | None = None):
+    def __init__(
+        self, *fields: Field, foreign: Mapping[str, AnyType] | None = None, rules: dict[str, Any] | None = None
+    ):
         """`rules` are more keywords of the schema, for what depends on two fields."""
         self.fields = {field.name: field for field in fields}
-        self.unknown = unknown or UNKNOWN_FIELDS
+        self.foreign = foreign or {}
         self.rules = rules or {}
 
     def read(self, value: Any, path: str = "") -> "Fields":
@@ -86,19 +80,19 @@ class Object:
             "type": "object",
             "required": [field.name for field in self.fields.values() if field.is_required],
             "properties": {name: field.schema for name, field in self.fields.items()},
-            "additionalProperties": self.unknown is Unknown.IGNORE,
+            "additionalProperties": not policy.is_strict(),
         } | self.rules
 
 
 class Fields:
     """The fields of one JSON object that have not been read yet; `fields[name]` reads one as it is declared."""
 
-    __slots__ = ("_declared", "_unknown", "_values", "path")
+    __slots__ = ("_declared", "_foreign", "_values", "path")
 
     def __init__(self, value: Any, path: str, declared: Object):
         of_type(path or "The body", value, dict)
         self.path = path
-        self._declared, self._unknown = declared.fields, declared.unknown
+        self._declared, self._foreign = declared.fields, declared.foreign
         self._values = {name: item for name, item in value.items() if item is not None}
 
     def where(self, name: str) -> str:
@@ -137,6 +131,9 @@ class Fields:
         for name in self._declared:
             if name in self._values:
                 self[name]
-        for name in self._values if self._unknown is Unknown.REFUSE else ():
-            path = self.where(name)[:200]
-            raise RequestError(f"Unknown parameter: {path}", field=path, code="unknown_parameter")
+        for name, value in self._values.items():
+            if name in self._foreign:
+                self._foreign[name].read(value, self.where(name))
+            else:
+                policy.note_unknown(self.where(name))
+        self._values = {}

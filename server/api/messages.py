@@ -1,22 +1,23 @@
 """A conversation as OpenAI writes it, made into the plain messages that a chat template expects.
 
 Text parts are joined, `developer` becomes `system`, and the arguments of earlier tool calls are parsed, since
-templates print them as JSON again. Parts that are not text are refused. An assistant's own answer may come back
-word for word, with the keys that answers carry. Every tool call must be answered before the conversation continues.
+templates print them as JSON again. Parts that are not text are refused. An assistant's own answer may come back word
+for word, with the keys that answers of this server and of others carry (foreign_fields.py). Every tool call must be
+answered before the conversation continues.
 """
 
 import json
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.foreign_fields import CALL as CALL_FIELDS
+from verbatim.server.api.foreign_fields import MESSAGE, PART
 from verbatim.server.api.value_types import (
-    ANYTHING,
-    LIST,
     STRING,
     ValueType,
     array,
-    neutral,
     of_type,
     one_of,
     reference,
@@ -25,11 +26,13 @@ from verbatim.server.api.value_types import (
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 PART_TYPES = ("image_url", "input_audio", "file")
-BREAKPOINT = Field("prompt_cache_breakpoint", ANYTHING, "Ignored: every prompt is cached.")
+ALIASES = {"input_text": "text", "output_text": "text"}  # what responses and other servers call a part of text
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # of an earlier turn; templates do not show them
 
 
 def _part(type_: str, text: str) -> Object:
-    return Object(required("type", one_of(type_), "The type of the part."), required(type_, STRING, text), BREAKPOINT)
+    types = one_of(type_, *(alias for alias, name in ALIASES.items() if name == type_))
+    return Object(required("type", types, "The type of the part."), required(type_, STRING, text), foreign=PART)
 
 
 PARTS = {"text": _part("text", "The text."), "refusal": _part("refusal", "The text of a refusal.")}
@@ -41,7 +44,7 @@ def read_content(value: Any, path: str, *types: str) -> str:
         return value
     if type(value) is not list:
         raise type_error(path, value, "a string or an array of text parts")
-    if not value:
+    if not value and policy.is_strict():
         raise RequestError(f"{path} must have at least one part", field=path, code="empty_array")
     return "".join(_read_part(part, f"{path}[{i}]", types or ("text",)) for i, part in enumerate(value))
 
@@ -51,6 +54,10 @@ def _read_part(value: Any, path: str, types: tuple[str, ...]) -> str:
     if (type_ := value.get("type")) is not None:
         if of_type(f"{path}.type", type_, str) in PART_TYPES:
             raise UnsupportedError(f"{path}.type: this model reads text only", field=f"{path}.type")
+        if not policy.is_strict():
+            if type_ in THOUGHTS:
+                return ""
+            type_ = ALIASES.get(type_, type_)
         if type_ not in types:
             raise RequestError(f"{path}.type must be {' or '.join(types)}", field=f"{path}.type", code="invalid_value")
     fields = PARTS[type_ or "text"].read(value, path)
@@ -70,18 +77,20 @@ CONTENT = _content("text")
 FUNCTION = Object(
     required("name", STRING, "The function that was called."),
     required("arguments", STRING, "Its arguments as the text of a JSON object."),
+    foreign=CALL_FIELDS,
 )
 CALL = Object(
     required("id", STRING, "What the tool's message names as `tool_call_id`."),
     Field("type", one_of("function"), "The type of the tool."),
-    Field("index", ANYTHING, "Ignored: a streamed call has one."),
     required("function", FUNCTION, "What was called, and with what."),
+    foreign=CALL_FIELDS,
 )
 NAME = Field("name", STRING, "The speaker's name, for templates that show it.", example="Ada")
 ANY_ROLE = Object(
     required("role", one_of("system", "developer", "user"), "The speaker.", example="user"),
     required("content", CONTENT, "The text.", example="Hello"),
     NAME,
+    foreign=MESSAGE,
 )
 ASSISTANT = Object(
     required("role", one_of("assistant"), "The model's own turn."),
@@ -90,15 +99,14 @@ ASSISTANT = Object(
     Field("refusal", STRING, "Its text where it refused; read if there is no content."),
     NAME,
     Field("reasoning_content", STRING, "Its reasoning, for templates that show it."),
-    Field("annotations", LIST, "Ignored: answers of OpenAI carry it."),
-    Field("audio", neutral(), "Not supported."),
-    Field("function_call", neutral(), "Not supported; use `tool_calls`."),
+    foreign=MESSAGE,
 )
 TOOL = Object(
     required("role", one_of("tool"), "The answer to a call."),
-    required("content", CONTENT, "What the tool gave."),
+    Field("content", CONTENT, "What the tool gave; nothing if it is absent or empty.", default=""),
     required("tool_call_id", STRING, "The `id` of the call that it answers."),
     NAME,
+    foreign=MESSAGE,
 )
 BY_ROLE = dict.fromkeys(("developer", "system", "user"), ANY_ROLE) | {"assistant": ASSISTANT, "tool": TOOL}
 ROLE = one_of(*ROLES)
@@ -146,7 +154,9 @@ def _read_assistant(fields: Fields) -> dict:
     refusal = fields["refusal"]
     if message["content"] is None:
         message["content"] = refusal
-    if message["content"] is None and not calls:
+    if message["content"] is None and not calls and not policy.is_strict():
+        message["content"] = ""
+    elif message["content"] is None and not calls:
         path = fields.where("content")
         error = f"{path} is required unless there are tool_calls"
         raise RequestError(error, field=path, code="missing_required_parameter")

@@ -9,44 +9,51 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import BOUNDS, MAX_CHOICES, SamplingParams, StoppingParams
+from verbatim.server.api import foreign_fields, policy
 from verbatim.server.api.builder import Streaming
-from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.value_types import (
     BOOLEAN,
     SOME_TEXT,
     STRING,
     TOKEN_ID,
+    Extended,
     ValueType,
     array,
     check_token_ids,
     integer,
-    neutral,
     number,
     of_type,
+    or_none,
     type_error,
 )
 
-MAX_STOP_STRINGS = 4
+OPENAI_STOP_STRINGS, MAX_STOP_STRINGS = 4, 128
+OPENAI_TEMPERATURE = 2
+NO_BOUND = -1  # of tokens: how other servers write it
 MAX_TOKEN_ID_DIGITS = 12
 METADATA_LIMITS = (16, 64, 512)  # pairs, characters of a key, characters of a value
 DEFAULTS = {row.name: row.default for row in fields_of(SamplingParams)}
 
 
-def _read_model(value: Any, path: str) -> str:
-    if not of_type(path, value, str):
-        raise RequestError(f"{path} must not be empty", field=path, code="missing_required_parameter")
-    return value
+def _stop(max_strings: int) -> ValueType:
+    def read(value: Any, path: str) -> tuple[str, ...]:
+        if type(value) is str:
+            return (value,)
+        if type(value) is not list:
+            raise type_error(path, value, "a string or an array of strings")
+        if len(value) > max_strings:
+            message = f"{path} must have at most {max_strings} strings, not {len(value)}"
+            raise RequestError(message, field=path, code="array_above_max_length")
+        return tuple(of_type(f"{path}[{index}]", item, str) for index, item in enumerate(value))
+
+    return ValueType(read, {"anyOf": [SOME_TEXT.schema, array(SOME_TEXT, max_strings).schema]})
 
 
-def _read_stop(value: Any, path: str) -> tuple[str, ...]:
-    if type(value) is str:
-        return (value,)
-    if type(value) is not list:
-        raise type_error(path, value, "a string or an array of strings")
-    if len(value) > MAX_STOP_STRINGS:
-        message = f"{path} must have at most {MAX_STOP_STRINGS} strings, not {len(value)}"
-        raise RequestError(message, field=path, code="array_above_max_length")
-    return tuple(of_type(f"{path}[{index}]", item, str) for index, item in enumerate(value))
+def _some_stops(type_: ValueType) -> ValueType:
+    """The same without empty strings, which other servers take for none."""
+    schema = {"anyOf": [STRING.schema, array(STRING, MAX_STOP_STRINGS).schema]}
+    return ValueType(lambda value, path: tuple(filter(None, type_.read(value, path))), schema)
 
 
 def _read_metadata(value: Any, path: str) -> dict:
@@ -69,7 +76,7 @@ def _number(name: str, description: str, example: float) -> Field:
     return Field(name, number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
 
 
-MODEL = required("model", ValueType(_read_model, SOME_TEXT.schema), "The id of a model of this server.")
+MODEL = Field("model", STRING, "The name of a model; it may be left out where one is served.")
 CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
 LOW, HIGH = BOUNDS["logit_bias"]
 BIASES = {
@@ -79,9 +86,20 @@ BIASES = {
 }
 SAMPLING = (
     Field("seed", integer(*BOUNDS["seed"]), "Makes an answer repeatable; random if absent.", example=7),
-    _number("temperature", "0 always takes the likeliest token; the higher, the more varied.", 0.7),
+    Field(
+        "temperature",
+        Extended(number(0, OPENAI_TEMPERATURE), number(*BOUNDS["temperature"])),
+        "0 always takes the likeliest token; the higher, the more varied.",
+        DEFAULTS["temperature"],
+        example=0.7,
+    ),
     _number("top_p", "Sample among the likeliest tokens that have this share of probability.", 0.9),
-    Field("top_k", integer(*BOUNDS["top_k"]), "Sample among so many of the likeliest tokens.", example=40),
+    Field(
+        "top_k",
+        Extended(integer(*BOUNDS["top_k"]), or_none(integer(*BOUNDS["top_k"]), 0, -1)),
+        "Sample among so many of the likeliest tokens.",
+        example=40,
+    ),
     _number("min_p", "Leave out tokens below this share of the likeliest one's probability.", 0.05),
     _number("repetition_penalty", "Above 1, tokens that occurred get less likely.", 1.1),
     _number("frequency_penalty", "Above 0, tokens get less likely with each time that they occurred.", 0.5),
@@ -90,17 +108,21 @@ SAMPLING = (
         "logit_bias", ValueType(lambda value, path: of_type(path, value, dict), BIASES), "Added to logits, by token id."
     ),
 )
-STOP_SCHEMA = {"anyOf": [SOME_TEXT.schema, array(SOME_TEXT, MAX_STOP_STRINGS).schema]}
+STOPS = Extended(_stop(OPENAI_STOP_STRINGS), _some_stops(_stop(MAX_STOP_STRINGS)))
 STOPPING = (
     Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=()),
     Field("min_tokens", integer(0), "Nothing ends the answer before so many tokens.", default=0),
-    Field("stop", ValueType(_read_stop, STOP_SCHEMA), "Texts that end the answer.", default=(), example=["\n\n"]),
+    Field("stop", STOPS, "Texts that end the answer.", default=(), example=["\n\n"]),
     Field("ignore_eos", BOOLEAN, "The model's own end does not end the answer.", default=False),
     Field("include_stop_str_in_output", BOOLEAN, "The answer includes the stop text.", default=False),
 )
 STREAM = Field("stream", BOOLEAN, "Send the answer as server-sent events as it is made.", default=False)
 PADDING = Field("include_obfuscation", BOOLEAN, "Pad events, to hide the length of their text.", default=False)
-STREAM_OPTIONS = Object(Field("include_usage", BOOLEAN, "End with a chunk of usage.", default=False), PADDING)
+STREAM_OPTIONS = Object(
+    Field("include_usage", BOOLEAN, "End with a chunk of usage.", default=False),
+    PADDING,
+    foreign=foreign_fields.STREAM_OPTIONS,
+)
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
 USER = Field("user", STRING, "Without effect.")
 CACHE_KEY = Field("prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="")
@@ -110,16 +132,20 @@ PAIRS = ValueType(_read_metadata, {
 ACCOUNT = (
     USER,
     Field("safety_identifier", STRING, "Without effect."),
-    Field("service_tier", neutral("auto", "default"), "Without effect."),
     Field("metadata", PAIRS, "Without effect; responses repeat it."),
     CACHE_KEY,
 )
-NOT_KEPT = Field("store", neutral(False), "Only responses can be kept.")
 
 
-def unsupported(**values: tuple) -> tuple[Field, ...]:
-    """Fields of OpenAI's that this server does not have, with the values that change nothing."""
-    return tuple(Field(name, neutral(*allowed), "Not supported.") for name, allowed in values.items())
+def max_tokens(low: int) -> Extended:
+    """The type of a bound of tokens; -1 is none."""
+    return Extended(integer(low), or_none(integer(min(low, 1)), NO_BOUND))
+
+
+def take_model(fields: Fields) -> None:
+    """The model has been found by now; whether its name may be absent depends on how many there are."""
+    if not fields["model"] and not policy.current().is_model_optional:
+        raise RequestError("Missing required parameter: model", field="model", code="missing_required_parameter")
 
 
 def take_sampling(fields: Fields, vocab_size: int, logprobs: int | None) -> SamplingParams:

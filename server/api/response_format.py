@@ -7,8 +7,10 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import Grammar, json_object, json_schema
+from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
-from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, ValueType, neutral, of_type, one_of
+from verbatim.server.api.foreign import wishes
+from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, ValueType, of_type, one_of
 
 FIELD = "response_format"
 TYPE = required("type", one_of("text", "json_object", "json_schema"), "What the answer is.", example="json_object")
@@ -45,8 +47,8 @@ RESPONSE_FORMAT = Field(FIELD, _format(OF_SCHEMA), "What the answer must be.", e
 FLAT_FORMAT = _format(FLAT)
 SHOWN = ValueType(ANYTHING.read, FLAT_FORMAT.schema)  # as it came, since the answer repeats it
 OPTIONS = Object(
-    Field("verbosity", neutral("medium"), "Only medium."),
     Field("format", SHOWN, "What the answer must be.", default={"type": "text"}),
+    foreign=wishes(verbosity="medium"),
 )
 TEXT = Field("text", OPTIONS, "How the answer is written.", example={"format": {"type": "text"}})
 
@@ -69,7 +71,6 @@ def take_response_format(fields: Fields, messages: list[dict]) -> Grammar | None
 def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | None, dict]:
     """The same out of `text`, and that field as answers repeat it."""
     text = fields["text"] or OPTIONS.read({}, "text")
-    text["verbosity"]
     shown = text["format"]
     text.done()
     options, grammar = FLAT_FORMAT.read(shown, "text.format"), None
@@ -84,8 +85,8 @@ def take_text_format(fields: Fields, messages: list[dict]) -> tuple[Grammar | No
 
 
 def _check_mention(messages: list[dict], field: str) -> None:
-    """OpenAI's own rule: without the word in its prompt a model may write nothing but spaces."""
-    if not any("json" in (message.get("content") or "").lower() for message in messages):
+    """OpenAI's own rule, since a model may write nothing but spaces otherwise; here the grammar bounds spaces."""
+    if policy.is_strict() and not any("json" in (message.get("content") or "").lower() for message in messages):
         message = f"{field} must contain the word 'json' to use a format of type json_object"
         raise RequestError(message, field=field)
 

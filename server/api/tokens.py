@@ -8,6 +8,7 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.messages import MESSAGES
 from verbatim.server.api.tools import TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import (
@@ -29,6 +30,7 @@ OF_PROMPT = Object(
     required("prompt", STRING, "The text.", "Hello"),
     Field("add_special_tokens", BOOLEAN, "Begin a prompt as the model wants it.", default=True),
     WANTS_TEXTS,
+    foreign=EMBEDDING,
 )
 OF_CHAT = Object(
     MODEL,
@@ -38,6 +40,7 @@ OF_CHAT = Object(
     Field("add_special_tokens", neutral(False), "Only false with messages."),
     Field("continue_final_message", neutral(False), "Only false."),
     WANTS_TEXTS,
+    foreign=EMBEDDING,
 )
 EITHER: dict[str, Any] = {
     "anyOf": [
@@ -47,7 +50,7 @@ EITHER: dict[str, Any] = {
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
 TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
-DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]))
+DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]), foreign=EMBEDDING)
 SCHEMAS = {
     "Tokens": {
         "type": "object",

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.foreign_fields import TOOL as TOOL_FIELDS
 from verbatim.server.api.value_types import (
     ANYTHING,
     BOOLEAN,
@@ -44,8 +46,9 @@ FUNCTION = (
     Field("parameters", ValueType(_read_parameters, OBJECT.schema), "A JSON schema of its arguments."),
     Field("strict", BOOLEAN, "Without effect: arguments always fit their schema."),
 )
-TOOL = Object(TYPE, required("function", Object(*FUNCTION), "The function.", example=EXAMPLE))
-FLAT_TOOL = Object(TYPE, *FUNCTION)
+OF_TOOL = Object(*FUNCTION, foreign=TOOL_FIELDS)
+TOOL = Object(TYPE, required("function", OF_TOOL, "The function.", example=EXAMPLE), foreign=TOOL_FIELDS)
+FLAT_TOOL = Object(TYPE, *FUNCTION, foreign=TOOL_FIELDS)
 NAMED = Object(required("name", STRING, "The function's name."))
 OF_FUNCTION = required("function", NAMED, "The function.")
 NAMED_TOOL = Object(OF_FUNCTION)
@@ -104,7 +107,7 @@ def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
     _check_names(read, is_flat)
     tools = tuple(tool for tool in read if tool is not None)
     names, is_forced = _take_choice(fields, tools, is_flat)
-    if not tools and not is_flat and fields.has("parallel_tool_calls"):
+    if not tools and not is_flat and fields.has("parallel_tool_calls") and policy.is_strict():
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
     is_parallel = fields["parallel_tool_calls"]
     chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
@@ -115,6 +118,9 @@ def _read_tool(value: Any, path: str, is_flat: bool) -> dict | None:
     type_ = of_type(path, value, dict).get("type")
     if type_ is not None and of_type(f"{path}.type", type_, str) != "function":
         if is_flat and type_ in NOT_OFFERED:
+            return None
+        if is_flat and not policy.is_strict():
+            policy.note_without_effect(f"{path}.type")
             return None
         if type_ == "custom":
             raise UnsupportedError(f"{path}.type: only functions are supported", field=f"{path}.type")

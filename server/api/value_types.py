@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import require_integer, require_number
+from verbatim.server.api import policy
 
 NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
 SCHEMA_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean"}
@@ -81,9 +82,7 @@ def number(low: float, high: float) -> ValueType:
     """A number, whole or not, within bounds, both included; it keeps the type that it came in."""
 
     def read(value: Any, path: str) -> float:
-        if type(value) not in (int, float):
-            raise type_error(path, value, "a number")
-        require_number(path, value, low, high)
+        require_number(path, _read_number(value, path), low, high)
         return value
 
     return ValueType(read, {"type": "number", "minimum": low, "maximum": high})
@@ -101,14 +100,49 @@ def one_of(*allowed: str) -> ValueType:
 
 
 def neutral(*values: Any) -> ValueType:
-    """For a field of OpenAI's that this server does not have: only values pass that change nothing, null at least."""
+    """For a field that this server does not have: other values change the answer, so they are refused, always."""
 
     def read(value: Any, path: str) -> Any:
-        if not any(type(value) is type(item) and value == item for item in values):
-            raise UnsupportedError(f"{path} is not supported by this server with this value", field=path)
+        if not any(is_same(value, item) for item in values):
+            raise policy.unsupported(path)
         return value
 
     return ValueType(read, {"enum": list(values)} if values else {"const": None})
+
+
+def is_same(value: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; 1 and 1.0 are, true and 1 are not."""
+    return isinstance(value, bool) is isinstance(other, bool) and value == other
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """A type with OpenAI's bounds under `--unknown-fields refuse`, and with wider ones, those of peers, else."""
+
+    strict: AnyType
+    wider: AnyType
+
+    @property
+    def schema(self) -> dict:
+        """That of the policy."""
+        return self._type.schema
+
+    def read(self, value: Any, path: str) -> Any:
+        """As the policy has it."""
+        return self._type.read(value, path)
+
+    @property
+    def _type(self) -> AnyType:
+        return self.strict if policy.is_strict() else self.wider
+
+
+def or_none(type_: AnyType, *values: Any) -> ValueType:
+    """The same type, or one of these values, with which other servers write that the field is absent."""
+
+    def read(value: Any, path: str) -> Any:
+        return None if any(is_same(value, item) for item in values) else type_.read(value, path)
+
+    return ValueType(read, {"anyOf": [type_.schema, {"enum": list(values)}]})
 
 
 def array(items: AnyType, max_length: int | None = None, min_length: int = 0) -> ValueType:
@@ -133,7 +167,14 @@ def _read_name(value: Any, path: str) -> str:
     return value
 
 
+def _read_number(value: Any, path: str) -> float:
+    if type(value) not in (int, float):
+        raise type_error(path, value, "a number")
+    return value
+
+
 STRING, BOOLEAN, OBJECT, LIST = map(plain, (str, bool, dict, list))
+NUMBER = ValueType(_read_number, {"type": "number"})
 ANYTHING = ValueType(lambda value, _: value, {})
 NAME = ValueType(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
 # Checked later, with the model at hand; the page shows the bounds that hold for every model:

@@ -12,7 +12,7 @@ from verbatim.server.settings.options import Options
 ANY = "*"
 METHODS = ("GET", "POST", "DELETE", "OPTIONS")
 MAX_AGE_SECONDS = "600"
-EXPOSED = "x-request-id, retry-after"
+EXPOSED = "x-request-id, retry-after, x-verbatim-ignored"
 
 
 def is_preflight(request: Request) -> bool:

@@ -1,7 +1,7 @@
 """The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
-A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status
-and its duration. Keys, prompts and answers are in no line.
+A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status,
+its duration, and the names of fields that had no effect. Keys, prompts and answers are in no line.
 """
 
 import json
@@ -46,6 +46,11 @@ def request_id(request: Request) -> str:
     return (request.headers.get("x-request-id") or str(request.id))[:MAX_ID_LENGTH]
 
 
+def ignored(request: Request) -> str:
+    """The names of the fields that had no effect on the answer, as the header has them; "" for none."""
+    return getattr(request.ctx, "ignored", "")
+
+
 def begin(request: Request) -> None:
     """Note when a request came."""
     request.ctx.came = time.monotonic()
@@ -61,9 +66,11 @@ def write(request: Request, status: int) -> None:
         "status": status,
         "seconds": round(time.monotonic() - came, 6) if came else None,
     }
-    logger.info(
-        "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s", facts, extra={"facts": facts}
-    )
+    line = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
+    if names := ignored(request):
+        facts["ignored"] = names
+        line += ", without effect: %(ignored)s"
+    logger.info(line, facts, extra={"facts": facts})
 
 
 def _printable(text: str) -> str:

@@ -27,11 +27,11 @@ def settle(options: Options) -> list[Options]:
     drafts, others = options.additional_models[:num_drafts], options.additional_models[num_drafts:]
     plain = {"additional_models": (), "speculative_mode": "disable", "embedding_model": None} | dict.fromkeys(OWN)
     lineup = [replace(options, additional_models=drafts, embedding_model=None)]
-    lineup += [replace(options, model=model, served_model_name=None, **plain) for model in others]
+    lineup += [replace(options, model=model, served_model_name=(), **plain) for model in others]
     if options.embedding_model:
         model = options.embedding_model
-        lineup.append(replace(options, model=model, served_model_name=None, is_for_embeddings=True, **plain))
-    names = [each.model_id for each in lineup]
+        lineup.append(replace(options, model=model, served_model_name=(), is_for_embeddings=True, **plain))
+    names = [name for each in lineup for name in each.names]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two models would be called {name!r}; rename a directory, or use --served-model-name")
@@ -56,5 +56,5 @@ def _fetched(options: Options) -> Options:
         options,
         model=fetch(options.model),
         additional_models=tuple(map(fetch, options.additional_models)),
-        served_model_name=options.model_id,
+        served_model_name=options.names,
     )

@@ -28,6 +28,7 @@ class ServedModel:
     dialect: Dialect
     pooling: str = "mean"
     is_for_embeddings: bool = False
+    other_names: tuple[str, ...] = ()  # under which clients may ask for it, too
 
     @property
     def mark_ids(self) -> dict[str, int]:
@@ -43,9 +44,14 @@ class ServedModel:
             message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"
             raise ContextLengthError(f"{message}; the prompt has {len(token_ids)}.", field=field)
 
-    def describe(self) -> dict:
-        """The entry of `GET /v1/models`."""
-        entry = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that clients may use; answers have the first."""
+        return (self.model_id, *self.other_names)
+
+    def describe(self, name: str = "") -> dict:
+        """The entry of `GET /v1/models` under one of its names."""
+        entry = {"id": name or self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
         entry |= {"max_model_len": self.config.context_size}
         return entry | ({"embeddings_only": True} if self.is_for_embeddings else {})
 
@@ -55,9 +61,13 @@ class ServedModels:
 
     def __init__(self, models: Iterable[ServedModel]):
         self._models = {model.model_id: model for model in models}
+        self._by_name = {name: model for model in self for name in model.names}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
+
+    def __len__(self) -> int:
+        return len(self._models)
 
     @property
     def main(self) -> ServedModel:
@@ -66,10 +76,14 @@ class ServedModels:
 
     def find(self, name: str) -> ServedModel:
         """The model of that name, or ModelNotFoundError: never another one."""
-        if name not in self._models:
-            names = ", ".join(map(repr, self._models))
+        if name not in self._by_name:
+            names = ", ".join(map(repr, self._by_name))
             raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {names}.")
-        return self._models[name]
+        return self._by_name[name]
+
+    def describe(self) -> list[dict]:
+        """The entries of `GET /v1/models`: one for each name."""
+        return [model.describe(name) for name, model in self._by_name.items()]
 
     def of(self, body: object) -> ServedModel:
         """The one that the body of a request names; the main one for a body that names none, which is judged later."""
@@ -97,4 +111,5 @@ def load_served_model(options: Options) -> ServedModel:
         dialect=dialect,
         pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
+        other_names=options.names[1:],
     )

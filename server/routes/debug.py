@@ -4,6 +4,7 @@ from sanic import Blueprint, HTTPResponse, Request, json
 from sanic.models.handler_types import RouteHandler
 
 from verbatim.server.api.fields import Object
+from verbatim.server.api.policy import REFUSE, reading
 from verbatim.server.api.tokens import MODEL
 from verbatim.server.engine.debugging import COMMANDS
 from verbatim.server.models.served import ServedModel
@@ -29,4 +30,6 @@ def _handler(command: str) -> RouteHandler:
 
 
 def _read(body: object, model: ServedModel) -> None:
-    BODY.read(body).done()
+    """Strictly, whatever the policy: a command must be meant."""
+    with reading(REFUSE):
+        BODY.read(body).done()

@@ -11,10 +11,11 @@ def model_routes() -> Blueprint:
 
     @blueprint.get("/v1/models")
     async def list_models(request):
-        return json({"object": "list", "data": [model.describe() for model in request.app.ctx.models]})
+        return json({"object": "list", "data": request.app.ctx.models.describe()})
 
     @blueprint.get("/v1/models/<model_id:path>")
     async def retrieve_model(request, model_id):
-        return json(request.app.ctx.models.find(unquote(model_id)).describe())
+        name = unquote(model_id)
+        return json(request.app.ctx.models.find(name).describe(name))
 
     return blueprint

@@ -13,6 +13,7 @@ from verbatim.reference.records.request import Request as EngineRequest
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder
 from verbatim.server.api.fields import parse_json
+from verbatim.server.api.policy import reading
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.http import application, journal, sse
 from verbatim.server.models.served import ServedModel, ServedModels
@@ -66,7 +67,10 @@ async def read_body(request: Request, read: Callable[[object, ServedModel], T]) 
         model = models.of(body)
         return model, read(body, model)
 
-    return read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
+    with reading(request.app.ctx.options.unknown_fields, is_model_optional=len(models) == 1) as under_way:
+        made = read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
+    request.ctx.ignored = under_way.names()
+    return made
 
 
 def _batches(engine: EngineClient, builder: Builder, max_queue: int) -> AsyncGenerator[Sequence[Output]]:

@@ -55,7 +55,12 @@ class FileToEnvironment(ToEnvironment):
 
 
 DEFAULT_HOST = "127.0.0.1"
-ACTIONS = {"api_key": AddToEnvironment, "additional_models": AddToEnvironment, "config": FileToEnvironment}
+ACTIONS = {
+    "api_key": AddToEnvironment,
+    "additional_models": AddToEnvironment,
+    "served_model_name": AddToEnvironment,
+    "config": FileToEnvironment,
+}
 
 
 def register(group_class, prog: str | None = None) -> list[type]:

@@ -35,7 +35,7 @@ from verbatim.server.settings.value_types import (
     FLAG,
     MODEL,
     MODELS,
-    NAME,
+    NAMES,
     SETTINGS,
     WORDS,
     integer,
@@ -56,6 +56,7 @@ BACKENDS = ("reference", "fastpath")
 NUMERICS = ("exact", "native")
 LOG_FORMATS = ("text", "json")
 MODES = ("local", "interactive", "server")
+UNKNOWN_FIELDS = ("ignore", "warn", "refuse")
 OVERRIDABLE = (
     "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
     "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length",
@@ -80,7 +81,9 @@ class Options:
     tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
 
     chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
-    served_model_name: str | None = option("Model", NAME, "its id for clients (default: the directory's name)")
+    served_model_name: tuple[str, ...] = option(
+        "Model", NAMES, "its id for clients, and more names for it; repeatable (default: its directory's)", default=()
+    )
     additional_models: tuple[Path | str, ...] = option(
         "Model",
         MODELS,
@@ -129,6 +132,9 @@ class Options:
     keep_alive_seconds: float = option(
         "Operation", seconds(or_none=True), "send a heartbeat on a stream idle for so long; 0: never", default=15.0
     )
+    unknown_fields: str = option(
+        "Operation", one_of(UNKNOWN_FIELDS), "of requests: answer, name them in a header, or refuse", default="warn"
+    )
     log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
 
     enable_debug: bool = option("Operation", FLAG, "offer /debug, for people whom you trust", default=False)
@@ -156,7 +162,13 @@ class Options:
     @property
     def model_id(self) -> str:
         """The name that clients use: an option, or the demo's own, or the model's."""
-        return self.served_model_name or (DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model))
+        return self.names[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that clients may use, its id first."""
+        own = DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model)
+        return self.served_model_name or (own,)
 
     @property
     def draft(self) -> Path | str | None:

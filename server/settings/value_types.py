@@ -101,6 +101,18 @@ def _name(text: str) -> str:
     return text if text.strip() == text != "" else _refuse("name", text, "text without space around it")
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between, or a JSON list of them; none twice."""
+    try:
+        names = json.loads(text) if text.startswith("[") else text.split(",")
+    except ValueError:
+        names = []
+    are_names = all(isinstance(name, str) and name.strip() == name != "" for name in names)
+    if names and are_names and len(set(names)) == len(names):
+        return tuple(names)
+    return _refuse("name", text, "text without space around it; several with commas between, none twice")
+
+
 def words(text: str) -> tuple[str, ...]:
     """Several words, as a JSON list or with commas between; an error does not repeat them, as they may be secret."""
     try:
@@ -129,6 +141,7 @@ FLAG = ValueType(_flag, "")
 MODEL = ValueType(_model, "DIR|HF://USER/REPO")
 MODELS = ValueType(_models, "DIR,...")
 NAME = ValueType(_name, "NAME")
+NAMES = ValueType(_names, "NAME,...")
 SETTINGS = ValueType(str, "K=V;K=V")  # read by overrides.py
 WORDS = ValueType(words, "A,B")
 

@@ -9,8 +9,8 @@ from live_server import running
 
 @pytest.fixture(scope="session", params=["reference", "fastpath"])
 def server(request, tmp_path_factory):
-    """The server that most tests share, one for each backend: room for sixteen answers at once."""
-    limits = ("--max-num-sequence", "16", "--max-total-seq-length", "32768")
+    """The server that most tests share, one for each backend: strict, with room for sixteen answers at once."""
+    limits = ("--max-num-sequence", "16", "--max-total-seq-length", "32768", "--unknown-fields", "refuse")
     with running(request.param, tmp_path_factory.mktemp("server"), *limits) as server:
         yield server.wait_ready()
 

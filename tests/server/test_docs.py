@@ -7,10 +7,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from live_server import chat_body
+from verbatim.server.api.policy import reading
 from verbatim.server.app import create_app
 from verbatim.server.docs.openapi import document
 
-DOCUMENT = document("test")
+with reading("refuse"):  # as the shared server reads
+    DOCUMENT = document("test")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MODEL = "verbatim-demo"
 USER = {"role": "user", "content": "Hello"}

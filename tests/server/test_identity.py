@@ -40,7 +40,7 @@ def test_the_demo_models_is_what_it_has_always_been():
     "same",
     [
         {"backend": "fastpath"}, {"threads": 1}, {"speculative_mode": "ngram"}, {"prefix_cache_mode": "disable"},
-        {"max_num_sequence": 3}, {"prefill_chunk_size": 16}, {"served_model_name": "other"}, {"device": "auto"},
+        {"max_num_sequence": 3}, {"prefill_chunk_size": 16}, {"served_model_name": ("other",)}, {"device": "auto"},
     ],
 )  # fmt: skip
 def test_what_changes_no_bit_changes_no_fingerprint(copy, same):

@@ -288,12 +288,12 @@ BAD = [
     ({"text": {"verbosity": "low"}}, "text.verbosity", "unsupported_parameter"),
     ({"top_logprobs": 2}, "top_logprobs", None),
     ({"include": ["file_search_call.results"]}, "include[0]", "unsupported_parameter"),
-    ({"reasoning": {"effort": "high"}}, "reasoning", "unsupported_parameter"),
+    ({"reasoning": {"effort": "high"}}, "reasoning.effort", "unsupported_parameter"),
     ({"background": True}, "background", "unsupported_parameter"),
     ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
     ({"truncation": "auto"}, "truncation", "unsupported_parameter"),
     ({"messages": []}, "messages", "unknown_parameter"),
-    ({"n": 2}, "n", "unknown_parameter"),
+    ({"n": 2}, "n", "unsupported_parameter"),
 ]
 
 

@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from live_server import running
 from verbatim.demo import MODEL as DEMO_MODEL
 from verbatim.reference.checkpoint.families import load_config
+from verbatim.server.api.policy import reading
 from verbatim.server.api.value_types import TOKEN_ID
 from verbatim.server.docs.openapi import document
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install '.[clients]'")
 
 LIMITS = ("--max-num-sequence", "32", "--context-window-size", "64", "--max-queue", "4096", "--enable-debug")
+STRICT = ("--unknown-fields", "refuse")  # what the page does not have is forbidden
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance",
@@ -41,7 +43,8 @@ def narrowed(schema):
 
 def page() -> dict:
     """Our document, its bodies narrowed."""
-    written = document("test")
+    with reading("refuse"):
+        written = document("test")
     for methods in written["paths"].values():
         if "post" in methods:
             methods["post"]["requestBody"] = narrowed(methods["post"]["requestBody"])
@@ -68,7 +71,7 @@ def typed(value):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with running("fastpath", tmp_path_factory.mktemp("schema"), *LIMITS) as server:
+    with running("fastpath", tmp_path_factory.mktemp("schema"), *LIMITS, *STRICT) as server:
         yield server.wait_ready()
 
 

@@ -1,7 +1,6 @@
 """`POST /v1/chat/completions`: a conversation in, an assistant's message out, perhaps with tool calls.
 
-What OpenAI knows and this server does not have is refused by name; see `unsupported` with the values that change
-nothing.
+What OpenAI or other servers know and this server does not have is in foreign_fields.py.
 """
 
 from typing import Any
@@ -10,13 +9,14 @@ from verbatim.reference.dialects import calls_or_json
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
-from verbatim.server.api import parameters
+from verbatim.server.api import parameters, policy
 from verbatim.server.api.adapter import Adapter, Resumption
 from verbatim.server.api.builder import ANSWER, CHUNK_SCHEMAS, Streaming, new_id
 from verbatim.server.api.chat.choice import ChatBuilder, ChatChoice, call_prefix
 from verbatim.server.api.chunk_resume import ChunkResumption
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
@@ -29,6 +29,7 @@ PREDICTION = Object(
     required("type", one_of("content"), "The type of the prediction."),
     required("content", CONTENT, "What the answer is likely to be."),
 )
+MAX_TOKENS = parameters.max_tokens(1)
 BODY = Object(
     MESSAGES,
     parameters.MODEL,
@@ -39,20 +40,15 @@ BODY = Object(
     Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report with it.", example=2),
     parameters.CHOICES,
     *parameters.SAMPLING,
-    Field("max_tokens", integer(1), "The answer has at most so many tokens.", example=64),
-    Field("max_completion_tokens", integer(1), "The same by its newer name; give one of them.", example=64),
+    Field("max_tokens", MAX_TOKENS, "The answer has at most so many tokens.", example=64),
+    Field("max_completion_tokens", MAX_TOKENS, "The same by its newer name; give one of them.", example=64),
     *parameters.STOPPING,
     *parameters.STREAMING,
     DEBUG_CONFIG,
     Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt."),
     *parameters.ACCOUNT,
-    parameters.NOT_KEPT,
     Field("prediction", PREDICTION, "Without effect: what the answer is likely to be."),
-    *parameters.unsupported(
-        audio=(), function_call=("none",), functions=([],), modalities=(["text"],), moderation=(),
-        prompt_cache_options=(), prompt_cache_retention=("in_memory",), reasoning_effort=("none",),
-        verbosity=("medium",), web_search_options=(),
-    ),
+    foreign=REQUEST,
 )  # fmt: skip
 
 
@@ -77,7 +73,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
     messages = fields["messages"]
-    fields["model"]
+    parameters.take_model(fields)
     tools = take_tools(fields)
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
@@ -138,7 +134,7 @@ def encode_chat(messages: list[dict], tools: ToolUse, model: ServedModel, field:
 
 def _take_logprobs(fields: Fields) -> tuple[bool, int | None]:
     wants_logprobs, num_top = fields["logprobs"], fields["top_logprobs"]
-    if num_top is not None and not wants_logprobs:
+    if num_top is not None and not wants_logprobs and (num_top or policy.is_strict()):
         raise RequestError("top_logprobs is only allowed when logprobs is true", field="top_logprobs")
     return wants_logprobs, (num_top or 0) if wants_logprobs else None
 
@@ -151,7 +147,12 @@ def _take_prompt_logprobs(fields: Fields, streaming: Streaming) -> int | None:
 
 
 def _take_max_tokens(fields: Fields) -> int | None:
-    if fields.has("max_tokens") and fields.has("max_completion_tokens"):
+    """Of both names the newer one counts, as with peers; OpenAI refuses both at once."""
+    are_both = fields.has("max_tokens") and fields.has("max_completion_tokens")
+    if are_both and policy.is_strict():
         message = "max_tokens and max_completion_tokens mean the same; give one of them"
         raise RequestError(message, field="max_tokens", code="invalid_parameter_combination")
-    return fields["max_tokens"] or fields["max_completion_tokens"]
+    older, newer = fields["max_tokens"], fields["max_completion_tokens"]
+    if are_both and older != newer:
+        policy.note_without_effect("max_tokens")
+    return newer if are_both else older or newer

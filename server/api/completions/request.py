@@ -16,9 +16,10 @@ from verbatim.server.api.builder import ANSWER, CHUNK_SCHEMAS, Streaming, new_id
 from verbatim.server.api.completions.choice import CompletionBuilder, CompletionChoice, Prompt
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, take_guided
 from verbatim.server.api.texts import texts
-from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, neutral, of_type
+from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, of_type
 from verbatim.server.models.served import ServedModel
 
 OBJECTS = ("text_completion", "text_completion")
@@ -34,8 +35,9 @@ BODY = Object(
     parameters.CHOICES,
     Field("echo", BOOLEAN, "Put the prompt in front of the answer.", default=False),
     Field("logprobs", integer(0, MAX_LOGPROBS), "Report each token's log-probability, and so many alternatives."),
-    Field("suffix", neutral(""), "Not supported."),
-    Field("max_tokens", integer(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64),
+    Field(
+        "max_tokens", parameters.max_tokens(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64
+    ),
     *parameters.SAMPLING,
     *parameters.STOPPING,
     *parameters.STREAMING,
@@ -43,7 +45,7 @@ BODY = Object(
     DEBUG_CONFIG,
     *GUIDED,
     *parameters.ACCOUNT,
-    parameters.NOT_KEPT,
+    foreign=REQUEST,
 )
 
 
@@ -64,10 +66,9 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     """What builds the answer, with the engine's requests in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
     prompts = [_read_prompt(item, path, model) for path, item in fields["prompt"]]
-    fields["model"]
+    parameters.take_model(fields)
     num_choices, echo, num_top = fields["n"], fields["echo"], fields["logprobs"]
-    fields["suffix"]
-    max_tokens = fields.read_as("max_tokens", integer(0 if echo else 1))
+    max_tokens = fields.read_as("max_tokens", parameters.max_tokens(0 if echo else 1))
     vocab_size = model.config.vocab_size
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
     scores_prompt = echo and num_top is not None

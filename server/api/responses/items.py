@@ -10,8 +10,9 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.server.api.fields import Field, Fields, Object, required
-from verbatim.server.api.messages import BREAKPOINT, check_tool_turns, parse_arguments
-from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, array, of_type, one_of, type_error
+from verbatim.server.api.foreign_fields import ITEM, PART
+from verbatim.server.api.messages import check_tool_turns, parse_arguments
+from verbatim.server.api.value_types import OBJECT, STRING, ValueType, array, of_type, one_of, type_error
 
 STATUSES = ("in_progress", "completed", "incomplete")
 TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # part: where its text is
@@ -36,10 +37,8 @@ def _read_parts(value: Any, path: str, type_: str) -> list[dict]:
 
 
 def _of_part(type_: str, text: str) -> Object:
-    ignored = ("annotations", "logprobs")  # an answer that comes back has them
-    fields = [Field(name, ANYTHING, "Ignored.") for name in ignored]
     known = (required("type", one_of(type_), "The type of the part."), required(text, STRING, "The text."))
-    return Object(*known, *fields, BREAKPOINT)
+    return Object(*known, foreign=PART)
 
 
 PARTS = {type_: _of_part(type_, text) for type_, text in TEXTS.items()}
@@ -68,8 +67,8 @@ MESSAGE = Object(
     Field("type", one_of("message"), "The type of the item.", default="message"),
     *COMMON,
     required("role", one_of("user", "assistant", "system", "developer"), "The speaker.", "user"),
-    Field("phase", STRING, "A mark of the client's own, which comes back with what it answers."),
     required("content", CONTENT, "The text.", "Hello"),
+    foreign=ITEM,
 )
 CALL = Object(
     required("type", one_of("function_call"), "The type of the item."),
@@ -77,18 +76,19 @@ CALL = Object(
     CALL_ID,
     required("name", STRING, "The function that was called."),
     required("arguments", STRING, "Its arguments as the text of a JSON object."),
+    foreign=ITEM,
 )
 OUTPUT = Object(
     required("type", one_of("function_call_output"), "The type of the item."),
     *COMMON,
     CALL_ID,
-    required("output", CONTENT, "What the function gave."),
+    Field("output", CONTENT, "What the function gave; nothing if it is absent or empty.", default=""),
+    foreign=ITEM,
 )
 
 
 def _read_message(fields: Fields) -> dict:
     role = fields["role"]
-    fields["phase"]
     type_ = "output_text" if role == "assistant" else "input_text"
     return {"role": role, "content": _read_parts(fields["content"], fields.where("content"), type_)}
 

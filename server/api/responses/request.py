@@ -10,12 +10,13 @@ import time
 import uuid
 from typing import Any
 
-from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
-from verbatim.server.api import parameters
+from verbatim.server.api import parameters, policy
 from verbatim.server.api.builder import Streaming
 from verbatim.server.api.chat.request import choose_grammar, encode_chat, visible_ids
 from verbatim.server.api.fields import Field, Fields, Object
+from verbatim.server.api.foreign_fields import REASONING, RESPONSE, STREAM_OPTIONS
 from verbatim.server.api.guided import GUIDED, take_guided
 from verbatim.server.api.response_format import TEXT, take_text_format
 from verbatim.server.api.responses.events import ItemBuilder
@@ -32,15 +33,17 @@ INCLUDABLE = (LOGPROBS, "reasoning.encrypted_content")  # of reasoning there is 
 
 def _read_includable(value: Any, path: str) -> str:
     if of_type(path, value, str) not in INCLUDABLE:
-        raise UnsupportedError(f"{path} must be one of {', '.join(INCLUDABLE)} on this server", field=path)
+        policy.note_without_effect(path)
     return value
 
 
-NO_USAGE = "Only false: the last event always has the usage."
+NO_USAGE = "Without effect: the last event always has the usage."
 OPTIONS = Object(
-    Field("include_usage", ValueType(BOOLEAN.read, {"const": False}), NO_USAGE, default=False),
+    Field("include_usage", BOOLEAN, NO_USAGE, default=False),
     parameters.PADDING,
+    foreign=STREAM_OPTIONS,
 )
+OUTPUT_TOKENS = parameters.max_tokens(MIN_OUTPUT_TOKENS)
 INCLUDE = array(ValueType(_read_includable, one_of(*INCLUDABLE).schema))
 BODY = Object(
     parameters.MODEL,
@@ -53,24 +56,21 @@ BODY = Object(
     Field("include", INCLUDE, "What the answer has beyond the usual.", default=()),
     Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report for each token.", default=0),
     *parameters.SAMPLING,
-    Field("max_output_tokens", integer(MIN_OUTPUT_TOKENS), "The answer has at most so many tokens.", example=64),
+    Field("max_output_tokens", OUTPUT_TOKENS, "The answer has at most so many tokens.", example=64),
     *parameters.STOPPING,
     parameters.STREAM,
     Field("stream_options", OPTIONS, "What a stream holds beside the answer."),
     Field("store", BOOLEAN, "Keep the response, so that it can be asked for later.", default=True),
     *parameters.ACCOUNT,
-    *parameters.unsupported(
-        background=(False,), context_management=(), conversation=(), max_tool_calls=(), prompt=(),
-        prompt_cache_options=(), prompt_cache_retention=("in_memory",), reasoning=({}, {"effort": "none"}),
-        truncation=("disabled",),
-    ),
+    Field("reasoning", Object(foreign=REASONING), "Without effect: the model's reasoning is part of its text."),
+    foreign=RESPONSE,
 )  # fmt: skip
 
 
 def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> ItemBuilder:
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
-    fields["model"]
+    parameters.take_model(fields)
     items = _take_previous(fields, store) + fields["input"]
     messages = to_messages(fields["instructions"], items)
     tools = take_tools(fields, is_flat=True)
@@ -82,6 +82,8 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     stopping = parameters.take_stopping(fields, vocab_size, fields["max_output_tokens"])
     streaming = _take_streaming(fields)
     is_kept, metadata, salt = fields["store"], fields["metadata"] or {}, fields["prompt_cache_key"]
+    if (reasoning := fields["reasoning"]) is not None:
+        reasoning.done()
     fields.done()
     response_id = f"resp_{uuid.uuid4().hex}"
     request = Request(
@@ -130,7 +132,7 @@ def _take_logprobs(fields: Fields) -> int | None:
 
 def _take_streaming(fields: Fields) -> Streaming:
     streaming = parameters.take_streaming(fields)
-    if streaming.wants_usage:
+    if streaming.wants_usage and policy.is_strict():
         message = "stream_options.include_usage is unknown here: the last event always has the usage"
         raise RequestError(message, field="stream_options.include_usage", code="unknown_parameter")
     return streaming
