@@ -1,27 +1,37 @@
 """Links the parts of the repository into one package, `verbatim`, and builds the Cython fast path.
 
 Everything else is declared in pyproject.toml. Extensions are optional: on a machine without a C compiler the
-build goes on without them, and `--backend fastpath` then says which command builds it. Nothing here needs CUDA.
+build goes on without them and writes down why; `--backend fastpath` then repeats that. Nothing here needs CUDA.
+The build prints a line for each module that it has finished; `pip install` shows them with -v only.
 """
 
 import contextlib
+import logging
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 from setuptools.command.sdist import sdist
 
+from distutils import ccompiler, sysconfig  # isort: skip  # setuptools' own, which it puts in the place of Python's
+
 PACKAGE = Path("src/verbatim")
 PARTS = ("reference", "fastpath", "server", "router", "conformance", "demo", "cuda")
 STARTUP_HOOK = Path("src/zz_verbatim.pth")  # sorts after an editable install's own .pth, whose path it needs
 REVISION = PACKAGE / "revision.txt"  # in source archives only
+NOT_BUILT = "not_built.txt"  # in the package: why it has no fast path; made by the build
+PROBE = "#include <Python.h>\nint probe(void) { return PY_VERSION_HEX; }\n"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -35,7 +45,10 @@ DIRECTIVES = {
 PYTHON_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "freethreading_compatible": True}
 
 # N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
-COMPILE_ARGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
+COMPILE_ARGS = ["-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi", "-Wno-discarded-qualifiers"]
+# Loops over numbers earn -O3. Modules that mostly call Python are as fast with -O1, and compile in half the time.
+OPTIMIZATION = {"machine/dispatch": "-O3", "machine/threads": "-O3", "numerics": "-O2", "sampling": "-O2"}
+OTHERWISE = "-O1"
 
 
 def link_parts() -> None:
@@ -50,16 +63,6 @@ def link_parts() -> None:
             import _winapi
 
             _winapi.CreateJunction(str(Path(part).resolve()), str(link))
-
-
-def built() -> list[Extension]:
-    """The extensions in C, each optional: `cythonize` makes new ones and forgets that of those it is given."""
-    options = {"include_path": ["src"], "build_dir": "build/cython", "nthreads": os.cpu_count() or 1}
-    made = cythonize(extensions(), compiler_directives=DIRECTIVES, **options)
-    made += cythonize(shared_sources(), compiler_directives=PYTHON_DIRECTIVES, **options)
-    for extension in made:
-        extension.optional = True
-    return made
 
 
 def shared_sources() -> list[Extension]:
@@ -113,19 +116,123 @@ def _extension(path: Path, sources: list[str]) -> Extension:
         sources,
         depends=sorted(str(header) for header in kernels.glob("*.h")),
         include_dirs=[str(kernels)],
-        extra_compile_args=COMPILE_ARGS,
+        extra_compile_args=[optimization(path), *COMPILE_ARGS],
         extra_link_args=["-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
         libraries=["dl"] if path.stem == "driver" else [],
+        optional=True,
     )
 
 
+def optimization(path: Path) -> str:
+    """The compiler's level for the extension that stands in the place of `path`."""
+    name = path.relative_to(PACKAGE / "fastpath").with_suffix("").as_posix()
+    return next((level for prefix, level in OPTIMIZATION.items() if name.startswith(prefix)), OTHERWISE)
+
+
 class ParallelBuild(build_ext):
-    """build_ext that compiles as many extensions at once as there are processors."""
+    """build_ext that compiles as many extensions at once as there are processors, the longest first.
+
+    It prints a line for each. An editable install keeps its objects in build/, too, so that it compiles what changed.
+    """
 
     def finalize_options(self):
         """Set `parallel` where nobody has."""
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+        self.num_built, self.lock = 0, threading.Lock()
+
+    def run(self):
+        """Translate to C, compile, and write down what stands against a fast path."""
+        if self.editable_mode:
+            usual = Distribution().get_command_obj("build")
+            usual.finalize_options()
+            self.build_lib, self.build_temp = usual.build_platlib, usual.build_temp
+        why_not, self.failures = missing_compiler(), []
+        if why_not is None:
+            self._translate()
+            self.extensions.sort(key=lambda extension: -size_of(extension))
+            with quiet_unless(self.verbose > 1):
+                super().run()
+            why_not = "; ".join(self.failures)
+        if why_not:
+            print(f"verbatim: the fast path is not built: {why_not}. The reference serves without it.", file=sys.stderr)
+        self._write_down(why_not)
+
+    def build_extension(self, ext):
+        """Compile one extension, if it is older than its sources, and print how long that took."""
+        path, started = Path(self.get_ext_fullpath(ext.name)), time.monotonic()
+        before = path.stat().st_mtime_ns if path.exists() else None
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            self.failures.append(f"{ext.name} cannot be compiled ({str(error).splitlines()[0]})")
+            raise
+        with self.lock:
+            self.num_built += 1
+            if path.stat().st_mtime_ns != before:
+                self._say(f"[{self.num_built:2}/{len(self.extensions)}] {ext.name:44}", time.monotonic() - started)
+
+    def _translate(self):
+        """Make C of Cython; of the extensions that `cythonize` makes anew only the sources are taken."""
+        started = time.monotonic()
+        options = {
+            "include_path": ["src"], "build_dir": "build/cython", "nthreads": os.cpu_count() or 1, "quiet": True,
+            "force": bool(self.force),
+        }  # fmt: skip
+        shared = {extension.name for extension in shared_sources()}
+        for directives, is_shared in ((DIRECTIVES, False), (PYTHON_DIRECTIVES, True)):
+            ours = [extension for extension in self.extensions if (extension.name in shared) == is_shared]
+            made = {c.name: c.sources for c in cythonize(ours, compiler_directives=directives, **options)}
+            for extension in ours:
+                extension.sources = made[extension.name]
+        self._say("Cython to C", time.monotonic() - started)
+
+    def _say(self, text, seconds):
+        if self.verbose:
+            print(f"{text} {seconds:5.1f} s", flush=True)
+
+    def _write_down(self, why_not):
+        """Keep the reason in the package, where fastpath/backend.py finds it; nothing if all is well."""
+        folder = PACKAGE if self.inplace or self.editable_mode else Path(self.build_lib) / "verbatim"
+        with contextlib.suppress(FileNotFoundError):
+            (folder / NOT_BUILT).unlink()
+        if why_not:
+            _write(folder / NOT_BUILT, why_not)
+
+
+def missing_compiler() -> str | None:
+    """None if a C compiler works here and has Python's headers, else what is missing."""
+    from setuptools.errors import CCompilerError
+
+    with tempfile.TemporaryDirectory() as place, quiet_unless(False):
+        source = Path(place) / "probe.c"
+        source.write_text(PROBE, encoding="utf-8")
+        command = Distribution().get_command_obj("build_ext")
+        command.finalize_options()
+        compiler = ccompiler.new_compiler()
+        sysconfig.customize_compiler(compiler)
+        try:
+            compiler.compile([str(source)], output_dir=place, include_dirs=command.include_dirs)
+        except (CCompilerError, OSError) as error:
+            return f"no C compiler works here with Python's headers ({str(error).splitlines()[0]})"
+    return None
+
+
+@contextlib.contextmanager
+def quiet_unless(is_loud: bool):
+    """Keep the compiler's command lines to ourselves: warnings and errors only."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(before if is_loud else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def size_of(extension: Extension) -> int:
+    """The bytes of its sources in C: about how long it takes to compile."""
+    return sum(Path(source).stat().st_size for source in extension.sources)
 
 
 def revision() -> str:
@@ -193,7 +300,7 @@ class _StrategyWithHook:
 if __name__ == "__main__":
     link_parts()
     setup(
-        ext_modules=built(),
+        ext_modules=[*extensions(), *shared_sources()],
         cmdclass={
             "build_ext": ParallelBuild,
             "build_py": BuildWithHook,
