@@ -6,7 +6,7 @@ BACKEND ?=
 EXTRAS ?= test
 LOCKED ?=
 ARGS ?=
-SOURCES := pyproject.toml setup.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
+SOURCES := pyproject.toml setup.py build_fastpath.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
 SOURCES += $(wildcard $(patsubst fastpath/%.pxd,reference/%.py,$(filter %.pxd,$(SOURCES))))  # those that are compiled, too
 KERNELS := $(wildcard benchmarks/*.c cuda/*.cu cuda/*.cuh fastpath/kernels/*.[ch] tests/parity/*.c) \
            $(wildcard $(addprefix tests/gpu/emulator/*.,h cpp cu))
