@@ -2,14 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-BACKEND ?= fastpath
+BACKEND ?=
 EXTRAS ?= test
 LOCKED ?=
 ARGS ?=
-SOURCES := pyproject.toml setup.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
+SOURCES := pyproject.toml setup.py build_fastpath.py $(shell find fastpath -name "*.pyx" -o -name "*.pxd" -o -path "fastpath/kernels/*.[ch]")
 SOURCES += $(wildcard $(patsubst fastpath/%.pxd,reference/%.py,$(filter %.pxd,$(SOURCES))))  # those that are compiled, too
 KERNELS := $(wildcard benchmarks/*.c cuda/*.cu cuda/*.cuh fastpath/kernels/*.[ch] tests/parity/*.c) \
            $(wildcard $(addprefix tests/gpu/emulator/*.,h cpp cu))
+BUILD_REQUIRES := $(shell sed -n '/^requires = /{s/^[^[]*\[//; s/\].*//; s/", "/" "/g; p;}' pyproject.toml)
+BUILD = $(BIN)/python setup.py build_ext --inplace  # pip shows nothing of this; it finds it done, and so it is quick
+INSTALL = $(BIN)/python -m pip install --quiet
 PYTEST := $(BIN)/python -m pytest
 QUICK := test_architecture or test_words or (contract and reference and not test_speculation) \
          or test_logits_of_a_wider_model or (test_chat and fastpath and (test_shape or test_a_stream_equals))
@@ -23,7 +26,7 @@ help: ## list these targets
 	@echo "LOCKED=1 to install exactly what requirements/dev.txt says."
 
 serve: $(VENV)/.ready ## serve the demo model on 127.0.0.1:8000
-	$(BIN)/sanic server.app --backend $(BACKEND) $(ARGS)
+	$(BIN)/verbatim serve $(addprefix --backend ,$(BACKEND)) $(ARGS)
 
 test: $(VENV)/.ready-to-test lint ## style, types and all tests but the exhaustive ones
 	$(PYTEST) -n 2 --dist loadfile -m "not slow" $(ARGS)
@@ -59,17 +62,22 @@ clean: ## remove the environment and everything built
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "verbatim needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.ready: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) $(BUILD_REQUIRES)
+	$(BUILD)
+	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.ready-to-test: $(SOURCES) | $(VENV)/bin/python
 ifdef LOCKED
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(INSTALL) --require-hashes --requirement requirements/dev.txt
+endif
+	$(INSTALL) $(BUILD_REQUIRES)
+	$(BUILD)
+ifdef LOCKED
+	$(INSTALL) --no-build-isolation --no-deps --editable .
 else
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(INSTALL) --no-build-isolation --editable '.[$(EXTRAS)]'
 endif
 	touch $@ $(VENV)/.ready

@@ -1,41 +1,26 @@
-"""Links the parts of the repository into one package, `verbatim`, and builds the Cython fast path.
+"""Links the parts of the repository into one package, `verbatim`, and says what is added to wheels and archives.
 
-Everything else is declared in pyproject.toml. Extensions are optional: on a machine without a C compiler the
-build goes on without them, and `--backend fastpath` then says which command builds it. Nothing here needs CUDA.
+Everything else is declared in pyproject.toml; build_fastpath.py has the Cython part.
 """
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
+from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 from setuptools.command.sdist import sdist
 
-PACKAGE = Path("src/verbatim")
+sys.path.insert(0, str(Path(__file__).parent))  # an isolated build does not look here
+from build_fastpath import PACKAGE, ParallelBuild, extensions, shared_sources
+
 PARTS = ("reference", "fastpath", "server", "router", "conformance", "demo", "cuda")
 STARTUP_HOOK = Path("src/zz_verbatim.pth")  # sorts after an editable install's own .pth, whose path it needs
 REVISION = PACKAGE / "revision.txt"  # in source archives only
-
-DIRECTIVES = {
-    "language_level": 3,
-    "boundscheck": False,
-    "wraparound": False,
-    "cdivision": True,
-    "initializedcheck": False,
-    "freethreading_compatible": True,
-}
-# Modules of the reference that are compiled as they stand keep Python's meaning: -1 is the last index, // rounds down.
-PYTHON_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "freethreading_compatible": True}
-
-# N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
-COMPILE_ARGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi"]
 
 
 def link_parts() -> None:
@@ -50,82 +35,6 @@ def link_parts() -> None:
             import _winapi
 
             _winapi.CreateJunction(str(Path(part).resolve()), str(link))
-
-
-def built() -> list[Extension]:
-    """The extensions in C, each optional: `cythonize` makes new ones and forgets that of those it is given."""
-    options = {"include_path": ["src"], "build_dir": "build/cython", "nthreads": os.cpu_count() or 1}
-    made = cythonize(extensions(), compiler_directives=DIRECTIVES, **options)
-    made += cythonize(shared_sources(), compiler_directives=PYTHON_DIRECTIVES, **options)
-    for extension in made:
-        extension.optional = True
-    return made
-
-
-def shared_sources() -> list[Extension]:
-    """One extension a .pxd that has no .pyx: it adds C types to the reference's own module of that name.
-
-    What is compiled is a copy of that module in build/, which imports from the fast path what the original imports
-    from the mirrored modules of the reference.
-    """
-    found = []
-    for types in sorted((PACKAGE / "fastpath").glob("**/*.pxd")):
-        if types.with_suffix(".pyx").exists():
-            continue
-        name = types.relative_to(PACKAGE / "fastpath").with_suffix(".py")
-        source, text = Path("build/shared") / name, (PACKAGE / "reference" / name).read_text(encoding="utf-8")
-        text = re.sub(r"^from verbatim\.reference\.([\w.]+) import", _import_of_the_fast_path, text, flags=re.MULTILINE)
-        _write(source, text)
-        _write(source.with_suffix(".pxd"), types.read_text(encoding="utf-8"))
-        found.append(_extension(types, [str(source)]))
-    return found
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file unless it has that text already, so that what depends on it is not compiled again."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def _import_of_the_fast_path(match: re.Match) -> str:
-    """The beginning of an import from the fast path, where it has a module of that name; of pages as C sees them."""
-    mirror = (PACKAGE / "fastpath").joinpath(*match[1].split("."))
-    if not any(mirror.with_suffix(suffix).exists() for suffix in (".pyx", ".pxd")):
-        return match[0]
-    return f"from {'cython.cimports.' if match[1] == 'cache.pages' else ''}verbatim.fastpath.{match[1]} import"
-
-
-def extensions() -> list[Extension]:
-    """One extension a .pyx; `dispatch` also holds the kernels, once for each instruction set, `threads` the team."""
-    fastpath = PACKAGE / "fastpath"
-    team = str(fastpath / "kernels/team.c")
-    kernels = sorted(str(path) for path in fastpath.glob("kernels/*.c") if str(path) != team)
-    sources = {"dispatch": kernels, "threads": [team]}
-    return [_extension(path, [str(path), *sources.get(path.stem, [])]) for path in sorted(fastpath.glob("**/*.pyx"))]
-
-
-def _extension(path: Path, sources: list[str]) -> Extension:
-    """The extension that stands in the place of `path`."""
-    kernels = PACKAGE / "fastpath/kernels"
-    return Extension(
-        ".".join(path.with_suffix("").relative_to("src").parts),
-        sources,
-        depends=sorted(str(header) for header in kernels.glob("*.h")),
-        include_dirs=[str(kernels)],
-        extra_compile_args=COMPILE_ARGS,
-        extra_link_args=["-s"] if os.name == "posix" and os.uname().sysname == "Linux" else [],
-        libraries=["dl"] if path.stem == "driver" else [],
-    )
-
-
-class ParallelBuild(build_ext):
-    """build_ext that compiles as many extensions at once as there are processors."""
-
-    def finalize_options(self):
-        """Set `parallel` where nobody has."""
-        super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
 
 
 def revision() -> str:
@@ -193,7 +102,7 @@ class _StrategyWithHook:
 if __name__ == "__main__":
     link_parts()
     setup(
-        ext_modules=built(),
+        ext_modules=[*extensions(), *shared_sources()],
         cmdclass={
             "build_ext": ParallelBuild,
             "build_py": BuildWithHook,

@@ -1,7 +1,9 @@
 """Mirrored. The fast engine put together: the loop of reference/engine/loop.py with the parts of this package.
 
-Importing it without the extensions names the command that builds them; nothing falls back to the reference.
+Importing it without the extensions says why they are not there, and what to do; nothing falls back to the reference.
 """
+
+from pathlib import Path
 
 from verbatim.fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
 from verbatim.reference.engine.loading import load_engine as load_parts
@@ -22,7 +24,12 @@ try:
     from verbatim.fastpath.speculation import speculators as speculation
     from verbatim.fastpath.text import detokenizer, stopping
 except ImportError as error:
-    raise BackendError(f"the fast path is not built: run `pip install -e .` with a C compiler ({error})") from error
+    note = Path(__file__).absolute().parents[1] / "not_built.txt"  # setup.py writes it
+    reason = note.read_text(encoding="utf-8") if note.is_file() else str(error)
+    raise BackendError(
+        f"the fast path is not built: {reason}; install a C compiler and Python's headers, then "
+        "`pip install --force-reinstall --no-deps` verbatim again; or use --backend reference, which is slow"
+    ) from error
 
 __all__ = ["PARTS", "gpu_free_bytes", "gpu_of", "gpu_plan", "load_engine", "load_model", "parts_for"]
 PARTS = Parts(

@@ -21,7 +21,7 @@ from sanic import Config, HTTPResponse, Request, Sanic
 from verbatim.reference.records.errors import VerbatimError
 from verbatim.server.api.policy import HEADER
 from verbatim.server.api.registry import shape_error
-from verbatim.server.engine.backends import check_backend
+from verbatim.server.engine.backends import check_backend, choose_backend
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.engine.parent import end_with_parent
 from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
@@ -30,7 +30,7 @@ from verbatim.server.http.cors import CrossOrigin
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 from verbatim.server.http.keys import load_keys
 from verbatim.server.http.metrics import Metrics, make_directory
-from verbatim.server.models import lineup
+from verbatim.server.models import lineup, start_lines
 from verbatim.server.models.served import ServedModels, load_served_model
 from verbatim.server.routes.apis import api_routes
 from verbatim.server.routes.debug import debug_routes
@@ -94,6 +94,7 @@ def check_start() -> None:
     """End with one line, before anything has started, if the options cannot be served here."""
     try:
         options = Options.from_environment()
+        options = choose_backend(options)
         check_backend(options)
         load_keys(options)
         os.environ.pop(LINEUP, None)
@@ -140,6 +141,7 @@ def start_engines(app: Sanic) -> None:
     app.ctx.supervisors = [EngineSupervisor(model, path) for model, path in zip(models, sockets(models), strict=True)]
     for supervisor in app.ctx.supervisors:
         supervisor.start()
+    start_lines.show(app, models)
 
 
 def sockets(models: list[Options]) -> list[str]:
@@ -177,7 +179,7 @@ async def connect(app: Sanic) -> None:
         start_engines(app)  # --single-process: there is no main process beside this one
     app.ctx.metrics = Metrics()
     app.ctx.engines = {
-        model.model_id: EngineClient(path, app.ctx.metrics, model.model_id)
+        model.model_id: EngineClient(path, app.ctx.metrics, model.model_id, load_wait=options.load_wait)
         for model, path in zip(models, sockets(models), strict=True)
     }
     app.ctx.is_stopping = False
@@ -192,6 +194,7 @@ async def begin_stopping(app: Sanic) -> None:
     app.ctx.is_stopping = True
     seconds = max(0, app.config.GRACEFUL_SHUTDOWN_TIMEOUT - application.SHUTDOWN_NOTICE_SECONDS)
     for engine in app.ctx.engines.values():
+        engine.stop_waiting()
         asyncio.get_running_loop().call_later(seconds, engine.fail_all, "The server is shutting down.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

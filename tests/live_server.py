@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from verbatim.reference.records.errors import BackendError
@@ -108,10 +109,19 @@ class Server:
                 return pid
         return None
 
+    def worker_pids(self) -> list[int]:
+        """The process ids of the HTTP workers: the children that have the port's listening socket."""
+        found = []
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):
+                    sockets = child.net_connections("inet")
+                    found += [child.pid] * any((s.status, s.laddr.port) == ("LISTEN", self.port) for s in sockets)
+        return found
+
     def worker_pid(self) -> int:
-        """The process id of the HTTP worker, from the log."""
-        ready = wait_until(lambda: [line for line in self.log.splitlines() if "Worker ready" in line])
-        return int(ready[-1].rpartition("[")[2].rstrip("]"))
+        """The process id of the only HTTP worker."""
+        return wait_until(self.worker_pids)[0]
 
     def stop(self) -> int:
         self.process.terminate()

@@ -63,3 +63,35 @@ def test_every_family_is_found_by_its_file():
     found = families()
     assert len({family.name for family in found}) == len({family.architecture for family in found}) == len(found) == 12
     assert family_named("mixtral").experts.gate == "w1" and family_named("qwen3_moe").experts.gate == "gate_proj"
+
+
+FOREIGN = {
+    "a.gguf": ("a.gguf is a GGUF file", "HF://user/repo"),
+    "folder/model-Q4_K_M.gguf": ("has a GGUF file", "model-Q4_K_M.gguf", "HF://user/repo"),
+    "weights.bin": ("weights.bin is a file of pickled weights",),
+    "folder/pytorch_model-00001-of-00002.bin": ("pickled weights", "save_pretrained"),
+    "folder/consolidated.00.pth": ("pickled weights", "safetensors"),
+    "folder/mlc-chat-config.json": ("compiled for MLC LLM", "checkpoint that it was made of"),
+    "model.safetensors": ("model.safetensors is a single file of weights", "give a directory"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_other_programs_call_a_model_is_refused_with_what_to_give_instead(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(ModelError) as refused:
+        open_source(path.parent if "folder" in name else path).config()
+    assert all(word in str(refused.value) for word in FOREIGN[name])
+
+
+@pytest.mark.parametrize(
+    ("config", "word"), [({"quant_method": "awq"}, "method awq"), ({"bits": 4}, "method of no name")]
+)
+def test_a_quantized_checkpoint_is_refused_by_its_method(tmp_path, config, word):
+    write_model(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": config}))
+    with pytest.raises(ModelError, match=word):
+        open_source(tmp_path).config()

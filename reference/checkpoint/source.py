@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from verbatim.reference.checkpoint.families import load_config, load_eagle_config, read_generation_defaults
+from verbatim.reference.checkpoint.foreign import check_readable
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
 from verbatim.reference.checkpoint.pooling import load_pooling
 from verbatim.reference.checkpoint.weights import Tensor, Weights, load_shards
@@ -81,6 +82,7 @@ class HuggingFaceSource(ModelSource):
 
     def config(self) -> ModelConfig:
         """From config.json and generation_config.json."""
+        check_readable(self.path)
         return load_config(self.path)
 
     def raw_config(self) -> dict:
@@ -135,10 +137,12 @@ class HuggingFaceSource(ModelSource):
 
     def eagle_config(self) -> ModelConfig:
         """From the config.json of the head."""
+        check_readable(self.path)
         return load_eagle_config(self.path)
 
     def medusa(self) -> MedusaCheckpoint:
         """From config.json and safetensors."""
+        check_readable(self.path)
         return load_medusa(self.path)
 
 

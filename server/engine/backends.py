@@ -1,17 +1,36 @@
 """The one file that knows the engines by name, and that loads the one asked for."""
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import fields, replace
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
 from verbatim.reference.records.limits import EngineLimits
-from verbatim.server.engine.memory import Needs, fit_all, free_bytes, load_shape
-from verbatim.server.settings.options import Options
+from verbatim.server.engine.memory import Needs, estimate, fit_all, free_bytes, load_shape
+from verbatim.server.settings.options import FALLBACK, PREFIX, Options, settings_of_file
 
 SPARE_BYTES = 64 << 20
+MACHINE = ("dispatch", "threads")
 MODULES = {"reference": "verbatim.reference.backend", "fastpath": "verbatim.fastpath.backend"}
+
+
+def choose_backend(options: Options) -> Options:
+    """The same options, with the reference for a fast path that is not built and that nobody has asked for by name.
+
+    Why it is so is then in the environment, for the processes that follow.
+    """
+    os.environ.pop(FALLBACK, None)
+    name = PREFIX + "BACKEND"
+    if os.environ.get(name) or "backend" in settings_of_file():
+        return options
+    try:
+        _import(options.backend)
+    except BackendError as error:
+        os.environ |= {name: "reference", FALLBACK: str(error)}
+        return replace(options, backend="reference")
+    return options
 
 
 def check_backend(options: Options) -> None:
@@ -27,12 +46,37 @@ def check_backend(options: Options) -> None:
 def fit_lineup(lineup: Sequence[tuple[Options, ModelConfig]]) -> list[Options]:
     """The options of models on one device with all sizes filled in, by the free memory of what computes."""
     options, _ = lineup[0]
-    backend = _import(options.backend)
-    gpu = backend.gpu_of(options.device)
-    if gpu is None:
-        return fit_all(lineup, free_bytes())
+    place = Place.of(options)
+    if place.needs_of is estimate:
+        return fit_all(lineup, place.free)
+    return fit_all(lineup, place.free, share=options.gpu_memory_utilization, needs_of=place.needs_of)
 
-    def needs_on_gpu(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What computes: its description for people, its free bytes, and how the needs of a model are worked out there."""
+
+    text: str
+    free: int
+    needs_of: Callable[[Options, ModelConfig, int, int], Needs]
+
+    @classmethod
+    def of(cls, options: Options) -> "Place":
+        """The place that the options choose."""
+        backend = _import(options.backend)
+        if gpu := backend.gpu_of(options.device):
+            return cls(text=f"GPU {gpu}", free=backend.gpu_free_bytes(gpu), needs_of=_needs_on_gpu(backend))
+        text = "CPU, NumPy's threads"
+        if options.backend == "fastpath":
+            dispatch, threads = (importlib.import_module(f"verbatim.fastpath.machine.{name}") for name in MACHINE)
+            text = f"CPU, {dispatch.level()}, {options.threads or threads.count()} threads"
+        return cls(text=text, free=free_bytes(), needs_of=estimate)
+
+
+def _needs_on_gpu(backend) -> Callable[[Options, ModelConfig, int, int], Needs]:
+    """What a model takes of a GPU, by the plan of the engine itself."""
+
+    def needs_of(options: Options, config: ModelConfig, sequences: int, chunk: int) -> Needs:
         places = [options.model, *([options.draft] if options.draft else [])]
         limits = _limits(replace(options, max_num_sequence=sequences, prefill_chunk_size=chunk))
         plan = backend.gpu_plan(config, places, options.quantization or config.quantization, limits)
@@ -40,8 +84,7 @@ def fit_lineup(lineup: Sequence[tuple[Options, ModelConfig]]) -> list[Options]:
         scratch = plan.scratch + plan.page + SPARE_BYTES
         return Needs(weights=plan.weights, scratch=scratch, token=-(-plan.page // backend.PARTS.page_size))
 
-    share = options.gpu_memory_utilization
-    return fit_all(lineup, backend.gpu_free_bytes(gpu), share=share, needs_of=needs_on_gpu)
+    return needs_of
 
 
 def load_engine(options: Options):
@@ -68,5 +111,4 @@ def _import(name: str):
     try:
         return importlib.import_module(MODULES[name])
     except ImportError as error:
-        hint = "`pip install .` builds it where there is a C compiler"
-        raise BackendError(f"--backend {name} is not there: {error}; {hint}") from error
+        raise BackendError(f"--backend {name} is not there: {error}") from error

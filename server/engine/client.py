@@ -52,8 +52,9 @@ class Inbox:
 class EngineClient:
     """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model."""
 
-    def __init__(self, path: str, metrics: Metrics, model_id: str):
-        self.path, self.metrics, self.model_id = path, metrics, model_id
+    def __init__(self, path: str, metrics: Metrics, model_id: str, *, load_wait: float = 0):
+        self.path, self.metrics, self.model_id, self.load_wait = path, metrics, model_id, load_wait
+        self._loaded = asyncio.Event()  # also set when there is nothing to wait for any more
         self._writer: asyncio.StreamWriter | None = None
         self._inboxes: dict[str, Inbox] = {}  # request id: where its outputs go
         self._waiters: dict[str, deque[asyncio.Future]] = {"stats": deque(), "debugged": deque()}  # oldest first
@@ -69,11 +70,26 @@ class EngineClient:
             message = f"The engine of {self.model_id!r} is not ready; it is loading or being restarted."
             raise EngineUnavailableError(message)
 
+    async def wait_loaded(self) -> None:
+        """Until the engine has loaded for the first time; EngineUnavailableError if it is not there after `load_wait`.
+
+        An engine that is restarted is not waited for: other servers may be there to answer instead.
+        """
+        if not self._loaded.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._loaded.wait(), self.load_wait)
+        self.check_connected()
+
+    def stop_waiting(self) -> None:
+        """Let requests that wait for the engine's loading end with an error: the server is stopping."""
+        self._loaded.set()
+
     async def run(self) -> None:
         """Connect, read until the connection breaks, and begin again. Runs until cancelled."""
         while True:
             with contextlib.suppress(OSError):  # no engine there yet, or no longer
                 reader, self._writer = await asyncio.open_unix_connection(self.path, limit=FRAME_LIMIT_BYTES)
+                self._loaded.set()
                 try:
                     while line := await reader.readline():
                         self._receive(wire.decode_answer(line))
@@ -93,11 +109,11 @@ class EngineClient:
     async def batches(self, requests: Sequence[Request]) -> AsyncGenerator[list[Output]]:
         """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
 
-        Those that have come since the last batch was taken come together. Raises what the engine raised on `add` (then
-        none of them runs), EngineUnavailableError, or EngineFailedError when a choice ends in error,
-        EngineTimeoutError when time is up.
+        Those that have come since the last batch was taken come together. Requests wait while the engine loads. Raises
+        what the engine raised on `add` (then none of them runs), EngineUnavailableError, or EngineFailedError when a
+        choice ends in error, EngineTimeoutError when time is up.
         """
-        self.check_connected()
+        await self.wait_loaded()
         inbox = Inbox()
         watch = Stopwatch(self.metrics, self.model_id, requests)
         num_open = {request.request_id: request.n for request in requests}

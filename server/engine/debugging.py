@@ -6,8 +6,10 @@ These commands run between two steps, in the engine's own process. A refusal is 
 import cProfile
 import io
 import pstats
-import resource
+import sys
 import time
+
+import psutil
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.request import FinishReason, Output
@@ -15,6 +17,16 @@ from verbatim.server.engine import wire
 
 COMMANDS = ("dump_event_trace", "dump_engine_metrics", "reset_engine", "profiler_start", "profiler_stop")
 MAX_PROFILE_LINES = 80
+
+
+def _largest_rss() -> int | None:
+    """The most memory that this process has had, in bytes; None where the system does not say so this way (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Debugger:
@@ -47,9 +59,11 @@ class Debugger:
 
     def dump_engine_metrics(self) -> dict:
         """The engine's counts, and what its process has used."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        process = {"uptime_seconds": round(time.time() - self._started, 3), "max_rss_bytes": used.ru_maxrss << 10}
-        process |= {"user_seconds": used.ru_utime, "system_seconds": used.ru_stime}
+        this = psutil.Process()
+        memory, times = this.memory_info(), this.cpu_times()
+        process = {"uptime_seconds": round(time.time() - self._started, 3)}
+        process |= {"max_rss_bytes": _largest_rss() or getattr(memory, "peak_wset", memory.rss)}
+        process |= {"user_seconds": times.user, "system_seconds": times.system}
         return {"metrics": self.loop.engine.stats() | process}
 
     def reset_engine(self) -> None:

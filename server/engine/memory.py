@@ -16,6 +16,7 @@ from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
+from verbatim.server.engine.cgroups import rest_of_limits
 from verbatim.server.errors import NotEnoughMemoryError
 from verbatim.server.settings.options import Options
 
@@ -24,7 +25,6 @@ PROCESSES_BYTES = 192 << 20  # Python, libraries and HTTP workers
 LOCAL_TOKENS = 8192
 DEFAULT_CHUNK = 512  # tokens a step: a long prompt holds up running streams no longer than that takes
 NUM_SEQUENCES = {"local": 4, "interactive": 1, "server": 128}
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 ADVICE = (
     "lower --max-total-seq-length, --prefill-chunk-size or --max-num-sequence, use --quantization w8a8 or w4a8 "
     "or --kv-cache-dtype bfloat16, or take a smaller model"
@@ -101,17 +101,10 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
 
 
 def free_bytes() -> int:
-    """What this process may still take, as Linux says: the machine's, or less where a control group has a limit."""
-    try:
-        lines = MEMINFO.read_text().splitlines()
-        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        raise NotEnoughMemoryError(f"{MEMINFO} does not say how much memory is free on this machine") from None
-    try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    """What this process may still take: of the machine, or less where a control group has a limit."""
+    import psutil  # by the main process alone
+
+    return min([psutil.virtual_memory().available, *rest_of_limits()])
 
 
 def _cache_bytes(config: ModelConfig, dtype: str) -> int:

@@ -23,6 +23,7 @@ from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.compiling import Preparer
 from verbatim.server.engine.debugging import Debugger
 from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.engine.report import LoadReport
 from verbatim.server.engine.tracing import Tracer
 from verbatim.server.http import journal
 from verbatim.server.settings.options import SOCKET, Options
@@ -68,8 +69,16 @@ class Connection:
 class EngineLoop:
     """Serves one engine to any number of connections, in one thread."""
 
-    def __init__(self, engine, listener: socket.socket, timeout: float | None = None, tracer: Tracer | None = None):
+    def __init__(
+        self,
+        engine,
+        listener: socket.socket,
+        timeout: float | None = None,
+        tracer: Tracer | None = None,
+        report: LoadReport | None = None,
+    ):
         self.engine = engine
+        self.report = report or LoadReport("", 0, engine.stats)
         self.debugger = Debugger(self, tracer)
         if tracer:
             engine.subscribe(tracer)
@@ -88,9 +97,13 @@ class EngineLoop:
         while self.connections or not self.is_draining:
             self.take_commands(0 if self.engine.has_work() else POLL_SECONDS)
             if self.engine.has_work():
-                self.deliver(self.engine.step(now=time.monotonic()))
+                outputs = self.engine.step(now=time.monotonic())
+                self.deliver(outputs)
+                self.report.take(outputs)
                 if not self.engine.has_work():
                     self.engine.check()
+            else:
+                self.report.write_if_due()
 
     def drain(self, *_signal) -> None:
         """The handler of SIGTERM."""
@@ -229,7 +242,8 @@ def main() -> None:
         listener.bind(str(path))
         listener.listen()
         tracer = Tracer() if options.enable_tracing else None
-        loop = EngineLoop(engine, listener, options.request_timeout, tracer)
+        report = LoadReport(options.model_id, options.stats_interval, engine.stats)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report)
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()
 

@@ -9,6 +9,7 @@ the names are private, which is why its version is pinned and tests run the real
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30
 QUICK_DEATH_SECONDS = 30
 WATCH_SECONDS = 0.5
+LISTENING_SECONDS = 0.05
 TERMINATION_SECONDS = 1.5
 WORKER_RESTARTS = 5
 
@@ -42,6 +44,8 @@ class EngineSupervisor(threading.Thread):
         super().__init__(name=f"engine-supervisor {options.model_id}", daemon=True)
         self.process: subprocess.Popen | None = None
         self.has_failed = False
+        self.is_loaded = threading.Event()  # an engine has listened, if only once
+        self.path, self.model_id = path, options.model_id
         # A copy made now: Sanic changes its own in another thread, and a process started just then may get garbage.
         taken = {PREFIX + row.name.upper() for row in fields(Options)}  # each model has its own
         others = {name: value for name, value in os.environ.items() if name not in taken}
@@ -73,7 +77,19 @@ class EngineSupervisor(threading.Thread):
             self.process = subprocess.Popen(command, env=self._environment, stdin=subprocess.PIPE)
         except OSError as error:
             return str(error)
+        self._watch_loading(self.process)
         return self.process.wait()
+
+    def _watch_loading(self, process: subprocess.Popen) -> None:
+        """Wait until the engine listens or has ended; say so if it is not the first."""
+        started = time.monotonic()
+        while not listens(self.path):
+            if process.poll() is not None:
+                return
+            time.sleep(LISTENING_SECONDS)
+        if self.is_loaded.is_set():
+            logger.info("The engine of %s is ready again after %.1f s.", self.model_id, time.monotonic() - started)
+        self.is_loaded.set()
 
     def ask_to_stop(self) -> None:
         """Let the engine end once its connections have closed."""
@@ -90,6 +106,16 @@ class EngineSupervisor(threading.Thread):
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.join(timeout)
+
+
+def listens(path: str) -> bool:
+    """Whether an engine accepts connections at the socket `path`."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def watch_workers(manager: WorkerManager) -> None:

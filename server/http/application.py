@@ -7,6 +7,7 @@ from sanic import Request
 SHUTDOWN_NOTICE_SECONDS = 2  # before time is up, answers that still run end with an error that tells it
 CONFIGURATION: dict[str, str | bool | int | float | None] = {  # environment variables named SANIC_... override it
     "AUTO_EXTEND": False,
+    "MOTD": False,
     "FALLBACK_ERROR_FORMAT": "json",
     "GRACEFUL_SHUTDOWN_TIMEOUT": 60.0,  # seconds that running answers have to end after SIGTERM
     "KEEP_ALIVE_TIMEOUT": 120,

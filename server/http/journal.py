@@ -1,7 +1,13 @@
 """The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
+<<<<<<< HEAD
 A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status,
 its duration, and the names of fields that had no effect. Keys, prompts and answers are in no line.
+=======
+A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status
+and its duration. Keys, prompts and answers are in no line. Probes, which come every few seconds, have a line only where
+`--debug` shows everything, as do Sanic's own lines about its workers.
+>>>>>>> 00ea9b7f2fbde67382a5c7f5be7341a664b55eda
 """
 
 import json
@@ -18,6 +24,8 @@ from sanic.log import LOGGING_CONFIG_DEFAULTS, error_logger, logger
 
 CLIENT_LEFT = 499  # nobody gets to see this status: there is nobody any more
 MAX_ID_LENGTH = 128
+PROBES = ("/health", "/ready", "/ping", "/metrics", "/v1/models")
+PROBE_ANSWERS = (200, 503)  # the usual ones; another, 401 for example, is worth a line
 
 
 class JsonFormatter(logging.Formatter):
@@ -35,10 +43,13 @@ class JsonFormatter(logging.Formatter):
 
 def logging_config(log_format: str) -> dict:
     """Sanic's configuration of logging, with our formatter for JSON."""
+    defaults = LOGGING_CONFIG_DEFAULTS
+    quiet = {"sanic.server": defaults["loggers"]["sanic.server"] | {"level": "WARNING"}}
+    config = defaults | {"loggers": defaults["loggers"] | quiet}
     if log_format == "text":
-        return LOGGING_CONFIG_DEFAULTS
+        return config
     ours = {"()": "verbatim.server.http.journal.JsonFormatter"}
-    return LOGGING_CONFIG_DEFAULTS | {"formatters": {"generic": ours, "access": ours}}
+    return config | {"formatters": {"generic": ours, "access": ours}}
 
 
 def request_id(request: Request) -> str:
@@ -66,11 +77,17 @@ def write(request: Request, status: int) -> None:
         "status": status,
         "seconds": round(time.monotonic() - came, 6) if came else None,
     }
+<<<<<<< HEAD
     line = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
     if names := ignored(request):
         facts["ignored"] = names
         line += ", without effect: %(ignored)s"
     logger.info(line, facts, extra={"facts": facts})
+=======
+    level = logging.DEBUG if request.path in PROBES and status in PROBE_ANSWERS else logging.INFO
+    text = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
+    logger.log(level, text, facts, extra={"facts": facts})
+>>>>>>> 00ea9b7f2fbde67382a5c7f5be7341a664b55eda
 
 
 def _printable(text: str) -> str:
@@ -86,6 +103,6 @@ def log_what_ends_the_process(type_: type[BaseException], error: BaseException, 
 
 def set_up_engine(log_format: str) -> None:
     """In the engine's process, which is not Sanic's: the same lines."""
+    logging.config.dictConfig(logging_config(log_format))
     if log_format == "json":
-        logging.config.dictConfig(logging_config(log_format))
         sys.excepthook = log_what_ends_the_process

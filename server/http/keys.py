@@ -28,6 +28,11 @@ class KeyRing:
     def __init__(self, keys: Sequence[str]):
         self._digests = [_digest(key) for key in keys]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether requests need no key."""
+        return not self._digests
+
     def check(self, request: Request) -> None:
         """Raise UnauthorizedError unless the request may proceed."""
         if not self._digests or request.path in OPEN_PATHS or is_preflight(request):

@@ -81,6 +81,7 @@ def _attach(group, short=False) -> None:
             value = {"nargs": 0} if type_ is FLAG else {"type": type_.read, "metavar": type_.metavar}
             action = ACTIONS.get(row.name, ToEnvironment)
             group.container.add_argument(flag_of(row.name), action=action, help=help_of(row), **value)
+    group.parser.set_defaults(motd=False)  # models/start_lines.py says more
     group.parser.prog = group.prog or group.parser.prog
     group.parser.error = partial(complain, group.parser)
     with contextlib.suppress(ValueError):  # reported on starting, with all else that is wrong
@@ -100,14 +101,16 @@ def complain(parser: argparse.ArgumentParser, message: str):
 def _check_address(group, arguments) -> None:
     """Complain of a port that cannot be, or that is taken. Sanic calls this before it starts anything."""
     host, port = arguments.host or DEFAULT_HOST, arguments.port
-    if port is not None and not 1 <= port <= 65535:
-        complain(group.parser, f"argument --port: invalid number: '{port}' (choose from 1 to 65535)")
+    if port is not None and not 0 <= port <= 65535:
+        complain(group.parser, f"argument --port: invalid number: '{port}' (choose from 0 to 65535; 0: any free port)")
     if arguments.action != "serve" or arguments.unix or getattr(arguments, "is_checked", False):
         return
     arguments.is_checked = True
-    port = port or (8443 if arguments.cert or arguments.tls or arguments.auto_tls else 8000)
+    if port is None:
+        port = 8443 if arguments.cert or arguments.tls or arguments.auto_tls else 8000
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+            arguments.port = found.getsockname()[1]
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             complain(group.parser, f"argument --port: {port} of {host} is in use: choose another")

@@ -16,7 +16,7 @@ from typing import Any
 
 from verbatim.server.settings.value_types import NAME, integer, to_text
 
-LISTENING = {"host": NAME, "port": integer(1, 65535)}  # Sanic's own options
+LISTENING = {"host": NAME, "port": integer(0, 65535)}  # Sanic's own options
 
 
 def read_settings(path: Path, names: Collection[str]) -> dict[str, str]:

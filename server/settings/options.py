@@ -51,6 +51,7 @@ PREFIX = "VERBATIM_"
 PLACE = PREFIX + "PLACE"  # the directory where the engines listen, and all that ends with the server
 SOCKET = PREFIX + "SOCKET"  # where one engine listens
 LINEUP = PREFIX + "LINEUP"  # each model's options, as lineup.py has settled them
+FALLBACK = PREFIX + "FALLBACK"  # why the reference serves, if nobody has asked for it
 DEMO_ID = "verbatim-demo"
 BACKENDS = ("reference", "fastpath")
 NUMERICS = ("exact", "native")
@@ -129,11 +130,20 @@ class Options:
     max_queue: int = option("Operation", integer(1, 1 << 20), "sequences that may wait; more get 429", default=256)
     request_timeout: float | None = option("Operation", seconds(), "give up what takes longer (default: never)")
 
+    load_wait: float = option(
+        "Operation",
+        seconds(or_none=True),
+        "how long a request waits while the model loads; 0: it gets 503",
+        default=300.0,
+    )
     keep_alive_seconds: float = option(
         "Operation", seconds(or_none=True), "send a heartbeat on a stream idle for so long; 0: never", default=15.0
     )
     unknown_fields: str = option(
         "Operation", one_of(UNKNOWN_FIELDS), "of requests: answer, name them in a header, or refuse", default="warn"
+    )
+    stats_interval: float = option(
+        "Operation", seconds(or_none=True), "time between two lines about the load; 0: none", default=10.0
     )
     log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
 

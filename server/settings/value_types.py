@@ -125,8 +125,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def _model(text: str) -> Path | str:
-    """A directory, or a name on the hub."""
+    """A directory, or a name on the hub; which one is meant is not always clear, but HF:// makes it so."""
     if not text.startswith(SCHEME):
+        if HUB_NAME.fullmatch(SCHEME + text) and not Path(text).exists() and not Path(text).parent.exists():
+            raise ArgumentTypeError(f"there is no directory {text!r}; on the Hugging Face hub that is {SCHEME}{text}")
         return _path(text)
     return text if HUB_NAME.fullmatch(text) else _refuse("model", text, "a directory, or HF://user/repo[@revision]")
 

@@ -79,6 +79,12 @@ def test_the_help_of_serve_begins_with_our_options():
         (["serve", "--modle", "x"], 2, "--modle: did you mean --model?"),
         (["serve", "--model", "no/such/model"], 1, "no/such/model does not exist"),
         (["run", "--model", "no/such/model", "hi"], 1, "no/such/model does not exist"),
+        (
+            ["run", "--model", "meta-nobody/Llama-9", "hi"],
+            2,
+            "on the Hugging Face hub that is HF://meta-nobody/Llama-9",
+        ),
+        (["run", "--speculative-mode", "eagle", "--draft-model", "HF://no name", "hi"], 2, "HF://user/repo"),
         (["run", "--modle", "x", "hi"], 2, "--modle: did you mean --model?"),
         (["run", "--model", "HF://no name", "hi"], 2, "HF://user/repo"),
         (["run", "--kv-cache-dtype", "fp8", "hi"], 2, "--kv-cache-dtype: invalid choice: 'fp8'"),

@@ -66,7 +66,7 @@ def test_options_may_come_first_and_the_target_has_several_forms(tmp_path, words
 def test_a_factory_is_ours_too(tmp_path, words):
     done = sanic(tmp_path, *words, "--port", "99999")
     assert done.returncode == 2
-    assert done.stderr == "sanic: argument --port: invalid number: '99999' (choose from 1 to 65535)\n"
+    assert done.stderr == "sanic: argument --port: invalid number: '99999' (choose from 0 to 65535; 0: any free port)\n"
 
 
 FOREIGN = {

@@ -1,6 +1,7 @@
 """Wheel, source archive, editable and in-checkout installs in fresh environments; slow, for `make test-all`."""
 
 import os
+import re
 import subprocess
 import venv
 import zipfile
@@ -103,14 +104,26 @@ def test_an_editable_install(source, tmp_path):
     bin_directory = install(tmp_path, "--editable", str(source))
     check(bin_directory, tmp_path)
     check(bin_directory, tmp_path, cwd=source)
+    changed = source / "fastpath" / "sampling" / "rng.pyx"
+    changed.write_text(changed.read_text() + "\n")
+    for expected in ([str(changed)], []):
+        command = [bin_directory / "pip", "install", "-v", "--no-deps", "--editable", source]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if re.match(r"\s*\[ *\d+/\d+\] ", line)]
+        assert [line.split()[-3] for line in lines] == ["verbatim.fastpath.sampling.rng"] * len(expected), done.stdout
 
 
 def test_without_a_compiler_the_reference_serves_and_the_fast_path_says_what_is_missing(archive, tmp_path):
     bin_directory = install(tmp_path, str(archive), CC="/bin/false")
     assert answer((str(bin_directory / "sanic"), "server.app"), "reference", tmp_path)
+    wheels = tmp_path / "wheels"
+    command = [bin_directory / "pip", "wheel", "-v", "--no-deps", "--wheel-dir", wheels, archive]
+    told = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CC": "/bin/false"}).stdout
+    assert told.count("the fast path is not built") == 1
     for words in (["sanic", "server.app"], ["verbatim", "serve"]):
         command = [bin_directory / words[0], *words[1:], "--backend", "fastpath"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
         assert done.returncode == 1
-        assert "the fast path is not built: run `pip install -e .` with a C compiler" in done.stderr
+        assert "the fast path is not built: no C compiler works here" in done.stderr
+        assert "--backend reference" in done.stderr and done.stderr.count("\n") == 1
     assert subprocess.run([bin_directory / "verbatim", "doctor"], capture_output=True, cwd=tmp_path).returncode == 1

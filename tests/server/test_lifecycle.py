@@ -78,7 +78,7 @@ def test_second_sigterm_ends_at_once_and_spares_strangers(start):
 
 def test_sigterm_during_start_up_ends_the_server(start):
     server = start()
-    wait_until(lambda: "Starting worker" in server.log or server.is_ready())
+    wait_until(lambda: "docs" in server.log or server.is_ready())
     server.process.terminate()
     server.process.wait(30)
 

@@ -6,6 +6,7 @@ from live_server import is_built
 from small_models import write_chat_model
 from verbatim.reference.checkpoint.families import load_config
 from verbatim.server.engine.backends import load_engine
+from verbatim.server.engine.cgroups import rest_of_limits
 from verbatim.server.engine.memory import SHARE, estimate, fit_all, free_bytes
 from verbatim.server.errors import NotEnoughMemoryError
 from verbatim.server.settings.options import Options
@@ -116,3 +117,42 @@ def test_the_engine_gets_what_was_worked_out(start, model):
     server = start("fastpath", "--model", str(model), "--mode", "interactive").wait_ready()
     assert server.health()["total_pages"] == LONG // 16
     assert server.http.get("/v1/models").json()["data"][0]["max_model_len"] == LONG
+
+
+def group(folder, **files):
+    """Write a control group's files; a double underscore stands for a dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+def test_limits_of_all_control_groups_above_a_process_count(tmp_path):
+    """Version 2: a systemd unit in a slice; the innermost group has no limit, an outer one has."""
+    own, membership = tmp_path / "a.slice" / "b.service", tmp_path / "cgroup"
+    membership.write_text("0::/a.slice/b.service\n")
+    group(own, memory__max="max", memory__current=1 * GIB)
+    group(
+        tmp_path / "a.slice", memory__max=4 * GIB, memory__current=3 * GIB, memory__stat=f"anon 5\ninactive_file {GIB}"
+    )
+    assert list(rest_of_limits(tmp_path, membership)) == [2 * GIB]
+    group(own, memory__max=1 * GIB, memory__current=2 * GIB)
+    assert min(rest_of_limits(tmp_path, membership)) == 0
+
+
+def test_limits_of_control_groups_of_version_1(tmp_path):
+    membership = tmp_path / "cgroup"
+    membership.write_text("5:devices:/\n4:cpu,memory:/job/7\n0::/\n")
+    group(tmp_path / "memory" / "job" / "7", memory__limit_in_bytes=3 * GIB, memory__usage_in_bytes=GIB)
+    group(tmp_path / "memory" / "job", memory__limit_in_bytes=(1 << 63) - 4096, memory__usage_in_bytes=GIB)
+    assert min(rest_of_limits(tmp_path, membership)) == 2 * GIB
+
+
+@pytest.mark.parametrize("text", ["0::/../../x\n", "0::/gone\n", "4:memory:/gone\n", ""])
+def test_a_container_sees_its_own_group_as_the_root(tmp_path, text):
+    membership = tmp_path / "cgroup"
+    membership.write_text(text)
+    for folder in (tmp_path, tmp_path / "memory"):
+        group(folder, memory__max=2 * GIB, memory__current=GIB, memory__limit_in_bytes=2 * GIB)
+        group(folder, memory__usage_in_bytes=GIB)
+    assert list(rest_of_limits(tmp_path, membership)) == ([GIB] if text else [])
+    assert list(rest_of_limits(tmp_path, tmp_path / "no such file")) == []

@@ -139,7 +139,7 @@ def lines_of(server) -> list[dict]:
 
 def test_the_log_is_json_with_request_ids(busy):
     name = uuid.uuid4().hex
-    busy.http.get("/v1/models?secret=xyzzy", headers={"x-request-id": name})
+    busy.http.get("/docs?secret=xyzzy", headers={"x-request-id": name})
     chosen = busy.chat(content="xyzzy plugh", max_tokens=2).headers["x-request-id"]
     busy.chat(content="xyzzy", n=0)
     with busy.http.stream("POST", "/v1/chat/completions", json=chat_body(stream=True, max_tokens=1900)) as stream:
@@ -150,7 +150,7 @@ def test_the_log_is_json_with_request_ids(busy):
     wait_until(lambda: any(line.get("status") == 499 for line in lines_of(busy)))
     lines = {line["request_id"]: line for line in lines_of(busy) if "request_id" in line}
     assert {key: lines[name][key] for key in ("method", "path", "status", "level")} == {
-        "method": "GET", "path": "/v1/models", "status": 200, "level": "info",
+        "method": "GET", "path": "/docs", "status": 200, "level": "info",
     }  # fmt: skip
     assert lines[chosen]["path"] == "/v1/chat/completions" and 0 < lines[chosen]["seconds"] < 60
     assert lines[left]["status"] == 499
@@ -160,13 +160,22 @@ def test_the_log_is_json_with_request_ids(busy):
 
 def test_the_log_is_text_by_default(server):
     name = uuid.uuid4().hex
-    server.http.get("/v1/models", headers={"x-request-id": name})
+    server.http.get("/docs", headers={"x-request-id": name})
     (line,) = wait_until(lambda: [line for line in server.log.splitlines() if name in line])
-    assert "GET /v1/models 200" in line
+    assert "GET /docs 200" in line
+
+
+def test_probes_have_no_line_in_the_log(server):
+    probe, after = uuid.uuid4().hex, uuid.uuid4().hex
+    for path in ("/health", "/ready", "/metrics", "/v1/models"):
+        assert server.http.get(path, headers={"x-request-id": probe}).status_code == 200
+    server.http.get("/docs", headers={"x-request-id": after})
+    wait_until(lambda: after in server.log)
+    assert probe not in server.log
 
 
 def test_what_strangers_send_cannot_break_a_line(server):
-    answer = server.http.get("/v1/models", headers={"x-request-id": b"\xff\x1b[31m-marked"})
+    answer = server.http.get("/docs", headers={"x-request-id": b"\xff\x1b[31m-marked"})
     assert answer.status_code == 200
     (line,) = wait_until(lambda: [line for line in server.log.splitlines() if "-marked" in line])
     assert r"\udcff\x1b[31m-marked" in line

@@ -77,9 +77,11 @@ def _family(raw: dict) -> Family:
     known = {family.architecture: family for family in families()}
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
-    if raw.get("quantization_config"):
+    if quantized := raw.get("quantization_config"):
+        method = quantized.get("quant_method", "of no name") if isinstance(quantized, dict) else "of no name"
         raise ModelError(
-            "config.json: quantization_config is not supported: give the float checkpoint and --quantization"
+            f"config.json: quantization_config is not supported (method {method}): "
+            "give the float checkpoint, and --quantization w8a8 or w4a8"
         )
     return known[name]
 

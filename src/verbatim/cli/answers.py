@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from verbatim.cli.options import Backend, ModelOptions, UsageError, load_backend, read_words, shared
+from verbatim.cli.options import Backend, ModelOptions, UsageError, load_backend, read_words, reader, shared
 from verbatim.demo import DRAFTS
 from verbatim.reference.commands.generate import Generation, generate
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import SamplingParams, StoppingParams
+from verbatim.server.settings.hub import fetch
+from verbatim.server.settings.value_types import MODEL
 
 HYPHEN = "\0"  # stands for the prompt `-` while options are read, so that it is not taken for one
 
@@ -47,7 +49,8 @@ def _run(
     threads: Annotated[int | None, shared("threads")] = None,
     speculative_mode: Annotated[str, shared("speculative_mode")] = "disable",
     draft_model: Annotated[
-        Path | None, Parameter(help="for small_draft, medusa and eagle (default: the demo's)")
+        Path | str | None,
+        Parameter(help="for small_draft, medusa and eagle (default: the demo's)", converter=reader(MODEL)),
     ] = None,
     spec_draft_length: Annotated[int, shared("spec_draft_length")] = 0,
     spec_tree_width: Annotated[int, shared("spec_tree_width")] = 1,
@@ -70,7 +73,7 @@ def _run(
             spec_tree_width=spec_tree_width,
             kv_cache_dtype=options.kv_cache_dtype,
         ),
-        draft_model=(draft_model or DRAFTS[speculative_mode]) if speculative_mode in DRAFTS else None,
+        draft_model=fetch(draft_model or DRAFTS[speculative_mode]) if speculative_mode in DRAFTS else None,
         sampling=SamplingParams(
             temperature=0 if greedy else temperature, top_p=top_p, top_k=top_k, min_p=min_p,
             **seeds,

@@ -1,0 +1,37 @@
+"""What other programs call a model, and this one cannot read: each is refused with what to give instead."""
+
+from pathlib import Path
+
+from verbatim.reference.records.errors import ModelError
+
+WANTED = "give a directory with config.json and safetensors files, or HF://user/repo"
+PICKLED = (".bin", ".pt", ".pth")
+
+
+def check_readable(path: Path) -> None:
+    """Raise ModelError if there is no model directory at `path`, or one in a format that is not read here."""
+    if path.is_file():
+        raise ModelError(f"{path} is {_description(path)}, not a model directory: {WANTED}")
+    if not path.is_dir():
+        raise ModelError(f"{path} does not exist: {WANTED}")
+    if (path / "mlc-chat-config.json").exists():
+        raise ModelError(f"{path} was compiled for MLC LLM: give the checkpoint that it was made of, {WANTED[5:]}")
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    if any(file.suffix == ".safetensors" for file in files):
+        return
+    if found := [file for file in files if file.suffix == ".gguf"]:
+        raise ModelError(f"{path} has {_description(found[0])} ({found[0].name}): {WANTED}")
+    if found := [file for file in files if file.suffix in PICKLED]:
+        raise ModelError(
+            f"{path} has pickled weights ({found[0].name}), which may run code when they are read: "
+            "save them as safetensors (transformers: model.save_pretrained(directory))"
+        )
+
+
+def _description(path: Path) -> str:
+    """What a file is, in a few words."""
+    if path.suffix == ".gguf":
+        return "a GGUF file, which is not supported"
+    if path.suffix in PICKLED:
+        return "a file of pickled weights, which is not supported"
+    return "a single file of weights" if path.suffix == ".safetensors" else "a file"

@@ -1,0 +1,122 @@
+"""What the server says when it starts, and what it does until the model has loaded."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from live_server import wait_until
+from verbatim.server.models.start_lines import is_local
+
+PACKAGE = Path(__file__).parents[2] / "src" / "verbatim"
+LOAD_WAIT = 1.5
+
+
+def pause_engine(server) -> int:
+    """Stop the engine's process before it has loaded, and wait until HTTP is answered; the process id."""
+    engine = wait_until(server.engine_pid)
+    os.kill(engine, signal.SIGSTOP)
+
+    def answers():
+        try:
+            return server.http.get("/health").status_code == 503
+        except httpx.TransportError:
+            return False
+
+    wait_until(answers)
+    return engine
+
+
+def row(log: str, name: str) -> str:
+    """The text of a line of the block."""
+    (text,) = re.findall(rf"^  {name} +(.*)$", log, re.MULTILINE)
+    return text
+
+
+def test_a_request_waits_while_the_model_loads_and_the_block_says_where_it_is(start):
+    server = start("reference", "--load-wait", str(LOAD_WAIT))
+    engine = pause_engine(server)
+    started = time.monotonic()
+    assert server.chat(max_tokens=2).status_code == 503
+    assert time.monotonic() - started >= LOAD_WAIT
+    started = time.monotonic()
+    assert server.http.get("/ready").status_code == server.http.get("/health").status_code == 503
+    assert time.monotonic() - started < LOAD_WAIT
+    assert "ready after" not in server.log
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(server.chat(max_tokens=2)))
+    waiting.start()
+    os.kill(engine, signal.SIGCONT)
+    waiting.join(60)
+    assert answers[0].status_code == 200
+    log = wait_until(lambda: "ready after" in server.log and server.log)
+    assert row(log, "model").startswith("verbatim-demo") and row(log, "engine").startswith("reference on CPU")
+    assert row(log, "context") == "2048 tokens; 4 answers at once"
+    assert re.fullmatch(r"2048 tokens, [\d.]+ GiB of [\d.]+ GiB free", row(log, "cache"))
+    assert row(log, "key") == "none asked for" and "warning" not in log
+    for name, path in (("page", "/"), ("API", "/v1"), ("docs", "/docs")):
+        assert row(log, name) == server.url + path
+    assert httpx.get(row(log, "page")).status_code == httpx.get(row(log, "docs")).status_code == 200
+    done = subprocess.run(row(log, "try"), shell=True, capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"]
+
+
+@pytest.fixture
+def unbuilt(tmp_path):
+    """A folder with the package as it is without the extensions."""
+    package = tmp_path / "unbuilt" / "verbatim"
+    package.mkdir(parents=True)
+    for path in PACKAGE.iterdir():
+        if path.name != "fastpath":
+            (package / path.name).symlink_to(path.resolve())
+    shutil.copytree(PACKAGE / "fastpath", package / "fastpath", ignore=shutil.ignore_patterns("*.so"))
+    (package / "not_built.txt").write_text("the compiler is on holiday")
+    return package.parent
+
+
+def test_without_a_fast_path_the_reference_serves_and_says_so_once(unbuilt):
+    """On any free port, at every address, with lines for programs; under load there is a line every so often."""
+    words = ("--port", "0", "--host", "0.0.0.0", "--log-format", "json", "--stats-interval", "0.1")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBATIM_")}
+    environment["PYTHONPATH"] = str(unbuilt)
+    command = [sys.executable, "-m", "verbatim", "serve"]
+    refused = subprocess.run([*command, "--backend", "fastpath"], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert "not built: the compiler is on holiday" in refused.stderr and "--backend reference" in refused.stderr
+    speculation = ("--speculative-mode", "small_draft")
+    process = subprocess.Popen([*command, *words, *speculation], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        lines = map(json.loads, process.stdout)
+        start = next(line for line in lines if "start" in line)
+        fallback, address = start["warnings"]
+        assert "the reference serves" in fallback and "the compiler is on holiday" in fallback
+        assert "0.0.0.0" in address and "--api-key" in address
+        body = {"model": "verbatim-demo", "prompt": "Hello", "max_tokens": 32, "ignore_eos": True}
+        answer = httpx.post(start["start"]["API"] + "/completions", json=body, timeout=60)
+        assert answer.json()["usage"]["completion_tokens"] == 32
+        load = next(line for line in lines if "accepted" in line)
+        assert load["running"] in (0, 1) and load["waiting"] == 0 and load["tokens_per_second"] > 0
+        assert 0 <= load["cache"] <= 100 and 0 <= load["accepted"] <= 100 and load["drafted"] > 0
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost", None)),
+        *((host, False) for host in ("0.0.0.0", "::", "192.168.1.7", "model.example")),
+    ],
+)
+def test_which_addresses_only_this_machine_reaches(host, expected):
+    assert is_local(host) is expected
