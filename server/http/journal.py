@@ -1,13 +1,8 @@
 """The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
-<<<<<<< HEAD
 A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status,
-its duration, and the names of fields that had no effect. Keys, prompts and answers are in no line.
-=======
-A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status
-and its duration. Keys, prompts and answers are in no line. Probes, which come every few seconds, have a line only where
-`--debug` shows everything, as do Sanic's own lines about its workers.
->>>>>>> 00ea9b7f2fbde67382a5c7f5be7341a664b55eda
+its duration, and the names of fields that had no effect. Keys, prompts and answers are in no line. Probes, which come
+every few seconds, have a line only where `--debug` shows everything, as do Sanic's own lines about its workers.
 """
 
 import json
@@ -77,17 +72,12 @@ def write(request: Request, status: int) -> None:
         "status": status,
         "seconds": round(time.monotonic() - came, 6) if came else None,
     }
-<<<<<<< HEAD
+    level = logging.DEBUG if request.path in PROBES and status in PROBE_ANSWERS else logging.INFO
     line = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
     if names := ignored(request):
         facts["ignored"] = names
         line += ", without effect: %(ignored)s"
-    logger.info(line, facts, extra={"facts": facts})
-=======
-    level = logging.DEBUG if request.path in PROBES and status in PROBE_ANSWERS else logging.INFO
-    text = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
-    logger.log(level, text, facts, extra={"facts": facts})
->>>>>>> 00ea9b7f2fbde67382a5c7f5be7341a664b55eda
+    logger.log(level, line, facts, extra={"facts": facts})
 
 
 def _printable(text: str) -> str:
