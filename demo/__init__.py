@@ -13,3 +13,4 @@ DRAFT = HERE / "draft"
 MEDUSA = HERE / "medusa"
 EAGLE = HERE / "eagle"
 DRAFTS = {"small_draft": DRAFT, "medusa": MEDUSA, "eagle": EAGLE}
+EMBEDDED = {"demo": MODEL}  # models that ship, by the names that `--model` reads

@@ -18,12 +18,12 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
 
 
 class Page:
-    """A tab; `errors` are uncaught exceptions of the page, and violations of its policy."""
+    """A tab; `errors` are uncaught exceptions of the page, and violations of its policy, `urls` what it asked for."""
 
     def __init__(self, socket):
         self.socket, self.numbers = socket, itertools.count(1)
-        self.errors = []
-        for domain in ("Page", "Runtime", "Log"):
+        self.errors, self.urls = [], []
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters) -> dict:
@@ -34,6 +34,8 @@ class Page:
             message = json.loads(self.socket.recv(timeout=60))
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(message["params"]["exceptionDetails"])
+            if message.get("method") == "Network.requestWillBeSent":
+                self.urls.append(message["params"]["request"]["url"])
             if message.get("method") == "Log.entryAdded":
                 entry = message["params"]["entry"]
                 if (

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from verbatim.reference.records.errors import UnsupportedError
 from verbatim.server.api.builder import Builder
 from verbatim.server.api.chunk_resume import ChunkResumption
-from verbatim.server.api.fields import Object
+from verbatim.server.api.fields import Field, Object
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
@@ -39,6 +39,7 @@ class Page:
     answer: str  # its schema's name
     codes: tuple[str, ...]
     handle: Callable[[str, Mapping], dict]
+    query: tuple[Field, ...] = ()
 
 
 class Adapter:
@@ -49,6 +50,7 @@ class Adapter:
     summary: ClassVar[str]
     prompt_field: ClassVar[str]  # is at fault if the prompt is too long
     body: ClassVar[Object]
+    examples: ClassVar[Mapping[str, dict]] = {}  # of bodies by a title, without the model, for people to try
     answer: ClassVar[str]  # its schema's name among `schemas`
     schemas: ClassVar[Mapping[str, dict]]
     pages: ClassVar[Sequence[Page]] = ()

@@ -13,27 +13,37 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import Output, Request
-from verbatim.server.api.value_types import OBJECT, STRING, integer, one_of, reference
+from verbatim.server.api.fields import answer, required
+from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, integer, named, one_of
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
 
+EXAMPLE = {
+    "index": 0,
+    "message": {"role": "assistant", "content": "Hello!"},
+    "finish_reason": "stop",
+    "logprobs": None,
+}
+FINGERPRINT = "verbatim-0.1.0-0123456789abcdef"
 CHUNK_BYTES = 32  # padded chunks are some multiple of it longer than an empty one
 ANSWER = "Answer"
 OF_CHOICE = OBJECT.schema | {"required": ["index", "finish_reason", "logprobs"]}
+CHOICES = ValueType(ANYTHING.read, {"type": "array", "items": OF_CHOICE})
 CHUNK_SCHEMAS: dict[str, dict] = {
-    "Usage": {"type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"]},
-    ANSWER: {
-        "type": "object",
-        "required": ["id", "object", "created", "model", "choices", "usage", "system_fingerprint"],
-        "properties": {
-            "id": STRING.schema,
-            "object": one_of("chat.completion", "text_completion").schema,
-            "created": integer(0).schema,
-            "model": STRING.schema,
-            "choices": {"type": "array", "items": OF_CHOICE},
-            "usage": reference("Usage"),
-        },
-    },
+    "Usage": answer(
+        required("prompt_tokens", integer(0), "Tokens of the prompt.", 21),
+        required("completion_tokens", integer(0), "Tokens of all answers.", 17),
+        required("total_tokens", integer(0), "The sum of both.", 38),
+    ),
+    ANSWER: answer(
+        required("id", STRING, "The answer's id.", "chatcmpl-0123456789abcdef"),
+        required("object", one_of("chat.completion", "text_completion"), "The type of the answer."),
+        required("created", integer(0), "When it was made, in seconds since 1970.", 1764460800),
+        required("model", STRING, "The id of the model.", "verbatim-demo"),
+        required("choices", CHOICES, "The answers.", [EXAMPLE]),
+        required("usage", named("Usage"), "How many tokens it took."),
+        required("system_fingerprint", STRING, "What determines the bits: version, weights, settings.", FINGERPRINT),
+    ),
 }
 
 

@@ -16,10 +16,19 @@ from verbatim.reference.records.request import POOLINGS, Output, Request
 from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder, new_id
-from verbatim.server.api.fields import Field, Object, required
+from verbatim.server.api.fields import Field, Object, answer, required
 from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.texts import texts
-from verbatim.server.api.value_types import OBJECT, STRING, check_token_ids, integer, of_type, one_of
+from verbatim.server.api.value_types import (
+    ANYTHING,
+    OBJECT,
+    STRING,
+    ValueType,
+    check_token_ids,
+    integer,
+    of_type,
+    one_of,
+)
 from verbatim.server.models.served import ServedModel
 
 MAX_INPUTS = 2048
@@ -34,15 +43,17 @@ BODY = Object(
     parameters.CACHE_KEY,
     foreign=EMBEDDING,
 )
-SCHEMA = {
-    "type": "object",
-    "required": ["object", "data", "model", "usage"],
-    "properties": {
-        "object": {"const": "list"},
-        "data": {"type": "array", "items": OBJECT.schema | {"required": ["object", "index", "embedding"]}},
-        "model": STRING.schema,
-    },
-}
+VECTORS = ValueType(
+    ANYTHING.read, {"type": "array", "items": OBJECT.schema | {"required": ["object", "index", "embedding"]}}
+)
+SCHEMA = answer(
+    required("object", one_of("list"), "The type of the answer."),
+    required(
+        "data", VECTORS, "A vector for each text.", [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+    ),
+    required("model", STRING, "The id of the model.", "verbatim-demo"),
+    required("usage", OBJECT, "How many tokens the texts have.", {"prompt_tokens": 5, "total_tokens": 5}),
+)
 
 
 class EmbeddingAdapter(Adapter):
@@ -50,7 +61,7 @@ class EmbeddingAdapter(Adapter):
 
     name, path, prompt_field = "embeddings", "/v1/embeddings", "input"
     summary = "Texts to vectors"
-    body = BODY
+    body, examples = BODY, {"Two texts": {"input": ["Hello", "Good morning"]}}
     answer, schemas = "Embeddings", {"Embeddings": SCHEMA}
     makes_text = is_resumable = False
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.server.api import policy
-from verbatim.server.api.value_types import AnyType, of_type
+from verbatim.server.api.value_types import AnyType, of_type, or_null
 
 
 def parse_json(body: bytes) -> object:
@@ -45,12 +45,16 @@ class Field:
     @property
     def schema(self) -> dict:
         """The field's own JSON schema; null stands for absence in what is not required."""
-        schema = self.type.schema
-        if not self.is_required:
-            default = list(self.default) if isinstance(self.default, tuple) else self.default
-            schema = {"anyOf": [schema | ({} if default is None else {"default": default}), {"type": "null"}]}
-        example = {} if self.example is None else {"examples": [self.example]}
-        return schema | {"description": self.description} | example
+        schema = self.type.schema if self.is_required else or_null(self.type.schema)
+        default = list(self.default) if isinstance(self.default, tuple) else self.default
+        known = {} if default is None or self.is_required else {"default": default}
+        example = self._example(default)
+        return schema | known | {"description": self.description} | ({} if example is None else {"examples": [example]})
+
+    def _example(self, default: Any) -> Any:
+        """The field's example: its own, or its default, or the first of its values."""
+        values = (self.example, default, self.type.schema.get("const"), *self.type.schema.get("enum", ()))
+        return next((value for value in values if value is not None), None)
 
 
 def required(name: str, type_: AnyType, description: str, example: Any = None) -> Field:
@@ -82,6 +86,11 @@ class Object:
             "properties": {name: field.schema for name, field in self.fields.items()},
             "additionalProperties": not policy.is_strict(),
         } | self.rules
+
+
+def answer(*fields: Field) -> dict:
+    """The schema of an object that the server gives; it may have more fields than these."""
+    return Object(*fields).schema | {"additionalProperties": True}
 
 
 class Fields:

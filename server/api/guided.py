@@ -53,8 +53,9 @@ def _grammars(prefix: str) -> tuple[Field, ...]:
         Field(f"{prefix}json", schema, "The answer is JSON of this schema.", example={"type": "object"}),
         Field(f"{prefix}regex", ValueType(_read_regex, STRING.schema), "It matches this.", example="[0-9]+"),
         Field(f"{prefix}choice", choices, "It is one of these texts.", example=["yes", "no"]),
-        Field(f"{prefix}grammar", ValueType(_read_grammar, STRING.schema), "It fits this grammar in Lark's notation."),
-    )
+        Field(f"{prefix}grammar", ValueType(_read_grammar, STRING.schema), "It fits this grammar in Lark's notation.",
+              example='start: "yes" | "no"'),
+    )  # fmt: skip
 
 
 OWN, NESTED = _grammars("guided_"), _grammars("")

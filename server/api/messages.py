@@ -32,7 +32,9 @@ THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # of an earlier turn;
 
 def _part(type_: str, text: str) -> Object:
     types = one_of(type_, *(alias for alias, name in ALIASES.items() if name == type_))
-    return Object(required("type", types, "The type of the part."), required(type_, STRING, text), foreign=PART)
+    return Object(
+        required("type", types, "The type of the part."), required(type_, STRING, text, "Hello"), foreign=PART
+    )
 
 
 PARTS = {"text": _part("text", "The text."), "refusal": _part("refusal", "The text of a refusal.")}
@@ -75,16 +77,17 @@ def _content(*types: str) -> ValueType:
 
 CONTENT = _content("text")
 FUNCTION = Object(
-    required("name", STRING, "The function that was called."),
-    required("arguments", STRING, "Its arguments as the text of a JSON object."),
+    required("name", STRING, "The function that was called.", "get_weather"),
+    required("arguments", STRING, "Its arguments as the text of a JSON object.", '{"city": "Paris"}'),
     foreign=CALL_FIELDS,
 )
 CALL = Object(
-    required("id", STRING, "What the tool's message names as `tool_call_id`."),
+    required("id", STRING, "What the tool's message names as `tool_call_id`.", "call_1"),
     Field("type", one_of("function"), "The type of the tool."),
     required("function", FUNCTION, "What was called, and with what."),
     foreign=CALL_FIELDS,
 )
+CALLS = [{"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}]
 NAME = Field("name", STRING, "The speaker's name, for templates that show it.", example="Ada")
 ANY_ROLE = Object(
     required("role", one_of("system", "developer", "user"), "The speaker.", example="user"),
@@ -94,17 +97,19 @@ ANY_ROLE = Object(
 )
 ASSISTANT = Object(
     required("role", one_of("assistant"), "The model's own turn."),
-    Field("tool_calls", array(CALL), "The functions that it called.", default=()),
-    Field("content", _content("text", "refusal"), "Its text; required unless there are calls."),
-    Field("refusal", STRING, "Its text where it refused; read if there is no content."),
+    Field("tool_calls", array(CALL), "The functions that it called.", default=(), example=CALLS),
+    Field("content", _content("text", "refusal"), "Its text; required unless there are calls.", example="Hello!"),
+    Field("refusal", STRING, "Its text where it refused; read if there is no content.", example="Sorry."),
     NAME,
-    Field("reasoning_content", STRING, "Its reasoning, for templates that show it."),
+    Field("reasoning_content", STRING, "Its reasoning, for templates that show it.", example="17 + 25 = 42"),
     foreign=MESSAGE,
 )
 TOOL = Object(
     required("role", one_of("tool"), "The answer to a call."),
-    Field("content", CONTENT, "What the tool gave; nothing if it is absent or empty.", default=""),
-    required("tool_call_id", STRING, "The `id` of the call that it answers."),
+    Field(
+        "content", CONTENT, "What the tool gave; nothing if it is absent or empty.", default="", example="21 degrees"
+    ),
+    required("tool_call_id", STRING, "The `id` of the call that it answers.", "call_1"),
     NAME,
     foreign=MESSAGE,
 )

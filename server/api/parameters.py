@@ -76,7 +76,7 @@ def _number(name: str, description: str, example: float) -> Field:
     return Field(name, number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
 
 
-MODEL = Field("model", STRING, "The name of a model; it may be left out where one is served.")
+MODEL = Field("model", STRING, "The name of a model; it may be left out where one is served.", example="verbatim-demo")
 CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
 LOW, HIGH = BOUNDS["logit_bias"]
 BIASES = {
@@ -105,12 +105,15 @@ SAMPLING = (
     _number("frequency_penalty", "Above 0, tokens get less likely with each time that they occurred.", 0.5),
     _number("presence_penalty", "Above 0, tokens that occurred in the answer get less likely.", 0.5),
     Field(
-        "logit_bias", ValueType(lambda value, path: of_type(path, value, dict), BIASES), "Added to logits, by token id."
+        "logit_bias",
+        ValueType(lambda value, path: of_type(path, value, dict), BIASES),
+        "Added to logits, by token id.",
+        example={"5": -100},
     ),
 )
 STOPS = Extended(_stop(OPENAI_STOP_STRINGS), _some_stops(_stop(MAX_STOP_STRINGS)))
 STOPPING = (
-    Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=()),
+    Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=(), example=[2]),
     Field("min_tokens", integer(0), "Nothing ends the answer before so many tokens.", default=0),
     Field("stop", STOPS, "Texts that end the answer.", default=(), example=["\n\n"]),
     Field("ignore_eos", BOOLEAN, "The model's own end does not end the answer.", default=False),
@@ -124,15 +127,17 @@ STREAM_OPTIONS = Object(
     foreign=foreign_fields.STREAM_OPTIONS,
 )
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
-USER = Field("user", STRING, "Without effect.")
-CACHE_KEY = Field("prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="")
+USER = Field("user", STRING, "Without effect.", example="ada")
+CACHE_KEY = Field(
+    "prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="", example="ada"
+)
 PAIRS = ValueType(_read_metadata, {
     "type": "object", "additionalProperties": STRING.schema, "maxProperties": METADATA_LIMITS[0],
 })  # fmt: skip
 ACCOUNT = (
     USER,
-    Field("safety_identifier", STRING, "Without effect."),
-    Field("metadata", PAIRS, "Without effect; responses repeat it."),
+    Field("safety_identifier", STRING, "Without effect.", example="ada"),
+    Field("metadata", PAIRS, "Without effect; responses repeat it.", example={"topic": "demo"}),
     CACHE_KEY,
 )
 

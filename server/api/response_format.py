@@ -15,9 +15,9 @@ from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STR
 FIELD = "response_format"
 TYPE = required("type", one_of("text", "json_object", "json_schema"), "What the answer is.", example="json_object")
 SCHEMA = (
-    required("name", NAME, "A name for the schema."),
-    Field("description", STRING, "Without effect."),
-    Field("strict", BOOLEAN, "Without effect: the schema always holds."),
+    required("name", NAME, "A name for the schema.", "person"),
+    Field("description", STRING, "Without effect.", example="Who it is about"),
+    Field("strict", BOOLEAN, "Without effect: the schema always holds.", example=True),
     Field("schema", OBJECT, "The JSON schema.", default={"type": "object"}),
 )
 PLAIN = Object(TYPE)
@@ -31,7 +31,8 @@ def _variants(of_schema: Object) -> dict:
     schemas = []
     for type_, variant in types.items():
         schema = variant.schema
-        schemas.append(schema | {"properties": schema["properties"] | {"type": {"const": type_}}})
+        only = {"const": type_, "description": TYPE.description, "examples": [type_]}
+        schemas.append(schema | {"properties": schema["properties"] | {"type": only}})
     return {"anyOf": schemas}
 
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError
-from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.fields import Field, Fields, Object, answer, required
 from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.messages import MESSAGES
 from verbatim.server.api.tools import TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import (
+    ANYTHING,
     BOOLEAN,
-    LIST,
     STRING,
     TOKEN_ID,
+    ValueType,
     array,
     check_token_ids,
     integer,
@@ -23,7 +24,7 @@ from verbatim.server.api.value_types import (
 )
 from verbatim.server.models.served import ServedModel
 
-MODEL = Field("model", STRING, "The id of a model; the main one if absent.")
+MODEL = Field("model", STRING, "The id of a model; the main one if absent.", example="verbatim-demo")
 WANTS_TEXTS = Field("return_token_strs", BOOLEAN, "Give the text of each token, too.", default=False)
 OF_PROMPT = Object(
     MODEL,
@@ -44,24 +45,26 @@ OF_CHAT = Object(
 )
 EITHER: dict[str, Any] = {
     "anyOf": [
-        {"required": ["prompt"], "properties": {"prompt": STRING.schema}},
-        {"required": ["messages"], "properties": {"messages": LIST.schema}},
+        {"required": [name], "properties": {name: declared.fields[name].schema}}
+        for name, declared in (("prompt", OF_PROMPT), ("messages", OF_CHAT))
     ]
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
 TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
 DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]), foreign=EMBEDDING)
+TEXTS = ValueType(ANYTHING.read, {"anyOf": [array(STRING).schema, {"type": "null"}]})
 SCHEMAS = {
-    "Tokens": {
-        "type": "object",
-        "required": ["count", "max_model_len", "tokens", "token_strs"],
-        "properties": {
-            "count": integer(0).schema,
-            "tokens": array(TOKEN_ID).schema,
-            "token_strs": {"anyOf": [array(STRING).schema, {"type": "null"}]},
-        },
-    },
-    "Text": {"type": "object", "required": ["prompt"], "properties": {"prompt": STRING.schema}},
+    "Tokens": answer(
+        required("count", integer(0), "How many ids there are.", 2),
+        required("max_model_len", integer(1), "Tokens of an answer with its prompt, at most.", 2048),
+        required("tokens", array(TOKEN_ID), "The ids.", [5, 6]),
+        required("token_strs", TEXTS, "The text of each, where it was asked for.", ["Hello", "!"]),
+    ),
+    "Text": answer(required("prompt", STRING, "The text of the ids.", "Hello")),
+}
+EXAMPLES: dict[str, dict] = {
+    "A text": {"prompt": "Hello!", "return_token_strs": True},
+    "A chat": {"messages": [{"role": "user", "content": "Hello!"}]},
 }
 
 

@@ -38,13 +38,21 @@ def _read_parameters(value: Any, path: str) -> dict:
     return value
 
 
-EXAMPLE = {"name": "get_time", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+EXAMPLE: dict[str, Any] = {
+    "name": "get_time",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
 TYPE = required("type", one_of("function"), "The type of the tool; only functions are supported.")
 FUNCTION = (
     required("name", NAME, "What the model calls it.", example="get_time"),
-    Field("description", STRING, "What it does, for the model."),
-    Field("parameters", ValueType(_read_parameters, OBJECT.schema), "A JSON schema of its arguments."),
-    Field("strict", BOOLEAN, "Without effect: arguments always fit their schema."),
+    Field("description", STRING, "What it does, for the model.", example="The time in a city"),
+    Field(
+        "parameters",
+        ValueType(_read_parameters, OBJECT.schema),
+        "A JSON schema of its arguments.",
+        example=EXAMPLE["parameters"],
+    ),
+    Field("strict", BOOLEAN, "Without effect: arguments always fit their schema.", example=True),
 )
 OF_TOOL = Object(*FUNCTION, foreign=TOOL_FIELDS)
 TOOL = Object(TYPE, required("function", OF_TOOL, "The function.", example=EXAMPLE), foreign=TOOL_FIELDS)
@@ -76,10 +84,11 @@ def tool_fields(tool: Object) -> tuple[Field, ...]:
     modes = {"anyOf": [one_of("auto", "none", "required").schema, OBJECT.schema]}
     tools = ValueType(array(ANYTHING, MAX_TOOLS).read, array(tool, MAX_TOOLS).schema)
     return (
-        Field("tools", tools, "The functions that the model may call.", default=()),
+        Field("tools", tools, "The functions that the model may call.", default=(),
+              example=[{"type": "function", **(EXAMPLE if tool is FLAT_TOOL else {"function": EXAMPLE})}]),
         Field("tool_choice", ValueType(_read_choice_value, modes), "Whether it must call one, and which.", "auto"),
         Field("parallel_tool_calls", BOOLEAN, "Whether it may call several at once.", default=True),
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,22 @@ class ValueType:
     schema: dict
 
 
+def or_null(schema: dict) -> dict:
+    """The schema of the same values and null: a single schema where there is a type or a list of values."""
+    if schema == {"const": None}:
+        return {"type": "null"}
+    if isinstance(schema.get("type"), str):
+        schema = schema | {"type": [schema["type"], "null"]}
+    elif "enum" not in schema:
+        return {"anyOf": [*(schema["anyOf"] if set(schema) == {"anyOf"} else [schema]), {"type": "null"}]}
+    return schema | ({"enum": [*schema["enum"], None]} if "enum" in schema else {})
+
+
+def named(name: str) -> "ValueType":
+    """What the schema of that name describes; only answers have such a field."""
+    return ValueType(lambda value, _: value, reference(name))
+
+
 def plain(type_: type) -> ValueType:
     """Any value of one JSON type."""
     return ValueType(lambda value, path: of_type(path, value, type_), {"type": SCHEMA_NAMES[type_]})
@@ -177,6 +193,7 @@ STRING, BOOLEAN, OBJECT, LIST = map(plain, (str, bool, dict, list))
 NUMBER = ValueType(_read_number, {"type": "number"})
 ANYTHING = ValueType(lambda value, _: value, {})
 NAME = ValueType(_read_name, {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"})
+NULLABLE_STRING = ValueType(ANYTHING.read, {"type": ["string", "null"]})
 # Checked later, with the model at hand; the page shows the bounds that hold for every model:
 SOME_TEXT = ValueType(STRING.read, {"type": "string", "minLength": 1})
 TOKEN_ID = ValueType(ANYTHING.read, {"type": "integer", "minimum": 0})

@@ -4,17 +4,36 @@ Paths of APIs come from their adapters, bodies from the declarations of their fi
 programs, `/docs` shows it to people.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from verbatim.server.api import registry
 from verbatim.server.api.adapter import Adapter, Page
-from verbatim.server.api.fields import Object
-from verbatim.server.api.tokens import DETOKENIZE, MODEL, TOKENIZE
+from verbatim.server.api.fields import Field, Object, answer, required
+from verbatim.server.api.tokens import DETOKENIZE, EXAMPLES, MODEL, TOKENIZE
 from verbatim.server.api.tokens import SCHEMAS as TOKEN_SCHEMAS
-from verbatim.server.api.value_types import OBJECT, STRING, integer, reference
+from verbatim.server.api.value_types import (
+    ANYTHING,
+    NULLABLE_STRING,
+    OBJECT,
+    STRING,
+    ValueType,
+    integer,
+    one_of,
+    reference,
+)
+from verbatim.server.docs.page import MEDIA_TYPES
 from verbatim.server.engine.debugging import COMMANDS
 
 JSON = "application/json"
+EXAMPLE_ID = "verbatim-demo"
+ABOUT = """The same words on every engine: OpenAI's API over a model of your own.
+
+Open an operation, press **Try it out**, choose an example and press **Execute**: the answer comes from this server,
+with a `curl` line above it. If the server asks for a key, press **Authorize** first."""
+PARAMETERS = {
+    "model_id": "The id of a model.", "response_id": "The id of a kept response.", "name": "The name of the file.",
+}  # fmt: skip
 TITLES = {
     "400": "The request cannot be done; `param` names the field.",
     "401": "No API key, or none of this server's.",
@@ -26,40 +45,48 @@ TITLES = {
     "503": "There is no engine just now; try again after `Retry-After` seconds.",
     "504": "The answer took longer than `--request-timeout`.",
 }
-MAYBE = {"anyOf": [STRING.schema, {"type": "null"}]}
-ERROR = {
-    "type": "object",
-    "required": ["message", "type", "param", "code"],
-    "properties": {"message": STRING.schema, "type": STRING.schema, "param": MAYBE, "code": MAYBE},
-}
-OF_MODEL = {"id": STRING.schema, "object": {"const": "model"}, "created": integer(0).schema}
+ERROR = answer(
+    required("message", STRING, "What is wrong: the field, the value and the bound.", "n must be at least 1, not 0"),
+    required("type", STRING, "The class of the error.", "invalid_request_error"),
+    required("param", NULLABLE_STRING, "The field at fault.", "n"),
+    required("code", NULLABLE_STRING, "The error in a word, for programs.", "integer_below_min_value"),
+)
+MODELS = ValueType(ANYTHING.read, {"type": "array", "items": reference("Model")})
+EXAMPLE_MODEL = {"id": EXAMPLE_ID, "object": "model", "created": 1764460800, "owned_by": "verbatim"}
 OWN_SCHEMAS = {  # of what belongs to no API
-    "Model": {
-        "type": "object",
-        "required": ["id", "object", "created", "owned_by", "max_model_len"],
-        "properties": OF_MODEL | {"max_model_len": integer(1).schema},
-    },
-    "Models": {
-        "type": "object",
-        "required": ["object", "data"],
-        "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": reference("Model")}},
-    },
-    "Health": {"type": "object", "required": ["status"], "properties": {"status": STRING.schema}},
-    "Error": {"type": "object", "required": ["error"], "properties": {"error": ERROR}},
+    "Model": answer(
+        required("id", STRING, "What requests give as `model`.", EXAMPLE_ID),
+        required("object", one_of("model"), "The type of the object."),
+        required("created", integer(0), "When its files were last changed, in seconds since 1970.", 1764460800),
+        required("owned_by", STRING, "Always the same.", "verbatim"),
+        required("max_model_len", integer(1), "Tokens of an answer with its prompt, at most.", 2048),
+    ),
+    "Models": answer(
+        required("object", one_of("list"), "The type of the answer."),
+        required("data", MODELS, "The models, the main one first.", [EXAMPLE_MODEL | {"max_model_len": 2048}]),
+    ),
+    "Health": answer(required("status", STRING, "`ready` if a request would be taken now.", "ready")),
+    "Error": answer(required("error", ValueType(ANYTHING.read, ERROR), "What went wrong.")),
 }
 EVENTS = {"description": "Server-sent events, each with one JSON object as its data."}  # of no type that a schema has
 READING = ("400", "401", "404", "408", "413")
 GENERATING = (*READING, "429", "500", "503", "504")
 
 
-def operation(summary: str, answer: dict, *codes: str, body: Object | None = None, **more: Any) -> dict:
-    """One method of a path: `answer` maps types of content to schemas."""
+def operation(tag: str, summary: str, content: dict, *codes: str, body: dict | None = None, **more: Any) -> dict:
+    """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`."""
     failures = {
         code: {"description": TITLES[code], "content": {JSON: {"schema": reference("Error")}}} for code in codes
     }
-    contents = {media_type: {"schema": schema} for media_type, schema in answer.items()}
-    made = {"summary": summary, "responses": {"200": {"description": "Done.", "content": contents}} | failures} | more
-    return made | ({"requestBody": {"required": True, "content": {JSON: {"schema": body.schema}}}} if body else {})
+    contents = {media_type: {"schema": schema} for media_type, schema in content.items()}
+    responses = {"200": {"description": "Done.", "content": contents}} | failures
+    return {"tags": [tag], "summary": summary, "responses": responses} | more | ({"requestBody": body} if body else {})
+
+
+def body_of(declared: Object, examples: Mapping[str, dict], model_id: str) -> dict:
+    """A body by its fields, with bodies to try: each for the model of this server."""
+    tried = {title: {"summary": title, "value": {"model": model_id} | body} for title, body in examples.items()}
+    return {"required": True, "content": {JSON: {"schema": declared.schema, "examples": tried}}}
 
 
 def schemas() -> dict[str, dict]:
@@ -70,54 +97,91 @@ def schemas() -> dict[str, dict]:
     return found
 
 
-def of_api(adapter: Adapter) -> dict[str, dict]:
+def of_api(adapter: Adapter, model_id: str) -> dict[str, dict]:
     """The paths of one API."""
-    answer = {JSON: reference(adapter.answer)} | ({"text/event-stream": EVENTS} if adapter.is_resumable else {})
-    paths = {adapter.path: {"post": operation(adapter.summary, answer, *GENERATING, body=adapter.body)}}
+    content = {JSON: reference(adapter.answer)} | ({"text/event-stream": EVENTS} if adapter.is_resumable else {})
+    body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.capitalize()
+    paths = {adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body)}}
     for page in adapter.pages:
-        paths.setdefault(page.path, {})[page.method.lower()] = of_page(page)
+        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page)
     return paths
 
 
-def of_page(page: Page) -> dict:
-    """A page of an API; its path has one parameter."""
-    return operation(page.summary, {JSON: reference(page.answer)}, *page.codes, **place(page.path))
+def of_page(tag: str, page: Page) -> dict:
+    """A page of an API; its path has one parameter, its query those that it declares."""
+    query = [{"name": field.name, "in": "query", "schema": field.type.schema} | about(field) for field in page.query]
+    parameters = [*place(page.path, "resp_0123456789abcdef"), *query]
+    return operation(tag, page.summary, {JSON: reference(page.answer)}, *page.codes, parameters=parameters)
 
 
-def place(path: str) -> dict:
+def about(field: Field) -> dict:
+    """What a parameter says beside its schema."""
+    return {"description": field.description, "example": field.schema["examples"][0]}
+
+
+def place(path: str, example: str) -> list[dict]:
     """The parameter of a path."""
     name = path.partition("{")[2].partition("}")[0]
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": STRING.schema}]}
+    described = {"description": PARAMETERS[name], "example": example}
+    return [{"name": name, "in": "path", "required": True, "schema": STRING.schema} | described]
 
 
-def document(version: str) -> dict:
-    """The whole page for this server's version."""
-    html, text = {"text/html; charset=utf-8": STRING.schema}, {"text/plain": STRING.schema}
-    model = "/v1/models/{model_id}"
-    health = {JSON: reference("Health")}
-    paths = {
-        "/health": {"get": operation("The engine's counts", health, "503", security=[])},
-        "/ready": {"get": operation("Would a request be taken now?", health, "503", security=[])},
-        "/metrics": {"get": operation("Numbers for Prometheus", text, "401")},
-        "/v1/models": {"get": operation("The models", {JSON: reference("Models")}, "401")},
-        model: {"get": operation("One model", {JSON: reference("Model")}, "401", "404", **place(model))},
+def of_server(model_id: str) -> dict[str, dict]:
+    """The paths that belong to no API, those of pages for people left out."""
+    models, model, health = reference("Models"), "/v1/models/{model_id}", {JSON: reference("Health")}
+    by_id = place(model, model_id)
+    return {
+        "/v1/models": {"get": operation("Models", "The models", {JSON: models}, "401")},
+        model: {"get": operation("Models", "One model", {JSON: reference("Model")}, "401", "404", parameters=by_id)},
+        "/health": {"get": operation("Health", "The engine's counts", health, "503", security=[])},
+        "/ready": {"get": operation("Health", "Would a request be taken now?", health, "503", security=[])},
+        "/metrics": {"get": operation("Health", "Numbers for Prometheus", {"text/plain": STRING.schema}, "401")},
     }
-    for adapter in registry.ADAPTERS:
-        paths |= of_api(adapter)
-    paths |= {
-        "/tokenize": {"post": operation("Text to ids", {JSON: reference("Tokens")}, *READING, body=TOKENIZE)},
-        "/detokenize": {"post": operation("Ids to text", {JSON: reference("Text")}, *READING, body=DETOKENIZE)},
-        "/": {"get": operation("The playground", html, "401")},
-        "/docs": {"get": operation("This, for people", html, "401")},
-        "/openapi.json": {"get": operation("This, for programs", {JSON: OBJECT.schema}, "401")},
+
+
+def of_tokens(model_id: str) -> dict[str, dict]:
+    """Text to ids and back."""
+    texts, ids = body_of(TOKENIZE, EXAMPLES, model_id), body_of(DETOKENIZE, {"Two ids": {"tokens": [5, 6]}}, model_id)
+    return {
+        "/tokenize": {"post": operation("Tokens", "Text to ids", {JSON: reference("Tokens")}, *READING, body=texts)},
+        "/detokenize": {"post": operation("Tokens", "Ids to text", {JSON: reference("Text")}, *READING, body=ids)},
     }
+
+
+def of_pages() -> dict[str, dict]:
+    """The pages for people, and this one for programs."""
+    page = {"text/html; charset=utf-8": STRING.schema}
+    file = dict.fromkeys(MEDIA_TYPES.values(), STRING.schema)
+    by_name = place("/docs/{name}", "start.js")
+    return {
+        "/": {"get": operation("Pages", "The page to chat with the model", page, "401")},
+        "/docs": {"get": operation("Pages", "This, for people", page, "401")},
+        "/docs/{name}": {"get": operation("Pages", "A file of that page", file, "401", "404", parameters=by_name)},
+        "/openapi.json": {"get": operation("Pages", "This, for programs", {JSON: OBJECT.schema}, "401")},
+    }
+
+
+def of_debugging(model_id: str) -> dict[str, dict]:
+    """What --enable-debug offers."""
+    body, paths = body_of(Object(MODEL), {"The main model": {}}, model_id), {}
     for command in COMMANDS:
         summary = f"{command.replace('_', ' ').capitalize()} (with --enable-debug)"
-        paths[f"/debug/{command}"] = {"post": operation(summary, {JSON: {}}, *READING, "503", body=Object(MODEL))}
+        made = operation("Debugging", summary, {JSON: {}}, *READING, "503", body=body)
+        paths[f"/debug/{command}"] = {"post": made}
+    return paths
+
+
+def document(version: str, model_id: str = EXAMPLE_ID) -> dict:
+    """The whole page for this server's version; its examples name the model `model_id`."""
+    paths: dict[str, dict] = {}
+    for adapter in registry.ADAPTERS:
+        paths |= of_api(adapter, model_id)
+    paths |= of_tokens(model_id) | of_server(model_id) | of_pages() | of_debugging(model_id)
+    key = {"type": "http", "scheme": "bearer", "description": "One of the server's keys, if it asks for one."}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "verbatim", "version": version, "description": "The same words on every engine."},
+        "info": {"title": "verbatim", "version": version, "description": ABOUT},
         "paths": paths,
-        "components": {"schemas": schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": schemas(), "securitySchemes": {"key": key}},
         "security": [{"key": []}],
     }

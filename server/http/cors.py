@@ -50,7 +50,8 @@ class CrossOrigin:
         origin = request.headers.get("origin")
         is_named = self.allows_credentials or ANY not in self.origins
         if is_named:
-            response.headers["vary"] = "Origin"
+            varies = response.headers.get("vary")
+            response.headers["vary"] = f"{varies}, Origin" if varies else "Origin"
         if not self._allows_origin(origin):
             return
         response.headers["access-control-allow-origin"] = origin if is_named else ANY

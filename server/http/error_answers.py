@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sanic import HTTPResponse, json
+from sanic.compat import Header
 from sanic.exceptions import PayloadTooLarge, RequestTimeout, SanicException, ServiceUnavailable
 from sanic.handlers import ErrorHandler
 from sanic.log import error_logger
@@ -27,15 +28,16 @@ from verbatim.server.http import journal
 
 RETRY_SECONDS = "1"
 DISCARDED_BYTES = 256 << 20  # of a body that is too long: who is cut off while still sending never sees the answer
+CHALLENGE = "WWW-Authenticate"  # a line for each scheme: browsers read no second one in a line
 SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 408: "request_timeout", 413: "request_too_large"}
 
 
-def describe(error: BaseException) -> tuple[int, dict, dict]:
-    """Status, body and headers for any exception."""
+def describe(error: BaseException) -> tuple[int, dict, Any]:
+    """Status, body and headers for any exception; the headers are a mapping."""
     match error:
         case UnauthorizedError():
             body = _body(error, "invalid_request_error", code="invalid_api_key")
-            return 401, body, {"WWW-Authenticate": 'Bearer, Basic realm="API key as password"'}
+            return 401, body, Header((CHALLENGE, scheme) for scheme in ("Bearer", 'Basic realm="API key as password"'))
         case ModelNotFoundError() | ResponseNotFoundError():
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from verbatim.demo import EMBEDDED
 from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
 from verbatim.server.settings.hub import SCHEME
 
@@ -125,7 +126,12 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def _model(text: str) -> Path | str:
-    """A directory, or a name on the hub; which one is meant is not always clear, but HF:// makes it so."""
+    """A model that ships, by its name alone; else a directory (`./demo` is one in any case), or a name on the hub.
+
+    Which of the last two is meant is not always clear, but HF:// makes it so.
+    """
+    if text in EMBEDDED:
+        return EMBEDDED[text].absolute()
     if not text.startswith(SCHEME):
         if HUB_NAME.fullmatch(SCHEME + text) and not Path(text).exists() and not Path(text).parent.exists():
             raise ArgumentTypeError(f"there is no directory {text!r}; on the Hugging Face hub that is {SCHEME}{text}")

@@ -3,6 +3,7 @@
 import pytest
 from jsonschema import Draft202012Validator
 
+from verbatim.demo import MODEL as DEMO
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import BOUNDS
 from verbatim.server.api import registry
@@ -11,6 +12,7 @@ from verbatim.server.api.policy import reading
 from verbatim.server.api.tokens import DETOKENIZE, TOKENIZE
 from verbatim.server.api.value_types import BOOLEAN, STRING, array, integer, neutral, number, one_of
 from verbatim.server.docs.openapi import document
+from verbatim.server.settings.value_types import MODEL, MODELS
 
 BODIES = {adapter.path: adapter.body for adapter in registry.ADAPTERS} | {
     "/tokenize": TOKENIZE,
@@ -40,7 +42,7 @@ def test_the_page_has_the_fields_that_are_declared(path):
         shown = schema["properties"][name]
         assert shown == field.schema and shown["description"] == field.description
         if field.default is not None:
-            default = shown["anyOf"][0]["default"]
+            default = shown["default"]
             assert (tuple(default) if isinstance(field.default, tuple) else default) == field.default
 
 
@@ -57,7 +59,7 @@ def test_every_field_has_a_description_and_examples_fit(path):
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
 @pytest.mark.parametrize("name", sorted(set(BOUNDS) - {"logit_bias"}))
 def test_bounds_are_those_of_the_records(path, name):
-    shown = body_schema(path)["properties"][name]["anyOf"][0]
+    shown = body_schema(path)["properties"][name]
     shown = shown["anyOf"][0] if "anyOf" in shown else shown  # top_k, of which 0 and -1 are none
     low, high = BOUNDS[name]
     assert (shown["minimum"], shown.get("maximum")) == (low, high)
@@ -126,3 +128,11 @@ def test_unknown_fields_are_one_policy():
 def test_fields_that_nobody_asks_for_are_checked_all_the_same():
     with pytest.raises(RequestError, match="age must be at most 150, not 200"):
         PERSON.read({"name": "Ada", "age": 200}).done()
+
+
+def test_a_model_that_ships_is_known_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert MODEL.read("demo") == MODEL.read(str(DEMO)) == DEMO.absolute()
+    assert MODELS.read("demo,./demo") == (DEMO.absolute(), tmp_path / "demo")
+    assert MODEL.read("Demo") == tmp_path / "Demo"

@@ -1,20 +1,24 @@
 """/openapi.json and /docs: they say what the server does, all of it and nothing else, and load nothing."""
 
+import gzip
 import re
-from html.parser import HTMLParser
+from hashlib import sha256
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from browser import browse
 from live_server import chat_body
 from verbatim.server.api.policy import reading
 from verbatim.server.app import create_app
 from verbatim.server.docs.openapi import document
+from verbatim.server.docs.page import VENDOR
 
 with reading("refuse"):  # as the shared server reads
     DOCUMENT = document("test")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MODEL = "verbatim-demo"
+CHAT_PATH = "[data-path='/v1/chat/completions']"
 USER = {"role": "user", "content": "Hello"}
 POSTS = [path for path, methods in DOCUMENT["paths"].items() if "post" in methods and "/debug/" not in path]
 SMALL = {  # a body that each path answers at once
@@ -50,14 +54,16 @@ def sample(schema: dict):
         return sample(schema["anyOf"][0])
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
+    type_ = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
     return {
+        "null": None,
         "integer": schema.get("minimum"),
         "number": schema.get("minimum"),
         "string": "a",
         "boolean": False,
         "array": [sample(schema["items"])] if schema.get("minItems") and "type" in schema.get("items", {}) else [],
         "object": {name: sample(schema["properties"][name]) for name in schema.get("required", ())},
-    }[schema["type"]]
+    }[type_]
 
 
 def test_every_route_is_there_and_no_other(monkeypatch):
@@ -118,29 +124,83 @@ def test_pages_that_are_asked_for(server, path):
         validate(answer.json(), written[media_type]["schema"])
 
 
-class Page(HTMLParser):
-    """Counts tags, and keeps what points elsewhere."""
+def without_help(schema, path):
+    """Paths of fields without a description or an example.
 
-    def __init__(self):
-        super().__init__()
-        self.tags, self.links = [], []
+    An object's fields have examples of their own, and what is not supported can only be null.
+    """
+    for name, field in schema.get("properties", {}).items():
+        where, variants = f"{path}.{name}", [field, *field.get("anyOf", ())]
+        if not field.get("description"):
+            yield f"{where}: description"
+        is_known = field.get("type") == "null" or "$ref" in field or any("properties" in item for item in variants)
+        if "examples" not in field and not is_known:
+            yield f"{where}: example"
+        yield from without_help(field, where)
+    for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        yield from without_help(part, path)
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.links += [value for name, value in attributes if name in ("href", "src", "action")]
+
+def test_every_field_is_described_and_has_an_example():
+    schemas = SCHEMAS | {path: body_schema(path) for path in DOCUMENT["paths"] if "post" in DOCUMENT["paths"][path]}
+    assert [hole for name, schema in schemas.items() for hole in without_help(schema, name)] == []
+    parameters = [
+        each for methods in DOCUMENT["paths"].values() for way in methods.values() for each in way.get("parameters", ())
+    ]
+    assert len(parameters) >= 6 and all(each["description"] and each["schema"] for each in parameters)
 
 
-def test_the_page_shows_everything_and_loads_nothing(server):
-    answer = server.http.get("/docs")
-    page = Page()
-    page.feed(answer.text)
-    assert page.links == ["openapi.json"] and "script" not in page.tags
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    for path, methods in DOCUMENT["paths"].items():
-        for method in methods:
-            assert f"<b>{method.upper()}</b> <code>{path}</code>" in answer.text
-    for name in body_schema("/v1/chat/completions")["properties"]:
-        assert f"<code>{name}</code>" in answer.text
+@pytest.mark.parametrize("path", POSTS)
+def test_what_there_is_to_try_is_answered(server, path):
+    examples = server.http.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]["content"]
+    bodies = [example["value"] for example in examples["application/json"]["examples"].values()]
+    assert bodies and all(server.http.post(path, json=body).status_code == 200 for body in bodies)
+
+
+def test_swagger_ui_is_the_file_that_its_authors_built():
+    written = (VENDOR / "README.md").read_text()
+    files = {path.name: gzip.decompress(path.read_bytes()) for path in VENDOR.glob("*.gz")}
+    assert set(files) == {"swagger-ui-bundle.js.gz", "swagger-ui.css.gz"}
+    assert all(f"| `{name}` |" in written and sha256(content).hexdigest() in written for name, content in files.items())
+    assert "Apache License" in (VENDOR / "LICENSE").read_text()
+
+
+def test_files_of_the_page_are_small_on_the_way_and_kept(server):
+    text = server.http.get("/docs").text
+    names = re.findall(r'(?:src|href)="(docs/[^"]+)"', text)
+    assert len(names) == 4 and "http" not in text
+    for name in names:
+        packed, plain = (server.http.get(f"/{name}", headers={"accept-encoding": way}) for way in ("gzip", "identity"))
+        assert packed.content == plain.content and packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < 500_000 and "content-encoding" not in plain.headers
+        assert "immutable" in packed.headers["cache-control"] and "accept-encoding" in packed.headers["vary"]
+    assert server.http.get("/docs/start.css").status_code == 404
+
+
+@pytest.mark.parametrize("server", ["fastpath"], indirect=True)
+def test_the_page_in_a_browser(server, tmp_path):
+    """Names are whole, nothing comes from elsewhere, and trying an operation is answered."""
+    assert "default-src 'none'" in server.http.get("/docs").headers["content-security-policy"]
+    with browse(tmp_path) as page:
+        page.resize(1200, 800)
+        page.call("Page.navigate", url=f"{server.url}/docs")
+        page.wait("!!document.querySelector(PATH)".replace("PATH", repr(CHAT_PATH)))
+        page.run("document.querySelector(PATH).click()".replace("PATH", repr(CHAT_PATH)))
+        page.wait("document.querySelector('.try-out__btn') && document.body.innerText.includes('likeliest token')")
+        shown = page.run("document.body.innerText")
+        operations = [(m.upper(), path) for path, methods in DOCUMENT["paths"].items() for m in methods]
+        assert all(f"{method}\n{path}\n" in shown.replace("\u200b", "") for method, path in operations)
+        fields = body_schema("/v1/chat/completions")["properties"]
+        assert [name for name in fields if not re.search(rf"(?m)^{name}(Expand|Collapse) all", shown)] == []
+        texts = [field["description"].replace("`", "") for field in fields.values()]
+        assert [text for text in texts if text not in shown] == []
+        page.run("document.querySelector('.try-out__btn').click()")
+        page.wait("!!document.querySelector('.execute')")
+        page.run("document.querySelector('.execute').click()")
+        page.wait("document.querySelector('.live-responses-table')?.innerText.includes('I am Echo')")
+        assert page.run("document.querySelector('.live-responses-table tbody').innerText").startswith("200\t")
+        assert page.errors == []
+        assert {url.split("/")[2] for url in page.urls if not url.startswith("data:")} == {server.url.split("/")[2]}
 
 
 def test_a_stream_is_what_is_written(server):

@@ -27,7 +27,7 @@ from verbatim.server.models.served import ServedModel
 OBJECTS = ("chat.completion", "chat.completion.chunk")
 PREDICTION = Object(
     required("type", one_of("content"), "The type of the prediction."),
-    required("content", CONTENT, "What the answer is likely to be."),
+    required("content", CONTENT, "What the answer is likely to be.", "17 + 25 = 42"),
 )
 MAX_TOKENS = parameters.max_tokens(1)
 BODY = Object(
@@ -45,11 +45,29 @@ BODY = Object(
     *parameters.STOPPING,
     *parameters.STREAMING,
     DEBUG_CONFIG,
-    Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt."),
+    Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt.",
+          example=2),
     *parameters.ACCOUNT,
     Field("prediction", PREDICTION, "Without effect: what the answer is likely to be."),
     foreign=REQUEST,
 )  # fmt: skip
+HELLO = [{"role": "user", "content": "Hello!"}]
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather in a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+EXAMPLES: dict[str, dict] = {
+    "A short answer": {"messages": HELLO, "temperature": 0},
+    "Streamed": {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}},
+    "With a tool": {
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "tools": [{"type": "function", "function": WEATHER}],
+    },
+    "Probabilities": {
+        "messages": [{"role": "user", "content": "What is 17 + 25?"}], "logprobs": True, "top_logprobs": 3,
+    },
+}  # fmt: skip
 
 
 class ChatAdapter(Adapter):
@@ -57,7 +75,7 @@ class ChatAdapter(Adapter):
 
     name, path, prompt_field = "chat", "/v1/chat/completions", "messages"
     summary = "Answer a chat"
-    body = BODY
+    body, examples = BODY, EXAMPLES
     answer, schemas = ANSWER, CHUNK_SCHEMAS | {"Message": SCHEMA}
 
     def read(self, body: object, model: ServedModel) -> ChatBuilder:

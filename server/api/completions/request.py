@@ -34,19 +34,34 @@ BODY = Object(
     parameters.MODEL,
     parameters.CHOICES,
     Field("echo", BOOLEAN, "Put the prompt in front of the answer.", default=False),
-    Field("logprobs", integer(0, MAX_LOGPROBS), "Report each token's log-probability, and so many alternatives."),
+    Field(
+        "logprobs",
+        integer(0, MAX_LOGPROBS),
+        "Report each token's log-probability, and so many alternatives.",
+        example=2,
+    ),
     Field(
         "max_tokens", parameters.max_tokens(0), "The answer has at most so many tokens.", DEFAULT_MAX_TOKENS, example=64
     ),
     *parameters.SAMPLING,
     *parameters.STOPPING,
     *parameters.STREAMING,
-    Field("best_of", integer(1, MAX_BEST_OF), "Write so many and give the `n` likeliest; as many as `n` if absent."),
+    Field(
+        "best_of",
+        integer(1, MAX_BEST_OF),
+        "Write so many and give the `n` likeliest; as many as `n` if absent.",
+        example=4,
+    ),
     DEBUG_CONFIG,
     *GUIDED,
     *parameters.ACCOUNT,
     foreign=REQUEST,
 )
+EXAMPLES = {
+    "A text": {"prompt": "Once upon a time", "max_tokens": 32},
+    "Several texts": {"prompt": ["One", "Two two"], "max_tokens": 8, "temperature": 0},
+    "Scored, not continued": {"prompt": "Hello!", "max_tokens": 0, "echo": True, "logprobs": 2},
+}
 
 
 class CompletionAdapter(Adapter):
@@ -54,7 +69,7 @@ class CompletionAdapter(Adapter):
 
     name, path, prompt_field = "completions", "/v1/completions", "prompt"
     summary = "Continue a text"
-    body = BODY
+    body, examples = BODY, EXAMPLES
     answer, schemas = ANSWER, CHUNK_SCHEMAS
 
     def read(self, body: object, model: ServedModel) -> CompletionBuilder:

@@ -11,11 +11,22 @@ from typing import Any
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.request import require_integer
 from verbatim.server.api.adapter import Adapter, Page, Resumption
+from verbatim.server.api.fields import Field, answer, required
 from verbatim.server.api.responses.events import ItemBuilder
-from verbatim.server.api.responses.request import BODY, read_response
+from verbatim.server.api.responses.request import BODY, EXAMPLES, read_response
 from verbatim.server.api.responses.resume import EventResumption
 from verbatim.server.api.responses.store import ResponseStore
-from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, one_of
+from verbatim.server.api.value_types import (
+    ANYTHING,
+    BOOLEAN,
+    NULLABLE_STRING,
+    OBJECT,
+    STRING,
+    ValueType,
+    array,
+    integer,
+    one_of,
+)
 from verbatim.server.errors import ResponseNotFoundError
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
@@ -25,30 +36,46 @@ from verbatim.server.settings.options import PLACE
 PATH = "/v1/responses"
 MAX_LISTED = 100
 FAILED = "response.failed"
-RESPONSE = {
-    "type": "object",
-    "required": ["id", "object", "created_at", "status", "model", "output", "usage", "error", "incomplete_details"],
-    "properties": {
-        "id": STRING.schema,
-        "object": {"const": "response"},
-        "status": one_of("in_progress", "completed", "incomplete", "failed").schema,
-        "output": {"type": "array", "items": OBJECT.schema | {"required": ["type", "id", "status"]}},
-    },
+MESSAGE = {
+    "id": "msg_0123456789abcdef",
+    "type": "message",
+    "status": "completed",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "Hello!", "annotations": []}],
 }
-DELETED = {
-    "type": "object",
-    "required": ["id", "object", "deleted"],
-    "properties": {"id": STRING.schema, "object": {"const": "response"}, "deleted": BOOLEAN.schema},
-}
-ITEMS = {
-    "type": "object",
-    "required": ["object", "data", "first_id", "last_id", "has_more"],
-    "properties": {
-        "object": {"const": "list"},
-        "data": {"type": "array", "items": OBJECT.schema},
-        "has_more": BOOLEAN.schema,
-    },
-}
+ITEM = {"id": "msg_0123456789abcdef", "type": "message", "status": "completed", "role": "user", "content": []}
+RESPONSE_ID = required("id", STRING, "The response's id, by which it can be asked for later.", "resp_0123456789abcdef")
+OUTPUT = ValueType(ANYTHING.read, {"type": "array", "items": OBJECT.schema | {"required": ["type", "id", "status"]}})
+RESPONSE = answer(
+    RESPONSE_ID,
+    required("object", one_of("response"), "The type of the answer."),
+    required("created_at", integer(0), "When it was made, in seconds since 1970.", 1764460800),
+    required("status", one_of("in_progress", "completed", "incomplete", "failed"), "How far it is.", "completed"),
+    required("model", STRING, "The id of the model.", "verbatim-demo"),
+    required("output", OUTPUT, "The items that were written: messages and calls of functions.", [MESSAGE]),
+    required("usage", ANYTHING, "How many tokens it took.", {"input_tokens": 21, "output_tokens": 17}),
+    required("error", ANYTHING, "What failed, or null.", {"code": "server_error", "message": "The engine failed."}),
+    required("incomplete_details", ANYTHING, "Why it ended early, or null.", {"reason": "max_output_tokens"}),
+)
+DELETED = answer(
+    RESPONSE_ID,
+    required("object", one_of("response"), "The type of what was deleted."),
+    required("deleted", BOOLEAN, "Always true.", True),
+)
+ITEMS = answer(
+    required("object", one_of("list"), "The type of the answer."),
+    required("data", array(OBJECT), "The items, at most `limit` of them.", [ITEM]),
+    required("first_id", NULLABLE_STRING, "The id of the first of them.", "msg_0123456789abcdef"),
+    required(
+        "last_id", NULLABLE_STRING, "The id of the last of them: `after` for the next page.", "msg_fedcba9876543210"
+    ),
+    required("has_more", BOOLEAN, "Whether items follow.", False),
+)
+QUERY = (
+    Field("limit", integer(1, MAX_LISTED), "At most so many items.", default=20),
+    Field("order", one_of("asc", "desc"), "The oldest first, or the latest.", default="desc"),
+    Field("after", STRING, "Begin behind the item of this id.", example="msg_fedcba9876543210"),
+)
 SCHEMAS = {"Response": RESPONSE, "Deleted": DELETED, "Items": ITEMS}
 
 
@@ -78,7 +105,7 @@ PAGES = (
     Page(name="delete", method="DELETE", path=KEPT, summary="Delete a kept response", answer="Deleted",
          codes=("401", "404"), handle=delete),
     Page(name="input_items", method="GET", path=f"{KEPT}/input_items", summary="What a response answers",
-         answer="Items", codes=("400", "401", "404"), handle=list_items),
+         answer="Items", codes=("400", "401", "404"), handle=list_items, query=QUERY),
 )  # fmt: skip
 
 
@@ -87,7 +114,7 @@ class ResponseAdapter(Adapter):
 
     name, path, prompt_field = "responses", PATH, "input"
     summary = "Answer as items"
-    body = BODY
+    body, examples = BODY, EXAMPLES
     answer, schemas, pages = "Response", SCHEMAS, PAGES
     is_kept = True
     write = staticmethod(sse.named_event)

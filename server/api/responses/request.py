@@ -47,13 +47,14 @@ OUTPUT_TOKENS = parameters.max_tokens(MIN_OUTPUT_TOKENS)
 INCLUDE = array(ValueType(_read_includable, one_of(*INCLUDABLE).schema))
 BODY = Object(
     parameters.MODEL,
-    Field("previous_response_id", STRING, "The kept response that the conversation continues from."),
+    Field("previous_response_id", STRING, "The kept response that the conversation continues from.",
+          example="resp_0123456789abcdef"),
     INPUT,
     Field("instructions", STRING, "Stands in front of the conversation, for this answer alone.", example="Be brief."),
     *tool_fields(FLAT_TOOL),
     TEXT,
     *GUIDED,
-    Field("include", INCLUDE, "What the answer has beyond the usual.", default=()),
+    Field("include", INCLUDE, "What the answer has beyond the usual.", default=(), example=[LOGPROBS]),
     Field("top_logprobs", integer(0, MAX_LOGPROBS), "How many alternatives to report for each token.", default=0),
     *parameters.SAMPLING,
     Field("max_output_tokens", OUTPUT_TOKENS, "The answer has at most so many tokens.", example=64),
@@ -65,6 +66,11 @@ BODY = Object(
     Field("reasoning", Object(foreign=REASONING), "Without effect: the model's reasoning is part of its text."),
     foreign=RESPONSE,
 )  # fmt: skip
+EXAMPLES: dict[str, dict] = {
+    "A short answer": {"input": "Hello!"},
+    "Streamed": {"input": "What is 17 + 25?", "stream": True},
+    "Instructed, not kept": {"instructions": "Be brief.", "input": "What is 17 + 25?", "store": False},
+}
 
 
 def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> ItemBuilder:
