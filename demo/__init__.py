@@ -2,7 +2,8 @@
 
 `MODEL` is the model itself, `DRAFT` a far smaller one with the same vocabulary for speculative decoding; `MEDUSA` and
 `EAGLE` are heads on the model's own states, for the same. `DRAFTS` has them by the name of the speculative mode.
-Everything about them is made here: the text, the vocabulary, the training. See README.md.
+Everything about them is made here: the text, the vocabulary, the training. See README.md. `STORIES` is a base model
+that others trained; its probabilities are worth a look, while the demo is nearly always sure.
 """
 
 from pathlib import Path
@@ -12,5 +13,6 @@ MODEL = HERE / "model"
 DRAFT = HERE / "draft"
 MEDUSA = HERE / "medusa"
 EAGLE = HERE / "eagle"
+STORIES = HERE / "stories260k"
 DRAFTS = {"small_draft": DRAFT, "medusa": MEDUSA, "eagle": EAGLE}
-EMBEDDED = {"demo": MODEL}  # models that ship, by the names that `--model` reads
+EMBEDDED = {"demo": MODEL, "stories260k": STORIES}  # models that ship, by the names that `--model` reads

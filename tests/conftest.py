@@ -1,4 +1,4 @@
-"""Fixtures of all test folders: each engine and its modules, and a trained model outside the repository."""
+"""Fixtures of all test folders: each engine and its modules, and a trained model that others made."""
 
 import importlib
 import os
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from verbatim.demo import STORIES
 from verbatim.reference.records.errors import BackendError
 
 if "GPU_TESTS" not in os.environ:  # `auto` is the CPU for all tests except tests/gpu
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", params=["reference", "fastpath"])
@@ -30,8 +30,5 @@ def part(backend):
 
 @pytest.fixture(scope="session")
 def stories() -> Path:
-    """A trained model in a folder beside the repository; the test is skipped without it."""
-    path = SHARED / "models" / "stories260k"
-    if not path.exists():
-        pytest.skip("shared/models/stories260k is not beside this checkout")
-    return path
+    """A small model that others trained, with texts that their own program published."""
+    return STORIES

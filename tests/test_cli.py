@@ -124,7 +124,7 @@ def test_an_explanation_shows_draft_tokens_and_what_became_of_them(name, tempera
         (["--device", "cuda:0", "hi"], "does not run on cuda:0"),
         (["--device", "tpu", "hi"], "device must be auto, cpu, cuda or cuda:INDEX, not 'tpu'"),
         (["--quantization", "int3", "hi"], "quantization 'int3' is not supported; supported: w8a8, w4a8"),
-        (["--temperature", "5", "hi"], "temperature must be at most 2, not 5.0"),
+        (["--temperature", "105", "hi"], "temperature must be at most 100, not 105.0"),
         (["--max-tokens", "0", "hi"], "max_tokens must be at least 1, not 0"),
         (["--raw", "many words " * 2000], "tokens, but the context holds"),
     ],

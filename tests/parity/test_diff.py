@@ -255,7 +255,7 @@ def test_the_command_says_how_much_it_compared(tmp_path):
         (["--ids", "1,96"], "token id 96 is not below the vocabulary's size, 96"),
         (["--ids", "1", "--max-tokens", "0"], "max_tokens must be at least 1, not 0"),
         (["--ids", ",".join(["1"] * 300)], "the prompt has 300 tokens, but the context holds 256"),
-        (["--ids", "1", "--temperature", "3"], "temperature must be at most 2, not 3.0"),
+        (["--ids", "1", "--temperature", "103"], "temperature must be at most 100, not 103.0"),
         (["--prompt", "Hello"], "has no tokenizer"),
         (["--ids", "1", "--quantization", "w2"], "quantization 'w2' is not supported"),
     ],
