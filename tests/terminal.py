@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from contextlib import suppress
 
 import pexpect
 import pyte
@@ -13,10 +14,10 @@ WAIT_SECONDS = 60
 class Terminal:
     """A program behind a pseudo-terminal. `screen()` is the visible text, without colours and cursor movements."""
 
-    def __init__(self, *words, columns: int = 200, lines: int = 400, **variables):
+    def __init__(self, *words, columns: int = 200, lines: int = 200, **variables):
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.Stream(self._screen)
-        self.raw = ""
+        self.raw = self._shown = ""
         self.process = pexpect.spawn(
             sys.executable,
             ["-m", "verbatim", *map(str, words)],
@@ -29,13 +30,14 @@ class Terminal:
 
     def screen(self) -> str:
         """All lines so far."""
-        try:
+        before = len(self.raw)
+        with suppress(pexpect.TIMEOUT, pexpect.EOF, OSError):
             while True:
-                text = self.process.read_nonblocking(65536, timeout=0.02)
-                self.raw += text
-                self._stream.feed(text)
-        except (pexpect.TIMEOUT, pexpect.EOF, OSError):
-            return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+                self.raw += self.process.read_nonblocking(65536, timeout=0.05)
+        if len(self.raw) > before:
+            self._stream.feed(self.raw[before:])
+            self._shown = "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+        return self._shown
 
     def wait(self, pattern: str, *, after: int = 0) -> str:
         """Wait for a pattern on the screen, behind the first `after` characters; returns the text behind them."""

@@ -51,6 +51,10 @@ class Screen:
             self.console.file.write("\n")
         self._is_in_line = self._is_thinking = False
 
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal has shown ^C where the text ended."""
+        self._is_in_line = True
+
     def note(self, text: str) -> None:
         """A dim line."""
         self._print(text, "dim")

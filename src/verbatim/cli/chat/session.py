@@ -82,6 +82,7 @@ class Session:
             self._show(answer, self.client.stream(self.conversation.body(messages)))
         except KeyboardInterrupt:
             is_stopped = True
+            self.screen.interrupt()
         except ServerError as error:
             if error.code == TOO_LONG:
                 raise ServerError(f"{error} /undo removes the last turn, /clear all of them.") from None

@@ -10,7 +10,7 @@ from verbatim.server.settings.hub import SCHEME, fetch
 from verbatim.server.settings.options import DEMO_ID
 
 PLACES = re.compile(r"(HF|hf)://|(https?://)?(www\.)?(hf\.co|huggingface\.co)/")
-REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(/tree/(?P<branch>[\w./-]+)|@(?P<revision>[\w./-]+))?/?", re.ASCII)
+REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*?)((/tree/|@)(?P<revision>[\w./-]+))?/?", re.ASCII)
 EMBEDDED = {DEMO_ID: MODEL}
 EMBEDDED_DRAFTS = {path: f"for --speculative-mode {mode}" for mode, path in DRAFTS.items()}
 
@@ -33,7 +33,7 @@ def read_repository(text: str, revision: str | None = None) -> Repository:
     match = REPOSITORY.fullmatch(PLACES.sub("", text, count=1))
     if match is None:
         raise ModelError(f"{text!r} is no model of the hub: write user/repo, HF://user/repo or hf.co/user/repo")
-    named = match["branch"] or match["revision"]
+    named = match["revision"]
     if revision and named and revision != named:
         raise ModelError(f"{text} names the revision {named}, --revision {revision}")
     return Repository(name=match["name"], revision=named or revision)
