@@ -11,6 +11,7 @@ import pytest
 
 from foreign_server import KEY, foreign_server
 from live_server import children, is_alive, running, wait_until
+from small_models import write_byte_tokenizer, write_model
 from terminal import Terminal
 from verbatim.cli.chat.client import events
 from verbatim.cli.chat.keyboard import content_of, is_open
@@ -50,9 +51,9 @@ def pipe(tmp_path, *words, text="", **variables):
     """The command in a pipe: code, stdout, stderr."""
     command = [sys.executable, "-m", "verbatim", *map(str, words)]
     done = subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=120, env=environment(tmp_path, **variables)
+        command, input=text.encode(), capture_output=True, timeout=120, env=environment(tmp_path, **variables)
     )
-    return done.returncode, done.stdout, done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def saved(terminal, tmp_path):
@@ -228,9 +229,22 @@ def test_a_server_of_another_make(tmp_path):
             assert not re.search(r"\x1b\[[\d;]*3\d[;m]", terminal.raw), "a colour"
         assert [set(body) for body in bodies[-1:]] == [{"model", "messages", "stream"}]
         code, out, err = pipe(tmp_path, "chat", "--base-url", url, text="think", OPENAI_API_KEY=KEY)
-        assert (code, out, err) == (0, "hm, \nyes\n", "")
+        assert (code, out, err) == (0, "yes\n", "")
+        assert pipe(tmp_path, "chat", *words, "escape")[1] == "a\x1b[2J\x1b]0;title\x07b\x9bc\rd\u2028e\n"
         code, out, err = pipe(tmp_path, "chat", "--base-url", url, "-p", "think")
         assert (code, out, err) == (1, "", "error: wrong key\n")
+
+
+def test_a_model_without_a_template_continues_text(tmp_path):
+    write_byte_tokenizer(write_model(tmp_path / "base", vocab_size=258), ["<s>", "</s>"])
+    words = ("--model", tmp_path / "base", "--backend", "reference", "--seed", "1", "--max-tokens", "4")
+    with chat(tmp_path, *words) as terminal:
+        shown = terminal.enter("abc")
+        assert "this model has no chat template: it continues each text by itself\n4 tokens" in shown
+        assert "token 4 of 4" in terminal.enter("/explain")
+        first = saved(terminal, tmp_path)["messages"][1]["content"]
+        assert "no chat template" not in terminal.enter("abc")
+        assert saved(terminal, tmp_path)["messages"][3]["content"] == first
 
 
 def test_prompts_are_answered_without_a_conversation(server, tmp_path):

@@ -5,19 +5,22 @@ name gets its requests without them from then on.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from verbatim.cli.chat.continuing import chat_chunk, completion_body
 from verbatim.reference.records.errors import VerbatimError
 
 NUM_CANDIDATES = 5
-EXTRAS: dict[str, dict[str, Any]] = {  # by the word that a refusal would contain
-    "logprobs": {"logprobs": True, "top_logprobs": NUM_CANDIDATES},
-    "stream_options": {"stream_options": {"include_usage": True}},
+USAGE = {"stream_options": {"include_usage": True}}
+EXTRAS: dict[str, dict[str, dict[str, Any]]] = {  # by the word that a refusal would contain
+    "chat/completions": {"logprobs": {"logprobs": True, "top_logprobs": NUM_CANDIDATES}, "stream_options": USAGE},
+    "completions": {"logprobs": {"logprobs": NUM_CANDIDATES}, "stream_options": USAGE},
 }
+NO_TEMPLATE = "chat template"  # in the refusals of servers
 CONNECT_SECONDS, LIST_SECONDS = 10, 30
 REFUSALS = (400, 422)
 SHOWN_CHARACTERS = 500  # of an error that is not in OpenAI's form
@@ -45,7 +48,8 @@ class Client:
         if url.scheme not in ("http", "https") or not url.host:
             raise ServerError(f"--base-url: {base_url!r} must be a URL like http://127.0.0.1:8000/v1")
         self.base_url = base_url.rstrip("/") + ("/v1" if url.path == "/" else "")
-        self._extras = dict(EXTRAS)
+        self.continues_text = False
+        self._refused: set[str] = set()
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
@@ -70,27 +74,41 @@ class Client:
             raise ServerError(f"{self.base_url}/models lists no model: is it the URL of an OpenAI-compatible API?")
         return ids
 
-    def stream(self, body: dict) -> Iterator[dict]:
-        """The chunks of a chat completion as they come. ServerError if it is refused or ends too early."""
+    def stream(self, body: dict) -> Generator[dict, None, None]:
+        """The chunks of a chat completion as they come. ServerError if it is refused or ends too early.
+
+        A model without a chat template continues the text of the last message (`continues_text`).
+        """
+        if not self.continues_text:
+            try:
+                yield from self._chunks("chat/completions", body)
+                return
+            except ServerError as error:
+                if NO_TEMPLATE not in str(error):
+                    raise
+                self.continues_text = True
+        yield from map(chat_chunk, self._chunks("completions", completion_body(body)))
+
+    def _chunks(self, path: str, body: dict) -> Iterator[dict]:
+        """The chunks up to the last, which says why the answer has ended."""
         is_finished = False
-        for chunk in self._chunks(body):
+        for chunk in self._all_chunks(path, body):
             is_finished = is_finished or any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
             yield chunk
         if not is_finished:
             raise ServerError("the connection ended before the answer did")
 
-    def _chunks(self, body: dict) -> Iterator[dict]:
+    def _all_chunks(self, path: str, body: dict) -> Iterator[dict]:
         """Chunks up to the end of the stream, without the extras that the server refuses."""
         while True:
-            extras = {name: value for extra in self._extras.values() for name, value in extra.items()}
-            with self._errors(), self._http.stream(
-                "POST", f"{self.base_url}/chat/completions", json={**extras, **body, "stream": True}
-            ) as response:  # fmt: skip
+            extras = [extra for word, extra in EXTRAS[path].items() if word not in self._refused]
+            whole = {name: value for extra in extras for name, value in extra.items()} | body | {"stream": True}
+            with self._errors(), self._http.stream("POST", f"{self.base_url}/{path}", json=whole) as response:
                 if response.status_code in REFUSALS:
                     response.read()
-                    refused = [word for word in self._extras if word in response.text and word not in body]
+                    refused = [word for word in EXTRAS[path] if word in response.text and word not in self._refused]
                     if refused:
-                        del self._extras[refused[0]]
+                        self._refused.add(refused[0])
                         continue
                 _check(response)
                 yield from _read_chunks(response)

@@ -9,6 +9,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,10 +152,15 @@ def _server_words(source: Source, answer: AnswerOptions) -> list[str]:
 
 def _session(client: Client, source: Source, answer: AnswerOptions, tools: Path | None, load: Path | None) -> Session:
     """A conversation as the command line begins it."""
-    models = client.models()
-    model = source.model if source.base_url and source.model else models[0]
-    if model not in models:
-        raise ServerError(f"--model: the server has no model {model!r}; it has {', '.join(models)}")
+    wanted = source.model if source.base_url else None
+    try:
+        models = client.models()
+    except ServerError:
+        if not wanted:
+            raise
+        models = []  # a server without a list, or one that hides it
+    model = wanted or models[0]
+    models = models if model in models else [*models, model]  # gateways do not list all that they pass on
     conversation = Conversation(model)
     if load:
         conversation.load(load)
@@ -165,6 +171,8 @@ def _session(client: Client, source: Source, answer: AnswerOptions, tools: Path 
     if answer.system:
         conversation.set_system(answer.system)
     conversation.tools = load_tools(tools) if tools else conversation.tools
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding does not have
     return Session(client, models, conversation, Screen(Console(highlight=False)))
 
 

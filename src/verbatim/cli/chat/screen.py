@@ -31,13 +31,13 @@ class Screen:
         self._is_thinking = self._is_in_line = False
 
     def text(self, text: str, *, is_thought: bool = False) -> None:
-        """A piece of an answer, as it is; thoughts are dim."""
+        """A piece of an answer, as it is (a file gets its control characters, too); thoughts are dim."""
         if not text:
             return
         if self._is_thinking and not is_thought:
             self.end_line()
         self._is_thinking = is_thought
-        shown = visible(text)
+        shown = visible(text) if self.console.is_terminal else text
         if is_thought:
             self.console.print(shown, style="dim", end="", markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:

@@ -4,7 +4,8 @@ The history changes only when a turn has succeeded: a turn that is refused, brea
 word leaves it as it was.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from verbatim.cli.chat.answer import Answer
 from verbatim.cli.chat.client import Client, ServerError
@@ -69,7 +70,8 @@ class Session:
         answer = Answer()
         messages = [*self.conversation.messages, {"role": "user", "content": text}]
         try:
-            self._show(answer, self.client.stream(self.conversation.body(messages)))
+            for text, _ in self._pieces(answer, messages):
+                self.screen.text(text)
         finally:
             self.screen.end_line()
         for call in answer.calls:
@@ -79,7 +81,9 @@ class Session:
         """The answer to these messages, shown as it comes, and whether Ctrl-C has stopped it."""
         answer, is_stopped = Answer(), False
         try:
-            self._show(answer, self.client.stream(self.conversation.body(messages)))
+            for text, thoughts in self._pieces(answer, messages):
+                self.screen.text(thoughts, is_thought=True)
+                self.screen.text(text)
         except KeyboardInterrupt:
             is_stopped = True
             self.screen.interrupt()
@@ -93,14 +97,15 @@ class Session:
         self.num_answers, self.num_tokens = self.num_answers + 1, self.num_tokens + answer.num_tokens
         for call in answer.calls:
             self.screen.call(call)
+        if self.client.continues_text and self.num_answers == 1:
+            self.screen.note("this model has no chat template: it continues each text by itself")
         self.screen.note(f"{answer.summary()}{', stopped' if is_stopped else ''}")
         return answer, is_stopped
 
-    def _show(self, answer: Answer, chunks: Iterable[dict]) -> None:
-        for chunk in chunks:
-            text, thoughts = answer.add(chunk)
-            self.screen.text(thoughts, is_thought=True)
-            self.screen.text(text)
+    def _pieces(self, answer: Answer, messages: list[dict]) -> Iterator[tuple[str, str]]:
+        """Text and thoughts as they come; the answer grows with them."""
+        with closing(self.client.stream(self.conversation.body(messages))) as chunks:
+            yield from map(answer.add, chunks)
 
     def _results(self, calls: list[dict], keyboard: Keyboard) -> list[dict]:
         """The messages that answer tool calls, as the user types them."""
