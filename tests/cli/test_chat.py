@@ -90,9 +90,9 @@ def test_a_conversation_with_a_model_on_this_machine(tmp_path):
 def test_settings_are_typed_and_bounded(server, tmp_path):
     with chat(tmp_path, "--base-url", server.url) as terminal:
         for line, error in (
-            ("/set temperature 3", "temperature must be a number from 0 to 2, not 3"),
-            ("/set temperature hot", 'temperature must be a number from 0 to 2, not "hot"'),
-            ("/set max_tokens 0", "max_tokens must be an integer of at least 1, not 0"),
+            ("/set top_p 3", "top_p must be a number from 0 to 1, not 3"),
+            ("/set top_p hot", 'top_p must be a number from 0 to 1, not "hot"'),
+            ("/set max_tokens 0", "max_tokens must be an integer of at least 1 or -1, not 0"),
             ("/set seed 1.5", "seed must be an integer from -9223372036854775808 to 18446744073709551615, not 1.5"),
             ("/set ignore_eos maybe", 'ignore_eos must be true or false, not "maybe"'),
             ("/set temprature 1", "temprature: did you mean temperature?"),
@@ -263,7 +263,7 @@ def test_prompts_are_answered_without_a_conversation(server, tmp_path):
         (["--base-url", "http://127.0.0.1:9", "hi"], 1, "no server answers at http://127.0.0.1:9/v1"),
         (["--base-url", "localhost:8000", "hi"], 1, "'localhost:8000' must be a URL like http://127.0.0.1:8000/v1"),
         (["--base-url", "http://127.0.0.1:9", "--n", "2", "hi"], 2, "--n does not exist with --base-url"),
-        (["--temperature", "5", "hi"], 1, "temperature must be at most 2, not 5.0"),
+        (["--top-p", "2", "hi"], 1, "top_p must be at most 1, not 2.0"),
         (["--base-urll", "x", "hi"], 2, "--base-urll: did you mean --base-url?"),
         (["hi", "--", "--threads", "1"], 2, "-- --threads 1: prompts are answered without a server"),
     ],

@@ -16,7 +16,7 @@ SETTINGS = {
         "guided_choice", "guided_grammar", "tool_choice", "parallel_tool_calls",
     )
 }  # fmt: skip
-NOUNS = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "text"}
+NOUNS = {"number": "a number", "integer": "an integer", "boolean": "true or false"}
 
 
 def read_setting(name: str, text: str) -> Any:
@@ -43,9 +43,9 @@ def check_setting(name: str, value: Any) -> Any:
     try:
         type_.read(value, name)
     except RequestError as error:
-        if type_.schema.get("type") not in NOUNS:
+        if (allowed := _allowed(type_.schema)) is None:
             raise
-        raise RequestError(f"{name} must be {_allowed(type_.schema)}, not {_shown(value)}", field=name) from error
+        raise RequestError(f"{name} must be {allowed}, not {_shown(value)}", field=name) from error
     return value
 
 
@@ -57,7 +57,15 @@ def check_name(name: str) -> Any:
     return SETTINGS[name]
 
 
-def _allowed(schema: dict) -> str:
+def _allowed(schema: dict) -> str | None:
+    """The values of a simple schema in words; None for objects, lists and text, whose errors say more."""
+    if "anyOf" in schema:
+        parts = [_allowed(part) for part in schema["anyOf"]]
+        return None if None in parts else " or ".join(filter(None, parts))
+    if "enum" in schema:
+        return " or ".join(map(_shown, schema["enum"]))
+    if schema.get("type") not in NOUNS:
+        return None
     noun, low, high = NOUNS[schema["type"]], schema.get("minimum"), schema.get("maximum")
     if low is None:
         return noun
