@@ -37,10 +37,10 @@ class ServerError(VerbatimError):
 class Client:
     """A server at `base_url` (with /v1, which is added where a URL has no path), with its key if it wants one.
 
-    `is_direct` leaves out proxies of the environment.
+    A server of this machine, which is described by `place`, is reached without the proxies of the environment.
     """
 
-    def __init__(self, base_url: str, api_key: str | None = None, *, is_direct: bool = False):
+    def __init__(self, base_url: str, api_key: str | None = None, *, place: str | None = None):
         try:
             url = httpx.URL(base_url)
         except httpx.InvalidURL as error:
@@ -48,12 +48,13 @@ class Client:
         if url.scheme not in ("http", "https") or not url.host:
             raise ServerError(f"--base-url: {base_url!r} must be a URL like http://127.0.0.1:8000/v1")
         self.base_url = base_url.rstrip("/") + ("/v1" if url.path == "/" else "")
+        self.place = place or base_url
         self.continues_text = False
         self._refused: set[str] = set()
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            trust_env=not is_direct,
+            trust_env=place is None,
             follow_redirects=True,
         )
 

@@ -7,7 +7,7 @@ or from the server of --base-url. Without, it is a conversation.
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,7 +23,7 @@ from verbatim.cli.chat.conversation import Conversation, load_tools
 from verbatim.cli.chat.keyboard import Keyboard, PlainKeyboard, terminal_keyboard
 from verbatim.cli.chat.screen import Screen
 from verbatim.cli.chat.session import Session
-from verbatim.cli.options import ROWS, Backend, ModelOptions, UsageError, read_words, shared
+from verbatim.cli.options import ROWS, ModelOptions, UsageError, read_words, shared
 from verbatim.server.settings.value_types import to_text
 
 EPILOG = "What follows -- are options of the server of a local model: verbatim chat -- --tool-parser llama3"
@@ -31,6 +31,9 @@ IN_PROCESS = ("raw", "n", "explain")  # options for prompts of the command line 
 OF_SERVER = (
     "max_num_sequence", "prefill_chunk_size", "threads", "speculative_mode", "spec_draft_length", "spec_tree_width",
 )  # fmt: skip
+
+OF_ENGINE = ("backend", "device", "quantization", "kv_cache_dtype")
+BACKEND = "fastpath"  # where none is named
 
 
 @Parameter(name="*")
@@ -45,7 +48,7 @@ class Source:
     model: Annotated[
         str | None, Parameter(help="DIR|HF://USER/REPO (default: the demo); with --base-url an id (default: its first)")
     ] = None
-    backend: Backend = "fastpath"
+    backend: Annotated[str | None, shared("backend")] = None
     device: Annotated[str, shared("device", is_checked=False)] = "auto"
     quantization: Annotated[str | None, shared("quantization", is_checked=False)] = None
     kv_cache_dtype: Annotated[str, shared("kv_cache_dtype")] = "float32"
@@ -89,14 +92,17 @@ def chat(words: list[str]) -> int:
         if texts and source.base_url is None:
             if server_words:
                 raise UsageError(f"-- {' '.join(server_words)}: prompts are answered without a server")
-            answer_prompts(texts, source.backend, source.model_options(), answer)
+            answer_prompts(texts, source.backend or BACKEND, source.model_options(), answer)
             return 0
         _check(answer, "with --base-url" if source.base_url else "in a conversation")
-        with _client(source, answer, server_words) as client:
-            session = _session(client, source, answer, tools, load)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding does not have
+        screen = Screen(Console(highlight=False))
+        with _client(source, answer, server_words, screen) as client:
+            session = _session(client, source, answer, tools, load, screen)
             if texts:
                 return _answer(session, texts)
-            return _talk(session, source.base_url or f"this machine, {source.backend}", has_history=not no_history)
+            return _talk(session, has_history=not no_history)
 
     return read_words("chat", command, with_hyphens(words[:at]), help_epilogue=EPILOG)
 
@@ -109,39 +115,31 @@ def _check(answer: AnswerOptions, where: str) -> None:
 
 
 @contextmanager
-def _client(source: Source, answer: AnswerOptions, server_words: Sequence[str]) -> Iterator[Client]:
+def _client(source: Source, answer: AnswerOptions, server_words: Sequence[str], screen: Screen) -> Iterator[Client]:
     """A client of the server that is named, or of one that is started for this conversation."""
     if source.base_url is not None:
         if server_words:
             raise UsageError(f"-- {' '.join(server_words)}: --base-url names a server, which has its own")
-        client = Client(source.base_url, source.api_key)
-        try:
+        with closing(Client(source.base_url, source.api_key)) as client:
             yield client
-        finally:
-            client.close()
         return
     from verbatim.cli.chat.private_server import private_server
 
     words = [*_server_words(source, answer), *server_words]
-    progress = Console(stderr=True).status("loading the model ...")
-    progress.start()
-    try:
-        with private_server(words) as (url, key):
-            progress.stop()
-            client = Client(url, key, is_direct=True)
-            try:
-                yield client
-            finally:
-                client.close()
-    finally:
-        progress.stop()
+    with ExitStack() as stack:
+        with Console(stderr=True).status("loading the model ..."):
+            server = stack.enter_context(private_server(words))
+        for warning in server.warnings:
+            screen.note(f"warning: {warning}")
+        yield stack.enter_context(closing(Client(server.base_url, server.api_key, place=server.engine)))
 
 
 def _server_words(source: Source, answer: AnswerOptions) -> list[str]:
     """The options of `verbatim serve` for all that was chosen."""
     values: dict[str, Any] = {name: getattr(answer, name) for name in OF_SERVER}
     defaults = {name: getattr(DEFAULT, name) for name in OF_SERVER}
-    values |= {name: getattr(source, name) for name in ("backend", "device", "quantization", "kv_cache_dtype")}
+    values |= {name: getattr(source, name) for name in OF_ENGINE}
+    defaults |= {name: getattr(Source(), name) for name in OF_ENGINE}
     values |= {"model": source.model and source.read_model(), "additional_models": answer.draft()}
     words = []
     for name, value in values.items():
@@ -150,7 +148,9 @@ def _server_words(source: Source, answer: AnswerOptions) -> list[str]:
     return words
 
 
-def _session(client: Client, source: Source, answer: AnswerOptions, tools: Path | None, load: Path | None) -> Session:
+def _session(
+    client: Client, source: Source, answer: AnswerOptions, tools: Path | None, load: Path | None, screen: Screen
+) -> Session:
     """A conversation as the command line begins it."""
     wanted = source.model if source.base_url else None
     try:
@@ -171,9 +171,7 @@ def _session(client: Client, source: Source, answer: AnswerOptions, tools: Path 
     if answer.system:
         conversation.set_system(answer.system)
     conversation.tools = load_tools(tools) if tools else conversation.tools
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding does not have
-    return Session(client, models, conversation, Screen(Console(highlight=False)))
+    return Session(client, models, conversation, screen)
 
 
 def _answer(session: Session, texts: Sequence[str]) -> int:
@@ -183,10 +181,12 @@ def _answer(session: Session, texts: Sequence[str]) -> int:
     return 0
 
 
-def _talk(session: Session, place: str, *, has_history: bool) -> int:
+def _talk(session: Session, *, has_history: bool) -> int:
     """The conversation."""
     is_terminal = sys.stdout.isatty() and sys.stdin.isatty()
-    session.screen.note(f"{session.conversation.model} ({place}). /help shows the commands, Ctrl-D leaves.")
+    session.screen.note(
+        f"{session.conversation.model} ({session.client.place}). /help shows the commands, Ctrl-D leaves."
+    )
     keyboard: Keyboard = PlainKeyboard()
     if is_terminal:
         keyboard = terminal_keyboard(completions(session.models), has_history=has_history)

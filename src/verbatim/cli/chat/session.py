@@ -11,7 +11,7 @@ from verbatim.cli.chat.answer import Answer
 from verbatim.cli.chat.client import Client, ServerError
 from verbatim.cli.chat.conversation import Conversation
 from verbatim.cli.chat.keyboard import Keyboard
-from verbatim.cli.chat.screen import Screen
+from verbatim.cli.chat.screen import Screen, visible
 from verbatim.reference.records.errors import VerbatimError
 
 PROMPT = ">>> "
@@ -111,6 +111,6 @@ class Session:
         """The messages that answer tool calls, as the user types them."""
         results = []
         for call in calls:
-            text = keyboard.read(f"result of {call['function']['name']}: ", is_message=False)
+            text = keyboard.read(f"result of {visible(call['function']['name'])}: ", is_message=False)
             results.append({"role": "tool", "tool_call_id": call["id"], "content": text})
         return results
