@@ -187,6 +187,9 @@ def test_what_is_saved_goes_back_into_the_api(server, tmp_path):
     question, answer = body["messages"][:-1], body["messages"][-1]
     choice = server.http.post("/v1/chat/completions", json=body | {"messages": question}).json()["choices"][0]
     assert choice["message"]["content"] == answer["content"]
+    empty = [*question, {"role": "assistant", "content": ""}, {"role": "user", "content": "Again."}]
+    for messages in (body["messages"], empty):
+        assert server.http.post("/v1/chat/completions", json=body | {"messages": messages}).status_code == 200
     with chat(tmp_path, "--base-url", server.url, "--load", str(tmp_path / "saved.json")) as terminal:
         terminal.enter("/retry")
         assert saved(terminal, tmp_path) == body
