@@ -70,7 +70,7 @@ def test_a_model_is_fetched_listed_shown_and_removed(verbatim, tmp_path, monkeyp
 
     code, out, _ = verbatim("list")
     assert code == 0
-    assert re.search(r"(?m)^verbatim-demo +6\.4 MiB +embedded$", "\n".join(map(str.rstrip, out.splitlines())))
+    assert re.search(r"(?m)^demo +[\d.]+ MiB +embedded$", "\n".join(map(str.rstrip, out.splitlines())))
     assert re.search(r"acme/echo +[\d.]+ MiB +main", out)
     assert re.search(rf"{of_echo.name} +2\.9 KiB +acme/echo", out)
     assert re.search(rf"{other.name} +2\.9 KiB +other", out)
@@ -78,7 +78,7 @@ def test_a_model_is_fetched_listed_shown_and_removed(verbatim, tmp_path, monkeyp
     code, out, _ = verbatim("show", "acme/echo", HF_HUB_OFFLINE="1")
     assert code == 0
     for row in ("architecture +LlamaForCausalLM", "context +2048 tokens", "tool calls +in the format hermes",
-                "weights, w8a8 +3.7 MiB", "cache, bfloat16 +2.0 KiB for each", "fingerprint +verbatim-"):  # fmt: skip
+                r"weights, w8a8 +[\d.]+ MiB", r"cache, bfloat16 +[\d.]+ KiB", "fingerprint +verbatim-"):  # fmt: skip
         assert re.search(row, out), row
 
     code, _, err = verbatim("rm", "acme/echo")

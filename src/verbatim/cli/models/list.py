@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from verbatim.cli.models.cache import Packed, hub_models, obstacle, packed_files, size, wide_console
-from verbatim.cli.models.names import EMBEDDED, EMBEDDED_DRAFTS
+from verbatim.cli.models.names import EMBEDDED_DRAFTS
 from verbatim.cli.options import read_words
-from verbatim.server.settings.options import DEMO_ID
+from verbatim.demo import EMBEDDED
 
 
 def list_models(words: list[str]) -> int:
@@ -25,7 +25,7 @@ def _list(*, all: Annotated[bool, Parameter(help="also what cannot be served, wi
     for name, path in EMBEDDED.items():
         table.add_row(name, size(_bytes(path)), "", "embedded")
     for path, note in EMBEDDED_DRAFTS.items():
-        table.add_row(f"{DEMO_ID} {path.name}", size(_bytes(path)), "", f"embedded, {note}")
+        table.add_row(f"demo's {path.name}", size(_bytes(path)), "", f"embedded, {note}")
     sources, num_hidden = {}, 0
     for repo in hub_models():
         for revision in sorted(repo.revisions, key=lambda revision: -revision.last_modified):

@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from verbatim.demo import DRAFTS, MODEL
+from verbatim.demo import DRAFTS, EMBEDDED, MODEL
 from verbatim.reference.records.errors import ModelError
 from verbatim.server.settings.hub import SCHEME, fetch
 from verbatim.server.settings.options import DEMO_ID
 
 PLACES = re.compile(r"(HF|hf)://|(https?://)?(www\.)?(hf\.co|huggingface\.co)/")
 REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*?)((/tree/|@)(?P<revision>[\w./-]+))?/?", re.ASCII)
-EMBEDDED = {DEMO_ID: MODEL}
+NAMES = EMBEDDED | {DEMO_ID: MODEL}  # those of --model, and what clients call the demo
 EMBEDDED_DRAFTS = {path: f"for --speculative-mode {mode}" for mode, path in DRAFTS.items()}
 
 
@@ -41,8 +41,8 @@ def read_repository(text: str, revision: str | None = None) -> Repository:
 
 def find_directory(text: str) -> Path:
     """Where a model lies on this machine: embedded, a directory, or in the hub's cache. ModelError if nowhere."""
-    if text in EMBEDDED:
-        return EMBEDDED[text]
+    if text in NAMES:
+        return NAMES[text]
     if Path(text).is_dir():
         return Path(text)
     if not REPOSITORY.fullmatch(PLACES.sub("", text, count=1)):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from verbatim.cli.models.cache import Packed, hub_models, packed_files, size
-from verbatim.cli.models.names import EMBEDDED, read_repository
+from verbatim.cli.models.names import NAMES, read_repository
 from verbatim.cli.options import UsageError, read_words
 from verbatim.reference.records.errors import ModelError
 
@@ -60,7 +60,7 @@ def _find(model: str) -> tuple[list[Any], list[Packed]]:
     packed = packed_files()
     if named := [file for file in packed if file.path.name == model]:
         return [], named
-    if model in EMBEDDED:
+    if model in NAMES:
         raise ModelError(f"{model} is a part of verbatim and cannot be removed")
     if Path(model).is_dir():
         raise ModelError(f"{model} is a directory of yours: remove it yourself; rm is for the hub's cache")
