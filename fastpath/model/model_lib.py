@@ -26,6 +26,7 @@ from verbatim.reference.records.errors import ModelError
 
 LAYOUT = 3  # the version of packed.pyx's layout
 STAMP = "stamp"
+SUFFIX = ".safetensors"
 LEAST_BYTES = 64 << 20  # packing a smaller checkpoint takes less time than a file is worth
 ENTRY_BYTES = 256  # of the header for each array
 ALIGNMENT = 64
@@ -37,6 +38,16 @@ logger = logging.getLogger("verbatim")
 def cache_folder() -> Path:
     """The folder of libraries without a `--model-lib` path."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verbatim" / "models"
+
+
+def cached_files() -> list[Path]:
+    """The libraries in the cache folder."""
+    return sorted(cache_folder().glob(f"*{SUFFIX}"))
+
+
+def source_name(file: Path) -> str:
+    """The name of the directory that a library of the cache folder was packed from: of a hub's model, its revision."""
+    return file.name.removesuffix(SUFFIX).rsplit("-", 2)[0]
 
 
 class ModelLib:
@@ -108,7 +119,7 @@ def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib |
     sources = {name: [file.st_size, file.st_mtime_ns] for name, file in files.items()}
     stamp = json.dumps({"layout": LAYOUT, "format": form, "files": sources})
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
-    cached = cache_folder() / f"{source.path.resolve().name}-{form or 'float'}-{digest}.safetensors"
+    cached = cache_folder() / f"{source.path.resolve().name}-{form or 'float'}-{digest}{SUFFIX}"
     return ModelLib(Path(path or cached), stamp.encode(), is_named=bool(path))
 
 

@@ -1,6 +1,7 @@
-"""`verbatim run`, `chat` and `explain`: answers in the terminal, from either engine."""
+"""`verbatim run` and `explain`: answers in the terminal, from either engine, in this process."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +18,65 @@ from verbatim.server.settings.value_types import MODEL
 HYPHEN = "\0"  # stands for the prompt `-` while options are read, so that it is not taken for one
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """How to answer: what `verbatim run` and `verbatim chat` have in common."""
+
+    raw: Annotated[bool, Parameter(help="continue the prompt as it is, without the chat template")] = False
+    system: Annotated[str | None, Parameter(help="a system message to begin with")] = None
+    greedy: Annotated[bool, Parameter(help="always the likeliest token (temperature 0)")] = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
+    seed: Annotated[int | None, Parameter(help="the same seed gives the same answer (default: a random one)")] = None
+    max_tokens: Annotated[int | None, Parameter(help="tokens of an answer (default: as many as fit)")] = None
+    stop: Annotated[tuple[str, ...], Parameter(help="end before this text; repeatable", show_default=False)] = ()
+    n: Annotated[int, Parameter(help="how many answers to each prompt")] = 1
+    explain: Annotated[bool, Parameter(help="show for every token how it was chosen")] = False
+    max_num_sequence: Annotated[int | None, shared("max_num_sequence", text="answers at once (default: --n)")] = None
+    prefill_chunk_size: Annotated[int, shared("prefill_chunk_size", text="tokens a step (default: 512)")] = 512
+    threads: Annotated[int | None, shared("threads")] = None
+    speculative_mode: Annotated[str, shared("speculative_mode")] = "disable"
+    draft_model: Annotated[
+        Path | str | None,
+        Parameter(help="for small_draft, medusa and eagle (default: the demo's)", converter=reader(MODEL)),
+    ] = None
+    spec_draft_length: Annotated[int, shared("spec_draft_length")] = 0
+    spec_tree_width: Annotated[int, shared("spec_tree_width")] = 1
+
+    def sampling(self) -> SamplingParams:
+        """How tokens are chosen; RequestError for a value out of bounds."""
+        seeds: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}  # else that of SamplingParams
+        return SamplingParams(
+            temperature=0 if self.greedy else self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
+            **seeds,
+        )  # fmt: skip
+
+    def limits(self, kv_cache_dtype: str) -> EngineLimits:
+        """The sizes of the engine."""
+        return EngineLimits(
+            max_num_sequence=self.max_num_sequence or max(1, self.n),
+            prefill_chunk_size=self.prefill_chunk_size,
+            speculative_mode=self.speculative_mode,
+            spec_draft_length=self.spec_draft_length,
+            spec_tree_width=self.spec_tree_width,
+            kv_cache_dtype=kv_cache_dtype,
+        )
+
+    def draft(self) -> Path | str | None:
+        """The draft model or heads, where the speculative mode has some."""
+        return (self.draft_model or DRAFTS[self.speculative_mode]) if self.speculative_mode in DRAFTS else None
+
+
+DEFAULT = AnswerOptions()
+
+
 def run(words: list[str]) -> int:
     """Answer the prompts that `words` name, as `verbatim run --help` says; returns the exit code."""
     name = "explain" if words[:1] == ["--explain"] else "run"
-    return read_words(name, _run, [HYPHEN if word == "-" else word for word in words])
+    return read_words(name, _run, with_hyphens(words))
 
 
 def explain(words: list[str]) -> int:
@@ -28,61 +84,39 @@ def explain(words: list[str]) -> int:
     return run(["--explain", *words])
 
 
+def with_hyphens(words: list[str]) -> list[str]:
+    """Words of a command line in which the prompt `-` is no option."""
+    return [HYPHEN if word == "-" else word for word in words]
+
+
 def _run(
     *prompt: Annotated[str, Parameter(help="what to say, or - to read it from standard input; each gets an answer")],
     backend: Backend = "fastpath",
     options: ModelOptions = ModelOptions(),  # noqa: B008
-    raw: Annotated[bool, Parameter(help="continue the prompt as it is, without the chat template")] = False,
-    system: Annotated[str | None, Parameter(help="a system message to begin with")] = None,
-    greedy: Annotated[bool, Parameter(help="always the likeliest token (temperature 0)")] = False,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int | None = None,
-    min_p: float = 0.0,
-    seed: Annotated[int | None, Parameter(help="the same seed gives the same answer (default: a random one)")] = None,
-    max_tokens: Annotated[int | None, Parameter(help="tokens of an answer (default: as many as fit)")] = None,
-    stop: Annotated[list[str], Parameter(help="end before this text; repeatable")] = [],  # noqa: B006
-    n: Annotated[int, Parameter(help="how many answers to each prompt")] = 1,
-    explain: Annotated[bool, Parameter(help="show for every token how it was chosen")] = False,
-    max_num_sequence: Annotated[int | None, shared("max_num_sequence", text="answers at once (default: --n)")] = None,
-    prefill_chunk_size: Annotated[int, shared("prefill_chunk_size", text="tokens a step (default: 512)")] = 512,
-    threads: Annotated[int | None, shared("threads")] = None,
-    speculative_mode: Annotated[str, shared("speculative_mode")] = "disable",
-    draft_model: Annotated[
-        Path | str | None,
-        Parameter(help="for small_draft, medusa and eagle (default: the demo's)", converter=reader(MODEL)),
-    ] = None,
-    spec_draft_length: Annotated[int, shared("spec_draft_length")] = 0,
-    spec_tree_width: Annotated[int, shared("spec_tree_width")] = 1,
+    answer: AnswerOptions = DEFAULT,
 ) -> None:
     """Answer one prompt or more: as a chat if the model has a chat template, else by continuing the text."""
     if not prompt:
         raise UsageError("give a prompt, or - to read one from standard input")
-    if threads:
-        os.environ["VERBATIM_THREADS"] = str(threads)
-    seeds: dict[str, Any] = {} if seed is None else {"seed": seed}  # else that of SamplingParams
+    answer_prompts(prompt, backend, options, answer)
+
+
+def answer_prompts(prompts, backend: str, options: ModelOptions, answer: AnswerOptions) -> None:
+    """Print the answers to some prompts; `-` or HYPHEN stands for standard input. VerbatimError if that cannot be."""
+    if answer.threads:
+        os.environ["VERBATIM_THREADS"] = str(answer.threads)
+    draft = answer.draft()
     generation = Generation(
         model=options.directory(),
         device=options.device,
         quantization=options.quantization,
-        limits=EngineLimits(
-            max_num_sequence=max_num_sequence or max(1, n),
-            prefill_chunk_size=prefill_chunk_size,
-            speculative_mode=speculative_mode,
-            spec_draft_length=spec_draft_length,
-            spec_tree_width=spec_tree_width,
-            kv_cache_dtype=options.kv_cache_dtype,
-        ),
-        draft_model=fetch(draft_model or DRAFTS[speculative_mode]) if speculative_mode in DRAFTS else None,
-        sampling=SamplingParams(
-            temperature=0 if greedy else temperature, top_p=top_p, top_k=top_k, min_p=min_p,
-            **seeds,
-        ),
-        stopping=StoppingParams(max_tokens=max_tokens, strings=tuple(stop)),
-        n=n,
-        system=system,
-        is_raw=raw,
-        is_explained=explain,
-    )  # fmt: skip
-    prompts = ["-" if text == HYPHEN else text for text in prompt]
-    generate(load_backend(backend), prompts, generation)
+        limits=answer.limits(options.kv_cache_dtype),
+        draft_model=None if draft is None else fetch(draft),
+        sampling=answer.sampling(),
+        stopping=StoppingParams(max_tokens=answer.max_tokens, strings=answer.stop),
+        n=answer.n,
+        system=answer.system,
+        is_raw=answer.raw,
+        is_explained=answer.explain,
+    )
+    generate(load_backend(backend), ["-" if text == HYPHEN else text for text in prompts], generation)

@@ -1,0 +1,57 @@
+"""`verbatim pull MODEL`: fetch a model of the Hugging Face hub, and say whether it can be served."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from verbatim.cli.models.cache import obstacle, size
+from verbatim.cli.models.names import Repository, read_repository
+from verbatim.cli.options import read_words
+from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.records.errors import ModelError
+from verbatim.server.settings.hub import fetch
+
+SHAPE_FILES = ("config.json", "generation_config.json")  # fetched first: they show whether the rest is of use
+EPILOG = "HF_TOKEN opens private models; HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they always mean."
+
+
+def pull(words: list[str]) -> int:
+    """Fetch a model, as `verbatim pull --help` says; returns the exit code."""
+    return read_words("pull", _pull, words, help_epilogue=EPILOG)
+
+
+def _pull(
+    model: Annotated[str, Parameter(help="user/repo, HF://user/repo[@revision], hf.co/user/repo or its URL")],
+    /,
+    *,
+    revision: Annotated[str | None, Parameter(help="a branch, a tag or a commit (default: main)")] = None,
+    anyway: Annotated[bool, Parameter(help="fetch the weights also of a model that cannot be served")] = False,
+) -> int:
+    """Fetch a model from the Hugging Face hub into its cache. Exit code 1 if it cannot be served."""
+    repository = read_repository(model, revision)
+    if not anyway and (reason := _shape_obstacle(repository)):
+        print(f"{repository.name} cannot be served, its weights are not fetched: {reason}", file=sys.stderr)
+        return 1
+    directory = fetch(repository.url)
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    print(f"{repository.name}: {size(sum(path.stat().st_size for path in files))} in {len(files)} files")
+    print(f"revision {directory.name}")
+    print(f"in {directory}")
+    if reason := obstacle(directory):
+        print(f"cannot be served: {reason}", file=sys.stderr)
+        return 1
+    print(f"serve it: verbatim serve --model {repository.url}")
+    return 0
+
+
+def _shape_obstacle(repository: Repository) -> str | None:
+    """Why a model cannot be served, as its config.json shows."""
+    directory = fetch(repository.url, files=SHAPE_FILES)
+    if not (directory / SHAPE_FILES[0]).exists():
+        return f"it has no {SHAPE_FILES[0]} (GGUF and other formats are not read: name the repository of the original)"
+    try:
+        open_source(directory).config()
+    except ModelError as error:
+        return str(error)
+    return None
