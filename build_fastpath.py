@@ -38,8 +38,8 @@ PYTHON_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "freethrea
 
 # N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
 COMPILE_ARGS = ["-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi", "-Wno-discarded-qualifiers"]
-# Loops over numbers earn -O3. Modules that mostly call Python compile twice as fast with -O1, and a step is not 5% slower
-# (benchmarks/overhead.py).
+# Loops over numbers earn -O3. Modules that mostly call Python compile twice as fast with -O1, and cost 0.3 microseconds
+# more a step (benchmarks/overhead.py).
 OPTIMIZATION = {"machine/dispatch": "-O3", "machine/threads": "-O3", "numerics": "-O2", "sampling": "-O2"}
 OTHERWISE = "-O1"
 
@@ -194,8 +194,9 @@ def missing_compiler() -> str | None:
         sysconfig.customize_compiler(compiler)
         try:
             compiler.compile([str(source)], output_dir=place, include_dirs=command.include_dirs)
-        except (CCompilerError, OSError) as error:
-            return f"no C compiler works here with Python's headers ({str(error).splitlines()[0]})"
+        except (CCompilerError, OSError):
+            name = getattr(compiler, "compiler_so", ["the system's"])[0]
+            return f"no C compiler works here with Python's headers (tried {name})"
     return None
 
 
