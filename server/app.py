@@ -57,6 +57,7 @@ ROUTES = (
 def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
+    os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "true")  # a terminal would get that as its first line
     dumps = partial(json.dumps, separators=(",", ":"))
     options = Options.from_environment()
     logging = journal.logging_config(options.log_format)
