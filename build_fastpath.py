@@ -38,7 +38,8 @@ PYTHON_DIRECTIVES = {"language_level": 3, "annotation_typing": False, "freethrea
 
 # N0: every product is rounded before it is added, so a compiler must never fuse the two or reorder a sum.
 COMPILE_ARGS = ["-g0", "-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-Wno-psabi", "-Wno-discarded-qualifiers"]
-# Loops over numbers earn -O3. Modules that mostly call Python are as fast with -O1, and compile in half the time.
+# Loops over numbers earn -O3. Modules that mostly call Python compile twice as fast with -O1, and cost 0.3 microseconds
+# more a step (benchmarks/overhead.py).
 OPTIMIZATION = {"machine/dispatch": "-O3", "machine/threads": "-O3", "numerics": "-O2", "sampling": "-O2"}
 OTHERWISE = "-O1"
 
@@ -153,6 +154,8 @@ class ParallelBuild(build_ext):
     def _translate(self):
         """Make C of Cython; of the extensions that `cythonize` makes anew only the sources are taken."""
         started = time.monotonic()
+        if self.verbose:
+            print(f"The fast path: {len(self.extensions)} modules on {self.parallel} processors", flush=True)
         options = {
             "include_path": ["src"], "build_dir": "build/cython", "nthreads": os.cpu_count() or 1, "quiet": True,
             "force": bool(self.force),
@@ -163,7 +166,7 @@ class ParallelBuild(build_ext):
             made = {c.name: c.sources for c in cythonize(ours, compiler_directives=directives, **options)}
             for extension in ours:
                 extension.sources = made[extension.name]
-        self._say("Cython to C", time.monotonic() - started)
+        self._say(f"[ 0/{len(self.extensions)}] {'from Cython to C':44}", time.monotonic() - started)
 
     def _say(self, text, seconds):
         if self.verbose:
@@ -191,8 +194,9 @@ def missing_compiler() -> str | None:
         sysconfig.customize_compiler(compiler)
         try:
             compiler.compile([str(source)], output_dir=place, include_dirs=command.include_dirs)
-        except (CCompilerError, OSError) as error:
-            return f"no C compiler works here with Python's headers ({str(error).splitlines()[0]})"
+        except (CCompilerError, OSError):
+            name = getattr(compiler, "compiler_so", ["the system's"])[0]
+            return f"no C compiler works here with Python's headers (tried {name})"
     return None
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from sanic import Config, HTTPResponse, Request, Sanic
 
-from verbatim.reference.records.errors import VerbatimError
+from verbatim.reference.records.errors import BackendError, VerbatimError
 from verbatim.server.api.policy import HEADER
 from verbatim.server.api.registry import shape_error
 from verbatim.server.engine.backends import check_backend, choose_backend
@@ -56,6 +57,7 @@ ROUTES = (
 def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
+    os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "true")  # a terminal would get that as its first line
     dumps = partial(json.dumps, separators=(",", ":"))
     options = Options.from_environment()
     logging = journal.logging_config(options.log_format)
@@ -93,8 +95,9 @@ def __getattr__(name: str) -> Sanic:
 def check_start() -> None:
     """End with one line, before anything has started, if the options cannot be served here."""
     try:
-        options = Options.from_environment()
-        options = choose_backend(options)
+        if not hasattr(socket, "AF_UNIX"):
+            raise BackendError("the server needs Unix sockets, which this system has not: on Windows use WSL 2")
+        options = choose_backend(Options.from_environment())
         check_backend(options)
         load_keys(options)
         os.environ.pop(LINEUP, None)

@@ -109,7 +109,7 @@ def test_an_editable_install(source, tmp_path):
     for expected in ([str(changed)], []):
         command = [bin_directory / "pip", "install", "-v", "--no-deps", "--editable", source]
         done = subprocess.run(command, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if re.match(r"\s*\[ *\d+/\d+\] ", line)]
+        lines = [line for line in done.stdout.splitlines() if re.match(r"\s*\[ *\d+/\d+\] verbatim", line)]
         assert [line.split()[-3] for line in lines] == ["verbatim.fastpath.sampling.rng"] * len(expected), done.stdout
 
 

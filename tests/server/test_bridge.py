@@ -274,3 +274,18 @@ def test_integers_beyond_64_bits_cross_exactly():
     sampling, stopping = SamplingParams(top_k=10**25), StoppingParams(max_tokens=10**30)
     request = Request(request_id="a", prompt_ids=(1, 2), sampling=sampling, stopping=stopping)
     assert wire.request_from_json(through(wire.request_to_json(request))) == request
+
+
+def test_a_request_waits_for_the_first_engine_within_bounds(tmp_path):
+    async def wait(seconds, is_stopping=False):
+        client = EngineClient(str(tmp_path / "nobody.sock"), Metrics(), "a model", load_wait=seconds)
+        if is_stopping:
+            asyncio.get_running_loop().call_later(0.05, client.stop_waiting)
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(EngineUnavailableError, match="loading"):
+            [output async for output in client.generate([request("x")])]
+        return asyncio.get_running_loop().time() - started
+
+    assert asyncio.run(wait(0)) < 5
+    assert 0.3 <= asyncio.run(wait(0.3)) < 5
+    assert asyncio.run(wait(300, is_stopping=True)) < 5
