@@ -64,6 +64,17 @@ class PythonicParser(CallParser):
         return [self._start(self._name), CallArguments(index=self._num_calls - 1, text=arguments)]
 
 
+def keyword_arguments(schema: dict) -> tuple[dict, list[str]]:
+    """What of a schema keyword arguments can hold, and the keywords and properties that they cannot."""
+    properties = {key: value for key, value in schema.get("properties", {}).items() if re.fullmatch(KEY, key)}
+    required = [key for key in schema.get("required", []) if key in properties]
+    kept = {key: value for key, value in schema.items() if key in HELD} | {"properties": properties}
+    kept |= {"required": required} if required else {}
+    lost = [f"properties.{key}" for key in schema.get("properties", {}) if key not in properties]
+    lost += ["required"] if len(required) < len(schema.get("required", [])) else []
+    return kept, [*(key for key in schema if key not in HELD), *lost]
+
+
 def pythonic_grammar(tools: list[dict], mark_ids: MarkIds, *, is_forced: bool, is_parallel: bool) -> Grammar:
     """Calls, or text where they are not forced; names are known and arguments fit.
 
