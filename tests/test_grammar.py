@@ -149,7 +149,8 @@ def wide(count, **more):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: json_schema({"type": "nope"}), "cannot be compiled"),
+        (lambda: Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source='{"type": "nope"}'), "cannot be compiled"),
+        (lambda: json_schema({"type": "nope"}), "type must be one of string"),
         (lambda: json_schema({"$ref": "#"}), "no text fits it"),
         (lambda: json_schema({"$ref": "https://example.com/schema"}), "cannot be compiled"),
         (

@@ -33,6 +33,13 @@ class PythonicParser(CallParser):
         self._read = self._read_head
         self._name, self._end = "", CallEnd(0)
 
+    def _has_begun_call(self) -> bool:
+        """A list that begins with a tool's name, or with the beginning of one."""
+        if self._read != self._read_head:
+            return self._read == self._read_call
+        name = self._buffer.strip().removeprefix("[" if not self._is_after_call else ",").strip()
+        return self._is_after_call or any(name and f"{tool}(".startswith(name) for tool in self._names)
+
     def _read_head(self) -> list[Delta] | None:
         """The name of a call, which is kept until all of it is there; or the end of the list."""
         tails = (LIST_TAIL, LIST_TAIL_WITH_COMMA) if self._is_after_call else ()
