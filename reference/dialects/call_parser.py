@@ -45,7 +45,7 @@ class CallParser:
     def _has_begun_call(self) -> bool:
         """Whether the buffer holds a mark, or more of a mark or a head than a text may well end with."""
         if self._read == self._read_head:
-            return self._is_after_call or len(self._buffer.strip()) > len('{"')  # with which a text may begin, too
+            return self._is_after_call or self._buffer.strip() not in ("{", '{"', self.OPEN[:1])  # a text's, too
         return self._read == self._read_text and len(self._buffer.strip()) > 1
 
     def _heads(self) -> Iterable[Form]:

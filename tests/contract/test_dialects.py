@@ -321,7 +321,7 @@ def test_a_call_that_is_cut_never_shows_its_marks(dialect):
     for length in range(len(text) + 1):
         shown, calls = parse(text[:length], dialect, is_cut=True)
         rest = shown.removeprefix("Sure.").strip()
-        assert rest in ("", *LONELY) or text.startswith(shown) and shown in "Sure.", (text[:length], shown)
+        assert rest in ("", *LONELY) or (text.startswith(shown) and shown in "Sure."), (text[:length], shown)
         assert [name for name, _ in calls] == ["f", "get_weather"][: len(calls)]
         whole = parse([text[:length]], dialect, is_cut=True)
         assert whole == (shown, calls)
