@@ -210,5 +210,5 @@ def test_responses_read_schemas_in_the_same_way(model, tmp_path):
     with reading("warn") as under_way:
         read_response({"input": "hi", "tools": [flat], "store": False}, model, store=None)
     assert list(under_way.ignored) == ["tools[0].parameters.properties.a.format"]
-    with pytest.raises(RequestError, match="'format' in properties.a"):
+    with pytest.raises(RequestError, match=r"'format' in properties\.a"):
         read_response({"input": "hi", "tools": [flat | {"strict": True}], "store": False}, model, store=None)
