@@ -149,7 +149,8 @@ def wide(count, **more):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: json_schema({"type": "nope"}), "cannot be compiled"),
+        (lambda: Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source='{"type": "nope"}'), "cannot be compiled"),
+        (lambda: json_schema({"type": "nope"}), "type must be one of string"),
         (lambda: json_schema({"$ref": "#"}), "no text fits it"),
         (lambda: json_schema({"$ref": "https://example.com/schema"}), "cannot be compiled"),
         (
@@ -421,7 +422,8 @@ def test_a_grammar_may_end_before_min_tokens(engine):
     assert "".join(output.text for output in outputs) in ("yes", "no")
 
 
-REFUSED = [json_schema({"type": "nope"}), json_schema({"$ref": "#"}), Grammar(syntax=GrammarSyntax.REGEX, source="(a")]
+NOPE = Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source='{"type": "nope"}')  # json_schema refuses it earlier
+REFUSED = [NOPE, json_schema({"$ref": "#"}), Grammar(syntax=GrammarSyntax.REGEX, source="(a")]
 TOO_COSTLY = json_schema(
     {"type": "string", "pattern": "^(.{1,1000}){900,1000}$"}
 )  # exceeds its limits while the text is generated

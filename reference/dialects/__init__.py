@@ -14,7 +14,7 @@ from verbatim.reference.dialects.functionary import FunctionaryParser, functiona
 from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
 from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
 from verbatim.reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
-from verbatim.reference.dialects.pythonic import PythonicParser, pythonic_grammar
+from verbatim.reference.dialects.pythonic import PythonicParser, keyword_arguments, pythonic_grammar
 from verbatim.reference.dialects.rules import calls_or_json
 from verbatim.reference.records.grammar_text import Grammar
 
@@ -36,6 +36,7 @@ class Dialect:
     grammar: Callable[..., Grammar]
     signs: tuple[str, ...]
     marks: tuple[str, ...] = ()
+    narrowed: Callable[[dict], tuple[dict, list[str]]] | None = None  # a schema, to what the form of calls can hold
 
     def mark_ids(self, control_ids: Mapping[str, int]) -> dict[str, int]:
         """Those of its marks that are control tokens of a tokenizer."""
@@ -46,7 +47,13 @@ DIALECTS = (  # the first is for templates without any sign; a template with sig
     Dialect(name="hermes", parser=HermesParser, grammar=hermes_grammar, signs=("<tool_call>",), marks=(OPEN, CLOSE)),
     Dialect(name="mistral", parser=MistralParser, grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS),
     Dialect(name="functionary", parser=FunctionaryParser, grammar=functionary_grammar, signs=("<function=",)),
-    Dialect(name="pythonic", parser=PythonicParser, grammar=pythonic_grammar, signs=("[func_name1(",)),
+    Dialect(
+        name="pythonic",
+        parser=PythonicParser,
+        grammar=pythonic_grammar,
+        signs=("[func_name1(",),
+        narrowed=keyword_arguments,
+    ),
     Dialect(
         name="llama3",
         parser=Llama3Parser,

@@ -33,10 +33,20 @@ class CallParser:
             deltas += found
         return joined(deltas)
 
-    def finish(self) -> list[Delta]:
-        """A call that was cut short keeps what it has; anything else held back was text after all."""
+    def finish(self, *, is_cut: bool = False) -> list[Delta]:
+        """A call that was cut short keeps what it has; anything else held back was text after all.
+
+        If the answer `is_cut`, it might have gone on: then what could only have become a call is no text either.
+        """
+        is_begun = is_cut and self._has_begun_call()
         rest, self._buffer = self._buffer.lstrip() if self._is_after_call else self._buffer, ""
-        return [TextDelta(text=rest)] if rest and self._read != self._read_tail else []
+        return [TextDelta(text=rest)] if rest and not is_begun and self._read != self._read_tail else []
+
+    def _has_begun_call(self) -> bool:
+        """Whether the buffer holds a mark, or more of a mark or a head than a text may well end with."""
+        if self._read == self._read_head:
+            return self._is_after_call or self._buffer.strip() not in ("{", '{"', self.OPEN[:1])  # a text's, too
+        return self._read == self._read_text and len(self._buffer.strip()) > 1
 
     def _heads(self) -> Iterable[Form]:
         """How a call may begin here, up to the brace of its arguments; the group `name` is its name."""

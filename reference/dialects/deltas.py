@@ -39,8 +39,8 @@ class DialectParser(Protocol):
     def push(self, text: str) -> list[Delta]:
         """What new text adds, as far as it can be told."""
 
-    def finish(self) -> list[Delta]:
-        """What was held back, once no more text can come."""
+    def finish(self, *, is_cut: bool = False) -> list[Delta]:
+        """What was held back, once no more text can come; `is_cut` if only a bound ended it."""
 
 
 def joined(deltas: list[Delta]) -> list[Delta]:

@@ -33,6 +33,13 @@ class PythonicParser(CallParser):
         self._read = self._read_head
         self._name, self._end = "", CallEnd(0)
 
+    def _has_begun_call(self) -> bool:
+        """A list that begins with a tool's name, or with the beginning of one."""
+        if self._read != self._read_head:
+            return self._read == self._read_call
+        name = self._buffer.strip().removeprefix("[" if not self._is_after_call else ",").strip()
+        return self._is_after_call or any(name and f"{tool}(".startswith(name) for tool in self._names)
+
     def _read_head(self) -> list[Delta] | None:
         """The name of a call, which is kept until all of it is there; or the end of the list."""
         tails = (LIST_TAIL, LIST_TAIL_WITH_COMMA) if self._is_after_call else ()
@@ -62,6 +69,17 @@ class PythonicParser(CallParser):
             return self._no_call()
         self._buffer, self._is_after_call, self._read = rest, True, self._read_head
         return [self._start(self._name), CallArguments(index=self._num_calls - 1, text=arguments)]
+
+
+def keyword_arguments(schema: dict) -> tuple[dict, list[str]]:
+    """What of a schema keyword arguments can hold, and the keywords and properties that they cannot."""
+    properties = {key: value for key, value in schema.get("properties", {}).items() if re.fullmatch(KEY, key)}
+    required = [key for key in schema.get("required", []) if key in properties]
+    kept = {key: value for key, value in schema.items() if key in HELD} | {"properties": properties}
+    kept |= {"required": required} if required else {}
+    lost = [f"properties.{key}" for key in schema.get("properties", {}) if key not in properties]
+    lost += ["required"] if len(required) < len(schema.get("required", [])) else []
+    return kept, [*(key for key in schema if key not in HELD), *lost]
 
 
 def pythonic_grammar(tools: list[dict], mark_ids: MarkIds, *, is_forced: bool, is_parallel: bool) -> Grammar:

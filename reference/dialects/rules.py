@@ -9,12 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_rule
+from verbatim.reference.records.schema_form import closed, names_all
 
 # The schema of a function that names no parameters: as in OpenAI's API it takes none.
 NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
-# What may say of further properties than those of `properties`, and of their names.
-OPEN_ENDED = frozenset(("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames", "$ref",
-                        "minProperties", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas"))  # fmt: skip
 MarkIds = Mapping[str, int]  # the control tokens among a dialect's marks
 
 
@@ -69,8 +67,8 @@ def argument_rules(tools: list[dict]) -> Iterable[str]:
     """`arguments_0` and so on: JSON objects of the tools' schemas."""
     for part, tool in enumerate(tools):
         schema = tool["function"].get("parameters", NO_PARAMETERS)
-        named, required = schema.get("properties"), schema.get("required", [])
-        if isinstance(named, dict) and OPEN_ENDED.isdisjoint(schema) and all(name in named for name in required):
+        schema = closed(schema)
+        if names_all(schema):
             schema = schema | {"additionalProperties": False}  # no parameter that nobody has named
         yield f"arguments_{part}: {json_rule({'type': 'object'} | schema)}"
 

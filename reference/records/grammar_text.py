@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from verbatim.reference.records.errors import RequestError
+from verbatim.reference.records.schema_form import MalformedError, closed, normalised
 
 MAX_GRAMMAR_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -48,11 +49,15 @@ def json_object(field: str = "response_format") -> Grammar:
 
 
 def json_schema(schema: dict, field: str = "response_format.json_schema.schema") -> Grammar:
-    """A JSON schema; keys come in its order."""
+    """A JSON schema; keys come in its order, and others than the named ones only if the schema says so (`closed`)."""
     if not isinstance(schema, dict):
         raise RequestError(f"{field} must be a JSON schema, which is an object", field=field, code="invalid_type")
     check_schema(schema, field)
-    return Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source=json.dumps(schema), field=field)
+    try:
+        schema = normalised(schema)
+    except MalformedError as error:
+        raise RequestError(f"{field}.{error}", field=field, code="invalid_grammar") from None
+    return Grammar(syntax=GrammarSyntax.JSON_SCHEMA, source=json.dumps(closed(schema)), field=field)
 
 
 def json_rule(schema: dict, field: str = "tools") -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from verbatim.reference.records.request import Output, Request
+from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api.fields import answer, required
 from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, integer, named, one_of
 from verbatim.server.http.error_answers import describe
@@ -173,6 +173,11 @@ class ChunkBuilder(Builder, Generic[C]):
                 "rejected_prediction_tokens": num_drafted - num_accepted,
             },
         }
+
+
+def is_cut(output: Output) -> bool:
+    """Whether a choice ended at a bound or a stop string of the request, and not where the model ended it."""
+    return output.finish_reason is FinishReason.LENGTH or isinstance(output.stop_reason, str)
 
 
 def padding(value: object) -> str:

@@ -69,7 +69,7 @@ class EmbeddingAdapter(Adapter):
         """The builder of the vectors."""
         fields = BODY.read(body)
         prompts = [_read_input(item, path, model) for path, item in fields["input"]]
-        parameters.take_model(fields)
+        fields["model"]
         is_base64 = fields["encoding_format"] == "base64"
         dimensions = fields.read_as("dimensions", integer(1, model.config.hidden_size))
         pooling = fields["pooling"] or model.pooling

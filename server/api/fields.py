@@ -7,7 +7,7 @@ declared is left to the policy of `--unknown-fields`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -31,6 +31,11 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+def never() -> bool:
+    """The need of an optional field."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field of an object. `default` is what an absent one means; only an optional field has one."""
@@ -39,8 +44,13 @@ class Field:
     type: AnyType
     description: str
     default: Any = None
-    is_required: bool = False
+    is_needed: Callable[[], bool] = never
     example: Any = None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be there, under the policy of the reading."""
+        return self.is_needed()
 
     @property
     def schema(self) -> dict:
@@ -59,7 +69,7 @@ class Field:
 
 def required(name: str, type_: AnyType, description: str, example: Any = None) -> Field:
     """A field that must be there."""
-    return Field(name, type_, description, is_required=True, example=example)
+    return Field(name, type_, description, is_needed=lambda: True, example=example)
 
 
 class Object:

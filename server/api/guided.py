@@ -11,6 +11,7 @@ from typing import Any
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_object, json_schema
 from verbatim.server.api.fields import Field, Fields, Object
+from verbatim.server.api.schemas import held_schema
 from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, array, of_type, type_error
 
 MAX_CHOICES = 1024
@@ -23,7 +24,7 @@ def _read_schema(value: Any, path: str) -> Grammar:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise RequestError(f"{path} is no JSON", field=path, code="invalid_value") from None
-    return json_schema(of_type(path, value, dict), path)
+    return json_schema(held_schema(of_type(path, value, dict), path, must_hold=True), path)
 
 
 def _read_regex(value: Any, path: str) -> Grammar:

@@ -36,6 +36,16 @@ METADATA_LIMITS = (16, 64, 512)  # pairs, characters of a key, characters of a v
 DEFAULTS = {row.name: row.default for row in fields_of(SamplingParams)}
 
 
+def _is_model_needed() -> bool:
+    return not policy.current().is_model_optional
+
+
+def _read_model(value: Any, path: str) -> str:
+    if not of_type(path, value, str) and _is_model_needed():
+        raise RequestError(f"{path} must not be empty", field=path, code="missing_required_parameter")
+    return value
+
+
 def _stop(max_strings: int) -> ValueType:
     def read(value: Any, path: str) -> tuple[str, ...]:
         if type(value) is str:
@@ -76,7 +86,10 @@ def _number(name: str, description: str, example: float) -> Field:
     return Field(name, number(*BOUNDS[name]), description, default=DEFAULTS[name], example=example)
 
 
-MODEL = Field("model", STRING, "The name of a model; it may be left out where one is served.", example="verbatim-demo")
+MODEL = Field(
+    "model", ValueType(_read_model, STRING.schema), "The name of a model; it may be left out where one is served.",
+    example="verbatim-demo", is_needed=_is_model_needed,
+)  # fmt: skip
 CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
 LOW, HIGH = BOUNDS["logit_bias"]
 BIASES = {
@@ -145,12 +158,6 @@ ACCOUNT = (
 def max_tokens(low: int) -> Extended:
     """The type of a bound of tokens; -1 is none."""
     return Extended(integer(low), or_none(integer(min(low, 1)), NO_BOUND))
-
-
-def take_model(fields: Fields) -> None:
-    """The model has been found by now; whether its name may be absent depends on how many there are."""
-    if not fields["model"] and not policy.current().is_model_optional:
-        raise RequestError("Missing required parameter: model", field="model", code="missing_required_parameter")
 
 
 def take_sampling(fields: Fields, vocab_size: int, logprobs: int | None) -> SamplingParams:

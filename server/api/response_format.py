@@ -10,6 +10,7 @@ from verbatim.reference.records.grammar_text import Grammar, json_object, json_s
 from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign import wishes
+from verbatim.server.api.schemas import held_schema
 from verbatim.server.api.value_types import ANYTHING, BOOLEAN, NAME, OBJECT, STRING, ValueType, of_type, one_of
 
 FIELD = "response_format"
@@ -17,7 +18,12 @@ TYPE = required("type", one_of("text", "json_object", "json_schema"), "What the 
 SCHEMA = (
     required("name", NAME, "A name for the schema.", "person"),
     Field("description", STRING, "Without effect.", example="Who it is about"),
-    Field("strict", BOOLEAN, "Without effect: the schema always holds.", example=True),
+    Field(
+        "strict",
+        BOOLEAN,
+        "Whether all of the schema must hold; else as much of it as a grammar can hold.",
+        example=True,
+    ),
     Field("schema", OBJECT, "The JSON schema.", default={"type": "object"}),
 )
 PLAIN = Object(TYPE)
@@ -94,6 +100,7 @@ def _check_mention(messages: list[dict], field: str) -> None:
 
 def _read_schema(fields: Fields) -> Grammar:
     fields["name"]
-    schema = fields["schema"]
+    schema, must_hold = fields["schema"], fields["strict"] or False
     fields.done()
-    return json_schema(schema, fields.where("schema"))
+    path = fields.where("schema")
+    return json_schema(held_schema(schema, path, must_hold=must_hold), path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError
-from verbatim.server.api.fields import Field, Fields, Object, answer, required
+from verbatim.server.api.fields import Field, Fields, Object, answer, never, required
 from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.messages import MESSAGES
 from verbatim.server.api.tools import TOOL, take_tools, tool_fields
@@ -50,7 +50,7 @@ EITHER: dict[str, Any] = {
     ]
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
-TOKENIZE = Object(*(replace(field, is_required=False) for field in BOTH), rules=EITHER)
+TOKENIZE = Object(*(replace(field, is_needed=never) for field in BOTH), rules=EITHER)
 DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]), foreign=EMBEDDING)
 TEXTS = ValueType(ANYTHING.read, {"anyOf": [array(STRING).schema, {"type": "null"}]})
 SCHEMAS = {

@@ -1,7 +1,8 @@
 """The functions a model may call, and whether it may: `tools`, `tool_choice`, `parallel_tool_calls`.
 
 The model decides (`auto`), must not (`none`), must (`required`), or must call a function or any of a few. A grammar
-in the engine holds it to that, and the arguments of every call to the function's schema, strict or not.
+in the engine holds it to that, and the arguments of every call to the function's schema: to all of it where the tool is
+`strict` or must be called, else to as much of it as can be held (schemas.py).
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import TOOL as TOOL_FIELDS
+from verbatim.server.api.schemas import fitted, held_schema, read_schema
 from verbatim.server.api.value_types import (
     ANYTHING,
     BOOLEAN,
@@ -33,9 +35,10 @@ NOT_OFFERED = {  # of responses: what such a tool needs is not here, so the mode
 
 
 def _read_parameters(value: Any, path: str) -> dict:
-    if of_type(path, value, dict).get("type", "object") != "object":
+    if of_type(path, value, dict).get("type") not in (None, "object"):
         raise RequestError(f"{path} must be a JSON schema of type object", field=path, code="invalid_value")
-    return value
+    read_schema(value, path)
+    return value  # as it came: the template shows it to the model
 
 
 EXAMPLE: dict[str, Any] = {
@@ -52,7 +55,12 @@ FUNCTION = (
         "A JSON schema of its arguments.",
         example=EXAMPLE["parameters"],
     ),
-    Field("strict", BOOLEAN, "Without effect: arguments always fit their schema.", example=True),
+    Field(
+        "strict",
+        BOOLEAN,
+        "Whether all of the schema must hold; else as much of it as a grammar can hold.",
+        example=True,
+    ),
 )
 OF_TOOL = Object(*FUNCTION, foreign=TOOL_FIELDS)
 TOOL = Object(TYPE, required("function", OF_TOOL, "The function.", example=EXAMPLE), foreign=TOOL_FIELDS)
@@ -114,13 +122,37 @@ def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
     """
     read = [_read_tool(value, f"tools[{index}]", is_flat) for index, value in enumerate(fields["tools"])]
     _check_names(read, is_flat)
+    strict = [tool is not None and tool["function"].pop("strict", False) for tool in read]
     tools = tuple(tool for tool in read if tool is not None)
-    names, is_forced = _take_choice(fields, tools, is_flat)
+    names, is_forced, is_single = _take_choice(fields, tools, is_flat)
     if not tools and not is_flat and fields.has("parallel_tool_calls") and policy.is_strict():
         raise RequestError("parallel_tool_calls is only allowed when tools are given", field="parallel_tool_calls")
-    is_parallel = fields["parallel_tool_calls"]
-    chosen = tuple(tool for tool in tools if tool["function"]["name"] in names)
-    return ToolUse(tools=tools if chosen else (), callable_tools=chosen, is_forced=is_forced, is_parallel=is_parallel)
+    is_parallel = fields["parallel_tool_calls"] and not is_single
+    place = "parameters" if is_flat else "function.parameters"
+    chosen = {
+        f"tools[{index}].{place}": (tool, is_forced or strict[index])
+        for index, tool in enumerate(read)
+        if tool is not None and tool["function"]["name"] in names
+    }
+    return ToolUse(
+        tools=tools if chosen else (), callable_tools=_held(chosen), is_forced=is_forced, is_parallel=is_parallel
+    )
+
+
+def _held(chosen: dict[str, tuple[dict, bool]]) -> tuple[dict, ...]:
+    """Tools by the paths of their parameters, with whether these must hold: as the grammar gets them."""
+    schemas = {}
+    for path, (tool, must_hold) in chosen.items():
+        function = tool["function"]
+        if "parameters" in function:
+            owner = function["name"]
+            schemas[path] = held_schema(function["parameters"], path, must_hold=must_hold, owner=owner)
+    schemas = fitted(schemas)
+    held = []
+    for path, (tool, _) in chosen.items():
+        parameters = {"parameters": schemas[path]} if path in schemas else {}
+        held.append(tool | {"function": tool["function"] | parameters})
+    return tuple(held)
 
 
 def _read_tool(value: Any, path: str, is_flat: bool) -> dict | None:
@@ -142,7 +174,7 @@ def _read_tool(value: Any, path: str, is_flat: bool) -> dict | None:
 
 
 def _read_function(fields: Fields) -> dict:
-    function = {name: fields[name] for name in ("name", "description", "parameters")}
+    function = {name: fields[name] for name in ("name", "description", "parameters", "strict")}
     fields.done()
     return {key: value for key, value in function.items() if value is not None}
 
@@ -159,8 +191,8 @@ def _check_names(tools: list[dict | None], is_flat: bool) -> None:
         names.add(name)
 
 
-def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tuple[set[str], bool]:
-    """The names that may be called, and whether one of them must be."""
+def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tuple[set[str], bool, bool]:
+    """The names that may be called, whether one of them must be, and whether no second call may follow."""
     choice = fields["tool_choice"]
     names = {tool["function"]["name"] for tool in tools}
     if type(choice) is dict:
@@ -170,11 +202,11 @@ def _take_choice(fields: Fields, tools: tuple[dict, ...], is_flat: bool) -> tupl
     if choice not in ("none", "auto", "required"):
         message = 'tool_choice must be "none", "auto" or "required"'
         raise RequestError(message, field="tool_choice", code="invalid_value")
-    return (set() if choice == "none" else names), choice == "required"
+    return (set() if choice == "none" else names), choice == "required", False
 
 
-def _read_choice(value: dict, names: set[str], is_flat: bool) -> tuple[set[str], bool]:
-    """One function by name, or a few of them with a mode of their own."""
+def _read_choice(value: dict, names: set[str], is_flat: bool) -> tuple[set[str], bool, bool]:
+    """One function by name, which is called once, or a few of them with a mode of their own."""
     choice = (FLAT_CHOICE if is_flat else CHOICE).read(value, "tool_choice")
     type_ = choice["type"]
     if type_ == "custom":
@@ -187,7 +219,7 @@ def _read_choice(value: dict, names: set[str], is_flat: bool) -> tuple[set[str],
         allowed = {_named(item, few.where("tools"), is_flat) for item in few["tools"]}
     if not allowed or not allowed <= names:
         raise RequestError("tool_choice names a function that is not among the tools", field="tool_choice")
-    return allowed, is_forced
+    return allowed, is_forced, type_ == "function"
 
 
 def _named(value: Any, path: str, is_flat: bool) -> str:

@@ -17,6 +17,7 @@ import orjson
 from sanic import HTTPResponse, Request
 from sanic.compat import Header
 
+from verbatim.server.http import application
 from verbatim.server.http.error_answers import describe, log
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
@@ -62,6 +63,15 @@ class Format(Protocol):
         """One event."""
 
 
+class Unchunked(Header):
+    """Headers that do not take Sanic's word that an answer without a length has chunks."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """As for all headers but that."""
+        if key.lower() != "transfer-encoding":
+            super().__setitem__(key, value)
+
+
 class Line:
     """The answer to one request, which begins with the first thing that is sent."""
 
@@ -70,6 +80,7 @@ class Line:
         self.response: HTTPResponse | None = None
         self._latest = time.monotonic()
         self._beginning = asyncio.Lock()
+        self._is_plain = request.version == "1.0"
 
     async def send(self, *events: bytes) -> None:
         """Send the headers if nothing has been sent, then these: in a single write, each as an HTTP chunk of its own.
@@ -81,12 +92,24 @@ class Line:
             async with self._beginning:
                 if self.response is None:
                     self.response = await self.request.respond(content_type=self.media_type, headers=self.headers)
-                    await self.response.send(events[0])
-                    events = events[1:]
+                    if self._is_plain:
+                        await self._begin_plain(self.response)
+                    else:
+                        await self.response.send(events[0])
+                        events = events[1:]
         self._latest = time.monotonic()
         if events:
             protocol: Any = self.request.protocol  # Sanic's own type has no `send`
-            await protocol.send(b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events]))
+            chunks = events if self._is_plain else [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+            await protocol.send(b"".join(chunks))
+
+    async def _begin_plain(self, response: HTTPResponse) -> None:
+        """The headers for a client of HTTP/1.0, which knows no chunks: the answer ends with the connection."""
+        application.close_after(self.request)
+        response.headers = Unchunked(response.headers)
+        await response.send(b"", False)
+        stream: Any = response.stream
+        stream.response_func, stream.response_bytes_left = stream.http1_response_normal, 0
 
     async def end(self) -> None:
         """End the answer, of which something has been sent."""

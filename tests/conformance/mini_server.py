@@ -181,7 +181,7 @@ class Handler(Writer):
                 time.sleep(0.1)
             if "429" in fault:
                 raise RefusedError("Too many requests.", None, "rate_limit_exceeded", 429)
-            if "errors spread" in fault and body.get("temperature") == 9:
+            if "errors spread" in fault and body.get("temperature") == -9:
                 server.is_poisoned = time.monotonic()
             if "errors spread" in fault:
                 time.sleep(0.1)

@@ -13,10 +13,10 @@ NAMES = frozenset({"f", "get_weather"})
 OTHERS = ("llama3", "mistral", "pythonic", "functionary")
 
 
-def parse(pieces, dialect="hermes"):
+def parse(pieces, dialect="hermes", *, is_cut=False):
     """Text, and calls as [name, arguments], of everything that the parser gave."""
     parser = choose_dialect("", dialect).parser(NAMES)
-    deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish()
+    deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish(is_cut=is_cut)
     text, calls = "", []
     for delta in deltas:
         match delta:
@@ -302,3 +302,32 @@ def test_a_template_shows_its_dialect_and_a_name_goes_before_it(source, name):
     assert choose_dialect(source).name == name
     for dialect in DIALECTS:
         assert choose_dialect(source, dialect.name) is dialect
+
+
+CALLS = {  # two calls, as each dialect writes them, and text in front where it may have some
+    "hermes": "Sure.\n" + call() + "\n" + call("get_weather"),
+    "mistral": 'Sure. [TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}, '
+    '{"name": "get_weather", "arguments": {"a": 1}}]',
+    "functionary": 'Sure. <function=f>{"a": 1}</function><function=get_weather>{"a": 1}</function>',
+    "llama3": '{"name": "f", "parameters": {"a": 1}}; {"name": "get_weather", "parameters": {"a": 1}}',
+    "pythonic": "[f(a=1), get_weather(a=1)]",
+}
+LONELY = ("<", "[", "{", '{"')  # may begin a text as well as a call
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+def test_a_call_that_is_cut_never_shows_its_marks(dialect):
+    text = CALLS[dialect]
+    for length in range(len(text) + 1):
+        shown, calls = parse(text[:length], dialect, is_cut=True)
+        rest = shown.removeprefix("Sure.").strip()
+        assert rest in ("", *LONELY) or (text.startswith(shown) and shown in "Sure."), (text[:length], shown)
+        assert [name for name, _ in calls] == ["f", "get_weather"][: len(calls)]
+        whole = parse([text[:length]], dialect, is_cut=True)
+        assert whole == (shown, calls)
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+@pytest.mark.parametrize("text", ["a < b", "[1, 2] and {3}", "x <y> z", "Hello", "", "  white  space "])
+def test_text_that_is_cut_is_shown(dialect, text):
+    assert parse(text, dialect, is_cut=True) == (text, [])

@@ -138,8 +138,8 @@ def test_openai_raw_response(client):
 
 def test_openai_errors(client):
     with pytest.raises(openai.BadRequestError) as bad:
-        client.chat.completions.create(**COMMON | {"temperature": 3}, messages=SAY)
-    assert (bad.value.param, bad.value.code) == ("temperature", "decimal_above_max_value")
+        client.chat.completions.create(**COMMON | {"temperature": -1}, messages=SAY)
+    assert (bad.value.param, bad.value.code) == ("temperature", "decimal_below_min_value")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="other", messages=SAY)
     with pytest.raises(openai.NotFoundError):

@@ -141,7 +141,7 @@ BAD_CHAT = [  # fields, param, code
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "unsupported_parameter"),
     (
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": 3}}}]},
-        "tools",
+        "tools[0].function.parameters",
         "invalid_grammar",
     ),
     (

@@ -54,6 +54,21 @@ def test_a_tool_call_in_the_dialect_that_was_chosen(name):
     assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Paris"}'}
 
 
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_call_that_max_tokens_cuts_shows_no_mark(name):
+    """Neither whole nor streamed, wherever it is cut; arguments that have begun stay."""
+    model = load_served_model(Options(backend="reference", model=MODEL, device="cpu", tool_parser=name))
+    for length in range(1, len(WRITTEN[name])):
+        text = WRITTEN[name][:length]
+        answer, chunks = answer_to(model, text[: length // 2], text[length // 2 :], tools=TOOLS,
+                                   finish_reason=FinishReason.LENGTH)  # fmt: skip
+        [choice] = answer.whole()["choices"]
+        content = choice["message"]["content"] or ""
+        assert content in ("", "<", "[", "{", '{"') and choice["finish_reason"] == "length"
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        assert "".join(delta.get("content") or "" for delta in deltas) == content
+
+
 def test_marks_that_are_control_tokens_reach_the_parser(tmp_path):
     """A model whose template and tokenizer are Mistral's, from the body to the call."""
     write_model(tmp_path, vocab_size=259, eos_token_id=256, bos_token_id=None)

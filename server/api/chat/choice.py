@@ -7,7 +7,7 @@ from typing import Any
 
 from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from verbatim.reference.records.request import FinishReason, Output
-from verbatim.server.api.builder import ChunkBuilder
+from verbatim.server.api.builder import ChunkBuilder, is_cut
 from verbatim.server.api.logprobs import chat_entry
 
 CALL_DIGITS = 20  # of a chat's id that the ids of its calls begin with
@@ -94,7 +94,9 @@ class ChatChoice:
     def _deltas(self, output: Output) -> list[dict]:
         if self.parser is None:
             return [self._add_text(output.text)] if output.text else []
-        parsed = self.parser.push(output.text) + (self.parser.finish() if output.finish_reason else [])
+        parsed = self.parser.push(output.text)
+        if output.finish_reason:
+            parsed += self.parser.finish(is_cut=is_cut(output))
         return [self._apply(delta) for delta in parsed]
 
     def _add_text(self, text: str) -> dict:

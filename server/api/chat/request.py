@@ -91,7 +91,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
     messages = fields["messages"]
-    parameters.take_model(fields)
+    fields["model"]
     tools = take_tools(fields)
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
@@ -131,9 +131,23 @@ def choose_grammar(
         raise UnsupportedError(f"{content.field} together with tools is not supported", field=content.field)
     is_forced = tools.is_forced or content is not None
     calls = model.dialect.grammar(
-        list(tools.callable_tools), model.mark_ids, is_forced=is_forced, is_parallel=tools.is_parallel
+        _narrowed(tools, model), model.mark_ids, is_forced=is_forced, is_parallel=tools.is_parallel
     )
     return calls if content is None or tools.is_forced else calls_or_json(calls, content)
+
+
+def _narrowed(tools: ToolUse, model: ServedModel) -> list[dict]:
+    """The tools, without what this form of calls cannot hold unless it must."""
+    narrowed = model.dialect.narrowed
+    if narrowed is None or tools.is_forced:
+        return list(tools.callable_tools)
+    found = []
+    for tool in tools.callable_tools:
+        parameters, lost = narrowed(tool["function"].get("parameters", {}))
+        for name in lost:
+            policy.note_without_effect(f"tools.{tool['function']['name']}.parameters.{name}")
+        found.append(tool | {"function": tool["function"] | {"parameters": parameters}} if lost else tool)
+    return found
 
 
 def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:

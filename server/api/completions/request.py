@@ -81,7 +81,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     """What builds the answer, with the engine's requests in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
     prompts = [_read_prompt(item, path, model) for path, item in fields["prompt"]]
-    parameters.take_model(fields)
+    fields["model"]
     num_choices, echo, num_top = fields["n"], fields["echo"], fields["logprobs"]
     max_tokens = fields.read_as("max_tokens", parameters.max_tokens(0 if echo else 1))
     vocab_size = model.config.vocab_size

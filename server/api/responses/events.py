@@ -15,7 +15,7 @@ from typing import Any
 
 from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
-from verbatim.server.api.builder import Builder, Streaming, padding
+from verbatim.server.api.builder import Builder, Streaming, is_cut, padding
 from verbatim.server.api.logprobs import chat_entry
 from verbatim.server.api.responses.items import new_item_id
 from verbatim.server.api.responses.store import ResponseStore
@@ -71,7 +71,8 @@ class ItemBuilder(Builder):
     def _parse(self, output: Output) -> list:
         if self._parser is None:
             return [TextDelta(text=output.text)] if output.text else []
-        return self._parser.push(output.text) + (self._parser.finish() if output.finish_reason else [])
+        parsed = self._parser.push(output.text)
+        return parsed + (self._parser.finish(is_cut=is_cut(output)) if output.finish_reason else [])
 
     def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
         match delta:

@@ -76,7 +76,7 @@ EXAMPLES: dict[str, dict] = {
 def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> ItemBuilder:
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
-    parameters.take_model(fields)
+    fields["model"]
     items = _take_previous(fields, store) + fields["input"]
     messages = to_messages(fields["instructions"], items)
     tools = take_tools(fields, is_flat=True)
