@@ -121,8 +121,8 @@ FORCED = ({"strict": True}, {"tool_choice": "required"},
 
 @pytest.mark.parametrize("schema", HELD, ids=lambda schema: json.dumps(schema)[:60])
 def test_what_can_be_held_is_held(schema, model, compiler):
-    for how in ({}, *FORCED):
-        grammar, ignored = chat(model, schema, **how)
+    for fields in ({}, *FORCED):
+        grammar, ignored = chat(model, schema, **fields)
         assert ignored == []
         compiler.compile(grammar)
     compiler.compile(chat(model, {}, **formatted(schema, strict=True))[0])
@@ -141,9 +141,9 @@ def test_the_rest_is_left_to_the_model_and_named(schema, lost, model, compiler):
 @pytest.mark.parametrize(("schema", "lost"), PARTLY, ids=lambda value: json.dumps(value)[:60])
 def test_what_must_hold_is_refused_by_name(schema, lost, model):
     place, _, keyword = lost[0].rpartition(".")
-    for how in FORCED:
+    for fields in FORCED:
         with pytest.raises(RequestError) as error:
-            chat(model, schema, **how)
+            chat(model, schema, **fields)
         assert (error.value.field, error.value.code) == (PATH, "invalid_grammar")
         assert all(word in str(error.value) for word in ("of f", place, repr(keyword)))
     for fields in (formatted(schema, strict=True), {"tools": [], "guided_json": schema}):
