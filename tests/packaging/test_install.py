@@ -117,7 +117,7 @@ def test_without_a_compiler_the_reference_serves_and_the_fast_path_says_what_is_
     bin_directory = install(tmp_path, str(archive), CC="/bin/false")
     assert answer((str(bin_directory / "sanic"), "server.app"), "reference", tmp_path)
     wheels = tmp_path / "wheels"
-    command = [bin_directory / "pip", "wheel", "-v", "--no-deps", "--wheel-dir", wheels, archive]
+    command = [bin_directory / "pip", "wheel", "-v", "--no-cache-dir", "--no-deps", "--wheel-dir", wheels, archive]
     told = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CC": "/bin/false"}).stdout
     assert told.count("the fast path is not built") == 1
     for words in (["sanic", "server.app"], ["verbatim", "serve"]):
