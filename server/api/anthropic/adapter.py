@@ -8,31 +8,47 @@ from verbatim.server.api.anthropic.models import HEADER
 from verbatim.server.api.anthropic.request import BODY, COUNT, count_tokens, read_message
 from verbatim.server.api.anthropic.resume import MessageResumption
 from verbatim.server.api.anthropic.tools import TOOL
-from verbatim.server.api.value_types import OBJECT, STRING, integer, one_of
+from verbatim.server.api.fields import answer, required
+from verbatim.server.api.value_types import ANYTHING, NULLABLE_STRING, OBJECT, STRING, ValueType, integer, one_of
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
 
 PATH = "/v1/messages"
 REASONS = ("end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded")
-USAGE = {"type": "object", "required": ["input_tokens", "output_tokens"]}
-ANSWER = {
-    "type": "object",
-    "required": ["id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"],
-    "properties": {
-        "id": STRING.schema,
-        "type": {"const": "message"},
-        "role": {"const": "assistant"},
-        "content": {"type": "array", "items": OBJECT.schema | {"required": ["type"]}},
-        "model": STRING.schema,
-        "stop_reason": one_of(*REASONS).schema,
-        "usage": USAGE,
+COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+USAGE = answer(*(required(name, integer(0), f"How many {name.replace('_', ' ')}.", 12) for name in COUNTS))
+CONTENT = ValueType(ANYTHING.read, {"type": "array", "items": OBJECT.schema | {"required": ["type"]}})
+ANSWER = answer(
+    required("id", STRING, "The id of the message.", "msg_0123456789abcdef"),
+    required("type", one_of("message"), "The type of the answer."),
+    required("role", one_of("assistant"), "The speaker."),
+    required("content", CONTENT, "Blocks of text and calls of tools.", [{"type": "text", "text": "Hello!"}]),
+    required("model", STRING, "The id of the model.", "verbatim-demo"),
+    required("stop_reason", one_of(*REASONS), "Why the answer ended."),
+    required("stop_sequence", NULLABLE_STRING, "The stop sequence that ended it.", "\n\n"),
+    required("usage", ValueType(ANYTHING.read, USAGE), "How many tokens were read, and how many written."),
+)
+COUNTED = answer(required("input_tokens", integer(0), "How many tokens the prompt has.", 12))
+HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather in a city",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+EXAMPLES: dict[str, dict] = {
+    "A short answer": HELLO | {"max_tokens": 64, "temperature": 0},
+    "Streamed": HELLO | {"max_tokens": 64, "stream": True},
+    "With a tool": {
+        "max_tokens": 64,
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "tools": [WEATHER],
     },
 }
-COUNTED = {"type": "object", "required": ["input_tokens"], "properties": {"input_tokens": integer(0).schema}}
 PAGES = (
     Page(name="count_tokens", method="POST", path=f"{PATH}/count_tokens", summary="The tokens of a message's prompt",
-         answer="InputTokens", codes=("400", "401", "404", "408", "413"), handle=count_tokens, body=COUNT),
+         answer="InputTokens", codes=("400", "401", "404", "408", "413"), handle=count_tokens, body=COUNT,
+         examples={"A question": HELLO}),
 )  # fmt: skip
 
 
@@ -42,7 +58,7 @@ class MessageAdapter(Adapter):
     name, path, prompt_field = "messages", PATH, "messages"
     summary = "Answer a conversation in Anthropic's form"
     header = HEADER
-    body = BODY
+    body, examples = BODY, EXAMPLES
     answer, pages = "MessageAnswer", PAGES
     write, end = staticmethod(sse.named_event), b""
 

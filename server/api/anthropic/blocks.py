@@ -156,59 +156,62 @@ def _read_nothing(fields: Fields) -> Block:
     return Block(NOTHING, None, fields.path)
 
 
-TITLE = Field("title", STRING, "Stands before the text.")
+TITLE = Field("title", STRING, "Stands before the text.", example="Cities")
 BLOCKS: dict[str, tuple[Object, Callable[[Fields], Block]]] = {
     "text": (block("text", required("text", STRING, "The text.", "Hello")), _read_text),
     "thinking": (
         block(
             "thinking",
-            required("thinking", STRING, "The model's reasoning, for templates that show it."),
-            Field("signature", STRING, "Ignored."),
+            required("thinking", STRING, "The model's reasoning, for templates that show it.", "Hm."),
+            Field("signature", STRING, "Ignored.", example="c2ln"),
         ),
         _read_thinking,
     ),
-    "redacted_thinking": (block("redacted_thinking", Field("data", STRING, "Ignored.")), _read_nothing),
+    "redacted_thinking": (
+        block("redacted_thinking", Field("data", STRING, "Ignored.", example="ZGF0YQ==")),
+        _read_nothing,
+    ),
     "compaction": (block("compaction", Field("content", STRING, "A summary.", default="")), _read_summary),
     "tool_reference": (
-        block("tool_reference", required("tool_name", STRING, "The name of a tool that was found.")),
+        block("tool_reference", required("tool_name", STRING, "The name of a tool that was found.", "get_weather")),
         _read_reference,
     ),
     "tool_use": (
         block(
             "tool_use",
-            required("id", STRING, "What the result names as `tool_use_id`."),
-            required("name", STRING, "The tool that was called."),
-            required("input", OBJECT, "What it was called with."),
+            required("id", STRING, "What the result names as `tool_use_id`.", "toolu_1"),
+            required("name", STRING, "The tool that was called.", "get_weather"),
+            required("input", OBJECT, "What it was called with.", {"city": "Paris"}),
         ),
         _read_call,
     ),
 }  # fmt: skip
 TEXT_SOURCE = Object(
     required("type", one_of("text"), "The type of the source."),
-    Field("media_type", STRING, "Ignored."),
-    required("data", STRING, "The text."),
+    Field("media_type", STRING, "Ignored.", example="text/plain"),
+    required("data", STRING, "The text.", "Paris is a city."),
 )
 CONTENT_SOURCE = Object(
     required("type", one_of("content"), "The type of the source."),
-    required("content", _content("text"), "The text, or blocks of text."),
+    required("content", _content("text"), "The text, or blocks of text.", "Paris is a city."),
 )
 SOURCES = {"text": TEXT_SOURCE, "content": CONTENT_SOURCE}
 SOURCE = ValueType(_read_source, {"anyOf": [reference("TextSource"), reference("ContentSource")]})
 BLOCKS["document"] = (
     block(
         "document",
-        required("source", SOURCE, "The text of the document."),
+        required("source", SOURCE, "The text of the document.", {"type": "text", "data": "Paris is a city."}),
         TITLE,
-        Field("context", STRING, "Stands before the text."),
+        Field("context", STRING, "Stands before the text.", example="From a list of cities."),
     ),
     _read_document,
 )
 BLOCKS["search_result"] = (
     block(
         "search_result",
-        required("source", STRING, "Where it was found."),
+        required("source", STRING, "Where it was found.", "https://example.org"),
         TITLE,
-        required("content", _content("text"), "Blocks of text."),
+        required("content", _content("text"), "Blocks of text.", [{"type": "text", "text": "Paris is a city."}]),
     ),
     _read_search_result,
 )
@@ -216,7 +219,7 @@ OF_RESULT = ("text", "document", "search_result", "tool_reference")
 BLOCKS["tool_result"] = (
     block(
         "tool_result",
-        required("tool_use_id", STRING, "The `id` of the call that it answers."),
+        required("tool_use_id", STRING, "The `id` of the call that it answers.", "toolu_1"),
         Field("content", _content(*OF_RESULT), "What the tool gave.", default=""),
         Field("is_error", BOOLEAN, "Whether the tool failed.", default=False),
     ),

@@ -54,8 +54,8 @@ OUTPUT_CONFIG = Object(
 )
 THINKING = Object(
     required("type", one_of("disabled", "adaptive", "enabled"), "Whether the model may reason first."),
-    Field("budget_tokens", integer(0), "Without effect."),
-    Field("display", STRING, "Without effect."),
+    Field("budget_tokens", integer(0), "Without effect.", example=1024),
+    Field("display", STRING, "Without effect.", example="summarized"),
 )
 PROMPT = (
     parameters.MODEL,

@@ -36,7 +36,7 @@ INPUT = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = Object(
     Field("type", one_of(CUSTOM), "The type of the tool; only custom tools are supported.", default=CUSTOM),
     required("name", NAME, "What the model calls it.", example="get_time"),
-    Field("description", STRING, "What it does, for the model."),
+    Field("description", STRING, "What it does, for the model.", example="The time in a city"),
     required("input_schema", ValueType(_read_schema, OBJECT.schema), "A JSON schema of its input.", example=INPUT),
     Field(
         "strict",
@@ -47,8 +47,8 @@ TOOL = Object(
     foreign=FOREIGN,
 )
 CHOICE = Object(
-    required("type", one_of("auto", "any", "tool", "none"), "Whether a tool must be called, and which.", "auto"),
-    Field("name", STRING, "The tool that must be called, with the type tool."),
+    required("type", one_of("auto", "any", "tool", "none"), "Whether a tool must be called, and which."),
+    Field("name", STRING, "The tool that must be called, with the type tool.", example="get_time"),
     Field("disable_parallel_tool_use", BOOLEAN, "Whether it may call one tool at most.", default=False),
 )
 
