@@ -36,6 +36,7 @@ PROFILES = {
     "completions": ["completions"],
     "embeddings": ["embeddings"],
     "responses": ["responses"],
+    "messages": ["messages"],
 }
 SPEC = "OpenAI's API description 2.3.0"
 OBSERVED = "observed at api.openai.com"

@@ -10,6 +10,7 @@ from verbatim.router.client_request import ClientRequest
 from verbatim.router.endpoint import Endpoint
 from verbatim.router.health import WRONG_FORM
 from verbatim.router.routing import NoEndpointError, Router
+from verbatim.server.api.anthropic import models as anthropic
 
 SECONDS = 10
 
@@ -22,6 +23,8 @@ async def list_models(request: ClientRequest, router: Router, session: aiohttp.C
     for listed in answers:
         for model in listed if isinstance(listed, list) else ():
             models.setdefault(model["id"], model)
+    if models and anthropic.is_asked(dict(request.headers)):
+        return json(anthropic.page_of(models.values()))
     if models:
         return json({"object": "list", "data": list(models.values())})
     for refusal in answers:

@@ -20,6 +20,7 @@ from pathlib import Path
 from sanic import Config, HTTPResponse, Request, Sanic
 
 from verbatim.reference.records.errors import BackendError, VerbatimError
+from verbatim.server.api.anthropic import models as anthropic
 from verbatim.server.api.policy import HEADER
 from verbatim.server.api.registry import shape_error
 from verbatim.server.engine.backends import check_backend, choose_backend
@@ -132,6 +133,8 @@ async def add_headers(request: Request, response: HTTPResponse) -> None:
     response.headers["x-request-id"] = journal.request_id(request)
     if ignored := journal.ignored(request):
         response.headers[HEADER] = ignored
+    if anthropic.is_asked(request.headers):
+        response.headers["request-id"] = response.headers["x-request-id"]
     request.app.ctx.cross_origin.mark(request, response)
 
 

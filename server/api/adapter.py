@@ -6,7 +6,7 @@ endpoint began. An API needs to override what differs from OpenAI's chunks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from verbatim.reference.records.errors import UnsupportedError
@@ -30,16 +30,21 @@ class Resumption(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A path of an API beside its own. `handle` takes the path's id and the query, and gives the JSON answer."""
+    """A path of an API beside its own. `handle` gives the JSON answer.
+
+    It takes the path's id and the query; or, where the page has a `body`, that and the model that it names.
+    """
 
     name: str
     method: str
-    path: str  # with one {parameter}
+    path: str  # with one {parameter}, or with none if there is a body
     summary: str
     answer: str  # its schema's name
     codes: tuple[str, ...]
-    handle: Callable[[str, Mapping], dict]
+    handle: Callable[..., dict]
     query: tuple[Field, ...] = ()
+    body: Object | None = None
+    examples: Mapping[str, dict] = field(default_factory=dict)  # of bodies, as an adapter has them
 
 
 class Adapter:
@@ -56,6 +61,7 @@ class Adapter:
     pages: ClassVar[Sequence[Page]] = ()
     makes_text: ClassVar[bool] = True
     is_resumable: ClassVar[bool] = True  # and streams
+    header: ClassVar[str | None] = None  # by which its clients are known at paths that belong to no API
     is_kept: ClassVar[bool] = False  # whether answers can be asked for later, by an id
     write = staticmethod(sse.event)  # an event of a stream as bytes
     end: ClassVar[bytes] = sse.DONE  # what a stream ends with, unless it ends in an error

@@ -1,6 +1,9 @@
 """The APIs of this server, one line each: routes, the OpenAPI page and the router know no others."""
 
+from collections.abc import Mapping
+
 from verbatim.server.api.adapter import Adapter
+from verbatim.server.api.anthropic.adapter import MessageAdapter
 from verbatim.server.api.chat.request import ChatAdapter
 from verbatim.server.api.completions.request import CompletionAdapter
 from verbatim.server.api.embeddings import EmbeddingAdapter
@@ -11,12 +14,13 @@ ADAPTERS: tuple[Adapter, ...] = (
     CompletionAdapter(),
     ResponseAdapter(),
     EmbeddingAdapter(),
+    MessageAdapter(),
 )
 
 
-def shape_error(path: str, body: dict) -> dict:
-    """The body of an error, which comes as OpenAI writes it, in the form of the path's API."""
-    adapter = adapter_of(path)
+def shape_error(path: str, headers: Mapping[str, str], body: dict) -> dict:
+    """The body of an error, which comes as OpenAI writes it, in the form of the API that the request belongs to."""
+    adapter = adapter_of(path) or next((each for each in ADAPTERS if each.header and each.header in headers), None)
     return adapter.shape_error(body) if adapter else body
 
 

@@ -135,11 +135,11 @@ def take_tools(fields: Fields, *, is_flat: bool = False) -> ToolUse:
         if tool is not None and tool["function"]["name"] in names
     }
     return ToolUse(
-        tools=tools if chosen else (), callable_tools=_held(chosen), is_forced=is_forced, is_parallel=is_parallel
+        tools=tools if chosen else (), callable_tools=held_tools(chosen), is_forced=is_forced, is_parallel=is_parallel
     )
 
 
-def _held(chosen: dict[str, tuple[dict, bool]]) -> tuple[dict, ...]:
+def held_tools(chosen: dict[str, tuple[dict, bool]]) -> tuple[dict, ...]:
     """Tools by the paths of their parameters, with whether these must hold: as the grammar gets them."""
     schemas = {}
     for path, (tool, must_hold) in chosen.items():

@@ -103,15 +103,19 @@ def of_api(adapter: Adapter, model_id: str) -> dict[str, dict]:
     body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.capitalize()
     paths = {adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body)}}
     for page in adapter.pages:
-        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page)
+        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id)
     return paths
 
 
-def of_page(tag: str, page: Page) -> dict:
-    """A page of an API; its path has one parameter, its query those that it declares."""
+def of_page(tag: str, page: Page, model_id: str) -> dict:
+    """A page of an API: its path has one parameter and its query those that it declares, or it has a body."""
+    content = {JSON: reference(page.answer)}
+    if page.body is not None:
+        body = body_of(page.body, page.examples, model_id)
+        return operation(tag, page.summary, content, *page.codes, body=body)
     query = [{"name": field.name, "in": "query", "schema": field.type.schema} | about(field) for field in page.query]
     parameters = [*place(page.path, "resp_0123456789abcdef"), *query]
-    return operation(tag, page.summary, {JSON: reference(page.answer)}, *page.codes, parameters=parameters)
+    return operation(tag, page.summary, content, *page.codes, parameters=parameters)
 
 
 def about(field: Field) -> dict:

@@ -6,7 +6,7 @@ gets the place where it happened but never a request's text.
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sanic import HTTPResponse, json
@@ -68,10 +68,10 @@ def _body(message: object, type_: str, param: str | None = None, code: str | Non
 class OpenAIErrorHandler(ErrorHandler):
     """Sanic's hook for all errors that reach it, those before routing included.
 
-    `shape` takes the path and the body as OpenAI writes it, and gives the body in the form of the path's API.
+    `shape` takes path, headers and the body as OpenAI writes it, and gives the body in the form of the request's API.
     """
 
-    def __init__(self, shape: Callable[[str, dict], dict]):
+    def __init__(self, shape: Callable[[str, Mapping[str, str], dict], dict]):
         super().__init__()
         self.shape = shape
 
@@ -86,9 +86,11 @@ class OpenAIErrorHandler(ErrorHandler):
         if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left
             log(exception)
         if request is not None:
-            body = self.shape(request.path, body)
+            body = self.shape(request.path, request.headers, body)
         if request is not None and request.id is not None:
             headers["x-request-id"] = journal.request_id(request)
+            if "request_id" in body:  # a form that names the request
+                body["request_id"] = headers["x-request-id"]
         return json(body, status=status, headers=headers)
 
 

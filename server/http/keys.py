@@ -2,7 +2,8 @@
 
 The key is checked before the body is read and before the URL is. Keys are compared as digests, all of them, so
 that the time it takes reveals nothing about any. No key is ever part of a message. Programs send a key as a Bearer
-token; a browser that opens our pages asks its user for a password, and the key is that (RFC 7617).
+token, those made for Anthropic's API in the header `x-api-key`; a browser that opens our pages asks its user for a
+password, and the key is that (RFC 7617).
 """
 
 import binascii
@@ -37,10 +38,11 @@ class KeyRing:
         """Raise UnauthorizedError unless the request may proceed."""
         if not self._digests or request.path in OPEN_PATHS or is_preflight(request):
             return
-        key = _sent_key(request.headers.get("authorization", ""))
-        if key is None:
+        sent = (_key_in(request.headers.get("authorization", "")), request.headers.get("x-api-key"))
+        keys = [key for key in sent if key is not None]
+        if not keys:
             raise UnauthorizedError("This server wants an API key, in a header: Authorization: Bearer KEY")
-        matches = [compare_digest(_digest(key), known) for known in self._digests]
+        matches = [compare_digest(_digest(key), known) for key in keys for known in self._digests]
         if not any(matches):
             raise UnauthorizedError("The API key of this request is not one of this server's.")
 
@@ -65,7 +67,7 @@ def _read_keys(path: Path) -> list[str]:
     return keys
 
 
-def _sent_key(header: str) -> str | None:
+def _key_in(header: str) -> str | None:
     scheme, _, text = header.partition(" ")
     if scheme.lower() == "bearer":
         return text.strip()

@@ -5,7 +5,7 @@ from sanic.models.handler_types import RouteHandler
 
 from verbatim.server.api import registry
 from verbatim.server.api.adapter import Adapter, Page
-from verbatim.server.routes.respond import respond
+from verbatim.server.routes.respond import read_body, respond
 
 
 def api_routes() -> Blueprint:
@@ -15,13 +15,22 @@ def api_routes() -> Blueprint:
         blueprint.add_route(_answer(adapter), adapter.path, methods=["POST"], name=adapter.name)
         for page in adapter.pages:
             path = page.path.replace("{", "<").replace("}", ">")
-            blueprint.add_route(_show(page), path, methods=[page.method], name=f"{adapter.name}_{page.name}")
+            handle = _compute(page) if page.body else _show(page)
+            blueprint.add_route(handle, path, methods=[page.method], name=f"{adapter.name}_{page.name}")
     return blueprint
 
 
 def _answer(adapter: Adapter) -> RouteHandler:
     async def handle(request: Request) -> HTTPResponse | None:
         return await respond(request, adapter)
+
+    return handle
+
+
+def _compute(page: Page) -> RouteHandler:
+    async def handle(request: Request) -> HTTPResponse:
+        _, answer = await read_body(request, page.handle)
+        return json(answer)
 
     return handle
 

@@ -1,8 +1,10 @@
-"""GET /v1/models and /v1/models/{id}; an id may hold slashes, plain or as %2F."""
+"""GET /v1/models and /v1/models/{id}, in OpenAI's form or Anthropic's; an id may hold slashes, plain or as %2F."""
 
 from urllib.parse import unquote
 
 from sanic import Blueprint, json
+
+from verbatim.server.api.anthropic import models as anthropic
 
 
 def model_routes() -> Blueprint:
@@ -11,11 +13,15 @@ def model_routes() -> Blueprint:
 
     @blueprint.get("/v1/models")
     async def list_models(request):
-        return json({"object": "list", "data": request.app.ctx.models.describe()})
+        entries = request.app.ctx.models.describe()
+        if anthropic.is_asked(request.headers):
+            return json(anthropic.page_of(map(anthropic.describe, entries)))
+        return json({"object": "list", "data": entries})
 
     @blueprint.get("/v1/models/<model_id:path>")
     async def retrieve_model(request, model_id):
         name = unquote(model_id)
-        return json(request.app.ctx.models.find(name).describe(name))
+        entry = request.app.ctx.models.find(name).describe(name)
+        return json(anthropic.describe(entry) if anthropic.is_asked(request.headers) else entry)
 
     return blueprint

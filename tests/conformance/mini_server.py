@@ -11,6 +11,7 @@ import uuid
 from http.server import ThreadingHTTPServer
 from urllib.parse import unquote
 
+import mini_messages
 import mini_responses
 from mini_checker import Checker, RefusedError
 from mini_completion import Completion, embed
@@ -26,6 +27,8 @@ ROUTES = {
     "/v1/completions": "POST",
     "/v1/embeddings": "POST",
     "/v1/responses": "POST",
+    "/v1/messages": "POST",
+    "/v1/messages/count_tokens": "POST",
 }
 
 
@@ -101,6 +104,9 @@ class Handler(Writer):
                 time.sleep(2.5)
             time_made = {"created": int(time.time() * 1000)} if "unstable models" in fault else {}
             body = {"object": "list", "data": [self.model() | time_made]}
+            if "anthropic-version" in self.headers:
+                page = {"id": MODEL, "type": "model", "display_name": MODEL, "created_at": "2026-01-01T00:00:00Z"}
+                body = {"data": [page], "has_more": False, "first_id": MODEL, "last_id": MODEL}
             self.send_json(fault.on_body(body))
             return
         content_type = self.headers.get("content-type", "application/json")
@@ -145,6 +151,8 @@ class Handler(Writer):
 
     def check_key(self):
         fault, given = self.fault, self.headers.get("authorization", "")
+        if (key := self.headers.get("x-api-key")) and "no x-api-key" not in fault:
+            given = f"Bearer {key}"
         is_models = self.path == "/v1/models"
         scheme, _, key = given.partition(" ")
         if "open" in fault or ("open models" in fault and is_models):
@@ -191,6 +199,8 @@ class Handler(Writer):
                 return self.send_json(fault.on_body(embed(checker, MODEL)))
             if path == "/v1/responses":
                 return mini_responses.serve(self, checker)
+            if path.startswith("/v1/messages"):
+                return mini_messages.serve(self, checker)
             answer = (Chat if path.endswith("chat/completions") else Completion)(checker, self)
             stream = body.get("stream")
             if stream is True or ("stream" in body and "stream key" in fault):

@@ -4,6 +4,8 @@ import json
 import time
 from http.server import BaseHTTPRequestHandler
 
+import mini_messages
+
 
 class Writer(BaseHTTPRequestHandler):
     """Writes answers to a connection."""
@@ -39,6 +41,8 @@ class Writer(BaseHTTPRequestHandler):
         if "dies on errors" in self.fault:
             self.server.is_dead = True
         status, body = self.fault.on_error(status, error)
+        if self.path.startswith("/v1/messages") and isinstance(body, dict):
+            body = mini_messages.shape(status, body)
         if isinstance(body, str):
             self.send_bytes(status, body.encode(), {"Content-Type": "application/json"})
         else:

@@ -26,6 +26,8 @@ SMALL = {  # a body that each path answers at once
     "/v1/completions": {"model": MODEL, "prompt": "Hello", "max_tokens": 2},
     "/v1/responses": {"model": MODEL, "input": "Hello", "max_output_tokens": 16},
     "/v1/embeddings": {"model": MODEL, "input": "Hello"},
+    "/v1/messages": {"model": MODEL, "messages": [USER], "max_tokens": 2},
+    "/v1/messages/count_tokens": {"model": MODEL, "messages": [USER]},
     "/tokenize": {"prompt": "Hello"},
     "/detokenize": {"tokens": [5, 6]},
 }

@@ -1,0 +1,171 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: their fields, and what the engine gets.
+
+Fields that tune Anthropic's own service are accepted without effect. Refused by name is what would change the answer
+and is not here: Anthropic's tools, MCP servers, images and files. Beyond Anthropic's fields there are the extensions of
+chat.
+"""
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from verbatim.reference.records.errors import ContextLengthError, RequestError
+from verbatim.reference.records.grammar_text import Grammar, json_schema
+from verbatim.reference.records.request import Request
+from verbatim.server.api import parameters, policy
+from verbatim.server.api.anthropic import foreign_fields
+from verbatim.server.api.anthropic.blocks import OF_SYSTEM, content_schema
+from verbatim.server.api.anthropic.conversation import MESSAGES, read_system, to_messages
+from verbatim.server.api.anthropic.events import MessageBuilder
+from verbatim.server.api.anthropic.tools import TOOL_CHOICE, TOOLS, take_tools
+from verbatim.server.api.builder import Streaming
+from verbatim.server.api.chat.request import choose_grammar, visible_ids
+from verbatim.server.api.fields import Field, Fields, Object, required
+from verbatim.server.api.guided import GUIDED, only_one, take_guided
+from verbatim.server.api.schemas import held_schema
+from verbatim.server.api.tools import ToolUse
+from verbatim.server.api.value_types import (
+    OBJECT,
+    STRING,
+    ValueType,
+    array,
+    integer,
+    of_type,
+    one_of,
+)
+from verbatim.server.models.served import ServedModel
+
+
+def _read_stop(value: Any, path: str) -> str:
+    if not of_type(path, value, str):
+        raise RequestError(f"{path} must not be empty", field=path, code="invalid_value")
+    return value
+
+
+STOP = ValueType(_read_stop, {"type": "string", "minLength": 1})
+SYSTEM = Field("system", ValueType(read_system, content_schema(*OF_SYSTEM)), "Instructions.", example="Be brief.")
+FORMAT = Object(
+    required("type", one_of("json_schema"), "The type of the format."),
+    required("schema", OBJECT, "The JSON schema that the answer fits.", example={"type": "object"}),
+)
+OUTPUT_CONFIG = Object(
+    Field("format", FORMAT, "What the answer must be."),
+    foreign=foreign_fields.OUTPUT_CONFIG,
+)
+THINKING = Object(
+    required("type", one_of("disabled", "adaptive", "enabled"), "Whether the model may reason first."),
+    Field("budget_tokens", integer(0), "Without effect.", example=1024),
+    Field("display", STRING, "Without effect.", example="summarized"),
+)
+PROMPT = (
+    parameters.MODEL,
+    MESSAGES,
+    SYSTEM,
+    TOOLS,
+    TOOL_CHOICE,
+    Field(
+        "thinking",
+        THINKING,
+        "Without effect: the model's template decides whether it reasons.",
+        example={"type": "disabled"},
+    ),
+    Field("output_config", OUTPUT_CONFIG, "What the answer must be.", example={"effort": "high"}),
+    Field("output_format", FORMAT, "The older place of `output_config.format`."),
+)
+BODY = Object(
+    *PROMPT,
+    required("max_tokens", integer(1), "The answer has at most so many tokens.", example=64),
+    Field("stop_sequences", array(STOP), "Texts that end the answer.", default=(), example=["\n\n"]),
+    *parameters.SAMPLING,
+    *parameters.STOPPING,
+    *GUIDED,
+    parameters.STREAM,
+    parameters.CACHE_KEY,
+    foreign=foreign_fields.REQUEST,
+)  # fmt: skip
+COUNT = Object(*PROMPT, foreign=foreign_fields.PROMPT)
+
+
+def read_message(body: Any, model: ServedModel) -> MessageBuilder:
+    """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
+    fields = BODY.read(body)
+    prompt_ids, tools, content = _take_prompt(fields, model)
+    if len(prompt_ids) >= model.config.context_size:
+        message = f"prompt is too long: {len(prompt_ids)} tokens > {model.config.context_size - 1} maximum"
+        raise ContextLengthError(message, field="messages")
+    grammar = choose_grammar(content, take_guided(fields), tools, model)
+    vocab_size, max_tokens = model.config.vocab_size, fields["max_tokens"]
+    sampling = parameters.take_sampling(fields, vocab_size, None)
+    stopping = parameters.take_stopping(fields, vocab_size, max_tokens)
+    stopping = replace(stopping, strings=(*fields["stop_sequences"], *stopping.strings))
+    streaming, salt = Streaming(is_stream=fields["stream"]), fields["prompt_cache_key"]
+    fields.done()
+    message_id = f"msg_{uuid.uuid4().hex}"
+    request = Request(
+        request_id=message_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, grammar=grammar,
+        cache_salt=salt, visible_ids=visible_ids(tools, model),
+    )  # fmt: skip
+    parser = model.dialect.parser(tools.names) if tools.names else None
+    return MessageBuilder(request=request, model_id=model.model_id, streaming=streaming, parser=parser)
+
+
+def count_tokens(body: Any, model: ServedModel) -> dict:
+    """How many tokens the prompt of a message has."""
+    fields = COUNT.read(body)
+    prompt_ids, _, _ = _take_prompt(fields, model)
+    fields.done()
+    return {"input_tokens": len(prompt_ids)}
+
+
+def _take_prompt(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ToolUse, Grammar | None]:
+    """The ids of the prompt, the tools, and the grammar of the answer's text."""
+    messages = to_messages(fields["system"], fields["messages"])
+    fields["model"]
+    _check_thinking(fields)
+    tools = take_tools(fields)
+    return encode(messages, tools, model), tools, _take_format(fields)
+
+
+def encode(messages: list[dict], tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+    """The prompt of a conversation; the answer continues the text of an assistant's message at its end."""
+    if model.template is None:
+        raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
+    is_continued = bool(messages) and messages[-1]["role"] == "assistant"
+    pieces = model.template.render(messages[:-1] if is_continued else messages, list(tools.tools) or None)
+    if is_continued and messages[-1]["content"]:
+        pieces = _appended(pieces, messages[-1]["content"])
+    return tuple(model.tokenizer.encode_pieces(pieces))
+
+
+def _appended(pieces: list[str | int], text: str) -> list[str | int]:
+    """Pieces with more text at their end, in the last piece if that is text."""
+    *before, last = pieces
+    return [*before, last + text] if isinstance(last, str) else [*pieces, text]
+
+
+def _take_format(fields: Fields) -> Grammar | None:
+    """The grammar of `output_config.format`, or of the field that it was before."""
+    config = fields["output_config"]
+    of_config = _read_format(config["format"]) if config is not None else None
+    if config is not None:
+        config.done()
+    return only_one(of_config, _read_format(fields["output_format"]))
+
+
+def _read_format(fields: Fields | None) -> Grammar | None:
+    if fields is None:
+        return None
+    fields["type"]
+    schema = fields["schema"]
+    fields.done()
+    path = fields.where("schema")
+    return json_schema(held_schema(schema, path, must_hold=True), path)
+
+
+def _check_thinking(fields: Fields) -> None:
+    """Reasoning cannot be switched on here; whether a model reasons is up to its template."""
+    thinking = fields["thinking"]
+    if thinking is None:
+        return
+    if thinking.read_all()["type"] == "enabled":
+        policy.note_without_effect("thinking")
