@@ -38,7 +38,7 @@ from verbatim.server.routes.docs import docs_routes
 from verbatim.server.routes.health import health_routes
 from verbatim.server.routes.metrics import metrics_routes
 from verbatim.server.routes.models import model_routes
-from verbatim.server.routes.playground import playground_routes
+from verbatim.server.routes.page import page_routes
 from verbatim.server.routes.tokens import token_routes
 from verbatim.server.settings.options import LINEUP, PLACE, Options
 
@@ -49,7 +49,7 @@ ROUTES = (
     health_routes,
     metrics_routes,
     docs_routes,
-    playground_routes,
+    page_routes,
 )
 
 
