@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := test_architecture or test_words or (contract and reference and not test_speculation) \
          or test_logits_of_a_wider_model or (test_chat and fastpath and (test_shape or test_a_stream_equals))
 
-.PHONY: help serve test test-quick test-all lint format lock clean
+.PHONY: help serve test test-quick test-all lint format lock page clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -55,6 +55,9 @@ lock: $(VENV)/bin/python ## make requirements/dev.txt anew from pyproject.toml
 	env -u UV_INDEX -u UV_FIND_LINKS -u UV_DEFAULT_INDEX $(BIN)/uv pip compile --no-config --universal --generate-hashes --upgrade \
 	  --python-version 3.11 --extra test --extra clients --default-index https://pypi.org/simple \
 	  --custom-compile-command "make lock" --quiet --output-file requirements/dev.txt pyproject.toml
+
+page: ## build the web page anew from server/page/src; needs Node 20.19 or newer
+	cd server/page && npm ci --no-audit --no-fund && npm run build
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist src/*.egg-info; find fastpath -name "*.so" -delete

@@ -40,7 +40,7 @@ from verbatim.server.routes.docs import docs_routes
 from verbatim.server.routes.health import health_routes
 from verbatim.server.routes.metrics import metrics_routes
 from verbatim.server.routes.models import model_routes
-from verbatim.server.routes.playground import playground_routes
+from verbatim.server.routes.page import page_routes
 from verbatim.server.routes.tokens import token_routes
 from verbatim.server.settings.options import LINEUP, PLACE, Options
 
@@ -51,7 +51,7 @@ ROUTES = (
     health_routes,
     metrics_routes,
     docs_routes,
-    playground_routes,
+    page_routes,
 )
 
 

@@ -14,17 +14,24 @@ import pytest
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+KEYS = {"Enter": 13, "Escape": 27, "Delete": 46, "ArrowUp": 38, "ArrowRight": 39}
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0")
 
 
 class Page:
-    """A tab; `errors` are uncaught exceptions of the page, and violations of its policy, `urls` what it asked for."""
+    """A tab; `errors` are uncaught exceptions of the page, and violations of its policy; `requests` what it sent."""
 
     def __init__(self, socket):
         self.socket, self.numbers = socket, itertools.count(1)
-        self.errors, self.urls = [], []
+        self.errors = []
+        self.requests: list[dict] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of what it sent."""
+        return [request["url"] for request in self.requests]
 
     def call(self, method: str, **parameters) -> dict:
         """Send a command of the protocol; returns its result."""
@@ -35,7 +42,7 @@ class Page:
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(message["params"]["exceptionDetails"])
             if message.get("method") == "Network.requestWillBeSent":
-                self.urls.append(message["params"]["request"]["url"])
+                self.requests.append(message["params"]["request"])
             if message.get("method") == "Log.entryAdded":
                 entry = message["params"]["entry"]
                 if (
@@ -45,6 +52,38 @@ class Page:
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
+
+    def open(self, url: str):
+        """Load a page as a browser that has never seen it."""
+        self.call("Page.navigate", url="about:blank")
+        self.wait("location.href === 'about:blank'")
+        self.call("Storage.clearDataForOrigin", origin=url.rstrip("/"), storageTypes="all")
+        self.errors.clear()
+        self.requests.clear()
+        self.call("Page.navigate", url=url)
+        self.wait(f"location.href === {json.dumps(url)}")
+
+    def write(self, selector: str, text: str):
+        """Replace the text of a field, as a person who types."""
+        self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.run(f"document.querySelector({json.dumps(selector)}).select()")
+        self.call("Input.insertText", text=text) if text else self.press("Delete")
+
+    def press(self, key: str, modifiers: int = 0):
+        """Press a key; modifiers are 1 Alt, 2 Ctrl, 4 Meta, 8 Shift, added."""
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS.get(key, 0), "modifiers": modifiers}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": "\r"} if key == "Enter" else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def click(self, selector: str):
+        """Click the first element of a selector, once it is there and can be clicked."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"{found} && !{found}.disabled", 10)
+        self.run(f"{found}.click()")
+
+    def texts(self, selector: str) -> list[str]:
+        """What can be read of all elements of a selector."""
+        return self.run(f"[...document.querySelectorAll({json.dumps(selector)})].map((element) => element.innerText)")
 
     def run(self, script: str):
         """The value of a JavaScript expression."""
