@@ -142,10 +142,10 @@ def test_a_message_that_is_refused_goes_back_into_the_box(page):
     assert questions(page) == []
     assert send(page, "Hello!") != "" and page.texts(".notice") == []
     assert [len(body["messages"]) for body in sent(page)] == [1, 1]
-    setting(page, "top_k", 0)
+    setting(page, "min_p", 2)
     page.write("#prompt", "Again")
     page.press("Enter")
-    page.wait("document.querySelector('.notice')?.innerText.includes('top_k must be at least 1')")
+    page.wait("document.querySelector('.notice')?.innerText.includes('min_p must be')")
     assert page.run("document.querySelector('#prompt').value") == "Again" and questions(page) == ["Hello!"]
 
 

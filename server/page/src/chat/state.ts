@@ -149,6 +149,7 @@ export function useKey(key: string): void {
   setKey(key);
   storeKey(key);
   dialog.value = "";
+  connection.value = "connecting";
   void connect();
 }
 

@@ -1,6 +1,6 @@
 /* Dialogs above the page: the conversation as code, the API key, the keyboard. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { codeOf, LANGUAGES, type Language } from "../chat/code";
 import { current, dialog, useKey } from "../chat/state";
 import { loadKey } from "../chat/storage";
@@ -15,7 +15,7 @@ const KEYS = [
 
 function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => box.current!.showModal(), []);
+  useLayoutEffect(() => box.current!.showModal(), []);
   return (
     <dialog ref={box} aria-label={title} onClose={() => (dialog.value = "")} onClick={(event) => event.target === box.current && box.current?.close()}>
       <div class="dialog">
@@ -58,7 +58,7 @@ function KeyDialog() {
       <form onSubmit={(event) => (event.preventDefault(), useKey(key.trim()))}>
         <p>The key of this server. It is kept until the tab closes.</p>
         <div class="row">
-          <input id="key" type="password" autocomplete="off" aria-label="API key" value={key} onInput={(event) => setKey(event.currentTarget.value)} />
+          <input id="key" type="password" autofocus autocomplete="off" aria-label="API key" value={key} onInput={(event) => setKey(event.currentTarget.value)} />
           <button type="submit" class="main">Use</button>
         </div>
       </form>
