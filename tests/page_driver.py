@@ -69,13 +69,14 @@ def pieces(text: str, size: int = 3) -> list[dict]:
 
 
 class Player:
-    """What the page's server answers: `choices` as a stream; `gate` holds the stream back until it is set."""
+    """What the page's server answers: `choices` as a stream, which `gate` holds back until it is set."""
 
     def __init__(self):
         self.choices: list[dict] = []
         self.gate = threading.Event()
         self.gate.set()
         self.breaks_off = False
+        self.delay = 0.0  # seconds before each event
         self.url = ""
 
     def play(self, text: str, size: int = 3):
@@ -119,6 +120,7 @@ def _handler(player: Player):
             player.gate.wait(20)
             try:
                 for event in player.events():
+                    time.sleep(player.delay)
                     self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
                 if not player.breaks_off:
                     self.wfile.write(b"data: [DONE]\n\n")

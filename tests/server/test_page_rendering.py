@@ -167,6 +167,21 @@ def test_a_full_browser_is_told(page, player):
     page.wait("document.querySelector('.notice')?.innerText.includes('no space left')")
 
 
+def test_what_is_being_written_outlives_the_page(page, player):
+    player.play("word " * 60)
+    player.delay = 0.05
+    page.write("#prompt", "Go")
+    page.press("Enter")
+    count = "open => new Promise((resolve) => (open.onsuccess = () => open.result.transaction('conversations')"
+    count += ".objectStore('conversations').count().onsuccess = (event) => resolve(event.target.result)))"
+    page.wait(f"({count})(indexedDB.open('verbatim'))", 10)
+    page.call("Page.navigate", url=f"{player.url}/")
+    page.wait("document.querySelectorAll('.chats .title').length === 1")
+    page.click(".chats .title")
+    page.wait("document.querySelector('.facts')?.innerText.includes('broken off')")
+    assert questions(page) == ["Go"] and answers(page)[0].startswith("word word")
+
+
 def test_a_dead_server(page, player):
     player.play("Alive.")
     send(page, "Go")

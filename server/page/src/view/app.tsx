@@ -51,6 +51,9 @@ function Header() {
           id="model" class="model" aria-label="Model" title={model.value?.context ? `Context of ${model.value.context} tokens` : ""} value={current.value.model}
           onChange={(event) => void chooseModel(event.currentTarget.value)}
         >
+          {!known.some((item) => item.id === current.value.model) && (
+            <option value={current.value.model} disabled>{current.value.model} (not served)</option>
+          )}
           {known.map((item) => <option key={item.id} value={item.id}>{item.id}</option>)}
         </select>
       )}
