@@ -32,10 +32,17 @@ export function prefixOf(tokens: Token[], index: number, candidate: Candidate, c
   }
 }
 
-/* A token in a table: spaces and line ends can be seen. */
+/* Whether a token has no text: a control token, such as the end of a turn. */
+export function isControl(candidate: Candidate): boolean {
+  return candidate.t === "" && !candidate.b;
+}
+
+/* A token in a table: spaces, line ends and what has no shape can be seen. */
 export function visible(candidate: Candidate): string {
   if (candidate.b) return candidate.b.map((byte) => `⟨${byte.toString(16).padStart(2, "0")}⟩`).join("");
-  return candidate.t === "" ? "∅" : candidate.t.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+  if (isControl(candidate)) return "∅";
+  const text = candidate.t.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+  return text.replace(/[\p{C}\p{Z}]/gu, (sign) => `⟨U+${sign.codePointAt(0)!.toString(16).padStart(4, "0")}⟩`);
 }
 
 export function percent(logprob: number): string {

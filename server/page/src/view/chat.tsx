@@ -82,13 +82,14 @@ export function Chat() {
   };
   /* The end is followed only while it is in view: a reader who scrolls up stays where they are. */
   useEffect(() => {
-    const watch = new ResizeObserver(() => follows.current && (area.current!.scrollTop = area.current!.scrollHeight));
+    const watch = new ResizeObserver(() => follows.current && area.current && (area.current.scrollTop = area.current.scrollHeight));
     watch.observe(area.current!.firstElementChild!);
     return () => watch.disconnect();
   }, []);
   useEffect(toEnd, [current.value.id, turns.length]);
   const onScroll = () => {
-    const { scrollTop, scrollHeight, clientHeight } = area.current!;
+    if (!area.current) return; // the event may come after the conversation has gone
+    const { scrollTop, scrollHeight, clientHeight } = area.current;
     follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
     setAway(!follows.current);
   };

@@ -1,7 +1,7 @@
 /* An answer as the tokens that the model chose, coloured by their probability; each opens a card of its candidates. */
 import { Component } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { percent, textsOf, visible } from "../text/tokens";
+import { isControl, percent, textsOf, visible } from "../text/tokens";
 import type { Candidate, Token } from "../chat/types";
 
 const GROUP = 200;
@@ -52,10 +52,10 @@ function Card(props: { token: Token; place: DOMRect; onChoose?: (candidate: Cand
   return (
     <div class="card" role="dialog" aria-label="Candidates for this token" ref={box} onKeyDown={(event) => event.key === "Escape" && onClose()}>
       <p class="card-title">{onChoose ? "Choose another token to continue from there" : "Candidates"}</p>
-      {rows.map((candidate) => (
+      {rows.map((candidate, index) => (
         <button
-          type="button" key={visible(candidate)} class={same(candidate) ? "candidate chosen" : "candidate"}
-          disabled={!onChoose || same(candidate)} onClick={() => (onClose(), onChoose!(candidate))}
+          type="button" key={index} class={same(candidate) ? "candidate chosen" : "candidate"}
+          disabled={!onChoose || same(candidate) || isControl(candidate)} onClick={() => (onClose(), onChoose!(candidate))}
         >
           <span class="candidate-text">{visible(candidate)}</span>
           <span class="candidate-bar"><i style={{ width: `${100 * Math.exp(candidate.l)}%` }} /></span>
