@@ -17,7 +17,8 @@ from verbatim.server.api.completions.choice import CompletionBuilder, Completion
 from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import REQUEST
-from verbatim.server.api.guided import GUIDED, take_guided
+from verbatim.server.api.guided import GUIDED, only_one, take_guided
+from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.texts import texts
 from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, of_type
 from verbatim.server.models.served import ServedModel
@@ -53,6 +54,7 @@ BODY = Object(
         example=4,
     ),
     DEBUG_CONFIG,
+    RESPONSE_FORMAT,
     *GUIDED,
     *parameters.ACCOUNT,
     foreign=REQUEST,
@@ -90,7 +92,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     stopping = parameters.take_stopping(fields, vocab_size, max_tokens if max_tokens or scores_prompt else None)
     streaming = parameters.take_streaming(fields)
     num_candidates = _take_best_of(fields, num_choices, streaming)
-    debug, grammar = take_debug_config(fields, streaming), take_guided(fields)
+    debug, grammar = take_debug_config(fields, streaming), only_one(take_response_format(fields), take_guided(fields))
     salt = fields["prompt_cache_key"]
     fields.done()
     answer_id = new_id("cmpl")
