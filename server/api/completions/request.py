@@ -2,13 +2,14 @@
 
 Several prompts make prompts times n choices, numbered prompt by prompt. `echo` puts the prompt in front of its
 answer, and with `logprobs` the prompt's own beside the answer's; with `max_tokens` 0 it is the whole answer. With
-`best_of` more candidates are written than are shown. `suffix` is refused by name.
+`best_of` more candidates are written than are shown. With `suffix`, which needs a model that was trained for it, the
+answer is what is between the prompt and the suffix.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from verbatim.reference.records.errors import RequestError
+from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
@@ -20,7 +21,7 @@ from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.texts import texts
-from verbatim.server.api.value_types import BOOLEAN, check_token_ids, integer, of_type
+from verbatim.server.api.value_types import BOOLEAN, STRING, check_token_ids, integer, of_type
 from verbatim.server.models.served import ServedModel
 
 OBJECTS = ("text_completion", "text_completion")
@@ -34,6 +35,7 @@ BODY = Object(
     required("prompt", texts(MAX_PROMPTS, shows_length=False), "What is to be continued.", "Once upon a time"),
     parameters.MODEL,
     parameters.CHOICES,
+    Field("suffix", STRING, "What follows the answer, for models that fill in the middle; with prompts of text.", ""),
     Field("echo", BOOLEAN, "Put the prompt in front of the answer.", default=False),
     Field(
         "logprobs",
@@ -82,14 +84,18 @@ class CompletionAdapter(Adapter):
 def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     """What builds the answer, with the engine's requests in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
-    prompts = [_read_prompt(item, path, model) for path, item in fields["prompt"]]
+    echo = fields["echo"]
+    suffix = _take_suffix(fields, echo, model)
+    prompts = [_read_prompt(item, path, model, suffix) for path, item in fields["prompt"]]
     fields["model"]
-    num_choices, echo, num_top = fields["n"], fields["echo"], fields["logprobs"]
+    num_choices, num_top = fields["n"], fields["logprobs"]
     max_tokens = fields.read_as("max_tokens", parameters.max_tokens(0 if echo else 1))
     vocab_size = model.config.vocab_size
     sampling = parameters.take_sampling(fields, vocab_size, num_top)
     scores_prompt = echo and num_top is not None
     stopping = parameters.take_stopping(fields, vocab_size, max_tokens if max_tokens or scores_prompt else None)
+    if suffix and model.infill:
+        stopping = replace(stopping, token_ids=(*stopping.token_ids, *model.infill.stop_ids))
     streaming = parameters.take_streaming(fields)
     num_candidates = _take_best_of(fields, num_choices, streaming)
     debug, grammar = take_debug_config(fields, streaming), only_one(take_response_format(fields), take_guided(fields))
@@ -130,7 +136,23 @@ def _take_best_of(fields: Fields, num_choices: int, streaming: Streaming) -> int
     return best_of
 
 
-def _read_prompt(prompt: Any, path: str, model: ServedModel) -> Prompt:
+def _take_suffix(fields: Fields, echo: bool, model: ServedModel) -> str:
+    """What follows the answer. RequestError where the model cannot have it, or the answer would not come after it."""
+    if not (suffix := fields["suffix"]):
+        return ""
+    if model.infill is None:
+        message = "suffix: this model's tokenizer has none of the tokens that models use to fill in the middle"
+        raise UnsupportedError(message, field="suffix")
+    if echo:
+        raise RequestError("echo and suffix exclude each other", field="echo", code="invalid_parameter_combination")
+    return suffix
+
+
+def _read_prompt(prompt: Any, path: str, model: ServedModel, suffix: str = "") -> Prompt:
+    if suffix and model.infill:
+        ids = tuple(model.infill.encode(model.tokenizer, of_type(path, prompt, str), suffix))
+        model.check_prompt(ids, path)
+        return Prompt(prompt, ids, [])
     is_text = type(prompt) is str
     ids = tuple(model.tokenizer.encode_prompt(prompt) if is_text else of_type(path, prompt, list))
     if not ids:
