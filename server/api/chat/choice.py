@@ -94,6 +94,10 @@ class ChatChoice:
         item = {"index": self.index, "message": message, "finish_reason": self.finish_reason}
         return item | {"logprobs": self._logprobs(self.logprobs)}
 
+    def empty(self) -> dict:
+        """An item that adds nothing."""
+        return self._item({})
+
     def _item(self, delta: dict, entries: list[dict] | None = None) -> dict:
         logprobs = self._logprobs(entries) if entries else None
         return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": self.finish_reason}

@@ -48,6 +48,7 @@ BODY = Object(
     Field("max_completion_tokens", MAX_TOKENS, "The same by its newer name; give one of them.", example=64),
     *parameters.STOPPING,
     *parameters.STREAMING,
+    parameters.TOKEN_IDS,
     DEBUG_CONFIG,
     Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt.",
           example=2),
@@ -106,7 +107,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     streaming = parameters.take_streaming(fields)
     debug = take_debug_config(fields, streaming)
     prompt_logprobs = _take_prompt_logprobs(fields, streaming)
-    salt = fields["prompt_cache_key"]
+    salt, wants_ids = fields["prompt_cache_key"], fields["return_token_ids"]
     if (prediction := fields["prediction"]) is not None:
         prediction.read_all()
     fields.done()
@@ -117,7 +118,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     )  # fmt: skip
     builder = ChatBuilder(
         model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
-        streaming=streaming, wants_metrics=debug.wants_metrics,
+        streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
     for index in range(num_choices):
         parser = model.dialect.parser(tools.names) if tools.names else None
