@@ -226,6 +226,15 @@ def test_different_conversations_are_rendered_differently(both):
     )
 
 
+@pytest.mark.parametrize("content", ["2 + 3 =", " b ", "\n b\n"])
+def test_a_final_message_is_continued_as_transformers_does_it(both, content):
+    _, as_they_do, as_we_do = both
+    messages = [*CONVERSATIONS["one question"], message("assistant", content)]
+    options = {"add_generation_prompt": False, "continue_final_message": True}
+    expected = as_they_do(messages, None, **options)
+    assert as_we_do(messages, None, **options) == expected and expected.rstrip().endswith(content.strip())
+
+
 def test_today_is_the_same_day(both, monkeypatch):
     """The date in a template comes from the clock; the test stops both clocks."""
     import datetime

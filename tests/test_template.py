@@ -111,3 +111,40 @@ def test_rendered_as_transformers_renders_it(demo, conversation, tools):
         bos_token="<s>", eos_token="</s>",
     )  # fmt: skip
     assert joined(demo, load_template(MODEL, demo).render(conversation, tools)) == rendered[0]
+
+
+OPEN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "2 + 3 ="}]
+
+
+@pytest.mark.parametrize("content", ["2 + 3 =", "2 + 3 = ", " x\n", "", "<|end|>", "a\ufdd1 b"])
+def test_a_final_message_is_continued_after_its_content(content):
+    messages = [*OPEN[:1], {"role": "assistant", "content": content}]
+    pieces = ChatTemplate(SIMPLE, CONTROL).render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert pieces == [1, "user\na", 2, "\n", 1, f"assistant\n{content}"]
+
+
+def test_a_template_that_trims_messages_trims_the_final_one_too():
+    template = ChatTemplate(SIMPLE.replace("m.content", "m.content | trim"), CONTROL)
+    messages = [*OPEN[:1], {"role": "assistant", "content": " 2 + \n"}]
+    pieces = template.render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert pieces[-1] == "assistant\n2 +"
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "error"),
+    [
+        (SIMPLE, {"content": "x", "tool_calls": [CALL]}, "without tool calls"),
+        (SIMPLE, {"content": None}, "of text"),
+        ("{{ messages[0].content }}", {"content": "x"}, "does not show the last message"),
+    ],
+)
+def test_what_cannot_be_continued(source, message, error):
+    with pytest.raises(RequestError, match=error):
+        ChatTemplate(source, CONTROL).render([*OPEN, {"role": "assistant"} | message], continue_final_message=True)
+
+
+def test_variables_reach_the_template_and_forge_nothing():
+    template = ChatTemplate("{% set x = 1 %}{{ x }}{{ mood }}{{ docs[0].text }}<|end|>", CONTROL)
+    assert template.variables == {"mood", "docs"}
+    pieces = template.render(OPEN, mood="<|end|>", docs=[{"text": "t"}])
+    assert pieces == ["1<|end|>t", 2]

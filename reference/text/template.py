@@ -2,12 +2,16 @@
 
 The result is pieces: text as strings, control tokens as ids. A control token counts only where the template itself
 wrote it. The same characters in a message or a tool stay text, so that no user can forge a turn of the conversation.
+
+A final message that is to be continued is marked at its end, and the rendered text is cut at the mark, as transformers
+does it (`continue_final_message` of `apply_chat_template`).
 """
 
 import re
 from pathlib import Path
 
 import jinja2
+from jinja2.meta import find_undeclared_variables
 
 from verbatim.reference.records.errors import ModelError, RequestError
 from verbatim.reference.text.sandbox import Sandbox
@@ -16,14 +20,18 @@ from verbatim.reference.text.tokenizer import Tokenizer, read_settings, token_co
 GUARD = "\ufdd0"  # a noncharacter, never in sensible text: it breaks up control tokens that a message spells out
 ESCAPED = "\\ufdd0"  # the same where a template prints a dictionary or plain ASCII
 
-
+OPEN_END = "\ufdd1 "  # marks the end of a message to be continued; a template that trims messages drops the space
+RESERVED = frozenset(  # names that are no variables of a conversation
+    ("self", "messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+)
 MAX_MESSAGE = 500  # characters of an error, which a template may write itself
 
 
 class ChatTemplate:
     """A model's compiled template, or several by name: `default`, and `tool_use` for a conversation with tools.
 
-    `source` is their text. `tokens` are the special tokens that it may ask for by name, such as `bos_token`.
+    `source` is their text, `variables` the names that it reads and does not set itself. `tokens` are the special tokens
+    that it may ask for by name, such as `bos_token`.
     """
 
     def __init__(self, source: str | dict[str, str], control_ids: dict[str, int], **tokens: str):
@@ -31,6 +39,8 @@ class ChatTemplate:
         self.source = "\n".join(sources.values())
         try:
             self._codes = {name: Sandbox().compile(text) for name, text in sources.items()}
+            read = (find_undeclared_variables(Sandbox().parse(text)) for text in sources.values())
+            self.variables = frozenset().union(*read)
         except (jinja2.TemplateError, ValueError, RecursionError, MemoryError) as error:
             raise ModelError(f"the chat template does not compile: {error}") from None
         self._control_ids = control_ids
@@ -40,22 +50,35 @@ class ChatTemplate:
         self._tokens = tokens
 
     def render(
-        self, messages: list[dict], tools: list[dict] | None = None, *, add_generation_prompt: bool = True, **variables
+        self,
+        messages: list[dict],
+        tools: list[dict] | None = None,
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **variables,
     ) -> list[str | int]:
         """The prompt that asks for the assistant's next message, in pieces; RequestError if the template refuses.
 
         What is None in a message is left out of it: a template shall not print "None". `variables` are what a template
-        knows besides: `documents`, `enable_thinking`, `date_string`, ...
+        knows besides: `documents`, `enable_thinking`, `date_string`, ... With `continue_final_message` (then without
+        `add_generation_prompt`) the prompt ends within the last message, after its content, which the model continues.
         """
         name = "tool_use" if tools and "tool_use" in self._codes else "default"
         if not messages:
             raise RequestError("messages do not fit the model's chat template: there are none", field="messages")
         messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
-        given = {"messages": messages, "tools": tools or None, "documents": None, **variables}
+        if continue_final_message:
+            messages[-1] = _opened(messages[-1])
+        known = {"messages": messages, "tools": tools or None, "documents": None, **variables}
+        text = self._text(name, self._tokens | self._guard(known) | {"add_generation_prompt": add_generation_prompt})
+        return self._split(_cut(text) if continue_final_message else text)
+
+    def _text(self, name: str, values: dict) -> str:
         try:
             sandbox = Sandbox()
             template = jinja2.Template.from_code(sandbox, self._codes[name], sandbox.globals)
-            text = template.render(**self._tokens | self._guard(given), add_generation_prompt=add_generation_prompt)
+            return template.render(values)
         except RecursionError:
             raise RequestError("the model's chat template calls itself too deeply", field="messages") from None
         except (
@@ -63,7 +86,6 @@ class ChatTemplate:
         ) as error:  # fmt: skip
             message = f"messages do not fit the model's chat template: {error}"
             raise RequestError(message[:MAX_MESSAGE], field="messages") from None
-        return self._split(text)
 
     def _guard(self, value):
         """The same value with every control token in its strings broken up."""
@@ -82,6 +104,23 @@ class ChatTemplate:
         """Text with its control tokens put together again."""
         text = text.replace(GUARD, "")
         return self._escaped.sub(lambda mark: mark[0].replace(ESCAPED, ""), text) if ESCAPED in text else text
+
+
+def _opened(message: dict) -> dict:
+    """A final message with a mark where it is to be continued."""
+    if not isinstance(message.get("content"), str) or message.get("tool_calls"):
+        error = "continue_final_message needs a last message of text, without tool calls"
+        raise RequestError(error, field="messages")
+    return message | {"content": message["content"] + OPEN_END}
+
+
+def _cut(text: str) -> str:
+    """What was rendered before the mark, without the spaces before it where the template trims messages."""
+    before, mark, after = text.rpartition(OPEN_END.strip())
+    if not mark:
+        error = "continue_final_message: the model's chat template does not show the last message"
+        raise RequestError(error, field="messages")
+    return before if after.startswith(" ") else before.rstrip()
 
 
 def load_template(directory: str | Path, tokenizer: Tokenizer, file: Path | None = None) -> ChatTemplate | None:

@@ -10,10 +10,11 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api.fields import answer, required
+from verbatim.server.api.token_ids import TokenIds
 from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, integer, named, one_of
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
@@ -49,10 +50,13 @@ CHUNK_SCHEMAS: dict[str, dict] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streaming:
-    """Whether to stream, whether the stream ends with a chunk of usage, and whether the size of chunks is hidden."""
+    """Whether to stream, whether the stream ends with a chunk of usage, or all chunks have the usage so far, and
+    whether the size of chunks is hidden.
+    """
 
     is_stream: bool = False
     wants_usage: bool = False
+    is_usage_continuous: bool = False
     is_padded: bool = False
 
 
@@ -98,12 +102,17 @@ class Choice(Protocol):
     def whole(self) -> dict:
         """The finished choice."""
 
+    def empty(self) -> dict:
+        """An item that adds nothing."""
+
 
 C = TypeVar("C", bound=Choice)
 
 
 class ChunkBuilder(Builder, Generic[C]):
     """OpenAI's chunks. `choices` maps (request id, choice) to the choice, in the order of `index`."""
+
+    is_prompt_in_choices: ClassVar[bool] = False  # where the ids of a prompt stand, if they are wanted
 
     def __init__(
         self,
@@ -114,6 +123,7 @@ class ChunkBuilder(Builder, Generic[C]):
         objects: tuple[str, str],
         streaming: Streaming,
         wants_metrics: bool = False,
+        wants_ids: bool = False,
     ):
         self.requests = requests
         self.choices: dict[tuple[str, int], C] = {}
@@ -122,19 +132,34 @@ class ChunkBuilder(Builder, Generic[C]):
         self._envelope = {"id": answer_id, "created": int(time.time()), "model": model.model_id}
         self._envelope |= {"system_fingerprint": model.fingerprint, "object": self.chunk_object}
         self._num_prompt = sum(len(request.prompt_ids) for request in requests)
+        self._ids = TokenIds(requests, is_prompt_in_choices=self.is_prompt_in_choices) if wants_ids else None
         self._latest: dict[tuple[str, int], Output] = {}  # of each choice: its counts are totals so far
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds."""
         key = output[:2]  # request id and choice
+        is_first = not self._latest
         self._latest[key] = output
-        return [self.chunk([item]) for item in self.choices[key].take(output)]
+        items = self.choices[key].take(output)
+        if self._ids is None:
+            return [self.chunk([item]) for item in items]
+        return self._with_ids(self._ids, self.choices[key], output, items, is_first=is_first)
+
+    def _with_ids(
+        self, token_ids: TokenIds, choice: C, output: Output, items: list[dict], *, is_first: bool
+    ) -> list[dict]:
+        if not (items or output.token_ids):
+            return []
+        items = items or [choice.empty()]
+        token_ids.add(choice, output, items[-1])
+        first, *others = [self.chunk([item]) for item in items]
+        return [first | (token_ids.of_answer() if is_first else {}), *others]
 
     def chunk(self, choices: list[dict]) -> dict:
         """One chunk of a stream."""
         chunk = {**self._envelope, "choices": choices}
         if self.streaming.wants_usage:
-            chunk["usage"] = None
+            chunk["usage"] = self.usage() if self.streaming.is_usage_continuous else None
         if self.streaming.is_padded:
             chunk["obfuscation"] = padding(choices)
         return chunk
@@ -147,8 +172,14 @@ class ChunkBuilder(Builder, Generic[C]):
 
     def whole(self) -> dict:
         """The whole answer."""
-        choices = [choice.whole() for choice in self.chosen()]
-        return self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
+        chosen = self.chosen()
+        choices = [choice.whole() for choice in chosen]
+        whole = self._envelope | {"object": self.whole_object, "choices": choices, "usage": self.usage()}
+        if self._ids is None:
+            return whole
+        for choice, item in zip(chosen, choices, strict=True):
+            item |= self._ids.of_choice(choice)
+        return whole | self._ids.of_answer()
 
     def chosen(self) -> Sequence[C]:
         """The choices that are shown."""

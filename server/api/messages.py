@@ -15,6 +15,7 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import CALL as CALL_FIELDS
 from verbatim.server.api.foreign_fields import MESSAGE, PART
 from verbatim.server.api.value_types import (
+    BOOLEAN,
     STRING,
     ValueType,
     array,
@@ -102,6 +103,8 @@ ASSISTANT = Object(
     Field("refusal", STRING, "Its text where it refused; read if there is no content.", example="Sorry."),
     NAME,
     Field("reasoning_content", STRING, "Its reasoning, for templates that show it.", example="17 + 25 = 42"),
+    Field("prefix", BOOLEAN, "Continue this message, the last one.", default=False, example=True),
+    Field("partial", BOOLEAN, "The same.", default=False, example=True),
     foreign=MESSAGE,
 )
 TOOL = Object(
@@ -169,7 +172,7 @@ def _read_assistant(fields: Fields) -> dict:
         message["tool_calls"] = [_read_call(call) for call in calls]
     if (reasoning := fields["reasoning_content"]) is not None:
         message["reasoning_content"] = reasoning
-    return message
+    return message | {name: True for name in ("prefix", "partial") if fields[name]}
 
 
 def _read_call(fields: Fields) -> dict:

@@ -136,10 +136,12 @@ STREAM = Field("stream", BOOLEAN, "Send the answer as server-sent events as it i
 PADDING = Field("include_obfuscation", BOOLEAN, "Pad events, to hide the length of their text.", default=False)
 STREAM_OPTIONS = Object(
     Field("include_usage", BOOLEAN, "End with a chunk of usage.", default=False),
+    Field("continuous_usage_stats", BOOLEAN, "With include_usage: each chunk has the usage so far.", default=False),
     PADDING,
     foreign=foreign_fields.STREAM_OPTIONS,
 )
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
+TOKEN_IDS = Field("return_token_ids", BOOLEAN, "Give the ids of the prompt and of the answer, too.", default=False)
 USER = Field("user", STRING, "Without effect.", example="ada")
 CACHE_KEY = Field(
     "prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="", example="ada"
@@ -192,8 +194,9 @@ def take_streaming(fields: Fields) -> Streaming:
     if not is_stream:
         raise RequestError("stream_options is only allowed when stream is true", field="stream_options")
     wants_usage, is_padded = options["include_usage"], options["include_obfuscation"]
+    is_continuous = options["continuous_usage_stats"]
     options.done()
-    return Streaming(is_stream=True, wants_usage=wants_usage, is_padded=is_padded)
+    return Streaming(is_stream=True, wants_usage=wants_usage, is_usage_continuous=is_continuous, is_padded=is_padded)
 
 
 def _read_logit_bias(biases: dict, vocab_size: int) -> dict[int, float]:

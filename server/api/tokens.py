@@ -10,6 +10,8 @@ from verbatim.reference.records.errors import RequestError
 from verbatim.server.api.fields import Field, Fields, Object, answer, never, required
 from verbatim.server.api.foreign_fields import EMBEDDING
 from verbatim.server.api.messages import MESSAGES
+from verbatim.server.api.templating import FIELDS as TEMPLATING
+from verbatim.server.api.templating import take_templating
 from verbatim.server.api.tools import TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import (
     ANYTHING,
@@ -37,9 +39,8 @@ OF_CHAT = Object(
     MODEL,
     MESSAGES,
     *tool_fields(TOOL),
-    Field("add_generation_prompt", neutral(True), "Only true."),
+    *TEMPLATING,
     Field("add_special_tokens", neutral(False), "Only false with messages."),
-    Field("continue_final_message", neutral(False), "Only false."),
     WANTS_TEXTS,
     foreign=EMBEDDING,
 )
@@ -99,10 +100,10 @@ def _ids_of_prompt(fields: Fields, model: ServedModel) -> list[int]:
 
 
 def _ids_of_chat(fields: Fields, model: ServedModel) -> list[int]:
-    """The template opens the assistant's turn and writes the marks, always; other ways are refused."""
+    """The template writes all marks, so there are no other special tokens."""
     messages, tools = fields["messages"], take_tools(fields)
-    for name in ("add_generation_prompt", "add_special_tokens", "continue_final_message"):
-        fields[name]
+    templating = take_templating(fields, messages, model.template)
+    fields["add_special_tokens"]
     if model.template is None:
         raise RequestError("This model has no chat template; give a prompt.", field="messages")
-    return model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None))
+    return model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None))

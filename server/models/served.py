@@ -7,6 +7,7 @@ from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.dialects import Dialect, choose_dialect
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ContextLengthError
+from verbatim.reference.text.infill import Infill, find_infill
 from verbatim.reference.text.template import ChatTemplate
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.server.engine.memory import load_shape
@@ -28,6 +29,7 @@ class ServedModel:
     dialect: Dialect
     pooling: str = "mean"
     is_for_embeddings: bool = False
+    infill: Infill | None = None  # how it fills in the middle of a text
     other_names: tuple[str, ...] = ()  # under which clients may ask for it, too
 
     @property
@@ -111,5 +113,6 @@ def load_served_model(options: Options) -> ServedModel:
         dialect=dialect,
         pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
+        infill=find_infill(tokenizer),
         other_names=options.names[1:],
     )

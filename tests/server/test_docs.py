@@ -36,6 +36,8 @@ CLASHES = {  # fields that exclude one of a small body, which then has to go
     "messages": "prompt",
     "add_generation_prompt": "prompt",
     "continue_final_message": "prompt",
+    "chat_template_kwargs": "prompt",
+    "documents": "prompt",
     "tools": "prompt",
     "tool_choice": "prompt",
     "parallel_tool_calls": "prompt",

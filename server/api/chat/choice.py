@@ -38,10 +38,14 @@ class ChatBuilder(ChunkBuilder["ChatChoice"]):
 
 
 class ChatChoice:
-    """One assistant message, built from outputs; gives each part as a streamed `choices` item."""
+    """One assistant message, built from outputs; gives each part as a streamed `choices` item.
 
-    def __init__(self, index: int, answer_id: str, parser: DialectParser | None, wants_logprobs: bool):
+    `echo` is the text that goes in front of it.
+    """
+
+    def __init__(self, index: int, answer_id: str, parser: DialectParser | None, wants_logprobs: bool, echo: str = ""):
         self.index = index
+        self.echo = echo
         self.call_prefix = f"{call_prefix(answer_id)}_{index}_"
         self.parser = parser
         self.logprobs: list[dict] | None = [] if wants_logprobs else None
@@ -52,6 +56,8 @@ class ChatChoice:
 
     def take(self, output: Output) -> list[dict]:
         """The role first, then text and calls as they come, at last an empty item with the finish reason."""
+        if self.echo and not self.has_begun:
+            return self._begin_with_echo(output)
         deltas = self._deltas(output)
         if self.has_begun and self.logprobs is None and not output.finish_reason:  # as nearly always
             return [self._item(delta) for delta in deltas]
@@ -70,6 +76,11 @@ class ChatChoice:
             items.append(self._item({}))
         return items
 
+    def _begin_with_echo(self, output: Output) -> list[dict]:
+        text, self.echo = self._add_text(self.echo), ""
+        first, *others = self.take(output)
+        return [first, self._item(text) | {"finish_reason": None}, *others]
+
     def whole(self) -> dict:
         """The finished choice: content is null when there are only calls."""
         content = "".join(self.content)
@@ -82,6 +93,10 @@ class ChatChoice:
             message["tool_calls"] = self.calls
         item = {"index": self.index, "message": message, "finish_reason": self.finish_reason}
         return item | {"logprobs": self._logprobs(self.logprobs)}
+
+    def empty(self) -> dict:
+        """An item that adds nothing."""
+        return self._item({})
 
     def _item(self, delta: dict, entries: list[dict] | None = None) -> dict:
         logprobs = self._logprobs(entries) if entries else None

@@ -20,6 +20,8 @@ from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
+from verbatim.server.api.templating import FIELDS as TEMPLATING
+from verbatim.server.api.templating import Templating, take_templating
 from verbatim.server.api.tools import TOOL, ToolUse, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, integer, one_of
 from verbatim.server.models.served import ServedModel
@@ -34,6 +36,8 @@ BODY = Object(
     MESSAGES,
     parameters.MODEL,
     *tool_fields(TOOL),
+    *TEMPLATING,
+    Field("echo", BOOLEAN, "Begin the answer with the last message, if that is the assistant's.", default=False),
     RESPONSE_FORMAT,
     *GUIDED,
     Field("logprobs", BOOLEAN, "Report the log-probability of each token.", default=False),
@@ -44,6 +48,7 @@ BODY = Object(
     Field("max_completion_tokens", MAX_TOKENS, "The same by its newer name; give one of them.", example=64),
     *parameters.STOPPING,
     *parameters.STREAMING,
+    parameters.TOKEN_IDS,
     DEBUG_CONFIG,
     Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt.",
           example=2),
@@ -92,7 +97,8 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     fields = BODY.read(body)
     messages = fields["messages"]
     fields["model"]
-    tools = take_tools(fields)
+    tools, templating = take_tools(fields), take_templating(fields, messages, model.template)
+    echo = _take_echo(fields, messages)
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
     vocab_size, num_choices = model.config.vocab_size, fields["n"]
@@ -101,22 +107,22 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     streaming = parameters.take_streaming(fields)
     debug = take_debug_config(fields, streaming)
     prompt_logprobs = _take_prompt_logprobs(fields, streaming)
-    salt = fields["prompt_cache_key"]
+    salt, wants_ids = fields["prompt_cache_key"], fields["return_token_ids"]
     if (prediction := fields["prediction"]) is not None:
         prediction.read_all()
     fields.done()
-    answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages")
+    answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages", templating)
     request = Request(
         request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=debug.apply(stopping), n=num_choices,
         grammar=grammar, cache_salt=salt, visible_ids=visible_ids(tools, model), prompt_logprobs=prompt_logprobs,
     )  # fmt: skip
     builder = ChatBuilder(
         model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
-        streaming=streaming, wants_metrics=debug.wants_metrics,
+        streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
     for index in range(num_choices):
         parser = model.dialect.parser(tools.names) if tools.names else None
-        builder.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs)
+        builder.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs, echo)
     return builder
 
 
@@ -155,13 +161,22 @@ def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
     return tuple(sorted(model.mark_ids.values())) if tools.names else ()
 
 
-def encode_chat(messages: list[dict], tools: ToolUse, model: ServedModel, field: str) -> tuple[int, ...]:
-    """The prompt of a conversation, which came in that field."""
+def encode_chat(
+    messages: list[dict], tools: ToolUse, model: ServedModel, field: str, templating: Templating | None = None
+) -> tuple[int, ...]:
+    """The prompt of a conversation, which came in that field; it asks for an answer unless `templating` differs."""
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field=field)
-    prompt_ids = tuple(model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None)))
+    pieces = (templating or Templating()).render(model.template, messages, list(tools.tools) or None)
+    prompt_ids = tuple(model.tokenizer.encode_pieces(pieces))
     model.check_prompt(prompt_ids, field)
     return prompt_ids
+
+
+def _take_echo(fields: Fields, messages: list[dict]) -> str:
+    """What comes before the answer: the text of a last message by the same speaker."""
+    is_own = fields["echo"] and messages[-1]["role"] == "assistant"
+    return messages[-1]["content"] or "" if is_own else ""
 
 
 def _take_logprobs(fields: Fields) -> tuple[bool, int | None]:
