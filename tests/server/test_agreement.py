@@ -10,6 +10,16 @@ BODIES = [
     ("/v1/chat/completions", chat_body("Tell me a story.", n=3, temperature=1, seed=5, logprobs=True, top_logprobs=5)),
     ("/v1/chat/completions", chat_body("Hi", temperature=1.3, seed=6, top_p=0.9, top_k=40, frequency_penalty=0.5)),
     ("/v1/chat/completions", chat_body("Call f.", tools=TOOLS, max_tokens=30, ignore_eos=False)),
+    (
+        "/v1/messages",
+        {
+            "model": "verbatim-demo",
+            "max_tokens": 24,
+            "seed": 7,
+            "messages": [{"role": "user", "content": "Call f."}],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        },
+    ),
     ("/v1/completions", {"model": "verbatim-demo", "prompt": ["One", "Two two"], "logprobs": 5, "seed": 1, "n": 2}),
 ]
 

@@ -107,6 +107,8 @@ def test_why_an_answer_ends(server):
     assert full["stop_reason"] == "model_context_window_exceeded"
     called = message(server, **STREAMS["calls"])
     assert called["stop_reason"] == "tool_use"
+    begun = message(server, **STREAMS["cut call"] | {"max_tokens": 3})
+    assert (begun["content"], begun["stop_reason"]) == ([], "max_tokens")  # no mark of a call is shown as text
     cut = message(server, **STREAMS["cut call"])
     assert cut["stop_reason"] == "max_tokens" and cut["content"][-1]["input"] == {}
 

@@ -14,7 +14,7 @@ from typing import Any
 from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api.anthropic.errors import shape
-from verbatim.server.api.builder import Builder, Streaming
+from verbatim.server.api.builder import Builder, Streaming, is_cut
 from verbatim.server.http.error_answers import describe
 
 
@@ -64,7 +64,10 @@ class MessageBuilder(Builder):
     def _parse(self, output: Output) -> list:
         if self._parser is None:
             return [TextDelta(text=output.text)] if output.text else []
-        return self._parser.push(output.text) + (self._parser.finish() if output.finish_reason else [])
+        deltas = self._parser.push(output.text)
+        if output.finish_reason:
+            deltas += self._parser.finish(is_cut=is_cut(output))
+        return deltas
 
     def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
         match delta:
