@@ -26,9 +26,7 @@ def _read_variables(value: Any, path: str) -> dict:
     return value
 
 
-FIELDS = (
-    Field("add_generation_prompt", BOOLEAN, "Open the assistant's answer; false with continue_final_message."),
-    Field("continue_final_message", BOOLEAN, "Continue the last message instead of answering it.", default=False),
+VARIABLE_FIELDS = (
     Field(
         VARIABLES,
         ValueType(_read_variables, {"type": "object", "propertyNames": {"not": {"enum": sorted(RESERVED)}}}),
@@ -36,6 +34,11 @@ FIELDS = (
         example={"enable_thinking": False},
     ),
     Field("documents", array(OBJECT), "Documents, for templates that show them.", default=()),
+)
+FIELDS = (
+    Field("add_generation_prompt", BOOLEAN, "Open the assistant's answer; false with continue_final_message."),
+    Field("continue_final_message", BOOLEAN, "Continue the last message instead of answering it.", default=False),
+    *VARIABLE_FIELDS,
 )
 
 
@@ -63,6 +66,11 @@ def take_templating(fields: Fields, messages: list[dict], template: ChatTemplate
         message = "add_generation_prompt and continue_final_message cannot both be true"
         raise RequestError(message, field="add_generation_prompt", code="invalid_parameter_combination")
     is_opened = not is_continued if is_opened is None else is_opened
+    return Templating(is_opened, is_continued, take_variables(fields, template))
+
+
+def take_variables(fields: Fields, template: ChatTemplate | None) -> dict[str, Any]:
+    """The variables of the template in a body, its documents among them."""
     known = template.variables if template else frozenset()
     variables = fields[VARIABLES] or {}
     for name in variables:
@@ -72,7 +80,7 @@ def take_templating(fields: Fields, messages: list[dict], template: ChatTemplate
         if "documents" not in known:
             raise policy.unsupported("documents")
         variables = variables | {"documents": documents}
-    return Templating(is_opened, is_continued, variables)
+    return variables
 
 
 def _take_sign(messages: list[dict]) -> bool:

@@ -168,6 +168,8 @@ def test_an_answer_continues_what_the_assistant_began(server):
     cut = len(text) // 2
     rest = message(server, messages=[*begun, {"role": "assistant", "content": text[:cut].rstrip()}])
     assert (text[:cut].rstrip() + rest["content"][0]["text"]).startswith(text[:cut])
+    nothing = {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm."}]}
+    assert message(server, messages=[*begun, nothing])["content"][0]["text"] == text
 
 
 def test_what_claude_code_sends_is_answered(server):

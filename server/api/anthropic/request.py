@@ -23,6 +23,7 @@ from verbatim.server.api.chat.request import choose_grammar, visible_ids
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.schemas import held_schema
+from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
 from verbatim.server.api.tools import ToolUse
 from verbatim.server.api.value_types import (
     OBJECT,
@@ -71,6 +72,7 @@ PROMPT = (
     ),
     Field("output_config", OUTPUT_CONFIG, "What the answer must be.", example={"effort": "high"}),
     Field("output_format", FORMAT, "The older place of `output_config.format`."),
+    *VARIABLE_FIELDS,
 )
 BODY = Object(
     *PROMPT,
@@ -123,24 +125,19 @@ def _take_prompt(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], T
     fields["model"]
     _check_thinking(fields)
     tools = take_tools(fields)
-    return encode(messages, tools, model), tools, _take_format(fields)
+    variables = take_variables(fields, model.template)
+    return encode(messages, tools, model, variables), tools, _take_format(fields)
 
 
-def encode(messages: list[dict], tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
+def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: dict[str, Any]) -> tuple[int, ...]:
     """The prompt of a conversation; the answer continues the text of an assistant's message at its end."""
+    is_continued = bool(messages) and messages[-1]["role"] == "assistant"
+    if is_continued and not messages[-1]["content"]:  # there is nothing to continue
+        messages, is_continued = messages[:-1], False
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
-    is_continued = bool(messages) and messages[-1]["role"] == "assistant"
-    pieces = model.template.render(messages[:-1] if is_continued else messages, list(tools.tools) or None)
-    if is_continued and messages[-1]["content"]:
-        pieces = _appended(pieces, messages[-1]["content"])
-    return tuple(model.tokenizer.encode_pieces(pieces))
-
-
-def _appended(pieces: list[str | int], text: str) -> list[str | int]:
-    """Pieces with more text at their end, in the last piece if that is text."""
-    *before, last = pieces
-    return [*before, last + text] if isinstance(last, str) else [*pieces, text]
+    templating = Templating(is_opened=not is_continued, is_continued=is_continued, variables=variables)
+    return tuple(model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None)))
 
 
 def _take_format(fields: Fields) -> Grammar | None:
