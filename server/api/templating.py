@@ -36,7 +36,12 @@ VARIABLE_FIELDS = (
     Field("documents", array(OBJECT), "Documents, for templates that show them.", default=()),
 )
 FIELDS = (
-    Field("add_generation_prompt", BOOLEAN, "Open the assistant's answer; false with continue_final_message."),
+    Field(
+        "add_generation_prompt",
+        BOOLEAN,
+        "Open the assistant's answer; false with continue_final_message.",
+        example=True,
+    ),
     Field("continue_final_message", BOOLEAN, "Continue the last message instead of answering it.", default=False),
     *VARIABLE_FIELDS,
 )
