@@ -6,6 +6,7 @@ parser. The template ends a prompt with the token at which a script begins.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def _successors(scripts: list[list[int]]) -> dict[int, int]:
     """What comes after each token; ValueError if that depends on the script."""
     follows: dict[int, int] = {}
     for script in scripts:
-        for token, successor in zip(script, script[1:], strict=False):
+        for token, successor in pairwise(script):
             if follows.setdefault(token, successor) != successor:
                 raise ValueError("a piece has two successors: scripts must differ in every piece but their last ones")
     return follows

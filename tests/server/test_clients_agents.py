@@ -56,7 +56,7 @@ def lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_codex_runs_a_command_and_goes_on_from_its_history(live, agent, tmp_path):
+def test_codex_runs_a_command_and_resumes(live, agent, tmp_path):
     (tmp_path / "codex").mkdir()
     provider = {
         "name": "verbatim",
@@ -66,7 +66,6 @@ def test_codex_runs_a_command_and_goes_on_from_its_history(live, agent, tmp_path
     }
     settings = [f"model_providers.verbatim.{name}={json.dumps(value)}" for name, value in provider.items()]
     settings += ['model_provider="verbatim"', 'model="scripted"', 'model_reasoning_effort="high"']
-    settings += ["model_providers.verbatim.request_max_retries=0", "model_providers.verbatim.stream_max_retries=0"]
     command = ["exec", *(word for setting in settings for word in ("-c", setting))]
     loose = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json"]
     home = {"CODEX_HOME": str(tmp_path / "codex")}

@@ -25,6 +25,7 @@ SMALL = {  # a body that each path answers at once
     "/v1/chat/completions": {"model": MODEL, "messages": [USER], "max_tokens": 2},
     "/v1/completions": {"model": MODEL, "prompt": "Hello", "max_tokens": 2},
     "/v1/responses": {"model": MODEL, "input": "Hello", "max_output_tokens": 16},
+    "/v1/responses/input_tokens": {"model": MODEL, "input": "Hello"},
     "/v1/embeddings": {"model": MODEL, "input": "Hello"},
     "/v1/messages": {"model": MODEL, "messages": [USER], "max_tokens": 2},
     "/v1/messages/count_tokens": {"model": MODEL, "messages": [USER]},
