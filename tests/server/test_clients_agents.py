@@ -16,15 +16,16 @@ from live_server import running
 from scripted_model import write_scripted_model
 
 BIN = Path(__file__).parent / "node" / "agents" / "node_modules" / ".bin"
-COMMAND = "echo 42 > answer.txt; cat answer.txt"
+COMMANDS = {  # what each agent's own tool is asked to run
+    "exec_command": {"cmd": "echo 42 > answer.txt; cat answer.txt"},
+    "bash": {"command": "echo 43 > answer.txt; cat answer.txt"},
+}
 TEXT = "It is done."
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
-    model = write_scripted_model(
-        tmp_path_factory.mktemp("model") / "scripted", {"exec_command": {"cmd": COMMAND}}, ["It", " is", " done."]
-    )
+    model = write_scripted_model(tmp_path_factory.mktemp("model") / "scripted", COMMANDS, ["It", " is", " done."])
     with running("fastpath", tmp_path_factory.mktemp("agents"), "--model", str(model)) as server:
         yield server.wait_ready()
 
@@ -35,13 +36,13 @@ def agent(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
 
-    def run(name: str, *arguments: str, **variables: str) -> str:
+    def run(name: str, *arguments: str, typed: str = "", **variables: str) -> str:
         program = shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
         if program is None:
-            pytest.skip(f"there is no {name}: `npm install` in tests/server/node/agents brings it")
-        environment = os.environ | {"HOME": str(tmp_path), "VERBATIM_API_KEY": "none"} | variables
+            pytest.skip(f"there is no {name}: see docs/clients.md")
+        own = {"HOME": str(tmp_path), "PWD": str(folder), "VERBATIM_API_KEY": "none"}  # opencode goes by PWD
         done = subprocess.run(
-            [program, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            [program, *arguments], cwd=folder, env=os.environ | own | variables, input=typed, capture_output=True,
             text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -78,3 +79,23 @@ def test_codex_runs_a_command_and_resumes(live, agent, tmp_path):
     assert [event["item"]["text"] for event in again if event.get("item", {}).get("type") == "agent_message"] == [TEXT]
     answers = [line for line in live.log.splitlines() if "POST /v1/responses" in line]
     assert len(answers) == 4 and all("/v1/responses 200 " in line for line in answers)
+
+
+def test_opencode_runs_a_command(live, agent):
+    provider = {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": f"{live.url}/v1", "apiKey": "none"}}
+    provider["models"] = {"scripted": {"limit": {"context": 131072, "output": 4096}}}
+    settings = {"provider": {"verbatim": provider}, "model": "verbatim/scripted", "small_model": "verbatim/scripted"}
+    settings |= {"autoupdate": False, "share": "disabled"}
+    (agent.folder / "opencode.json").write_text(json.dumps(settings))
+    events = lines(agent("opencode", "run", "--format", "json", "Run it."))
+    [ran] = [event["part"] for event in events if event["type"] == "tool_use"]
+    assert (ran["state"]["status"], ran["state"]["output"]) == ("completed", "43\n")
+    assert [event["part"]["text"] for event in events if event["type"] == "text"] == [TEXT]
+
+
+def test_aider_has_two_turns(live, agent):
+    quiet = ["--no-git", "--yes-always", "--no-pretty", "--no-fancy-input", "--no-analytics", "--no-check-update"]
+    quiet += ["--no-show-model-warnings", "--no-show-release-notes", "--no-detect-urls", "--map-tokens", "0"]
+    server = {"OPENAI_API_BASE": f"{live.url}/v1", "OPENAI_API_KEY": "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    said = agent("aider", "--model", "openai/scripted", *quiet, typed="Hello\nMore\n/exit\n", **server)
+    assert said.count(TEXT) == 2
