@@ -5,6 +5,7 @@ from typing import Any
 from verbatim.reference.records.errors import UnsupportedError
 from verbatim.server.api import policy
 from verbatim.server.api.fields import Object, required
+from verbatim.server.api.foreign import anything
 from verbatim.server.api.foreign_fields import PART
 from verbatim.server.api.value_types import STRING, ValueType, of_type, one_of, type_error
 
@@ -18,7 +19,7 @@ def _part(type_: str, text: str) -> dict:
 
 def _of_part(type_: str, text: str) -> Object:
     known = (required("type", one_of(type_), "The type of the part."), required(text, STRING, "The text."))
-    return Object(*known, foreign=PART)
+    return Object(*known, foreign=PART | anything(None, "parsed"))  # by responses.parse() of openai-python
 
 
 PARTS = {type_: _of_part(type_, text) for type_, text in TEXTS.items()}
