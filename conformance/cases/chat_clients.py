@@ -54,7 +54,7 @@ def litellm(probe: Probe) -> None:
     fault="no parsed messages",
 )
 def parsed(probe: Probe) -> None:
-    empty = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
+    empty: dict = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
     said = {"role": "assistant", "content": "{}", "parsed": {"name": "Ada"}, "tool_calls": None} | empty
     is_read(probe, [HELLO, said, MORE], [HELLO, {"role": "assistant", "content": "{}"}, MORE])
     asked = {"role": "assistant", "content": None, "parsed": None, "tool_calls": [call(parsed_arguments={})]} | empty

@@ -90,8 +90,8 @@ def codex_history(probe: Probe) -> None:
 def codex_patch(probe: Probe) -> None:
     patch = {"type": "custom_tool_call", "call_id": "call_1", "name": "apply_patch", "input": "*** Begin Patch"}
     adds_input(probe, patch, {"type": "custom_tool_call_output", "call_id": "call_1", "output": "Done."})
-    shell = {"type": "local_shell_call", "call_id": "call_2", "status": "completed"}
-    shell["action"] = {"type": "exec", "command": ["ls"], "env": {}}
+    action = {"type": "exec", "command": ["ls"], "env": {}}
+    shell = {"type": "local_shell_call", "call_id": "call_2", "status": "completed", "action": action}
     adds_input(probe, shell, {"type": "local_shell_call_output", "id": "o", "call_id": "call_2", "output": "a.txt"})
 
 
@@ -148,8 +148,8 @@ def langchain(probe: Probe) -> None:
 def parsed(probe: Probe) -> None:
     part = {"type": "output_text", "text": "{}", "annotations": [], "logprobs": [], "parsed": {}}
     said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
-    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "probe", "status": "completed"}
-    call |= {"arguments": "{}", "parsed_arguments": {}}
+    names = {"id": "fc_1", "call_id": "call_1", "name": "probe"}
+    call = names | {"type": "function_call", "status": "completed", "arguments": "{}", "parsed_arguments": {}}
     adds_input(probe, said, call, {"type": "function_call_output", "call_id": "call_1", "output": "42"})
 
 
