@@ -324,7 +324,8 @@ def test_padded_deltas_hide_their_length(server):
     deltas = [(json.dumps(event["delta"], ensure_ascii=False), event) for event in padded if "delta" in event]
     assert deltas
     assert all((len(text.encode()) + len(event["obfuscation"])) % 32 == 0 for text, event in deltas)
-    assert post(server, stream=True, stream_options={"include_usage": True}).status_code == 400
+    for name in ("include_usage", "continuous_usage_stats"):
+        assert post(server, stream=True, stream_options={name: True}).status_code == 400
 
 
 def test_a_stream_whose_engine_dies_ends_with_a_failure(start):

@@ -171,6 +171,12 @@ def test_tokens_are_counted(server):
     assert post(server, "/input_tokens", input=3).json()["error"]["param"] == "input"
 
 
+def test_a_number_beyond_the_machine_s_integers_is_a_number(server):
+    """Nothing ends the answer before the context is full."""
+    answer = post(server, max_output_tokens=None, min_tokens=10**30).json()
+    assert (answer["status"], answer["usage"]["total_tokens"]) == ("incomplete", 2048)
+
+
 def test_what_is_not_offered_says_so(server):
     compacted = post(server, "/compact")
     assert (compacted.status_code, compacted.json()["error"]["code"]) == (501, "not_implemented")

@@ -47,6 +47,7 @@ UNSAID = {"description": None, "parameters": None, "strict": None}  # of a tool,
 NO_USAGE = "Without effect: the last event always has the usage."
 OPTIONS = Object(
     Field("include_usage", BOOLEAN, NO_USAGE, default=False),
+    Field("continuous_usage_stats", BOOLEAN, NO_USAGE, default=False),
     parameters.PADDING,
     foreign=STREAM_OPTIONS,
 )
@@ -182,7 +183,8 @@ def _take_logprobs(fields: Fields) -> int | None:
 
 def _take_streaming(fields: Fields) -> Streaming:
     streaming = parameters.take_streaming(fields)
-    if streaming.wants_usage and policy.is_strict():
-        message = "stream_options.include_usage is unknown here: the last event always has the usage"
-        raise RequestError(message, field="stream_options.include_usage", code="unknown_parameter")
+    wishes = {"include_usage": streaming.wants_usage, "continuous_usage_stats": streaming.is_usage_continuous}
+    for path in (f"stream_options.{name}" for name, is_wished in wishes.items() if is_wished and policy.is_strict()):
+        message = f"{path} is unknown here: the last event always has the usage"
+        raise RequestError(message, field=path, code="unknown_parameter")
     return streaming
