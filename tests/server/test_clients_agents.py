@@ -19,6 +19,7 @@ BIN = Path(__file__).parent / "node" / "agents" / "node_modules" / ".bin"
 COMMANDS = {  # what each agent's own tool is asked to run
     "exec_command": {"cmd": "echo 42 > answer.txt; cat answer.txt"},
     "bash": {"command": "echo 43 > answer.txt; cat answer.txt"},
+    "run_shell_command": {"command": "echo 44 > answer.txt; cat answer.txt", "is_background": False},
 }
 TEXT = "It is done."
 
@@ -91,6 +92,12 @@ def test_opencode_runs_a_command(live, agent):
     [ran] = [event["part"] for event in events if event["type"] == "tool_use"]
     assert (ran["state"]["status"], ran["state"]["output"]) == ("completed", "43\n")
     assert [event["part"]["text"] for event in events if event["type"] == "text"] == [TEXT]
+
+
+def test_qwen_code_runs_a_command(live, agent):
+    server = {"OPENAI_BASE_URL": f"{live.url}/v1", "OPENAI_API_KEY": "none", "OPENAI_MODEL": "scripted"}
+    assert TEXT in agent("qwen", "--auth-type", "openai", "--yolo", "-p", "Run it.", **server)
+    assert (agent.folder / "answer.txt").read_text() == "44\n"
 
 
 def test_aider_has_two_turns(live, agent):
