@@ -7,8 +7,10 @@ import pytest
 from live_server import running
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.server.api.policy import reading
+from verbatim.server.api.registry import adapter_of
 from verbatim.server.api.responses.conversation import to_messages
-from verbatim.server.api.responses.items import read_input
+from verbatim.server.api.responses.items import output_item_id, read_input
+from verbatim.server.http import sse
 
 MODEL = "verbatim-demo"
 ASKED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Go on."}]}
@@ -207,3 +209,15 @@ def test_a_request_of_codex_is_answered_and_names_nothing(server):
     assert events[-1]["type"] in ("response.completed", "response.incomplete")
     named = post(server, **fields | {"reasoning": {"effort": "high", "summary": "auto"}, "text": {"verbosity": "low"}})
     assert named.headers["x-verbatim-ignored"] == "text.verbosity, reasoning.effort"
+
+
+def test_the_router_finds_what_a_request_is_about():
+    adapter, made = adapter_of("/v1/responses"), "0123456789abcdef" * 2
+    item = {"type": "item_reference", "id": output_item_id("msg", f"resp_{made}", 2)}
+    for path in ("/v1/responses", "/v1/responses/input_tokens"):
+        assert adapter.kept_id(path, {"input": [ASKED, item]}) == f"resp_{made}"
+        assert adapter.kept_id(path, {"input": [item], "previous_response_id": "resp_x"}) == "resp_x"
+        assert adapter.kept_id(path, {"input": "Hello"}) is None and not adapter.is_kept_itself(path)
+    assert adapter.kept_id(f"/v1/responses/resp_{made}/cancel", {}) == f"resp_{made}"
+    event = sse.read_event(adapter.error_event(RequestError("No.", field="input"), []))
+    assert event["param"] == event["error"]["param"] == "input"
