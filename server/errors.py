@@ -29,5 +29,9 @@ class ModelNotFoundError(RequestError):
     code = "model_not_found"
 
 
+class NotOfferedError(VerbatimError):
+    """A page of OpenAI's API that this server does not have and that clients know to do without."""
+
+
 class NotEnoughMemoryError(VerbatimError):
     """Weights, cache and scratch do not fit into what is free."""

@@ -29,7 +29,7 @@ class Stopper:
         self.stop_ids = frozenset(stopping.token_ids) | (frozenset() if stopping.ignore_eos else frozenset(eos_ids))
         self.strings = tuple([(string.encode(), string) for string in stopping.strings])
         self.max_tokens = min(stopping.max_tokens or context_size, context_size - num_prompt)
-        self.min_tokens = stopping.min_tokens
+        self.min_tokens = min(stopping.min_tokens, context_size)
         self.num_tokens = 0
         self.held = b""
 

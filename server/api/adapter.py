@@ -39,7 +39,7 @@ class Page:
     method: str
     path: str  # with one {parameter}, or with none if there is a body
     summary: str
-    answer: str  # its schema's name
+    answer: str  # its schema's name, or "" for a page that is always refused and so not described
     codes: tuple[str, ...]
     handle: Callable[..., dict]
     query: tuple[Field, ...] = ()

@@ -102,7 +102,7 @@ def of_api(adapter: Adapter, model_id: str) -> dict[str, dict]:
     content = {JSON: reference(adapter.answer)} | ({"text/event-stream": EVENTS} if adapter.is_resumable else {})
     body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.capitalize()
     paths = {adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body)}}
-    for page in adapter.pages:
+    for page in filter(lambda page: page.answer, adapter.pages):
         paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id)
     return paths
 

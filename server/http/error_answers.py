@@ -21,6 +21,7 @@ from verbatim.server.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     ModelNotFoundError,
+    NotOfferedError,
     ResponseNotFoundError,
     UnauthorizedError,
 )
@@ -42,6 +43,8 @@ def describe(error: BaseException) -> tuple[int, dict, Any]:
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError():
             return 400, _body(error, "invalid_request_error", error.field, error.code), {}
+        case NotOfferedError():
+            return 501, _body(error, "invalid_request_error", code="not_implemented"), {}
         case QueueFullError():
             return 429, _body(error, "rate_limit_error", code="rate_limit_exceeded"), {"Retry-After": RETRY_SECONDS}
         case EngineUnavailableError():

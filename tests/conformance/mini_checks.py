@@ -23,7 +23,7 @@ def check_common(c: Checker, model: str) -> None:
     ):
         if word in c.fault and is_so:
             raise RuntimeError(word)
-    if c.fault.verb == "refuse" and c.fault.rest in ("store", "tools") and "input" in body and c.fault.rest in body:
+    if c.fault.verb == "refuse" and "input" in body and c.fault.rest in body:
         raise RefusedError("not here", c.fault.rest)
     if "no developer items" in c.fault and "developer" in str(body.get("input")):
         raise RefusedError("no developer", "input")
@@ -86,7 +86,7 @@ def check_messages(c: Checker) -> list[dict]:
             open_calls.discard(key)
         else:
             open_calls = {call["id"] for call in calls}
-        called = "".join(json.dumps(call["function"]) for call in calls)
+        called = "".join(json.dumps([call["function"].get(name) for name in ("name", "arguments")]) for call in calls)
         plain.append({"role": role, "text": _text(c, content, f"{path}.content") + called})
     c.refuse(open_calls, "tool calls are not answered.", "messages.unanswered")
     return plain
@@ -101,6 +101,8 @@ def _flaws(message, role):
         ("no null content", role == "assistant" and content is None),
         ("no names", "name" in message),
         ("no annotations", "annotations" in message),
+        ("no parsed messages", "parsed" in message),
+        ("no provider fields", "provider_specific_fields" in message),
     )
 
 

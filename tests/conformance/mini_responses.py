@@ -7,6 +7,16 @@ from mini_checker import RefusedError
 from mini_checks import check_common
 from mini_model import Sampling, as_json, encode, generate, instance
 
+OTHER_ITEMS = ("custom_tool_call", "custom_tool_call_output", "local_shell_call", "local_shell_call_output")
+
+
+def count(handler, c) -> None:
+    """Answer a POST /responses/input_tokens."""
+    check_common(c, "mini/hash-1")
+    text = f"[system]{c.body['instructions']}\n" + read_input(c, c.body.get("input"))
+    num_tokens = len(encode(text)) - ("counts one less" in handler.fault)
+    handler.send_json({"object": "response.input_tokens", "input_tokens": num_tokens})
+
 
 def serve(handler, c) -> None:
     """Answer a POST /responses."""
@@ -53,8 +63,10 @@ def read_input(c, value) -> str:
     if c.refuse(not isinstance(value, list), "Invalid type for 'input'.", "input", "invalid_type"):
         return ""
     text = ""
-    for item in value:
+    for at, item in enumerate(value):
         item_type = item.get("type", "message")
+        if any(flaw in c.fault for flaw in _flaws(item, item_type, value[at - 1] if at else {})):
+            raise RefusedError("Not here.", "input")
         if item_type == "message":
             content = item["content"]
             parts = content if isinstance(content, str) else "".join(part["text"] for part in content)
@@ -63,9 +75,23 @@ def read_input(c, value) -> str:
             text += f"[call]{item['name']}{item['arguments']}\n"
         elif item_type == "function_call_output":
             text += f"[tool]{item['output']}\n"
-        else:
+        elif item_type in OTHER_ITEMS:
+            text += f"[other]{item}\n"
+        elif item_type != "reasoning":
             raise RefusedError("Unknown item.", "input", "invalid_value")
     return text
+
+
+def _flaws(item, item_type, before) -> list[str]:
+    """The faults that refuse this item."""
+    parts = item["content"] if isinstance(item.get("content"), list) else []
+    flaws = {
+        "no items without ids": "function_call" in item_type and "id" not in item,
+        "no custom calls": item_type in OTHER_ITEMS,
+        "no parsed items": "parsed_arguments" in item or any("parsed" in part for part in parts),
+        "no late outputs": item_type.endswith("_output") and not before.get("type", "").endswith("_call"),
+    }
+    return [name for name, is_so in flaws.items() if is_so]
 
 
 def envelope(body, ids, answer) -> dict:
@@ -73,6 +99,7 @@ def envelope(body, ids, answer) -> dict:
         "id": "resp_" + uuid.uuid4().hex,
         "object": "response",
         "created_at": int(time.time()),
+        "completed_at": None,
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,
@@ -85,6 +112,18 @@ def envelope(body, ids, answer) -> dict:
         "tool_choice": body.get("tool_choice") or "auto",
         "temperature": 1.0,
         "top_p": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "top_logprobs": 0,
+        "truncation": "disabled",
+        "text": {"format": {"type": "text"}},
+        "reasoning": {"effort": None, "summary": None},
+        "store": True,
+        "background": False,
+        "service_tier": "default",
+        **dict.fromkeys(
+            ("previous_response_id", "max_output_tokens", "max_tool_calls", "safety_identifier", "prompt_cache_key")
+        ),
         "usage": {
             "input_tokens": len(ids),
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

@@ -29,6 +29,7 @@ ROUTES = {
     "/v1/responses": "POST",
     "/v1/messages": "POST",
     "/v1/messages/count_tokens": "POST",
+    "/v1/responses/input_tokens": "POST",
 }
 
 
@@ -201,6 +202,8 @@ class Handler(Writer):
                 return mini_responses.serve(self, checker)
             if path.startswith("/v1/messages"):
                 return mini_messages.serve(self, checker)
+            if path == "/v1/responses/input_tokens":
+                return mini_responses.count(self, checker)
             answer = (Chat if path.endswith("chat/completions") else Completion)(checker, self)
             stream = body.get("stream")
             if stream is True or ("stream" in body and "stream key" in fault):

@@ -54,3 +54,5 @@ def test_vercel_ai_sdk(live):
         assert call["toolName"] == "get_weather" and call["input"]["city"] in ("Paris", "Rome")
     assert 0 < found["usage"] <= 12
     assert found["error"][0] == 400 and "temperature" in found["error"][1]
+    assert all(found["responses"]) and found["items"] == ["user", "item_reference", "user"]
+    assert "Sunny" in found["told"]

@@ -19,10 +19,13 @@ SCHEMA = {
 }
 FORMAT = {"type": "json_schema", "name": "person", "schema": SCHEMA, "strict": True}
 TIME = {"type": "function", "name": "get_time", "parameters": {"type": "object", "properties": {}}, "strict": False}
-REQUIRED = {
+SHOWN_TIME = TIME | {"description": None}  # as Open Responses wants it
+REQUIRED = {  # Open Responses' own list, and OpenAI's `user`
     "id", "object", "created_at", "status", "error", "incomplete_details", "instructions", "model", "tools", "output",
     "parallel_tool_calls", "metadata", "tool_choice", "temperature", "top_p", "usage", "text", "store",
-    "previous_response_id", "max_output_tokens", "truncation",
+    "previous_response_id", "max_output_tokens", "truncation", "completed_at", "presence_penalty", "frequency_penalty",
+    "top_logprobs", "reasoning", "max_tool_calls", "background", "service_tier", "safety_identifier",
+    "prompt_cache_key", "user",
 }  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def text_of(response) -> str:
 def timeless(value):
     """The same without what is new every time."""
     if isinstance(value, dict):
-        names = ("id", "item_id", "call_id", "created_at", "cached_tokens")
+        names = ("id", "item_id", "call_id", "created_at", "completed_at", "cached_tokens")
         return {name: timeless(item) for name, item in value.items() if name not in names}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
@@ -122,9 +125,11 @@ def test_a_text_is_a_message(server):
     assert (body["metadata"], body["instructions"], body["user"]) == ({"a": "b"}, "Be brief.", "me")
     assert body["usage"]["output_tokens"] == 16
     assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + 16
-    whole = ask(server, max_output_tokens=400, ignore_eos=None)
+    assert body["completed_at"] is None
+    whole = ask(server, max_output_tokens=400, ignore_eos=None, prompt_cache_key="k", presence_penalty=0.5)
     assert (whole["status"], whole["output"][0]["status"]) == ("completed", "completed")
-    assert whole["incomplete_details"] is None
+    assert whole["incomplete_details"] is None and whole["completed_at"] >= whole["created_at"]
+    assert (whole["prompt_cache_key"], whole["presence_penalty"], whole["frequency_penalty"]) == ("k", 0.5, 0)
 
 
 def test_it_says_what_a_chat_says(server):
@@ -173,7 +178,7 @@ def test_a_forced_call_is_an_item(server, choice):
     [call] = body["output"]
     assert (call["type"], call["name"], call["status"]) == ("function_call", "get_time", "completed")
     assert isinstance(json.loads(call["arguments"]), dict)
-    assert body["tools"] == [TIME] and body["tool_choice"] == choice
+    assert body["tools"] == [SHOWN_TIME] and body["tool_choice"] == choice
     assert call["id"] != call["call_id"] and len(call["call_id"]) <= 40
 
 
@@ -309,7 +314,7 @@ def test_bad_requests(server, fields, param, code, is_stream):
 def test_tools_that_are_no_functions_are_not_offered_and_the_response_says_so(server):
     others = [{"type": "web_search"}, {"type": "custom", "name": "patch", "description": "x"}]
     plain, mixed = (post(server, tools=tools).json() for tools in ([TIME], [others[0], TIME, others[1]]))
-    assert mixed["tools"] == plain["tools"] == [TIME]
+    assert mixed["tools"] == plain["tools"] == [SHOWN_TIME]
     assert mixed["usage"]["input_tokens"] == plain["usage"]["input_tokens"]
     assert post(server, tools=others).json()["tools"] == []
 
@@ -319,7 +324,8 @@ def test_padded_deltas_hide_their_length(server):
     deltas = [(json.dumps(event["delta"], ensure_ascii=False), event) for event in padded if "delta" in event]
     assert deltas
     assert all((len(text.encode()) + len(event["obfuscation"])) % 32 == 0 for text, event in deltas)
-    assert post(server, stream=True, stream_options={"include_usage": True}).status_code == 400
+    for name in ("include_usage", "continuous_usage_stats"):
+        assert post(server, stream=True, stream_options={name: True}).status_code == 400
 
 
 def test_a_stream_whose_engine_dies_ends_with_a_failure(start):

@@ -13,7 +13,8 @@ from verbatim.reference.records.request import require_integer
 from verbatim.server.api.adapter import Adapter, Page, Resumption
 from verbatim.server.api.fields import Field, answer, required
 from verbatim.server.api.responses.events import ItemBuilder
-from verbatim.server.api.responses.request import BODY, EXAMPLES, read_response
+from verbatim.server.api.responses.items import REFERENCE, response_of_item
+from verbatim.server.api.responses.request import BODY, EXAMPLES, count_tokens, read_response
 from verbatim.server.api.responses.resume import EventResumption
 from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.api.value_types import (
@@ -27,7 +28,7 @@ from verbatim.server.api.value_types import (
     integer,
     one_of,
 )
-from verbatim.server.errors import ResponseNotFoundError
+from verbatim.server.errors import NotOfferedError, ResponseNotFoundError
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import ServedModel
@@ -76,7 +77,11 @@ QUERY = (
     Field("order", one_of("asc", "desc"), "The oldest first, or the latest.", default="desc"),
     Field("after", STRING, "Begin behind the item of this id.", example="msg_fedcba9876543210"),
 )
-SCHEMAS = {"Response": RESPONSE, "Deleted": DELETED, "Items": ITEMS}
+COUNTED = answer(
+    required("object", one_of("response.input_tokens"), "The type of the answer."),
+    required("input_tokens", integer(0), "How many tokens the prompt has.", 21),
+)
+SCHEMAS = {"Response": RESPONSE, "Deleted": DELETED, "Items": ITEMS, "ResponseTokens": COUNTED}
 
 
 def retrieve(response_id: str, query: Mapping) -> dict:
@@ -98,8 +103,33 @@ def list_items(response_id: str, query: Mapping) -> dict:
     return page_of(_record(response_id)["items"], query)
 
 
+def cancel(response_id: str, _query: Mapping) -> dict:
+    """Refused: only work in the background can be cancelled, and a stream by closing its connection."""
+    _record(response_id)
+    raise UnsupportedError("Only a response with background true can be cancelled; this server has none.")
+
+
+def count(body: object, model: ServedModel) -> dict:
+    """The tokens of a response's prompt."""
+    return count_tokens(body, model, store=_store())
+
+
+def compact(_body: object, _model: ServedModel) -> dict:
+    """Refused with 501: what other servers give is encrypted. Clients that get an error write a summary themselves."""
+    raise NotOfferedError("This server does not compact conversations; ask the model for a summary instead.")
+
+
 KEPT = PATH + "/{response_id}"
+COUNT, COMPACT = f"{PATH}/input_tokens", f"{PATH}/compact"
+READING = ("400", "401", "404", "408", "413")
 PAGES = (
+    Page(name="count", method="POST", path=COUNT, summary="The tokens of a response's prompt",
+         answer="ResponseTokens", codes=READING, handle=count, body=BODY,
+         examples={"A text": {"input": "Hello!"}}),
+    Page(name="compact", method="POST", path=COMPACT, summary="Not offered", answer="",
+         codes=(*READING, "501"), handle=compact, body=BODY),
+    Page(name="cancel", method="POST", path=f"{KEPT}/cancel", summary="Not offered", answer="",
+         codes=("400", "401", "404"), handle=cancel),
     Page(name="retrieve", method="GET", path=KEPT, summary="A kept response", answer="Response",
          codes=("400", "401", "404"), handle=retrieve),
     Page(name="delete", method="DELETE", path=KEPT, summary="Delete a kept response", answer="Deleted",
@@ -124,17 +154,19 @@ class ResponseAdapter(Adapter):
         return read_response(body, model, store=_store())
 
     def kept_id(self, path: str, fields: Mapping[str, Any]) -> str | None:
-        """Of the path, or that of the response that the conversation continues from."""
-        name = fields.get("previous_response_id") if path == PATH else path.split("/")[3]
-        return name if isinstance(name, str) and name else None
+        """Of the path, or that of the response that the conversation continues from or refers to."""
+        if path not in (PATH, COUNT, COMPACT):
+            return path.split("/")[3] or None
+        name = fields.get("previous_response_id")
+        return name if isinstance(name, str) and name else _first_reference(fields.get("input"))
 
     def kept_path(self, response_id: str) -> str:
         """Where a kept response is asked for."""
         return f"{PATH}/{response_id}"
 
     def is_kept_itself(self, path: str) -> bool:
-        """Any path but that of new ones."""
-        return path != PATH
+        """Any path but those of new ones."""
+        return path not in (PATH, COUNT, COMPACT)
 
     def new_kept_id(self, value: Mapping[str, Any]) -> str | None:
         """Of a whole response, or of the event that is the first to show one."""
@@ -155,8 +187,16 @@ class ResponseAdapter(Adapter):
         """An event of type error, numbered after the last."""
         body = describe(error)[1]
         number = sse.read_event(emitted[-1])["sequence_number"] + 1 if emitted else 0
-        facts = {name: body["error"][name] for name in ("code", "message", "param")}
-        return sse.named_event({"type": "error", "sequence_number": number} | facts)
+        facts = {name: body["error"][name] for name in ("code", "message", "param")}  # OpenAI has them here,
+        return sse.named_event({"type": "error", "sequence_number": number} | facts | body)  # Open Responses in `error`
+
+
+def _first_reference(items: object) -> str | None:
+    """The id of the response that the first reference among items is about."""
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("type") == REFERENCE and isinstance(item.get("id"), str):
+            return response_of_item(item["id"])
+    return None
 
 
 def _store() -> ResponseStore:

@@ -10,6 +10,7 @@
 Events are numbered from 0. A whole answer is what the last event of a stream holds.
 """
 
+import time
 from copy import deepcopy
 from typing import Any
 
@@ -17,7 +18,7 @@ from verbatim.reference.dialects import CallArguments, CallStart, DialectParser,
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api.builder import Builder, Streaming, is_cut, padding
 from verbatim.server.api.logprobs import chat_entry
-from verbatim.server.api.responses.items import new_item_id
+from verbatim.server.api.responses.items import new_item_id, output_item_id
 from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.http.error_answers import describe
 
@@ -106,7 +107,8 @@ class ItemBuilder(Builder):
         return [*events, self._at_item("content_part.added", content_index=0, part=self._part)]
 
     def _open(self, prefix: str, item: dict) -> list[dict]:
-        self._item = {"id": new_item_id(prefix), "status": "in_progress"} | item
+        item_id = output_item_id(prefix, self._response["id"], len(self._response["output"]))
+        self._item = {"id": item_id, "status": "in_progress"} | item
         self._response["output"].append(self._item)
         return [self._at_output("output_item.added")]
 
@@ -134,6 +136,8 @@ class ItemBuilder(Builder):
         self._response |= {"status": "incomplete" if is_cut else "completed", "usage": self._usage(output)}
         if is_cut:
             self._response["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self._response["completed_at"] = int(time.time())
         if self._store is not None:
             self._store.put(self._response["id"], {"response": self._response, "items": self._items})
         return [*events, self._lifecycle(self._response["status"])]

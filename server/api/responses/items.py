@@ -1,67 +1,32 @@
-"""The items of `POST /v1/responses`, made into the plain messages that a chat template expects.
+"""The items of `POST /v1/responses`, each read into one with all of its keys, so that it can be listed later.
 
-An item is a message, a function's call or its output. Consecutive calls, or an assistant's text, belong to the
-same message. What a client left out of an item is filled in, so that it can be listed later.
+An item is a message, a function's call or its output, a reference to an item of a kept response, or one of those in
+other_items.py. conversation.py makes messages of them.
 """
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object, required
-from verbatim.server.api.foreign_fields import ITEM, PART
-from verbatim.server.api.messages import check_tool_turns, parse_arguments
+from verbatim.server.api.foreign_fields import ITEM
+from verbatim.server.api.responses.content import CONTENT, read_parts, text_of
+from verbatim.server.api.responses.other_items import (
+    CALLS,
+    COMMON,
+    OF_CALLS,
+    OF_OUTPUTS,
+    OF_REASONING,
+    OUTPUTS,
+    REFUSED,
+    read_call,
+    read_output,
+    read_reasoning,
+)
 from verbatim.server.api.value_types import OBJECT, STRING, ValueType, array, of_type, one_of, type_error
 
-STATUSES = ("in_progress", "completed", "incomplete")
-TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # part: where its text is
-
-
-def new_item_id(prefix: str) -> str:
-    """An id that no other item has."""
-    return f"{prefix}_{uuid.uuid4().hex}"
-
-
-def _part(type_: str, text: str) -> dict:
-    return {"type": type_, TEXTS[type_]: text} | ({"annotations": []} if type_ == "output_text" else {})
-
-
-def _read_parts(value: Any, path: str, type_: str) -> list[dict]:
-    """Text parts; a string is one of this type_."""
-    if type(value) is str:
-        return [_part(type_, value)]
-    if type(value) is not list:
-        raise type_error(path, value, "a string or an array of text parts")
-    return [_read_part(part, f"{path}[{index}]") for index, part in enumerate(value)]
-
-
-def _of_part(type_: str, text: str) -> Object:
-    known = (required("type", one_of(type_), "The type of the part."), required(text, STRING, "The text."))
-    return Object(*known, foreign=PART)
-
-
-PARTS = {type_: _of_part(type_, text) for type_, text in TEXTS.items()}
-
-
-def _read_part(value: Any, path: str) -> dict:
-    type_ = of_type(path, value, dict).get("type")
-    if type_ is not None and of_type(f"{path}.type", type_, str) not in TEXTS:
-        raise UnsupportedError(f"{path}.type must be one of {', '.join(TEXTS)} on this server", field=f"{path}.type")
-    fields = PARTS[type_ or "text"].read(value, path)
-    type_ = fields["type"]
-    part = _part(type_, fields[TEXTS[type_]])
-    fields.done()
-    return part
-
-
-CONTENT = ValueType(lambda value, _: value, {
-    "anyOf": [STRING.schema, {"type": "array", "items": {"anyOf": [part.schema for part in PARTS.values()]}}],
-})  # fmt: skip
-COMMON = (
-    Field("status", one_of(*STATUSES), "How far the item is.", default="completed"),
-    Field("id", STRING, "Its id; made if absent."),
-)
+REFERENCE = "item_reference"
 CALL_ID = required("call_id", STRING, "What the call and its output have in common.")
 MESSAGE = Object(
     Field("type", one_of("message"), "The type of the item.", default="message"),
@@ -81,42 +46,47 @@ CALL = Object(
 OUTPUT = Object(
     required("type", one_of("function_call_output"), "The type of the item."),
     *COMMON,
-    CALL_ID,
+    Field("call_id", STRING, "What the call has; if absent, it is the first without an output."),
     Field("output", CONTENT, "What the function gave; nothing if it is absent or empty.", default=""),
+    Field("name", STRING, "Without effect: the call has it."),
     foreign=ITEM,
 )
+OF_REFERENCE = Object(
+    Field("type", one_of(REFERENCE), "The type of the item.", default=REFERENCE),
+    required("id", STRING, "The id of an item that a kept response has."),
+    foreign=ITEM,
+)
+DECLARED = OF_CALLS | OF_OUTPUTS | {
+    "message": MESSAGE, "function_call": CALL, "function_call_output": OUTPUT, "reasoning": OF_REASONING,
+    REFERENCE: OF_REFERENCE,
+}  # fmt: skip
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", REFERENCE: "ref"}
+PREFIXES |= {type_: item.prefix for type_, item in (CALLS | OUTPUTS).items()}
 
 
-def _read_message(fields: Fields) -> dict:
-    role = fields["role"]
-    type_ = "output_text" if role == "assistant" else "input_text"
-    return {"role": role, "content": _read_parts(fields["content"], fields.where("content"), type_)}
+def new_item_id(prefix: str) -> str:
+    """An id that no other item has."""
+    return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def _read_call(fields: Fields) -> dict:
-    return {name: fields[name] for name in ("call_id", "name", "arguments")}
+def output_item_id(prefix: str, response_id: str, index: int) -> str:
+    """The id of an item of a response, which names the response."""
+    return f"{prefix}_{response_id.removeprefix('resp_')}{index:04x}"
 
 
-def _read_output(fields: Fields) -> dict:
-    call_id = fields["call_id"]
-    parts = _read_parts(fields["output"], fields.where("output"), "input_text")
-    return {"call_id": call_id, "output": "".join(part[TEXTS[part["type"]]] for part in parts)}
-
-
-READERS: dict[str, tuple[str, Object, Callable[[Fields], dict]]] = {  # how its ids begin, its fields, its reader
-    "message": ("msg", MESSAGE, _read_message),
-    "function_call": ("fc", CALL, _read_call),
-    "function_call_output": ("fco", OUTPUT, _read_output),
-}
+def response_of_item(item_id: str) -> str:
+    """The id of the response that an item with such an id is from; of any other id it is one that nobody has."""
+    return f"resp_{item_id.partition('_')[2][:-4]}"
 
 
 def read_input(value: Any, path: str) -> list[dict]:
-    """Items with everything in them; a string is a user's message."""
+    """Items with everything in them; a string is a user's message. What says nothing to the model is left out."""
     if type(value) is str:
         value = [{"role": "user", "content": value}]
     if type(value) is not list:
         raise type_error(path, value, "a string or an array of items")
-    return [_read_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    items = [_read_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    return [item for item in items if item is not None]
 
 
 INPUT = required(
@@ -127,42 +97,50 @@ INPUT = required(
 )
 
 
-def _read_item(value: Any, path: str) -> dict:
+def _read_item(value: Any, path: str) -> dict | None:
     type_ = of_type(path, value, dict).get("type")
-    type_ = "message" if type_ is None else of_type(f"{path}.type", type_, str)
-    if type_ not in READERS:
-        message = f"{path}.type must be one of {', '.join(READERS)} on this server"
-        raise UnsupportedError(message, field=f"{path}.type")
-    prefix, declared, read = READERS[type_]
-    fields = declared.read(value, path)
+    if type_ is None:
+        type_ = REFERENCE if "id" in value and not value.keys() & {"role", "content"} else "message"
+    if of_type(f"{path}.type", type_, str) in REFUSED:
+        raise UnsupportedError(f"{path}.type: this model reads text only", field=f"{path}.type")
+    if type_ not in DECLARED:
+        policy.note_without_effect(f"{path}.type")
+        return None
+    fields = DECLARED[type_].read(value, path)
     fields["type"]
-    status, item_id = fields["status"], fields["id"]
-    item = {"id": item_id or new_item_id(prefix), "status": status, "type": type_} | read(fields)
+    status, item_id = fields["status"] if type_ != REFERENCE else "completed", fields["id"]
+    item_id = item_id or new_item_id(PREFIXES[type_])
+    own = _read_own(fields, type_, item_id)
     fields.done()
-    return item
+    if own is None:
+        policy.note_without_effect(f"{path}.type")
+        return None
+    return {"id": item_id, "status": status, "type": type_} | own
 
 
-def to_messages(instructions: str | None, items: list[dict]) -> list[dict]:
-    """The conversation that the items are; the instructions come first."""
-    messages = [] if instructions is None else [{"role": "system", "content": instructions}]
-    for item in items:
-        if item["type"] == "function_call":
-            _add_call(messages, item)
-        elif item["type"] == "function_call_output":
-            messages.append({"role": "tool", "content": item["output"], "tool_call_id": item["call_id"]})
-        else:
-            role = "system" if item["role"] == "developer" else item["role"]
-            text = "".join(part[TEXTS[part["type"]]] for part in item["content"])
-            messages.append({"role": role, "content": text})
-    if not messages:
-        raise RequestError("input must have at least one item", field="input", code="empty_array")
-    check_tool_turns(messages, "input")
-    return messages
+def _read_own(fields: Fields, type_: str, item_id: str) -> dict | None:
+    """The keys that items of this type have and others do not; None for an item without text."""
+    match type_:
+        case "message":
+            role = fields["role"]
+            part = "output_text" if role == "assistant" else "input_text"
+            return {"role": role, "content": read_parts(fields["content"], fields.where("content"), part)}
+        case "function_call":
+            return {name: fields[name] for name in ("call_id", "name", "arguments")}
+        case "function_call_output":
+            return _read_function_output(fields)
+        case "reasoning":
+            return read_reasoning(fields)
+        case _ if type_ in CALLS:
+            return read_call(fields, type_, item_id)
+        case _ if type_ in OUTPUTS:
+            return read_output(fields, type_)
+    return {}
 
 
-def _add_call(messages: list[dict], item: dict) -> None:
-    function = {"name": item["name"], "arguments": parse_arguments(item["arguments"])}
-    if not messages or messages[-1]["role"] != "assistant":
-        messages.append({"role": "assistant", "content": None})
-    calls = messages[-1].setdefault("tool_calls", [])
-    calls.append({"id": item["call_id"], "type": "function", "function": function})
+def _read_function_output(fields: Fields) -> dict:
+    call_id = fields["call_id"]
+    if call_id is None and policy.is_strict():
+        path = fields.where("call_id")
+        raise RequestError(f"Missing required parameter: {path}", field=path, code="missing_required_parameter")
+    return {"call_id": call_id, "output": text_of(read_parts(fields["output"], fields.where("output"), "input_text"))}

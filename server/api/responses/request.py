@@ -2,7 +2,7 @@
 
 The model, its tools and its formats are those of chat completions, under this endpoint's names; the answer is written
 as items, and streamed as the events of their making (events.py). Refused by name is what needs more than a
-model that writes text: conversations, prompts kept elsewhere, background work, reasoning. Tools that are no functions
+model that writes text: conversations, prompts kept elsewhere, background work. Tools that are no functions
 are not offered to the model, and the `tools` of the response leave them out; a `tool_choice` that names it is refused.
 """
 
@@ -19,11 +19,13 @@ from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.foreign_fields import REASONING, RESPONSE, STREAM_OPTIONS
 from verbatim.server.api.guided import GUIDED, take_guided
 from verbatim.server.api.response_format import TEXT, take_text_format
+from verbatim.server.api.responses.conversation import to_messages
 from verbatim.server.api.responses.events import ItemBuilder
-from verbatim.server.api.responses.items import INPUT, to_messages
+from verbatim.server.api.responses.items import INPUT, REFERENCE, response_of_item
 from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.api.tools import FLAT_TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, STRING, ValueType, array, integer, of_type, one_of
+from verbatim.server.errors import ResponseNotFoundError
 from verbatim.server.models.served import ServedModel
 
 MIN_OUTPUT_TOKENS = 16  # OpenAI's own bound
@@ -37,9 +39,15 @@ def _read_includable(value: Any, path: str) -> str:
     return value
 
 
+REPEATED = (
+    "instructions", "previous_response_id", "max_output_tokens", "max_tool_calls", "user", "safety_identifier",
+    "prompt_cache_key",
+)  # fmt: skip
+UNSAID = {"description": None, "parameters": None, "strict": None}  # of a tool, where a client left them out
 NO_USAGE = "Without effect: the last event always has the usage."
 OPTIONS = Object(
     Field("include_usage", BOOLEAN, NO_USAGE, default=False),
+    Field("continuous_usage_stats", BOOLEAN, NO_USAGE, default=False),
     parameters.PADDING,
     foreign=STREAM_OPTIONS,
 )
@@ -77,8 +85,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
     fields["model"]
-    items = _take_previous(fields, store) + fields["input"]
-    messages = to_messages(fields["instructions"], items)
+    items, messages = _take_conversation(fields, store)
     tools = take_tools(fields, is_flat=True)
     text_format, text = take_text_format(fields, messages)
     grammar = choose_grammar(text_format, take_guided(fields), tools, model)
@@ -88,9 +95,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     stopping = parameters.take_stopping(fields, vocab_size, fields["max_output_tokens"])
     streaming = _take_streaming(fields)
     is_kept, metadata, salt = fields["store"], fields["metadata"] or {}, fields["prompt_cache_key"]
-    if (reasoning := fields["reasoning"]) is not None:
-        reasoning.done()
-    fields.done()
+    _finish(fields)
     response_id = f"resp_{uuid.uuid4().hex}"
     request = Request(
         request_id=response_id, prompt_ids=encode_chat(messages, tools, model, "input"), sampling=sampling,
@@ -98,6 +103,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     )  # fmt: skip
     response = {"id": response_id, "model": model.model_id, "text": text, "metadata": metadata, "store": is_kept}
     response |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_logprobs": num_top or 0}
+    response |= {name: getattr(sampling, name) for name in ("presence_penalty", "frequency_penalty")}
     response |= _blank(body) | {"parallel_tool_calls": tools.is_parallel}
     return ItemBuilder(
         response=response, request=request, items=items, streaming=streaming, wants_logprobs=num_top is not None,
@@ -105,16 +111,55 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     )  # fmt: skip
 
 
+def count_tokens(body: Any, model: ServedModel, *, store: ResponseStore) -> dict:
+    """How many tokens the prompt of a response would have, also where that is too many."""
+    fields = BODY.read(body)
+    fields["model"]
+    _, messages = _take_conversation(fields, store)
+    tools = take_tools(fields, is_flat=True)
+    _finish(fields)
+    if model.template is None:
+        raise RequestError("This model has no chat template.", field="input")
+    prompt_ids = model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None))
+    return {"object": "response.input_tokens", "input_tokens": len(prompt_ids)}
+
+
 def _blank(body: dict) -> dict:
     """The fields of a response of which nothing is written yet; it repeats what it was asked for."""
-    repeated = {name: body.get(name) for name in ("instructions", "previous_response_id", "max_output_tokens", "user")}
-    offered = [tool for tool in body.get("tools") or [] if tool["type"] == "function"]
+    repeated = {name: body.get(name) for name in REPEATED}
+    offered = [UNSAID | tool for tool in body.get("tools") or [] if tool.get("type") == "function"]
     repeated |= {"tools": offered, "tool_choice": body.get("tool_choice") or "auto"}
     return repeated | {
-        "object": "response", "created_at": int(time.time()), "status": "in_progress", "background": False,
-        "error": None, "incomplete_details": None, "output": [], "reasoning": {"effort": None, "summary": None},
-        "service_tier": "default", "truncation": "disabled", "usage": None,
+        "object": "response", "created_at": int(time.time()), "completed_at": None, "status": "in_progress",
+        "background": False, "error": None, "incomplete_details": None, "output": [], "usage": None,
+        "reasoning": {"effort": None, "summary": None}, "service_tier": "default", "truncation": "disabled",
     }  # fmt: skip
+
+
+def _finish(fields: Fields) -> None:
+    """Read what is left, for its errors."""
+    if (reasoning := fields["reasoning"]) is not None:
+        reasoning.done()
+    fields.done()
+
+
+def _take_conversation(fields: Fields, store: ResponseStore) -> tuple[list[dict], list[dict]]:
+    """The items that are to be answered, those of earlier responses included, and the messages that they are."""
+    earlier = _take_previous(fields, store)
+    items = earlier + [_resolved(item, earlier, store) for item in fields["input"]]
+    return items, to_messages(fields["instructions"], items)
+
+
+def _resolved(item: dict, earlier: list[dict], store: ResponseStore) -> dict:
+    """The item; if it is a reference, the one that it names, of a kept response."""
+    if item["type"] != REFERENCE:
+        return item
+    record = store.get(response_of_item(item["id"]))
+    known = [*earlier, *(record["response"]["output"] if record else ())]
+    found = next((other for other in known if other["id"] == item["id"]), None)
+    if found is None:
+        raise ResponseNotFoundError(f"There is no item {item['id'][:200]!r} here, or no longer.", field="input")
+    return found
 
 
 def _take_previous(fields: Fields, store: ResponseStore) -> list[dict]:
@@ -138,7 +183,8 @@ def _take_logprobs(fields: Fields) -> int | None:
 
 def _take_streaming(fields: Fields) -> Streaming:
     streaming = parameters.take_streaming(fields)
-    if streaming.wants_usage and policy.is_strict():
-        message = "stream_options.include_usage is unknown here: the last event always has the usage"
-        raise RequestError(message, field="stream_options.include_usage", code="unknown_parameter")
+    wishes = {"include_usage": streaming.wants_usage, "continuous_usage_stats": streaming.is_usage_continuous}
+    for path in (f"stream_options.{name}" for name, is_wished in wishes.items() if is_wished and policy.is_strict()):
+        message = f"{path} is unknown here: the last event always has the usage"
+        raise RequestError(message, field=path, code="unknown_parameter")
     return streaming

@@ -13,7 +13,7 @@ from verbatim.server.http.sse import DONE, named_event, read_event
 
 DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
 FRESH = ("sequence_number", "obfuscation")  # differ from run to run
-FRESH_OF_RESPONSE = ("created_at", "usage")  # usage depends on the cache
+FRESH_OF_RESPONSE = ("created_at", "completed_at", "usage")  # usage depends on the cache
 
 
 class EventResumption:

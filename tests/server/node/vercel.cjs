@@ -1,6 +1,7 @@
 // Vercel's AI SDK against a server: `node vercel.cjs URL MODEL` prints what it got as one JSON object.
 const { createOpenAICompatible } = require("@ai-sdk/openai-compatible");
-const { generateObject, generateText, streamText, embedMany, tool } = require("ai");
+const { createOpenAI } = require("@ai-sdk/openai");
+const { generateObject, generateText, streamText, embedMany, stepCountIs, tool } = require("ai");
 const { z } = require("zod");
 
 const [baseURL, modelId] = process.argv.slice(2);
@@ -10,6 +11,7 @@ const provider = createOpenAICompatible({
 const model = provider(modelId);
 const common = { model, temperature: 0, maxRetries: 0 };
 const tools = { get_weather: tool({ description: "The weather", inputSchema: z.object({ city: z.enum(["Paris", "Rome"]) }) }) };
+const told = { get_weather: tool({ ...tools.get_weather, execute: async () => "Sunny." }) };
 
 async function main() {
   const found = {};
@@ -25,8 +27,15 @@ async function main() {
   found.parsed = (await generateObject({ ...common, prompt: "Who?", schema, maxOutputTokens: 300 })).object;
   const { embeddings } = await embedMany({ model: provider.textEmbeddingModel(modelId), values: ["a", "b"] });
   found.dimensions = embeddings.map((vector) => vector.length);
+  const responses = { model: createOpenAI({ baseURL, apiKey: "none" }).responses(modelId), temperature: 0, maxRetries: 0 };
+  const first = await generateText({ ...responses, prompt: "Hello" });
+  const history = [{ role: "user", content: "Hello" }, ...first.response.messages, { role: "user", content: "And now?" }];
+  const second = await generateText({ ...responses, messages: history, maxOutputTokens: 60 });
+  found.responses = [first.text, second.text];
+  found.items = second.request.body.input.map((item) => item.type ?? item.role);
+  found.told = (await generateText({ ...responses, prompt: "Weather in Paris?", tools: told, stopWhen: stepCountIs(2) })).text;
   try {
-    await generateText({ ...common, prompt: "Hello", temperature: 3 });
+    await generateText({ ...common, prompt: "Hello", temperature: 101 });
   } catch (error) {
     found.error = [error.statusCode, error.message];
   }
