@@ -58,6 +58,7 @@ class Adapter:
     examples: ClassVar[Mapping[str, dict]] = {}  # of bodies by a title, without the model, for people to try
     answer: ClassVar[str]  # its schema's name among `schemas`
     schemas: ClassVar[Mapping[str, dict]]
+    error: ClassVar[str] = "Error"  # the schema's name of its errors
     pages: ClassVar[Sequence[Page]] = ()
     makes_text: ClassVar[bool] = True
     is_resumable: ClassVar[bool] = True

@@ -81,11 +81,14 @@ READING = ("400", "401", "404", "408", "413")
 GENERATING = (*READING, "429", "500", "503", "504")
 
 
-def operation(tag: str, summary: str, content: dict, *codes: str, body: dict | None = None, **more: Any) -> dict:
-    """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`."""
-    failures = {
-        code: {"description": TITLES[code], "content": {JSON: {"schema": reference("Error")}}} for code in codes
-    }
+def operation(
+    tag: str, summary: str, content: dict, *codes: str, body: dict | None = None, error: str = "Error", **more: Any
+) -> dict:
+    """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`.
+
+    `error` is the name of the schema of errors.
+    """
+    failures = {code: {"description": TITLES[code], "content": {JSON: {"schema": reference(error)}}} for code in codes}
     contents = {media_type: {"schema": schema} for media_type, schema in content.items()}
     responses = {"200": {"description": "Done.", "content": contents}} | failures
     return {"tags": [tag], "summary": summary, "responses": responses} | more | ({"requestBody": body} if body else {})
@@ -110,21 +113,23 @@ def of_api(adapter: Adapter, model_id: str) -> dict[str, dict]:
     stream_type = adapter.media_type.partition(";")[0]
     content = {JSON: reference(adapter.answer)} | ({stream_type: EVENTS} if adapter.streams else {})
     body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.partition("_")[0].capitalize()
-    paths = {adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body)}}
+    paths = {
+        adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body, error=adapter.error)}
+    }
     for page in adapter.pages:
-        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id)
+        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id, adapter.error)
     return paths
 
 
-def of_page(tag: str, page: Page, model_id: str) -> dict:
+def of_page(tag: str, page: Page, model_id: str, error: str) -> dict:
     """A page of an API: its path has one parameter and its query those that it declares, or it has a body."""
     content = {JSON: reference(page.answer)}
     if page.body is not None:
         body = body_of(page.body, page.examples, model_id)
-        return operation(tag, page.summary, content, *page.codes, body=body)
+        return operation(tag, page.summary, content, *page.codes, body=body, error=error)
     query = [{"name": field.name, "in": "query", "schema": field.type.schema} | about(field) for field in page.query]
     parameters = [*place(page.path, "resp_0123456789abcdef"), *query]
-    return operation(tag, page.summary, content, *page.codes, parameters=parameters)
+    return operation(tag, page.summary, content, *page.codes, parameters=parameters, error=error)
 
 
 def about(field: Field) -> dict:

@@ -104,6 +104,12 @@ def test_the_document_is_sound(server):
         Draft202012Validator.check_schema(schema)
 
 
+def error_code(answer) -> str | None:
+    """Ollama's errors are a text, beside which the code stands."""
+    body = answer.json()
+    return (body["error"] if isinstance(body["error"], dict) else body)["code"]
+
+
 @pytest.mark.parametrize("path", POSTS)
 def test_every_field_is_one_that_the_server_knows(server, path):
     schema = body_schema(path)
@@ -115,10 +121,10 @@ def test_every_field_is_one_that_the_server_knows(server, path):
         if path == "/tokenize" and "prompt" not in body:
             body["messages"] = [USER]
         answer = server.http.post(path, json=body)
-        code = answer.json()["error"]["code"] if answer.status_code != 200 and "error" in answer.text else None
+        code = error_code(answer) if answer.status_code != 200 and "error" in answer.text else None
         assert code not in ("unknown_parameter", "invalid_type", "unsupported_parameter"), (name, answer.text)
         validate(body, schema)
-    assert server.http.post(path, json=SMALL[path] | {"banana": 1}).json()["error"]["code"] == "unknown_parameter"
+    assert error_code(server.http.post(path, json=SMALL[path] | {"banana": 1})) == "unknown_parameter"
 
 
 @pytest.mark.parametrize("path", POSTS)

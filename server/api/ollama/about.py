@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Page
 from verbatim.server.api.fields import Field, Object, answer, required
 from verbatim.server.api.foreign_fields import REQUEST
-from verbatim.server.api.ollama.options import MODEL
 from verbatim.server.api.value_types import ANYTHING, BOOLEAN, OBJECT, STRING, ValueType, array
 from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.models.served import TAG, ServedModel
@@ -19,9 +19,9 @@ from verbatim.server.models.served import TAG, ServedModel
 API_VERSION = "0.13.0"  # of Ollama, whose API this is; clients refuse old ones
 NEVER = "9999-12-31T23:59:59Z"
 NAME = Field("name", STRING, "The same, as older clients write it.", example="verbatim-demo")
-SHOW = Object(MODEL, NAME, Field("verbose", BOOLEAN, "Without effect.", default=False), foreign=REQUEST)
+SHOW = Object(parameters.MODEL, NAME, Field("verbose", BOOLEAN, "Without effect.", default=False), foreign=REQUEST)
 PULL = Object(
-    MODEL,
+    parameters.MODEL,
     NAME,
     Field("stream", BOOLEAN, "Without effect: the answer is one line.", default=True),
     Field("insecure", BOOLEAN, "Without effect.", default=False),

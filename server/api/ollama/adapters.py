@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from verbatim.reference.records.request import Request
+from verbatim.server.api import parameters
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder
 from verbatim.server.api.chat.request import read_chat
@@ -18,11 +19,12 @@ from verbatim.server.api.foreign_fields import EMBEDDING, REQUEST
 from verbatim.server.api.ollama import about
 from verbatim.server.api.ollama.conversation import MESSAGE_BODY, to_openai
 from verbatim.server.api.ollama.events import MEDIA_TYPE, LineBuilder, LoadedBuilder, line, shape
-from verbatim.server.api.ollama.options import COMMON, MODEL, own_names, take_common
+from verbatim.server.api.ollama.options import COMMON, own_names, take_common
 from verbatim.server.api.texts import texts
 from verbatim.server.api.value_types import (
     ANYTHING,
     BOOLEAN,
+    NULLABLE_STRING,
     OBJECT,
     STRING,
     ValueType,
@@ -34,14 +36,14 @@ from verbatim.server.models.served import ServedModel
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "options": {"num_predict": 16}}
 WORD = {"prompt": "Hello", "options": {"num_predict": 16}}
 CHAT = Object(
-    MODEL,
+    parameters.MODEL,
     required("messages", array(MESSAGE_BODY), "The conversation, oldest message first.", HELLO["messages"]),
     Field("tools", array(OBJECT), "The functions that the model may call.", default=(), example=[]),
     *COMMON,
     foreign=REQUEST,
 )
 GENERATE = Object(
-    MODEL,
+    parameters.MODEL,
     Field("prompt", STRING, "The text to answer; with `raw`, to continue.", default="", example="Hello"),
     Field("suffix", STRING, "What follows the answer, for models that fill in the middle.", default=""),
     Field("system", STRING, "Instructions.", default="", example="Be brief."),
@@ -50,18 +52,23 @@ GENERATE = Object(
     foreign=REQUEST,
 )
 EMBED = Object(
-    MODEL,
+    parameters.MODEL,
     required("input", texts(MAX_INPUTS, shows_length=True), "The texts.", ["Hello", "Good morning"]),
     Field("dimensions", integer(1), "Keep so many numbers of each vector.", example=64),
     foreign=EMBEDDING,
 )
-EMBED_PROMPT = Object(MODEL, required("prompt", STRING, "The text.", "Hello"), foreign=EMBEDDING)
+EMBED_PROMPT = Object(parameters.MODEL, required("prompt", STRING, "The text.", "Hello"), foreign=EMBEDDING)
 VECTOR = ValueType(ANYTHING.read, {"type": "array", "items": {"type": "number"}})
 CREATED = required("created_at", STRING, "When it was made.", "2026-11-30T12:00:00Z")
 OF_MODEL = required("model", STRING, "The name of the model, as it was asked for.", "verbatim-demo")
 DONE = required("done", BOOLEAN, "Whether this is the last line.", True)
 SAID = {"role": "assistant", "content": "Hello!"}
 SCHEMAS = {
+    "OllamaError": answer(
+        required("error", STRING, "What is wrong.", "top_k must be at least 1"),
+        required("param", NULLABLE_STRING, "The field at fault.", "options.top_k"),
+        required("code", NULLABLE_STRING, "The error in a word.", "integer_below_min_value"),
+    ),
     "OllamaChat": answer(OF_MODEL, CREATED, required("message", OBJECT, "The answer, or a piece.", SAID), DONE),
     "OllamaText": answer(OF_MODEL, CREATED, required("response", STRING, "The answer, or a piece.", "Hello!"), DONE),
     "OllamaVectors": answer(OF_MODEL, required("embeddings", array(VECTOR), "A vector for each text.", [[0.6, 0.8]])),
@@ -72,7 +79,7 @@ SCHEMAS = {
 class OllamaAdapter(Adapter):
     """What is common to them."""
 
-    schemas = SCHEMAS
+    schemas, error = SCHEMAS, "OllamaError"
     is_resumable = False
     prefix = "/api/"
     media_type, heartbeat = MEDIA_TYPE, b""

@@ -30,8 +30,9 @@ def now() -> str:
 
 
 def shape(body: dict) -> dict:
-    """The body of an error as Ollama writes it."""
-    return {"error": body["error"]["message"]}
+    """The body of an error as Ollama writes it, and beside it what Ollama does not have: field and code."""
+    error = body["error"]
+    return {"error": error["message"], "param": error["param"], "code": error["code"]}
 
 
 class LineBuilder(Builder):

@@ -13,7 +13,7 @@ from verbatim.reference.records.request import BOUNDS
 from verbatim.server.api import parameters
 from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.foreign_fields import REQUEST
-from verbatim.server.api.value_types import OBJECT, STRING, ValueType, integer, or_none, type_error
+from verbatim.server.api.value_types import NUMBER, OBJECT, STRING, ValueType, integer, or_none, type_error
 
 OWN = {field.name: field.type for field in parameters.SAMPLING}
 SAMPLING = {  # Ollama's names, and ours
@@ -53,13 +53,13 @@ FORMAT = Field(
     "`json` for any JSON object, or a JSON schema that the answer must fit.",
     example="json",
 )
+TIME = ValueType(lambda value, _: value, {"anyOf": [STRING.schema, NUMBER.schema]})
 COMMON = (
     Field("options", OPTIONS, "Settings of sampling.", example={"temperature": 0, "num_predict": 64}),
     FORMAT,
     Field("stream", parameters.STREAM.type, "Send the answer as lines of JSON as it is made.", default=True),
-    Field("keep_alive", ValueType(lambda value, _: value, {}), "Without effect: models stay loaded.", example="5m"),
+    Field("keep_alive", TIME, "Without effect: models stay loaded.", example="5m"),
 )
-MODEL = Field("model", STRING, "The name of a model; `:latest` may follow it.", example="verbatim-demo")
 
 
 def take_common(fields: Fields, context_size: int) -> dict:
