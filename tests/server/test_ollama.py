@@ -170,6 +170,16 @@ def test_errors_are_ollamas(server, path, body, status, word):
     assert set(response.json()) == {"error", "param", "code"} and word in response.json()["error"]
 
 
+def test_json_as_curl_sends_it(server):
+    """As Ollama's documents do; a form of a web page is not taken for it."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = json.dumps({"model": "verbatim-demo", "prompt": "Hello", "stream": False, "options": GREEDY})
+    assert server.http.post("/api/generate", content=body, headers=form).json()["done"]
+    from_page = form | {"origin": "https://example.org"}
+    assert server.http.post("/api/generate", content=body, headers=from_page).status_code == 400
+    assert server.http.post("/v1/completions", content=body, headers=form).status_code == 400
+
+
 def test_what_has_no_effect_is_named(server):
     body = {"model": "verbatim-demo", "messages": [USER], "stream": False, "think": True, "options": GREEDY}
     answer = server.http.post("/api/chat", json=body | {"options": GREEDY | {"mirostat": 2, "banana": 1}})
