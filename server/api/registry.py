@@ -7,6 +7,7 @@ from verbatim.server.api.anthropic.adapter import MessageAdapter
 from verbatim.server.api.chat.request import ChatAdapter
 from verbatim.server.api.completions.request import CompletionAdapter
 from verbatim.server.api.embeddings import EmbeddingAdapter
+from verbatim.server.api.infill import InfillAdapter
 from verbatim.server.api.ollama.adapters import (
     OllamaChatAdapter,
     OllamaEmbedAdapter,
@@ -26,6 +27,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     PlainRerankAdapter(),
     ScoreAdapter(),
     PlainScoreAdapter(),
+    InfillAdapter(),
     OllamaChatAdapter(),
     OllamaGenerateAdapter(),
     OllamaEmbedAdapter(),
