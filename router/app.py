@@ -26,6 +26,7 @@ from verbatim.router.relay import Relay
 from verbatim.router.routing import NoEndpointError, Router
 from verbatim.server.api.registry import shape_error
 from verbatim.server.http import application, journal
+from verbatim.server.http.application import GET
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 
 CONNECT_SECONDS = 5
@@ -58,25 +59,25 @@ def own_routes() -> Blueprint:
     """The pages that are the router's own."""
     blueprint = Blueprint("own")
 
-    @blueprint.get("/health")
+    @blueprint.route("/health", methods=GET)
     async def health(request):
         return json_response(
             {"status": "ok", "endpoints": [describe(each) for each in request.app.ctx.router.endpoints]}
         )
 
-    @blueprint.get("/ready")
+    @blueprint.route("/ready", methods=GET)
     async def ready(request):
         router = request.app.ctx.router
         if router.is_stopping or not any(endpoint.is_ready for endpoint in router.endpoints):
             raise NoEndpointError("No endpoint of this router is ready, or the router is shutting down.")
         return json_response({"status": "ready"})
 
-    @blueprint.get("/metrics")
+    @blueprint.route("/metrics", methods=GET)
     async def metrics(request):
         text, content_type = request.app.ctx.metrics.exposition()
         return HTTPResponse(text, content_type=content_type)
 
-    @blueprint.get("/v1/models")
+    @blueprint.route("/v1/models", methods=GET)
     async def models(request):
         asked = read_request(request, journal.request_id(request))
         return await list_models(asked, request.app.ctx.router, request.app.ctx.session)

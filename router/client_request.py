@@ -17,6 +17,7 @@ from verbatim.reference.records.errors import RequestError
 from verbatim.router.kept import KeptLocation
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.registry import adapter_of
+from verbatim.server.models.served import TAG
 
 SEED_BITS = 63
 MODELS = "/v1/models/"
@@ -73,6 +74,8 @@ def read_request(request: Request, request_id: str) -> ClientRequest:
     fields = _fields_of(request.body) if request.method == "POST" else {}
     headers = [pair for pair in request.headers.items() if pair[0].lower() not in HOP_BY_HOP]
     model = unquote(path.removeprefix(MODELS)) if path.startswith(MODELS) else fields.get("model")
+    if path.startswith("/api/") and isinstance(model, str):  # an Ollama client's
+        model = model.removesuffix(TAG)
     adapter = adapter_of(path)
     return ClientRequest(
         method=request.method, path=path, target=request.raw_url.decode("latin-1"), body=request.body,

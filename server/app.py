@@ -40,7 +40,9 @@ from verbatim.server.routes.docs import docs_routes
 from verbatim.server.routes.health import health_routes
 from verbatim.server.routes.metrics import metrics_routes
 from verbatim.server.routes.models import model_routes
+from verbatim.server.routes.ollama import ollama_routes
 from verbatim.server.routes.page import page_routes
+from verbatim.server.routes.probes import probe_routes
 from verbatim.server.routes.tokens import token_routes
 from verbatim.server.settings.options import LINEUP, PLACE, Options
 
@@ -49,6 +51,8 @@ ROUTES = (
     model_routes,
     token_routes,
     health_routes,
+    probe_routes,
+    ollama_routes,
     metrics_routes,
     docs_routes,
     page_routes,

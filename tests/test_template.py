@@ -143,6 +143,14 @@ def test_what_cannot_be_continued(source, message, error):
         ChatTemplate(source, CONTROL).render([*OPEN, {"role": "assistant"} | message], continue_final_message=True)
 
 
+def test_variables_nested_too_deeply_are_refused():
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(RequestError, match="too deeply"):
+        ChatTemplate(SIMPLE, CONTROL).render(OPEN, mood=deep)
+
+
 def test_variables_reach_the_template_and_forge_nothing():
     template = ChatTemplate("{% set x = 1 %}{{ x }}{{ mood }}{{ docs[0].text }}<|end|>", CONTROL)
     assert template.variables == {"mood", "docs"}

@@ -15,10 +15,11 @@ from llguidance import LLMatcher, LLTokenizer
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.grammar_text import PREAMBLE, check_schema, json_rule
 from verbatim.reference.records.schema_form import MAPS, OPEN_ENDED, children, joined, replaced
-from verbatim.reference.text.grammar import LIMITS
+from verbatim.reference.text.grammar import LIMITS, NO_TEXT, first_line
 
 MAX_TRIES = 1000  # compilations for one schema; what is not known by then is dropped
 ANY_OBJECT = {"type": "object"}
+DEAD_END = "NoExtensionBias"  # llguidance's error for a grammar whose first byte does not exist
 DEFINITIONS = ("$defs", "definitions")
 # A schema of these alone compiles, which saves trying.
 PLAIN = frozenset(("type", "properties", "required", "description", "title", "default", "additionalProperties", "items",
@@ -27,10 +28,11 @@ PLAIN = frozenset(("type", "properties", "required", "description", "title", "de
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The part of a schema that a grammar holds, and the paths of what it does not."""
+    """The part of a schema that a grammar holds, the paths of what it does not, and why the whole cannot be held."""
 
     schema: dict
     dropped: tuple[str, ...] = ()
+    reason: str = ""
 
 
 def hold(schema: dict) -> Held:
@@ -64,23 +66,26 @@ def _tokenizer() -> LLTokenizer:
     return LLTokenizer("byte")
 
 
-def compiles(text: str) -> bool:
-    """Whether a grammar in Lark's notation can be compiled within the limits, and some text fits it."""
+def failure(text: str) -> str:
+    """Why a grammar in Lark's notation cannot be compiled within the limits, or fits no text; "" if it can."""
     try:
         matcher = LLMatcher(_tokenizer(), text, log_level=0, limits=LIMITS)
         if not matcher.is_error():
             matcher.compute_bitmask()
-        return not matcher.is_error() and not matcher.is_stopped()
-    except ValueError:
-        return False
+    except ValueError as error:
+        return first_line(str(error))
+    if matcher.is_error() and DEAD_END not in (error := matcher.get_error()):
+        return first_line(error)
+    return NO_TEXT if matcher.is_stopped() else ""
 
 
-def _is_too_large(schema: dict) -> bool:
+def _excess(schema: dict) -> str:
+    """What makes the schema too large to compile, or ""."""
     try:
-        check_schema(schema, "schema")
-    except RequestError:
-        return True
-    return False
+        check_schema(schema, "it")
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 class _Attempt:
@@ -94,9 +99,9 @@ class _Attempt:
 
     def held(self) -> Held:
         schema = self._schema
-        if _is_too_large(schema):
-            return Held(dict(ANY_OBJECT), tuple(key for key in schema if key != "type"))
-        if self._is_fine(schema):
+        if excess := _excess(schema):
+            return Held(dict(ANY_OBJECT), tuple(key for key in schema if key != "type"), excess)
+        if not (reason := self._failure(schema)):
             return Held(schema)
         self._shared = {key: {name: {} for name in schema[key]} for key in DEFINITIONS if key in schema}
         for key in DEFINITIONS:
@@ -106,14 +111,17 @@ class _Attempt:
         schema = self._cut({key: value for key, value in schema.items() if key not in DEFINITIONS}, "") | self._shared
         if not self._is_fine(schema):
             schema = self._coarse(schema)
-        return Held(schema, tuple(self._dropped))
+        return Held(schema, tuple(self._dropped), f"it cannot be compiled: {reason}")
 
     def _is_fine(self, schema: Any) -> bool:
+        return not self._failure(schema)
+
+    def _failure(self, schema: Any) -> str:
         self._num_tries += 1
         if self._num_tries > MAX_TRIES:
-            return False
+            return f"takes more than {MAX_TRIES} tries"
         whole = self._shared | schema if isinstance(schema, dict) else {"anyOf": [schema]}
-        return compiles(f"{PREAMBLE}start: {json_rule(whole)}")
+        return failure(f"{PREAMBLE}start: {json_rule(whole)}")
 
     def _cut(self, node: Any, path: str) -> Any:
         """The node without what cannot be held, schemas inside of it first."""

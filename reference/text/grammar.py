@@ -16,6 +16,7 @@ from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSy
 from verbatim.reference.text.tokenizer import Tokenizer
 
 MAX_CACHED = 64
+NO_TEXT = "no text fits it"
 LIMITS = LLParserLimits(
     max_grammar_size=200_000, initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, verbose_errors=False
 )
@@ -50,7 +51,7 @@ class Guide:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RequestError(f"the grammar cannot go on: {_first_line(self._matcher.get_error())}")
+            raise RequestError(f"the grammar cannot go on: {first_line(self._matcher.get_error())}")
 
 
 class GrammarCompiler:
@@ -88,7 +89,7 @@ class GrammarCompiler:
             raise _refusal(grammar, matcher.get_error())
         matcher.compute_bitmask()  # a grammar that nothing fits is found out here, not in the middle of a step
         if matcher.is_error() or matcher.is_stopped():
-            raise _refusal(grammar, "no text fits it")
+            raise _refusal(grammar, NO_TEXT)
         return matcher
 
 
@@ -108,11 +109,12 @@ def _escaped(expression: str) -> str:
 
 
 def _refusal(grammar: Grammar, reason: str) -> RequestError:
-    message = f"{grammar.field} cannot be compiled: {_first_line(reason)}"
+    message = f"{grammar.field} cannot be compiled: {first_line(reason)}"
     return RequestError(message, field=grammar.field, code="invalid_grammar")
 
 
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """Of what llguidance says of a grammar; the lines behind it repeat the grammar."""
     return message.strip().partition("\n")[0]
 
 

@@ -5,6 +5,7 @@ which the model writes the middle (PSM); Codestral and Seed-Coder have the suffi
 of Qwen2.5-Coder, StarCoder, Granite, CodeGemma, CodeLlama, DeepSeek-Coder, Codestral, Seed-Coder and CodeGeeX.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verbatim.reference.text.tokenizer import Tokenizer
@@ -35,6 +36,7 @@ ENDS = (  # other marks of these families, after which a middle is over
     "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<|file_separator|>", "<|endoftext|>", "<fim_pad>", "<file_sep>",
     "<|cursor|>", "▁<EOT>", "<｜end▁of▁sentence｜>", "[MIDDLE]", "<[fim-pad]>",
 )  # fmt: skip
+SNIPPET, UNNAMED = "\n\n--- snippet ---\n\n", "filename"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,20 @@ class Infill:
     mark_ids: tuple[int | None, ...]  # of prefix, suffix and middle
     stop_ids: tuple[int, ...]
 
-    def encode(self, tokenizer: Tokenizer, prefix: str, suffix: str) -> list[int]:
-        """The ids of a prompt after which the model writes what is between the two texts."""
+    def encode(
+        self, tokenizer: Tokenizer, prefix: str, suffix: str, extra: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        """The ids of a prompt after which the model writes what is between the two texts.
+
+        `extra` are names and texts of other files, which stand in front, with the family's marks if it has them.
+        """
         of_prefix, of_suffix, of_middle = self.mark_ids
         is_first = self.family.has_first_space
         before = [of_prefix, *tokenizer.encode(prefix, is_first=is_first)]
         after = [of_suffix, *tokenizer.encode(suffix, is_first=False)]
         ids = [*after, *before] if self.family.is_suffix_first else [*before, *after]
-        return [i for i in (*tokenizer.bos_ids, *ids, of_middle) if i is not None]
+        others = _files(tokenizer, extra) if extra else []
+        return [i for i in (*tokenizer.bos_ids, *others, *ids, of_middle) if i is not None]
 
 
 def find_infill(tokenizer: Tokenizer) -> Infill | None:
@@ -64,6 +72,15 @@ def find_infill(tokenizer: Tokenizer) -> Infill | None:
             ends = (_id_of(tokenizer, mark) for mark in ENDS)
             return Infill(family, tuple(ids), tuple(sorted({i for i in (*ids, *ends) if i is not None})))
     return None
+
+
+def _files(tokenizer: Tokenizer, extra: Sequence[tuple[str, str]]) -> list[int]:
+    """Other files as models of repositories know them (Qwen2.5-Coder, StarCoder 2), or as snippets of text."""
+    marks = [i for mark in ("<|file_sep|>", "<file_sep>") if (i := _id_of(tokenizer, mark)) is not None]
+    if not marks:
+        return [i for _, text in extra for i in tokenizer.encode(SNIPPET + text + "\n", is_first=False)]
+    files = [*((name or UNNAMED, text) for name, text in extra), (UNNAMED, "")]
+    return [i for name, text in files for i in (marks[0], *tokenizer.encode(f"{name}\n{text}", is_first=False))]
 
 
 def _id_of(tokenizer: Tokenizer, mark: str) -> int | None:

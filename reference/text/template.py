@@ -71,11 +71,13 @@ class ChatTemplate:
         if continue_final_message:
             messages[-1] = _opened(messages[-1])
         known = {"messages": messages, "tools": tools or None, "documents": None, **variables}
-        text = self._text(name, self._tokens | self._guard(known) | {"add_generation_prompt": add_generation_prompt})
+        text = self._text(name, known, add_generation_prompt=add_generation_prompt)
         return self._split(_cut(text) if continue_final_message else text)
 
-    def _text(self, name: str, values: dict) -> str:
+    def _text(self, name: str, known: dict, **settings: bool) -> str:
+        """The rendered text; `known` are values from outside, in which no control token counts."""
         try:
+            values = self._tokens | self._guard(known) | settings
             sandbox = Sandbox()
             template = jinja2.Template.from_code(sandbox, self._codes[name], sandbox.globals)
             return template.render(values)

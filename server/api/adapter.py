@@ -58,11 +58,16 @@ class Adapter:
     examples: ClassVar[Mapping[str, dict]] = {}  # of bodies by a title, without the model, for people to try
     answer: ClassVar[str]  # its schema's name among `schemas`
     schemas: ClassVar[Mapping[str, dict]]
+    error: ClassVar[str] = "Error"  # the schema's name of its errors
     pages: ClassVar[Sequence[Page]] = ()
     makes_text: ClassVar[bool] = True
-    is_resumable: ClassVar[bool] = True  # and streams
+    is_resumable: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     header: ClassVar[str | None] = None  # by which its clients are known at paths that belong to no API
     is_kept: ClassVar[bool] = False  # whether answers can be asked for later, by an id
+    prefix: ClassVar[str | None] = None  # of paths whose errors have this API's form, though they are no API's
+    media_type: ClassVar[str] = sse.MEDIA_TYPE  # of a stream
+    heartbeat: ClassVar[bytes] = sse.COMMENT
     write = staticmethod(sse.event)  # an event of a stream as bytes
     end: ClassVar[bytes] = sse.DONE  # what a stream ends with, unless it ends in an error
 

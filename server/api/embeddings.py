@@ -63,23 +63,19 @@ class EmbeddingAdapter(Adapter):
     summary = "Texts to vectors"
     body, examples = BODY, {"Two texts": {"input": ["Hello", "Good morning"]}}
     answer, schemas = "Embeddings", {"Embeddings": SCHEMA}
-    makes_text = is_resumable = False
+    makes_text = is_resumable = streams = False
 
     def read(self, body: Any, model: ServedModel) -> "VectorBuilder":
         """The builder of the vectors."""
         fields = BODY.read(body)
-        prompts = [_read_input(item, path, model) for path, item in fields["input"]]
+        inputs = fields["input"]
         fields["model"]
         is_base64 = fields["encoding_format"] == "base64"
         dimensions = fields.read_as("dimensions", integer(1, model.config.hidden_size))
         pooling = fields["pooling"] or model.pooling
         salt = fields["prompt_cache_key"]
         fields.done()
-        answer_id = new_id("embd")
-        requests = [
-            Request(request_id=f"{answer_id}-{index}", prompt_ids=ids, pooling=pooling, cache_salt=salt)
-            for index, ids in enumerate(prompts)
-        ]
+        requests = read_inputs(inputs, model, pooling=pooling, salt=salt)
         return VectorBuilder(model, requests, dimensions, is_base64)
 
 
@@ -88,7 +84,7 @@ class VectorBuilder(Builder):
 
     def __init__(self, model: ServedModel, requests: list[Request], dimensions: int | None, is_base64: bool):
         self.requests = requests
-        self._model_id, self._dimensions, self._is_base64 = model.model_id, dimensions, is_base64
+        self.model_id, self._dimensions, self._is_base64 = model.model_id, dimensions, is_base64
         self._vectors: dict[str, tuple[float, ...]] = {}
 
     def waves(self, max_queue: int) -> Iterator[Sequence[Request]]:
@@ -104,20 +100,43 @@ class VectorBuilder(Builder):
     def whole(self) -> dict:
         """The answer, vectors in the order of their inputs."""
         data = [
-            {"object": "embedding", "index": index, "embedding": self._write(self._vectors[request.request_id])}
-            for index, request in enumerate(self.requests)
+            {"object": "embedding", "index": index, "embedding": self.written(vector)}
+            for index, vector in enumerate(self.vectors())
         ]
-        num_tokens = sum(len(request.prompt_ids) for request in self.requests)
-        usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-        return {"object": "list", "data": data, "model": self._model_id, "usage": usage}
+        return {"object": "list", "data": data, "model": self.model_id, "usage": self.usage()}
 
-    def _write(self, vector: tuple[float, ...]) -> list[float] | str:
+    def vectors(self) -> list[tuple[float, ...]]:
+        """The vectors in the order of their requests."""
+        return [self._vectors[request.request_id] for request in self.requests]
+
+    def usage(self) -> dict:
+        """The tokens of all inputs."""
+        num_tokens = sum(len(request.prompt_ids) for request in self.requests)
+        return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+
+    def written(self, vector: tuple[float, ...]) -> list[float] | str:
+        """A vector as the request wants it."""
         if self._dimensions is not None:
             vector = unit(np.array(vector[: self._dimensions]))
         return base64.b64encode(np.array(vector, "<f4").tobytes()).decode() if self._is_base64 else list(vector)
 
 
-def _read_input(value: Any, path: str, model: ServedModel) -> tuple[int, ...]:
+def read_inputs(
+    inputs: Sequence[tuple[str, Any]], model: ServedModel, *, pooling: str | None = None, salt: str = ""
+) -> list[Request]:
+    """A request for the vector of each input, which came at a path."""
+    answer_id = new_id("embd")
+    return [
+        Request(
+            request_id=f"{answer_id}-{index}", prompt_ids=input_ids(item, path, model),
+            pooling=pooling or model.pooling, cache_salt=salt,
+        )
+        for index, (path, item) in enumerate(inputs)
+    ]  # fmt: skip
+
+
+def input_ids(value: Any, path: str, model: ServedModel) -> tuple[int, ...]:
+    """The ids of one input. RequestError if there are none, or too many, or some that are none."""
     if type(value) is str:
         ids = tuple(model.tokenizer.encode_prompt(value)) if value else ()
     else:

@@ -9,6 +9,7 @@ from verbatim.reference.text.best_effort import hold, hold_all
 from verbatim.server.api import policy
 
 CODE = "invalid_grammar"
+MAX_REASON = 200  # characters
 MAX_TOGETHER_BYTES = 200 * 1024  # of the schemas of all tools; a grammar has at most 256 KiB
 
 
@@ -28,7 +29,8 @@ def held_schema(schema: dict, path: str, *, must_hold: bool, owner: str = "") ->
             inside, _, keyword = place.rpartition(".")
             message = f"{path}{owner and f' of {owner}'}: the keyword {keyword!r}"
             message += f" in {inside}" if inside else ""
-            raise RequestError(f"{message} cannot be held to, and it must be", field=path, code=CODE)
+            message += f" cannot be held to, and it must be: {held.reason[:MAX_REASON]}"
+            raise RequestError(message, field=path, code=CODE)
         policy.note_without_effect(f"{path}.{place}")
     return held.schema
 
@@ -38,5 +40,8 @@ def fitted(schemas: dict[str, dict]) -> dict[str, dict]:
     paths = list(schemas)
     kept, dropped = hold_all(list(schemas.values()), MAX_TOGETHER_BYTES)
     for index in dropped:
+        if policy.is_strict():
+            message = f"{paths[index]}: the schemas of all tools have at most {MAX_TOGETHER_BYTES} bytes together"
+            raise RequestError(message, field=paths[index], code=CODE)
         policy.note_without_effect(paths[index])
     return dict(zip(paths, kept, strict=True))

@@ -33,7 +33,9 @@ VARIABLE_FIELDS = (
         "Variables of the model's chat template.",
         example={"enable_thinking": False},
     ),
-    Field("documents", array(OBJECT), "Documents, for templates that show them.", default=()),
+    Field(
+        "documents", array(OBJECT), "Documents, for templates that show them.", (), example=[{"text": "Tea is hot."}]
+    ),
 )
 FIELDS = (
     Field(

@@ -66,18 +66,29 @@ OWN_SCHEMAS = {  # of what belongs to no API
         required("data", MODELS, "The models, the main one first.", [EXAMPLE_MODEL | {"max_model_len": 2048}]),
     ),
     "Health": answer(required("status", STRING, "`ready` if a request would be taken now.", "ready")),
+    "Load": answer(
+        required("server_load", integer(0), "The sum of both.", 3),
+        required("running", integer(0), "Sequences that run.", 2),
+        required("waiting", integer(0), "Sequences that wait.", 1),
+    ),
+    "Version": answer(required("version", STRING, "The version of verbatim.", "0.1.0")),
     "Error": answer(required("error", ValueType(ANYTHING.read, ERROR), "What went wrong.")),
 }
-EVENTS = {"description": "Server-sent events, each with one JSON object as its data."}  # of no type that a schema has
+EVENTS = {
+    "description": "A stream: server-sent events or lines, each with one JSON object."
+}  # of no type that a schema has
 READING = ("400", "401", "404", "408", "413")
 GENERATING = (*READING, "429", "500", "503", "504")
 
 
-def operation(tag: str, summary: str, content: dict, *codes: str, body: dict | None = None, **more: Any) -> dict:
-    """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`."""
-    failures = {
-        code: {"description": TITLES[code], "content": {JSON: {"schema": reference("Error")}}} for code in codes
-    }
+def operation(
+    tag: str, summary: str, content: dict, *codes: str, body: dict | None = None, error: str = "Error", **more: Any
+) -> dict:
+    """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`.
+
+    `error` is the name of the schema of errors.
+    """
+    failures = {code: {"description": TITLES[code], "content": {JSON: {"schema": reference(error)}}} for code in codes}
     contents = {media_type: {"schema": schema} for media_type, schema in content.items()}
     responses = {"200": {"description": "Done.", "content": contents}} | failures
     return {"tags": [tag], "summary": summary, "responses": responses} | more | ({"requestBody": body} if body else {})
@@ -99,23 +110,26 @@ def schemas() -> dict[str, dict]:
 
 def of_api(adapter: Adapter, model_id: str) -> dict[str, dict]:
     """The paths of one API."""
-    content = {JSON: reference(adapter.answer)} | ({"text/event-stream": EVENTS} if adapter.is_resumable else {})
-    body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.capitalize()
-    paths = {adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body)}}
+    stream_type = adapter.media_type.partition(";")[0]
+    content = {JSON: reference(adapter.answer)} | ({stream_type: EVENTS} if adapter.streams else {})
+    body, tag = body_of(adapter.body, adapter.examples, model_id), adapter.name.partition("_")[0].capitalize()
+    paths = {
+        adapter.path: {"post": operation(tag, adapter.summary, content, *GENERATING, body=body, error=adapter.error)}
+    }
     for page in filter(lambda page: page.answer, adapter.pages):
-        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id)
+        paths.setdefault(page.path, {})[page.method.lower()] = of_page(tag, page, model_id, adapter.error)
     return paths
 
 
-def of_page(tag: str, page: Page, model_id: str) -> dict:
+def of_page(tag: str, page: Page, model_id: str, error: str) -> dict:
     """A page of an API: its path has one parameter and its query those that it declares, or it has a body."""
     content = {JSON: reference(page.answer)}
     if page.body is not None:
         body = body_of(page.body, page.examples, model_id)
-        return operation(tag, page.summary, content, *page.codes, body=body)
+        return operation(tag, page.summary, content, *page.codes, body=body, error=error)
     query = [{"name": field.name, "in": "query", "schema": field.type.schema} | about(field) for field in page.query]
     parameters = [*place(page.path, "resp_0123456789abcdef"), *query]
-    return operation(tag, page.summary, content, *page.codes, parameters=parameters)
+    return operation(tag, page.summary, content, *page.codes, parameters=parameters, error=error)
 
 
 def about(field: Field) -> dict:
@@ -133,12 +147,16 @@ def place(path: str, example: str) -> list[dict]:
 def of_server(model_id: str) -> dict[str, dict]:
     """The paths that belong to no API, those of pages for people left out."""
     models, model, health = reference("Models"), "/v1/models/{model_id}", {JSON: reference("Health")}
-    by_id = place(model, model_id)
+    by_id, load = place(model, model_id), {JSON: reference("Load")}
     return {
         "/v1/models": {"get": operation("Models", "The models", {JSON: models}, "401")},
         model: {"get": operation("Models", "One model", {JSON: reference("Model")}, "401", "404", parameters=by_id)},
         "/health": {"get": operation("Health", "The engine's counts", health, "503", security=[])},
         "/ready": {"get": operation("Health", "Would a request be taken now?", health, "503", security=[])},
+        "/ping": {"get": operation("Health", "The same without a body", {}, "503", security=[])},
+        "/load": {"get": operation("Health", "Sequences that run and wait", load, "503", security=[])},
+        "/version": {"get": operation("Health", "The server's version", {JSON: reference("Version")}, security=[])},
+        "/tokenizer_info": {"get": operation("Tokens", "The tokenizer", {JSON: OBJECT.schema}, "401", "404")},
         "/metrics": {"get": operation("Health", "Numbers for Prometheus", {"text/plain": STRING.schema}, "401")},
     }
 
@@ -149,6 +167,16 @@ def of_tokens(model_id: str) -> dict[str, dict]:
     return {
         "/tokenize": {"post": operation("Tokens", "Text to ids", {JSON: reference("Tokens")}, *READING, body=texts)},
         "/detokenize": {"post": operation("Tokens", "Ids to text", {JSON: reference("Text")}, *READING, body=ids)},
+    }
+
+
+def of_ollama() -> dict[str, dict]:
+    """What Ollama's clients ask first."""
+    models, version = {JSON: reference("OllamaModels")}, {JSON: reference("OllamaVersion")}
+    return {
+        "/api/tags": {"get": operation("Ollama", "The models, in Ollama's form", models, "401")},
+        "/api/ps": {"get": operation("Ollama", "The models that are loaded, which are all", models, "401")},
+        "/api/version": {"get": operation("Ollama", "The version of Ollama's API", version, "401")},
     }
 
 
@@ -180,7 +208,7 @@ def document(version: str, model_id: str = EXAMPLE_ID) -> dict:
     paths: dict[str, dict] = {}
     for adapter in registry.ADAPTERS:
         paths |= of_api(adapter, model_id)
-    paths |= of_tokens(model_id) | of_server(model_id) | of_pages() | of_debugging(model_id)
+    paths |= of_tokens(model_id) | of_server(model_id) | of_ollama() | of_pages() | of_debugging(model_id)
     key = {"type": "http", "scheme": "bearer", "description": "One of the server's keys, if it asks for one."}
     return {
         "openapi": "3.1.0",

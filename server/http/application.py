@@ -4,6 +4,7 @@ from typing import Any
 
 from sanic import Request
 
+GET = ("GET", "HEAD")  # the methods of a page; of HEAD no body is sent
 SHUTDOWN_NOTICE_SECONDS = 2  # before time is up, answers that still run end with an error that tells it
 CONFIGURATION: dict[str, str | bool | int | float | None] = {  # environment variables named SANIC_... override it
     "AUTO_EXTEND": False,

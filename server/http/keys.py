@@ -20,7 +20,7 @@ from verbatim.server.errors import UnauthorizedError
 from verbatim.server.http.cors import is_preflight
 from verbatim.server.settings.options import Options
 
-OPEN_PATHS = ("/health", "/ready")
+OPEN_PATHS = ("/health", "/ready", "/ping", "/version", "/load")
 
 
 class KeyRing:

@@ -58,6 +58,8 @@ class Format(Protocol):
     """How an API writes its events."""
 
     end: ClassVar[bytes]  # what a stream ends with, if it has not failed
+    media_type: ClassVar[str]
+    heartbeat: ClassVar[bytes]  # what clients skip; empty if there is no such thing
 
     def write(self, value: dict) -> bytes:
         """One event."""
@@ -116,12 +118,12 @@ class Line:
         assert self.response is not None
         await self.response.eof()
 
-    async def send_heartbeats(self, seconds: float) -> None:
-        """Send a comment whenever nothing has been sent for so long. Runs until cancelled."""
+    async def send_heartbeats(self, heartbeat: bytes, seconds: float) -> None:
+        """Send `heartbeat` whenever nothing has been sent for so long. Runs until cancelled."""
         while True:
             await asyncio.sleep(max(0, self._latest + seconds - time.monotonic()))
             if time.monotonic() - self._latest >= seconds:
-                await self.send(COMMENT)
+                await self.send(heartbeat)
 
 
 async def stream(
@@ -135,9 +137,9 @@ async def stream(
     `fail` gives the events that report an error in the middle. Raises what happens before anything is sent, or if the
     client leaves.
     """
-    line = Line(request)
-    seconds = request.app.ctx.options.keep_alive_seconds
-    keeper = asyncio.create_task(line.send_heartbeats(seconds)) if seconds else None
+    line = Line(request, media_type=format_.media_type)
+    seconds = request.app.ctx.options.keep_alive_seconds if format_.heartbeat else 0
+    keeper = asyncio.create_task(line.send_heartbeats(format_.heartbeat, seconds)) if seconds else None
     try:
         async with aclosing(batches):
             await _send_all(line, batches, format_, fail)

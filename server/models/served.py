@@ -15,6 +15,8 @@ from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.models.identity import fingerprint_of
 from verbatim.server.settings.options import Options
 
+TAG = ":latest"  # Ollama's clients put it behind names
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
@@ -78,6 +80,8 @@ class ServedModels:
 
     def find(self, name: str) -> ServedModel:
         """The model of that name, or ModelNotFoundError: never another one."""
+        if name not in self._by_name:
+            name = name.removesuffix(TAG)
         if name not in self._by_name:
             names = ", ".join(map(repr, self._by_name))
             raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {names}.")

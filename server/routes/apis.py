@@ -5,6 +5,7 @@ from sanic.models.handler_types import RouteHandler
 
 from verbatim.server.api import registry
 from verbatim.server.api.adapter import Adapter, Page
+from verbatim.server.http.application import GET
 from verbatim.server.routes.respond import read_body, respond
 
 
@@ -16,7 +17,8 @@ def api_routes() -> Blueprint:
         for page in adapter.pages:
             path = page.path.replace("{", "<").replace("}", ">")
             handle = _compute(page) if page.body else _show(page)
-            blueprint.add_route(handle, path, methods=[page.method], name=f"{adapter.name}_{page.name}")
+            methods = GET if page.method == "GET" else [page.method]
+            blueprint.add_route(handle, path, methods=methods, name=f"{adapter.name}_{page.name}")
     return blueprint
 
 

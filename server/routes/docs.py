@@ -9,6 +9,7 @@ from sanic import Blueprint, HTTPResponse, NotFound, Request, html, raw
 from verbatim.server.api.policy import reading
 from verbatim.server.docs.openapi import JSON, document
 from verbatim.server.docs.page import POLICY, File, files, page
+from verbatim.server.http.application import GET
 from verbatim.server.models.identity import own_version
 
 FOR_A_YEAR = "private, max-age=31536000, immutable"
@@ -18,7 +19,7 @@ def docs_routes() -> Blueprint:
     """A fresh blueprint: Sanic ties each one to the app it joins."""
     blueprint = Blueprint("docs")
 
-    @blueprint.get("/openapi.json")
+    @blueprint.route("/openapi.json", methods=GET)
     async def openapi(request):
         return send(
             request,
@@ -26,11 +27,11 @@ def docs_routes() -> Blueprint:
             "no-cache",
         )
 
-    @blueprint.get("/docs")
+    @blueprint.route("/docs", methods=GET)
     async def docs(request):
         return html(page(), headers={"content-security-policy": POLICY, "cache-control": "no-cache"})
 
-    @blueprint.get("/docs/<name:str>")
+    @blueprint.route("/docs/<name:str>", methods=GET)
     async def docs_file(request, name):
         if (file := files().get(name)) is None:
             raise NotFound("There is no such file.")

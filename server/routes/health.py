@@ -9,19 +9,20 @@ with their fingerprints, for a router in front of several servers.
 from sanic import Blueprint, json
 
 from verbatim.server.errors import EngineUnavailableError
+from verbatim.server.http.application import GET
 
 
 def health_routes() -> Blueprint:
     """A fresh blueprint: Sanic ties each one to the app it joins."""
     blueprint = Blueprint("health")
 
-    @blueprint.get("/health")
+    @blueprint.route("/health", methods=GET)
     async def health(request):
         counts = {name: await engine.stats() for name, engine in request.app.ctx.engines.items()}
         main = request.app.ctx.models.main.model_id
         return json({"status": "ok", "model": main, "engine": counts[main], "engines": counts})
 
-    @blueprint.get("/ready")
+    @blueprint.route("/ready", methods=GET)
     async def ready(request):
         if request.app.ctx.is_stopping:
             raise EngineUnavailableError("The server is shutting down.")

@@ -4,13 +4,14 @@ from sanic import Blueprint, HTTPResponse
 
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.errors import EngineUnavailableError
+from verbatim.server.http.application import GET
 
 
 def metrics_routes() -> Blueprint:
     """A fresh blueprint: Sanic ties each one to the app it joins."""
     blueprint = Blueprint("metrics")
 
-    @blueprint.get("/metrics")
+    @blueprint.route("/metrics", methods=GET)
     async def metrics(request):
         stats = {name: await _stats(engine) for name, engine in request.app.ctx.engines.items()}
         text, content_type = request.app.ctx.metrics.exposition(stats)

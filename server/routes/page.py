@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from verbatim.server.http.application import GET
+
 PAGE = Path(__file__).parent.parent / "page" / "built" / "index.html"
 
 
@@ -30,7 +32,7 @@ def page_routes() -> Blueprint:
         "x-content-type-options": "nosniff",
     }
 
-    @blueprint.get("/")
+    @blueprint.route("/", methods=GET)
     async def show_page(request: Request) -> HTTPResponse:
         if request.headers.get("if-none-match") == tag:
             return HTTPResponse(status=304, headers=headers)

@@ -19,6 +19,7 @@ from verbatim.server.http import application, journal, sse
 from verbatim.server.models.served import ServedModel, ServedModels
 
 LONG_BODY_BYTES = 64 << 10
+CURL_PREFIX = "/api/"
 T = TypeVar("T")
 
 
@@ -58,7 +59,7 @@ async def read_body(request: Request, read: Callable[[object, ServedModel], T]) 
     """The model that a JSON body names, and what `read` makes of the body; a long one is read on a thread."""
     application.notice_leaving(request)
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != "application/json" and not _is_from_curl(request, media_type):
         raise RequestError("The Content-Type must be application/json.", code="unsupported_content_type")
     models: ServedModels = request.app.ctx.models
 
@@ -71,6 +72,12 @@ async def read_body(request: Request, read: Callable[[object, ServedModel], T]) 
         made = read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
     request.ctx.ignored = under_way.names()
     return made
+
+
+def _is_from_curl(request: Request, media_type: str) -> bool:
+    """Ollama's documents send JSON with curl's own type. Web pages, whose requests name their origin, may not."""
+    is_form = media_type == "application/x-www-form-urlencoded" and "origin" not in request.headers
+    return is_form and request.path.startswith(CURL_PREFIX)
 
 
 def _batches(engine: EngineClient, builder: Builder, max_queue: int) -> AsyncGenerator[Sequence[Output]]:

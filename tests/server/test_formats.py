@@ -11,7 +11,7 @@ from verbatim.server.api.policy import reading
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
 
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
 BASES = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "JSON"}], "model": "verbatim-demo"},
     "/v1/completions": {"prompt": "JSON", "model": "verbatim-demo"},
