@@ -74,8 +74,8 @@ def failure(text: str) -> str:
             matcher.compute_bitmask()
     except ValueError as error:
         return first_line(str(error))
-    if matcher.is_error() and DEAD_END not in (error := matcher.get_error()):
-        return first_line(error)
+    if matcher.is_error() and DEAD_END not in (text := matcher.get_error()):
+        return first_line(text)
     return NO_TEXT if matcher.is_stopped() else ""
 
 

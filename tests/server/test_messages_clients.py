@@ -19,7 +19,7 @@ from small_models import write_chat_model
 anthropic = pytest.importorskip("anthropic", reason="the SDK is not installed: pip install '.[clients]'")
 
 NODE = Path(__file__).parent / "node"
-CLAUDE = NODE / "node_modules" / ".bin" / "claude"
+CLAUDE = NODE / "agents" / "node_modules" / ".bin" / "claude"
 KEY = "sk-test"
 NAMES = ("tiny", "claude-test")
 TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1,
@@ -104,7 +104,7 @@ def test_errors(live, client):
 def claude(live, place: Path, body: dict, *arguments: str) -> tuple[dict, list[str]]:
     """What Claude Code prints as JSON about one question, and the server's log lines of its requests."""
     if not CLAUDE.exists() or shutil.which("node") is None:
-        pytest.skip("`npm install` in tests/server/node brings Claude Code")
+        pytest.skip("`npm install` in tests/server/node/agents brings Claude Code")
     variables = {
         "PATH": os.environ["PATH"], "HOME": str(place), "ANTHROPIC_BASE_URL": live.url, "ANTHROPIC_API_KEY": KEY,
         "ANTHROPIC_MODEL": "claude-test", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1",
