@@ -27,8 +27,9 @@ except ImportError as error:
     note = Path(__file__).absolute().parents[1] / "not_built.txt"  # setup.py writes it
     reason = note.read_text(encoding="utf-8") if note.is_file() else str(error)
     raise BackendError(
-        f"the fast path is not built: {reason}; install a C compiler and Python's headers, then install verbatim again "
-        "with `pip install --force-reinstall --no-cache-dir --no-deps`; or use --backend reference, which is slow"
+        f"the fast path is not built: {reason}; install a C compiler and Python's headers, then install verbatim "
+        "again, in a checkout with `pip install --force-reinstall --no-cache-dir --no-deps .`; "
+        "or use --backend reference, which is slow"
     ) from error
 
 __all__ = ["PARTS", "gpu_free_bytes", "gpu_of", "gpu_plan", "load_engine", "load_model", "parts_for"]

@@ -11,6 +11,29 @@ from verbatim.reference.records.errors import BackendError
 
 if "GPU_TESTS" not in os.environ:  # `auto` is the CPU for all tests except tests/gpu
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+LONG = (  # files that take longest, in this order, so that one of several processes does not end with them alone
+    "gpu/test_fake_driver.py", "server/test_router_failures.py", "contract/test_speculation.py", "server/test_abuse.py",
+    "server/test_lifecycle.py", "gpu/test_compiling.py", "server/test_command.py", "cli/test_chat.py", "test_cli.py",
+    "conformance/test_cases.py", "server/test_docs.py", "server/test_clients_agents.py", "parity/test_engines.py",
+    "server/test_router_command.py", "server/test_chat.py", "server/test_operation.py", "server/test_demo_tools.py",
+    "stateful/test_engine_machine.py", "packaging/test_command.py", "server/test_page.py",
+)  # fmt: skip
+# What an API does with a request is the same for both engines; those files try it with one. The others use both.
+WITH_ONE_ENGINE = (
+    "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "hostile", "responses",
+    "structured",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; the reference is left to `make test-all` where an engine makes no difference."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    for item in items:
+        name = item.path.stem.removeprefix("test_") if item.path.parent.name == "server" else ""
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if name in WITH_ONE_ENGINE and parameters.get("server") == "reference":
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=["reference", "fastpath"])

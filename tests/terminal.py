@@ -31,8 +31,9 @@ class Terminal:
     def screen(self) -> str:
         """All lines so far."""
         before = len(self.raw)
+        deadline = time.monotonic() + 0.2  # a program may write without a pause
         with suppress(pexpect.TIMEOUT, pexpect.EOF, OSError):
-            while True:
+            while time.monotonic() < deadline:
                 self.raw += self.process.read_nonblocking(65536, timeout=0.05)
         if len(self.raw) > before:
             self._stream.feed(self.raw[before:])

@@ -149,7 +149,7 @@ def test_lines_continue_and_the_history_comes_back(server, tmp_path):
 def test_ctrl_c_stops_the_answer_and_not_the_program(server, tmp_path):
     with chat(tmp_path, "--base-url", server.url, "--greedy") as terminal:
         terminal.enter("/set ignore_eos true")
-        terminal.enter("Hello", r"Hello! I am")
+        terminal.enter("Hello", r"Hello! I am|assistant")  # the screen may show later lines only
         terminal.process.sendintr()
         shown = terminal.wait(r"(?m)^\d+ tokens.*, stopped\n>>>$\s*\Z")
         assert int(re.search(r"(\d+) tokens", shown)[1]) < 1500

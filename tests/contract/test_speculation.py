@@ -87,7 +87,7 @@ def run(engine, wanted):
     return {name: (ids, "".join(texts), logprobs, ends[-1]) for name, (ids, texts, logprobs, ends) in answers.items()}
 
 
-@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("temperature", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_answer_is_the_same_whatever_is_proposed(new_engine, mode, temperature):
     expected = run(new_engine(), requests(temperature))

@@ -51,7 +51,8 @@ def test_everything_on_the_fake_device(fake_gpu, tmp_path):
 PASSES = [f"{ON_A_DEVICE}::test_every_family[{name}]" for name in ("llama-w8a8", "mixtral-None", "gemma2-None")]
 
 
-@pytest.mark.parametrize("tests", [PASSES, pytest.param([ON_A_DEVICE], marks=pytest.mark.slow)], ids=["passes", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("tests", [PASSES, [ON_A_DEVICE]], ids=["passes", "all"])
 def test_kernels_that_overlap_do_not_race(fake_gpu, tests):
     """Each load and store of a graph's kernels, which begin before the one ahead of them has ended (races.cpp)."""
     watched = fake_gpu | {"EMULATOR_FLAGS": " ".join(RACES)}
@@ -103,6 +104,7 @@ def test_the_server_computes_on_the_fake_device(fake_gpu):
     assert module == "verbatim.fastpath.gpu.model" and 10_000 < int(tokens) < 128 * 2048
 
 
+@pytest.mark.slow
 def test_the_benchmark_is_rehearsed(fake_gpu, tmp_path):
     """Every part of `python -m benchmarks.gpu` runs and is written down; what it measures here means nothing."""
     done = python("-m", "benchmarks.gpu", "--rehearse", "--minutes", "30", "--out", tmp_path, env=fake_gpu)

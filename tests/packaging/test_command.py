@@ -43,7 +43,7 @@ def test_the_help_names_every_command_and_imports_little():
 def test_the_version_names_revision_and_cpu_level(hostile_folder):
     done = verbatim("--version", cwd=hostile_folder)
     assert done.stderr == ""
-    assert re.fullmatch(r"verbatim [\d.]+ \(revision (\w{12}|unknown), CPU level [\w: ]+\)\n", done.stdout)
+    assert re.fullmatch(r"verbatim [\d.]+(dev\d+)? \(revision (\w{12}|unknown), CPU level [\w: ]+\)\n", done.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

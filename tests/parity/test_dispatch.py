@@ -54,4 +54,5 @@ def test_an_engine_that_is_not_built_names_the_command_that_builds_it(tmp_path):
     code = "from verbatim.cli.main import main; sys.exit(main(['run', 'hello']))"
     result = run(code, cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: the fast path is not built: run `pip install -e .` with a C compiler")
+    assert result.stderr.startswith("error: the fast path is not built: ")
+    assert "`pip install --force-reinstall --no-cache-dir --no-deps .`" in result.stderr

@@ -119,7 +119,7 @@ def test_slow_readers_get_everything_and_hold_up_nobody(server, alone):
     body = {"max_tokens": 400, "logprobs": True, "top_logprobs": 20, "stream": True}  # far more than buffers hold
     expected = ask(server, chat(**body)).events
     with witnessed(server, alone):
-        slow, late, never = (connect(server, receive_buffer=4096) for _ in range(3))
+        slow, late, never = (connect(server, receive_buffer=size) for size in (16384, 16384, 4096))
         for sock in (slow, late, never):
             sock.sendall(chat(**body))
         with slow.makefile("rb", buffering=512) as file:

@@ -19,6 +19,7 @@ def content(body: bytes) -> list:
     return [json.loads(event)["choices"] for event in events]
 
 
+@pytest.mark.slow
 def test_both_sides_stream_the_same(tmp_path):
     body = request(20).partition(b"\r\n\r\n")[2]
     with started("verbatim", CORES, CORES) as ours:
