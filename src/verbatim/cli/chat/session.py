@@ -4,8 +4,9 @@ The history changes only when a turn has succeeded: a turn that is refused, brea
 word leaves it as it was.
 """
 
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from verbatim.cli.chat.answer import Answer
 from verbatim.cli.chat.client import Client, ServerError
@@ -16,6 +17,22 @@ from verbatim.reference.records.errors import VerbatimError
 
 PROMPT = ">>> "
 TOO_LONG = "context_length_exceeded"
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Ctrl-C raises KeyboardInterrupt as ever and is also noted, since Python ignores it in a destructor."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Session:
@@ -81,9 +98,12 @@ class Session:
         """The answer to these messages, shown as it comes, and whether Ctrl-C has stopped it."""
         answer, is_stopped = Answer(), False
         try:
-            for text, thoughts in self._pieces(answer, messages):
-                self.screen.text(thoughts, is_thought=True)
-                self.screen.text(text)
+            with interrupts() as seen:
+                for text, thoughts in self._pieces(answer, messages):
+                    self.screen.text(thoughts, is_thought=True)
+                    self.screen.text(text)
+                    if seen:
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             is_stopped = True
             self.screen.interrupt()
