@@ -111,7 +111,8 @@ def optimization(path: Path) -> str:
 class ParallelBuild(build_ext):
     """build_ext that compiles as many extensions at once as there are processors, the longest first.
 
-    It prints a line for each. An editable install keeps its objects in build/, too, so that it compiles what changed.
+    It prints a line for each. An editable install keeps its objects in build/, too, so that it compiles what changed;
+    with pip that needs `--no-build-isolation`, since the Cython of an isolated build is newer than everything it made.
     """
 
     def finalize_options(self):
