@@ -14,6 +14,28 @@ class DivergedError(EngineFailedError):
     """Two endpoints gave different answers to one request."""
 
 
+class Replay:
+    """Events that come whole, in order: those the client has must come again, each the same, before anything new."""
+
+    def __init__(self, emitted: list[Any]):
+        self._emitted = emitted
+        self._num_again = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that the client has has come again."""
+        return self._num_again >= len(self._emitted)
+
+    def is_next(self, event: Any) -> bool:
+        """Whether the client does not have this event; DivergedError if it has another one in that place."""
+        if self.is_over:
+            return True
+        self._num_again += 1
+        if event != self._emitted[self._num_again - 1]:
+            raise DivergedError("Another endpoint gave another answer to the same request.")
+        return False
+
+
 class ReplayBuffer:
     """Values by key: `add` what was sent, then `cut` what comes again down to what is new."""
 

@@ -6,7 +6,7 @@ pairwise. The message keeps its first id, and its calls keep theirs as far as th
 
 from typing import Any
 
-from verbatim.server.api.replay_buffer import DivergedError, ReplayBuffer
+from verbatim.server.api.replay_buffer import Replay, ReplayBuffer
 from verbatim.server.http.sse import named_event, read_event
 
 DELTA, PING = "content_block_delta", "ping"
@@ -23,8 +23,7 @@ class MessageResumption:
     def __init__(self, emitted: list[bytes]):
         events = [read_event(event) for event in emitted]
         self._usage = events[0]["message"]["usage"]
-        self._others = [comparable(event) for event in events if event["type"] not in (DELTA, PING)]
-        self._num_others = 0
+        self._others = Replay([comparable(event) for event in events if event["type"] not in (DELTA, PING)])
         self._replay = ReplayBuffer()
         for event in events:
             if event["type"] == DELTA:
@@ -38,7 +37,7 @@ class MessageResumption:
             return []
         if not (self._cut(value) if value["type"] == DELTA else self._is_next(value)):
             return []
-        self._replay.require(not self._replay.missing and self._num_others >= len(self._others))
+        self._replay.require(not self._replay.missing and self._others.is_over)
         if value["type"] == "message_delta":
             value["usage"] |= {name: self._usage[name] for name in INPUT}
         return [named_event(value)]
@@ -51,12 +50,7 @@ class MessageResumption:
 
     def _is_next(self, value: dict) -> bool:
         """Whether the client does not have this event; if it does, it must be the same."""
-        self._num_others += 1
-        if self._num_others > len(self._others):
-            return True
-        if comparable(value) != self._others[self._num_others - 1]:
-            raise DivergedError("Another endpoint gave another answer to the same request.")
-        return False
+        return self._others.is_next(comparable(value))
 
 
 def key_of(value: dict[str, Any]) -> tuple:

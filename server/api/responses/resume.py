@@ -8,7 +8,7 @@ numbered from the last that the client has. `renames` and `created` are what was
 from typing import Any
 
 from verbatim.server.api.builder import padding
-from verbatim.server.api.replay_buffer import DivergedError, ReplayBuffer
+from verbatim.server.api.replay_buffer import Replay, ReplayBuffer
 from verbatim.server.http.sse import DONE, named_event, read_event
 
 DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
@@ -23,9 +23,9 @@ class EventResumption:
         events = [read_event(event) for event in emitted if event != DONE]
         self._created_at = events[0]["response"]["created_at"]
         self._next = events[-1]["sequence_number"] + 1
-        self._others = [comparable(event) for event in events if event["type"] not in DELTAS]
+        self._others = Replay([comparable(event) for event in events if event["type"] not in DELTAS])
         self._ids = [name for event in events for name in ids_in(event)]
-        self._num_ids = self._num_others = 0
+        self._num_ids = 0
         self._replay = ReplayBuffer()
         self.renames: tuple[tuple[bytes, bytes], ...] = ()
         self.created: tuple[bytes, bytes] | None = None
@@ -69,15 +69,10 @@ class EventResumption:
 
     def _is_next(self, value: dict) -> bool:
         """Whether the client does not have this event; if it does, it must be the same."""
-        self._num_others += 1
-        if self._num_others > len(self._others):
-            return True
-        if comparable(value) != self._others[self._num_others - 1]:
-            raise DivergedError("Another endpoint gave another answer to the same request.")
-        return False
+        return self._others.is_next(comparable(value))
 
     def _require_all_again(self) -> None:
-        self._replay.require(not self._replay.missing and self._num_others >= len(self._others))
+        self._replay.require(not self._replay.missing and self._others.is_over)
 
 
 def pieces_of(value: dict[str, Any]) -> list[tuple]:
