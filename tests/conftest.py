@@ -21,7 +21,7 @@ LONG = (  # files that take longest, in this order, so that one of several proce
 # What an API does with a request is the same for both engines; those files try it with one. The others use both.
 WITH_ONE_ENGINE = (
     "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "hostile", "responses",
-    "structured",
+    "structured", "thinking",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from verbatim.reference.dialects.call_parser import CallParser
-from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, DialectParser, TextDelta
+from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
 from verbatim.reference.dialects.functionary import FunctionaryParser, functionary_grammar
 from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
 from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
@@ -19,8 +19,8 @@ from verbatim.reference.dialects.rules import calls_or_json
 from verbatim.reference.records.grammar_text import Grammar
 
 __all__ = [
-    "DIALECTS", "CallArguments", "CallStart", "Delta", "Dialect", "DialectParser", "TextDelta", "calls_or_json",
-    "choose_dialect",
+    "DIALECTS", "CallArguments", "CallStart", "Delta", "Dialect", "DialectParser", "TextDelta", "ThoughtDelta",
+    "calls_or_json", "choose_dialect",
 ]  # fmt: skip
 
 

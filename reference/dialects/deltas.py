@@ -15,6 +15,13 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThoughtDelta:
+    """Text of a thought, which stands in front of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallStart:
     """A call begins: `index` counts calls from 0, `name` is one of the tools' names."""
 
@@ -30,7 +37,7 @@ class CallArguments:
     text: str
 
 
-Delta = TextDelta | CallStart | CallArguments
+Delta = TextDelta | ThoughtDelta | CallStart | CallArguments
 
 
 class DialectParser(Protocol):

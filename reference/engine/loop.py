@@ -77,8 +77,7 @@ class Engine:
 
     def prepare(self, request: Request) -> None:
         """Compile a request's grammar ahead of `add`, or raise as it would; may run in another thread than `step`."""
-        if request.grammar:
-            self._answer_factory.compile(request.grammar)
+        self._answer_factory.new_guide(request)
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from verbatim.reference.records.errors import ContextLengthError, RequestError
 from verbatim.reference.records.grammar_text import Grammar
+from verbatim.reference.records.thinking import Thinking
 
 SEED_BITS = 64
 MAX_CHOICES = 128
@@ -114,11 +115,11 @@ class StoppingParams:
 class Request:
     """One prompt and how to answer it, `n` times. `request_id` is the caller's and must be new to the engine.
 
-    `grammar` bounds what may be generated. The prefix cache keeps requests with different `cache_salt` apart, and never
-    evicts what a pinned one computed. `visible_ids` are control tokens whose name is part of the answer's text.
-    `prompt_logprobs` is how many alternatives to report beside each token of the prompt, None for nothing of the kind;
-    with it `max_tokens` may be 0. With `pooling` nothing is generated: the answer is a vector (pooling.py). After
-    `timeout` seconds the request is given up.
+    `grammar` bounds what may be generated; with `thinking` it does so behind the thought. The prefix cache keeps
+    requests with different `cache_salt` apart, and never evicts what a pinned one computed. `visible_ids` are control
+    tokens whose name is part of the answer's text. `prompt_logprobs` is how many alternatives to report beside each
+    token of the prompt, None for nothing of the kind; with it `max_tokens` may be 0. With `pooling` nothing is
+    generated: the answer is a vector (pooling.py). After `timeout` seconds the request is given up.
     """
 
     request_id: str
@@ -129,6 +130,7 @@ class Request:
     cache_salt: str = ""
     is_pinned: bool = False
     grammar: Grammar | None = None
+    thinking: Thinking | None = None
     visible_ids: tuple[int, ...] = ()
     prompt_logprobs: int | None = None
     pooling: str | None = None

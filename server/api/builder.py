@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from verbatim.reference.records.request import FinishReason, Output, Request
+from verbatim.reference.text.thoughts import ThoughtCounter
 from verbatim.server.api.fields import answer, required
 from verbatim.server.api.token_ids import TokenIds
 from verbatim.server.api.value_types import ANYTHING, OBJECT, STRING, ValueType, integer, named, one_of
@@ -134,12 +135,15 @@ class ChunkBuilder(Builder, Generic[C]):
         self._num_prompt = sum(len(request.prompt_ids) for request in requests)
         self._ids = TokenIds(requests, is_prompt_in_choices=self.is_prompt_in_choices) if wants_ids else None
         self._latest: dict[tuple[str, int], Output] = {}  # of each choice: its counts are totals so far
+        self.thoughts: dict[tuple[str, int], ThoughtCounter] = {}  # of the choices of a model that thinks
 
     def take(self, output: Output) -> list[dict]:
         """The chunks that this output adds."""
         key = output[:2]  # request id and choice
         is_first = not self._latest
         self._latest[key] = output
+        if self.thoughts:
+            self.thoughts[key].push(output.token_ids)
         items = self.choices[key].take(output)
         if self._ids is None:
             return [self.chunk([item]) for item in items]
@@ -198,7 +202,7 @@ class ChunkBuilder(Builder, Generic[C]):
             "total_tokens": self._num_prompt + num_completion,
             "prompt_tokens_details": {"cached_tokens": num_cached, "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
+                "reasoning_tokens": sum(counter.num_tokens for counter in self.thoughts.values()),
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": num_accepted,
                 "rejected_prediction_tokens": num_drafted - num_accepted,

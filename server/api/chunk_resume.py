@@ -14,7 +14,7 @@ from verbatim.server.http.sse import DONE, event, read_event
 
 SIGNS = ("object", "model", "system_fingerprint")  # must be the same on both
 OWN = ("id", "created")  # are the first stream's
-TEXTS = ("content", "text", "arguments")  # grow piece by piece; other texts come once
+TEXTS = ("content", "text", "arguments", "reasoning", "reasoning_content")  # grow piece by piece; other texts come once
 
 
 class ChunkResumption:

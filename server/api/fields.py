@@ -122,6 +122,10 @@ class Fields:
         """Whether the field is there, not null, and not yet read."""
         return name in self._values
 
+    def declares(self, name: str) -> bool:
+        """Whether the object has such a field."""
+        return name in self._declared
+
     def __getitem__(self, name: str) -> Any:
         """The value of a declared field, or its default."""
         return self.read_as(name, self._declared[name].type)

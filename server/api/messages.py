@@ -15,6 +15,7 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import CALL as CALL_FIELDS
 from verbatim.server.api.foreign_fields import MESSAGE, PART
 from verbatim.server.api.value_types import (
+    ANYTHING,
     BOOLEAN,
     STRING,
     ValueType,
@@ -102,7 +103,8 @@ ASSISTANT = Object(
     Field("content", _content("text", "refusal"), "Its text; required unless there are calls.", example="Hello!"),
     Field("refusal", STRING, "Its text where it refused; read if there is no content.", example="Sorry."),
     NAME,
-    Field("reasoning_content", STRING, "Its reasoning, for templates that show it.", example="17 + 25 = 42"),
+    Field("reasoning_content", STRING, "Its thought, for templates that show it.", example="17 + 25 = 42"),
+    Field("reasoning", ANYTHING, "The same, if it is text.", example="17 + 25 = 42"),
     Field("prefix", BOOLEAN, "Continue this message, the last one.", default=False, example=True),
     Field("partial", BOOLEAN, "The same.", default=False, example=True),
     foreign=MESSAGE,
@@ -170,8 +172,9 @@ def _read_assistant(fields: Fields) -> dict:
         raise RequestError(error, field=path, code="missing_required_parameter")
     if calls:
         message["tool_calls"] = [_read_call(call) for call in calls]
-    if (reasoning := fields["reasoning_content"]) is not None:
-        message["reasoning_content"] = reasoning
+    for name in ("reasoning", "reasoning_content"):
+        if isinstance(thought := fields[name], str):
+            message["reasoning_content"] = thought
     return message | {name: True for name in ("prefix", "partial") if fields[name]}
 
 

@@ -157,7 +157,7 @@ class EngineLoop:
             self.refuse(connection, [value["request_id"] for value in values], error)
             return
         self.owners |= {request.request_id: (connection, request.n) for request in requests}
-        if any(request.grammar for request in requests):
+        if any(request.grammar or request.thinking for request in requests):
             self.preparer.submit(requests)
         else:
             self.start(requests)

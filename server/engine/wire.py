@@ -32,6 +32,7 @@ from verbatim.reference.records.request import (
     StoppingParams,
     TokenLogprob,
 )
+from verbatim.reference.records.thinking import Ending, Thinking
 
 ERRORS = {error.__name__: error for error in (RequestError, ContextLengthError, UnsupportedError, QueueFullError)}
 
@@ -77,6 +78,8 @@ def request_to_json(request: Request) -> dict:
     if request.grammar:
         nested["grammar"] = plain(request.grammar)
         nested["grammar"]["kind"] = nested["grammar"].pop("syntax")
+    if request.thinking:
+        nested["thinking"] = plain(request.thinking)
     return plain(request) | nested
 
 
@@ -90,6 +93,9 @@ def request_from_json(value: dict) -> Request:
     if "grammar" in value:
         grammar = dict(value["grammar"])
         records["grammar"] = Grammar(syntax=GrammarSyntax(grammar.pop("kind")), **grammar)
+    if "thinking" in value:
+        endings = tuple(Ending(*ending) for ending in value["thinking"]["endings"])
+        records["thinking"] = Thinking(**value["thinking"] | {"endings": endings})
     ids = {name: tuple(value.get(name, ())) for name in ("prompt_ids", "visible_ids")}
     return Request(**value | records | ids)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.dialects import Dialect, choose_dialect
+from verbatim.reference.dialects.thoughts import ThoughtFormat, choose_thoughts
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ContextLengthError
 from verbatim.reference.text.infill import Infill, find_infill
@@ -29,6 +30,7 @@ class ServedModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     dialect: Dialect
+    thoughts: ThoughtFormat | None = None  # how it writes thoughts, if it does
     pooling: str = "mean"
     is_for_embeddings: bool = False
     infill: Infill | None = None  # how it fills in the middle of a text
@@ -107,14 +109,17 @@ def load_served_model(options: Options) -> ServedModel:
     template = source.chat_template(tokenizer, options.chat_template)
     template_text = template.source if template else ""
     dialect = choose_dialect(template_text, options.tool_parser)
+    thoughts = choose_thoughts(template_text, options.reasoning_parser)
+    words = (template_text, dialect.name, *([thoughts.name] if thoughts else []), pooling)
     return ServedModel(
         model_id=options.model_id,
         created=source.created,
-        fingerprint=fingerprint_of(options, config, template_text, dialect.name, pooling),
+        fingerprint=fingerprint_of(options, config, *words),
         config=config,
         tokenizer=tokenizer,
         template=template,
         dialect=dialect,
+        thoughts=thoughts,
         pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
         infill=find_infill(tokenizer),

@@ -15,7 +15,7 @@ from typing import Any
 
 from verbatim.demo import DRAFTS as DEMO_DRAFTS
 from verbatim.demo import MODEL as DEMO_MODEL
-from verbatim.reference.dialects import DIALECTS
+from verbatim.reference.dialects import DIALECTS, thoughts
 from verbatim.reference.numerics.quantization import FORMATS
 from verbatim.reference.records.limits import (
     DRAFT_MODES,
@@ -64,6 +64,7 @@ OVERRIDABLE = (
     "spec_tree_width",
 )  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
+REASONING_PARSERS = thoughts.NAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,9 @@ class Options:
     )
     numerics: str = option("Model", one_of(NUMERICS), "the contract's bits, or a device's own", default="exact")
     tool_parser: str | None = option("Model", one_of(TOOL_PARSERS), "its tool calls (default: as its template)")
+    reasoning_parser: str | None = option(
+        "Model", one_of(REASONING_PARSERS), "how it writes thoughts, or none (default: as its template)"
+    )
 
     chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
     served_model_name: tuple[str, ...] = option(

@@ -1,7 +1,7 @@
 """A message under way: the engine's outputs become content blocks, and every step of their making an event.
 
     message_start, ping
-      content_block_start, content_block_delta ..., content_block_stop        for text, and for each call
+      content_block_start, content_block_delta ..., content_block_stop        for a thought, text, and each call
     message_delta with the reason of the end and the usage, message_stop
 
 A whole answer is folded from the same outputs. Input tokens that came from the cache are counted apart from the others.
@@ -9,9 +9,11 @@ A whole answer is folded from the same outputs. Input tokens that came from the 
 
 import json
 import uuid
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
-from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
+from verbatim.reference.dialects import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.api.anthropic.errors import shape
 from verbatim.server.api.builder import Builder, Streaming, is_cut
@@ -69,13 +71,18 @@ class MessageBuilder(Builder):
             deltas += self._parser.finish(is_cut=is_cut(output))
         return deltas
 
-    def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
+    def _apply(self, delta: Delta) -> list[dict]:
         match delta:
             case TextDelta(text=text):
                 is_text = self._is_open and self._blocks[-1]["type"] == "text"
                 events = [] if is_text else self._open({"type": "text", "text": ""})
                 self._blocks[-1]["text"] += text
                 return [*events, self._delta({"type": "text_delta", "text": text})]
+            case ThoughtDelta(text=text):
+                is_open = self._is_open and self._blocks[-1]["type"] == "thinking"
+                events = [] if is_open else self._open({"type": "thinking", "thinking": "", "signature": ""})
+                self._blocks[-1]["thinking"] += text
+                return [*events, self._delta({"type": "thinking_delta", "thinking": text})]
             case CallStart(name=name):
                 call_id = f"toolu_{uuid.uuid4().hex[:24]}"
                 return self._open({"type": "tool_use", "id": call_id, "name": name, "input": {}})
@@ -94,10 +101,13 @@ class MessageBuilder(Builder):
         """The event that ends the block that is being written, if there is one."""
         if not self._is_open:
             return []
-        self._is_open = False
-        if self._blocks[-1]["type"] == "tool_use":
-            self._blocks[-1]["input"] = parse_input(self._arguments)
-        return [{"type": "content_block_stop", "index": self._index}]
+        self._is_open, block, events = False, self._blocks[-1], []
+        if block["type"] == "tool_use":
+            block["input"] = parse_input(self._arguments)
+        elif block["type"] == "thinking":
+            block["signature"] = signature_of(block["thinking"])
+            events.append(self._delta({"type": "signature_delta", "signature": block["signature"]}))
+        return [*events, {"type": "content_block_stop", "index": self._index}]
 
     @property
     def _index(self) -> int:
@@ -129,6 +139,11 @@ class MessageBuilder(Builder):
             "cache_read_input_tokens": output.num_cached_tokens,
             "output_tokens": output.num_completion_tokens,
         }
+
+
+def signature_of(thought: str) -> str:
+    """What clients send back with a thought: a digest, which is not checked, since a thought here is plain text."""
+    return b64encode(sha256(thought.encode()).digest()).decode()
 
 
 def parse_input(text: str) -> dict:

@@ -9,10 +9,12 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from verbatim.reference.dialects.thoughts import ThoughtParser
 from verbatim.reference.records.errors import ContextLengthError, RequestError
 from verbatim.reference.records.grammar_text import Grammar, json_schema
 from verbatim.reference.records.request import Request
-from verbatim.server.api import parameters, policy
+from verbatim.reference.records.thinking import Thinking
+from verbatim.server.api import parameters
 from verbatim.server.api.anthropic import foreign_fields
 from verbatim.server.api.anthropic.blocks import OF_SYSTEM, content_schema
 from verbatim.server.api.anthropic.conversation import MESSAGES, read_system, to_messages
@@ -24,10 +26,10 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.schemas import held_schema
 from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
+from verbatim.server.api.thinking import SHARED, THINKING, take_wishes, with_history
 from verbatim.server.api.tools import ToolUse
 from verbatim.server.api.value_types import (
     OBJECT,
-    STRING,
     ValueType,
     array,
     integer,
@@ -53,11 +55,6 @@ OUTPUT_CONFIG = Object(
     Field("format", FORMAT, "What the answer must be."),
     foreign=foreign_fields.OUTPUT_CONFIG,
 )
-THINKING = Object(
-    required("type", one_of("disabled", "adaptive", "enabled"), "Whether the model may reason first."),
-    Field("budget_tokens", integer(0), "Without effect.", example=1024),
-    Field("display", STRING, "Without effect.", example="summarized"),
-)
 PROMPT = (
     parameters.MODEL,
     MESSAGES,
@@ -67,9 +64,10 @@ PROMPT = (
     Field(
         "thinking",
         THINKING,
-        "Without effect: the model's template decides whether it reasons.",
+        "Whether the model thinks before it answers, and for how long.",
         example={"type": "disabled"},
     ),
+    *SHARED,
     Field("output_config", OUTPUT_CONFIG, "What the answer must be.", example={"effort": "high"}),
     Field("output_format", FORMAT, "The older place of `output_config.format`."),
     *VARIABLE_FIELDS,
@@ -91,7 +89,7 @@ COUNT = Object(*PROMPT, foreign=foreign_fields.PROMPT)
 def read_message(body: Any, model: ServedModel) -> MessageBuilder:
     """What builds the answer, with the engine's request in it. RequestError for anything that cannot be done."""
     fields = BODY.read(body)
-    prompt_ids, tools, content = _take_prompt(fields, model)
+    prompt_ids, tools, content, thinking = _take_prompt(fields, model)
     if len(prompt_ids) >= model.config.context_size:
         message = f"prompt is too long: {len(prompt_ids)} tokens > {model.config.context_size - 1} maximum"
         raise ContextLengthError(message, field="messages")
@@ -105,28 +103,31 @@ def read_message(body: Any, model: ServedModel) -> MessageBuilder:
     message_id = f"msg_{uuid.uuid4().hex}"
     request = Request(
         request_id=message_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, grammar=grammar,
-        cache_salt=salt, visible_ids=visible_ids(tools, model),
+        thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
     )  # fmt: skip
-    parser = model.dialect.parser(tools.names) if tools.names else None
+    calls = model.dialect.parser(tools.names) if tools.names else None
+    parser = ThoughtParser(thinking, calls) if thinking else calls
     return MessageBuilder(request=request, model_id=model.model_id, streaming=streaming, parser=parser)
 
 
 def count_tokens(body: Any, model: ServedModel) -> dict:
     """How many tokens the prompt of a message has."""
     fields = COUNT.read(body)
-    prompt_ids, _, _ = _take_prompt(fields, model)
+    prompt_ids, *_ = _take_prompt(fields, model)
     fields.done()
     return {"input_tokens": len(prompt_ids)}
 
 
-def _take_prompt(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ToolUse, Grammar | None]:
-    """The ids of the prompt, the tools, and the grammar of the answer's text."""
+def _take_prompt(
+    fields: Fields, model: ServedModel
+) -> tuple[tuple[int, ...], ToolUse, Grammar | None, Thinking | None]:
+    """The ids of the prompt, the tools, the grammar of the answer's text, and the thought in front of it."""
     messages = to_messages(fields["system"], fields["messages"])
     fields["model"]
-    _check_thinking(fields)
-    tools = take_tools(fields)
-    variables = take_variables(fields, model.template)
-    return encode(messages, tools, model, variables), tools, _take_format(fields)
+    wishes, tools = take_wishes(fields), take_tools(fields)
+    variables = wishes.variables(model, take_variables(fields, model.template))
+    prompt_ids = encode(messages, tools, model, variables)
+    return prompt_ids, tools, _take_format(fields), wishes.thinking(model, prompt_ids, variables)
 
 
 def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: dict[str, Any]) -> tuple[int, ...]:
@@ -136,6 +137,7 @@ def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: 
         messages, is_continued = messages[:-1], False
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
+    messages = with_history(messages, model.template)
     templating = Templating(is_opened=not is_continued, is_continued=is_continued, variables=variables)
     return tuple(model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None)))
 
@@ -157,12 +159,3 @@ def _read_format(fields: Fields | None) -> Grammar | None:
     fields.done()
     path = fields.where("schema")
     return json_schema(held_schema(schema, path, must_hold=True), path)
-
-
-def _check_thinking(fields: Fields) -> None:
-    """Reasoning cannot be switched on here; whether a model reasons is up to its template."""
-    thinking = fields["thinking"]
-    if thinking is None:
-        return
-    if thinking.read_all()["type"] == "enabled":
-        policy.note_without_effect("thinking")

@@ -10,7 +10,12 @@ from verbatim.server.api.replay_buffer import Replay, ReplayBuffer
 from verbatim.server.http.sse import named_event, read_event
 
 DELTA, PING = "content_block_delta", "ping"
-GROWING = {"text_delta": "text", "input_json_delta": "partial_json"}  # what grows, by the type of the delta
+GROWING = {  # what grows, by the type of the delta
+    "text_delta": "text",
+    "input_json_delta": "partial_json",
+    "thinking_delta": "thinking",
+    "signature_delta": "signature",
+}
 INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")  # depend on the cache
 
 

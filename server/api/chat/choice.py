@@ -5,7 +5,7 @@ Text between the markers of a tool call is parsed only if the request has tools 
 
 from typing import Any
 
-from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
+from verbatim.reference.dialects import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
 from verbatim.reference.records.request import FinishReason, Output
 from verbatim.server.api.builder import ChunkBuilder, is_cut
 from verbatim.server.api.logprobs import chat_entry
@@ -43,14 +43,19 @@ class ChatChoice:
     `echo` is the text that goes in front of it.
     """
 
-    def __init__(self, index: int, answer_id: str, parser: DialectParser | None, wants_logprobs: bool, echo: str = ""):
+    def __init__(
+        self, index: int, answer_id: str, parser: DialectParser | None, wants_logprobs: bool, echo: str = "",
+        shows_thought: bool = True,
+    ):  # fmt: skip
         self.index = index
         self.echo = echo
         self.call_prefix = f"{call_prefix(answer_id)}_{index}_"
         self.parser = parser
         self.logprobs: list[dict] | None = [] if wants_logprobs else None
         self.has_begun = False
+        self.shows_thought = shows_thought
         self.content: list[str] = []
+        self.thought = ""
         self.calls: list[dict] = []
         self.finish_reason: str | None = None
 
@@ -89,6 +94,8 @@ class ChatChoice:
             "content": None if self.calls and not content else content,
             "refusal": None,
         }
+        if self.thought:
+            message |= _reasoning(self.thought)
         if self.calls:
             message["tool_calls"] = self.calls
         item = {"index": self.index, "message": message, "finish_reason": self.finish_reason}
@@ -112,16 +119,21 @@ class ChatChoice:
         parsed = self.parser.push(output.text)
         if output.finish_reason:
             parsed += self.parser.finish(is_cut=is_cut(output))
+        if not self.shows_thought:
+            parsed = [delta for delta in parsed if not isinstance(delta, ThoughtDelta)]
         return [self._apply(delta) for delta in parsed]
 
     def _add_text(self, text: str) -> dict:
         self.content.append(text)
         return {"content": text}
 
-    def _apply(self, delta: TextDelta | CallStart | CallArguments) -> dict:
+    def _apply(self, delta: Delta) -> dict:
         match delta:
             case TextDelta(text=text):
                 return self._add_text(text)
+            case ThoughtDelta(text=text):
+                self.thought += text
+                return _reasoning(text)
             case CallStart(index=index, name=name):
                 call = {"id": f"{self.call_prefix}{index}", "type": "function"}
                 self.calls.append(call | {"function": {"name": name, "arguments": ""}})
@@ -133,3 +145,8 @@ class ChatChoice:
     def _finish_reason(self, output: Output) -> str:
         has_called = self.calls and output.finish_reason is FinishReason.STOP
         return "tool_calls" if has_called else str(output.finish_reason)
+
+
+def _reasoning(text: str) -> dict:
+    """A thought under both of the names by which clients look for it."""
+    return {"reasoning": text, "reasoning_content": text}

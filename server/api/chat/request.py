@@ -3,12 +3,14 @@
 What OpenAI or other servers know and this server does not have is in foreign_fields.py.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from verbatim.reference.dialects import calls_or_json
 from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
+from verbatim.reference.text.thoughts import ThoughtCounter
 from verbatim.server.api import parameters, policy
 from verbatim.server.api.adapter import Adapter, Resumption
 from verbatim.server.api.builder import ANSWER, CHUNK_SCHEMAS, Streaming, new_id
@@ -22,6 +24,8 @@ from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.templating import FIELDS as TEMPLATING
 from verbatim.server.api.templating import Templating, take_templating
+from verbatim.server.api.thinking import FIELDS as THINKING
+from verbatim.server.api.thinking import take_wishes, with_history
 from verbatim.server.api.tools import TOOL, ToolUse, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, integer, one_of
 from verbatim.server.models.served import ServedModel
@@ -37,6 +41,7 @@ BODY = Object(
     parameters.MODEL,
     *tool_fields(TOOL),
     *TEMPLATING,
+    *THINKING,
     Field("echo", BOOLEAN, "Begin the answer with the last message, if that is the assistant's.", default=False),
     RESPONSE_FORMAT,
     *GUIDED,
@@ -98,6 +103,8 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     messages = fields["messages"]
     fields["model"]
     tools, templating = take_tools(fields), take_templating(fields, messages, model.template)
+    wishes = take_wishes(fields)
+    templating = replace(templating, variables=wishes.variables(model, templating.variables))
     echo = _take_echo(fields, messages)
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
@@ -112,17 +119,22 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
         prediction.read_all()
     fields.done()
     answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages", templating)
+    thinking = wishes.thinking(model, prompt_ids, templating.variables)
     request = Request(
         request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=debug.apply(stopping), n=num_choices,
-        grammar=grammar, cache_salt=salt, visible_ids=visible_ids(tools, model), prompt_logprobs=prompt_logprobs,
+        grammar=grammar, thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
+        prompt_logprobs=prompt_logprobs,
     )  # fmt: skip
     builder = ChatBuilder(
         model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
         streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
     for index in range(num_choices):
-        parser = model.dialect.parser(tools.names) if tools.names else None
-        builder.choices[answer_id, index] = ChatChoice(index, answer_id, parser, wants_logprobs, echo)
+        parser = wishes.parser(thinking, model.dialect.parser(tools.names) if tools.names else None)
+        choice = ChatChoice(index, answer_id, parser, wants_logprobs, echo, shows_thought=wishes.is_shown)
+        builder.choices[answer_id, index] = choice
+        if thinking:
+            builder.thoughts[answer_id, index] = ThoughtCounter(model.tokenizer, thinking)
     return builder
 
 
@@ -157,8 +169,9 @@ def _narrowed(tools: ToolUse, model: ServedModel) -> list[dict]:
 
 
 def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
-    """A parser has to see its marks, also where they are control tokens."""
-    return tuple(sorted(model.mark_ids.values())) if tools.names else ()
+    """Parsers have to see their marks, also where they are control tokens."""
+    found = {*model.mark_ids.values()} if tools.names else set()
+    return tuple(sorted(found.union(model.thoughts.visible_ids(model.tokenizer) if model.thoughts else ())))
 
 
 def encode_chat(
@@ -167,6 +180,7 @@ def encode_chat(
     """The prompt of a conversation, which came in that field; it asks for an answer unless `templating` differs."""
     if model.template is None:
         raise RequestError("This model has no chat template; use /v1/completions.", field=field)
+    messages = with_history(messages, model.template)
     pieces = (templating or Templating()).render(model.template, messages, list(tools.tools) or None)
     prompt_ids = tuple(model.tokenizer.encode_pieces(pieces))
     model.check_prompt(prompt_ids, field)

@@ -48,6 +48,7 @@ class LineBuilder(Builder):
         choices: Iterable[ChatChoice | CompletionChoice] = inner.choices.values()
         self._choice = next(iter(choices))
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._start = time.perf_counter_ns()
         self._first: int | None = None  # when the first token had come
         self._latest: Output | None = None
@@ -57,9 +58,12 @@ class LineBuilder(Builder):
         self._latest = output
         if self._first is None and output.num_completion_tokens:
             self._first = time.perf_counter_ns()
-        text = "".join(_text_of(item) for item in self._choice.take(output))
+        items = self._choice.take(output)
+        text, thought = "".join(map(_text_of, items)), "".join(map(_thought_of, items))
         self._texts.append(text)
-        lines = [self._line(text)] if text else []
+        self._thoughts.append(thought)
+        lines = [self._line("", thought=thought)] if thought else []
+        lines += [self._line(text)] if text else []
         if output.finish_reason:
             calls = [self._line("", self._calls())] if self._calls() else []
             lines += [*calls, self._line("") | self._counts()]
@@ -67,16 +71,17 @@ class LineBuilder(Builder):
 
     def whole(self) -> dict:
         """The whole answer."""
-        return self._line("".join(self._texts), self._calls()) | self._counts()
+        return self._line("".join(self._texts), self._calls(), "".join(self._thoughts)) | self._counts()
 
     def fail(self, error: BaseException) -> list[dict]:
         """The line that ends a stream in which something went wrong."""
         return [shape(describe(error)[1])]
 
-    def _line(self, text: str, calls: list[dict] | None = None) -> dict:
-        content: dict[str, Any] = {"response": text}
+    def _line(self, text: str, calls: list[dict] | None = None, thought: str = "") -> dict:
+        thinking = {"thinking": thought} if thought else {}
+        content: dict[str, Any] = {"response": text} | thinking
         if self.is_chat:
-            message: dict[str, Any] = {"role": "assistant", "content": text}
+            message: dict[str, Any] = {"role": "assistant", "content": text} | thinking
             content = {"message": message | ({"tool_calls": calls} if calls else {})}
         return {"model": self.name, "created_at": now(), **content, "done": False}
 
@@ -124,6 +129,10 @@ class LoadedBuilder(Builder):
 
 def _text_of(item: dict) -> str:
     return item["delta"].get("content") or "" if "delta" in item else item["text"]
+
+
+def _thought_of(item: dict) -> str:
+    return item.get("delta", {}).get("reasoning_content") or ""
 
 
 def _arguments(text: str) -> dict:

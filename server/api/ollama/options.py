@@ -10,10 +10,21 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import BOUNDS
-from verbatim.server.api import parameters
+from verbatim.server.api import parameters, policy
 from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.foreign_fields import REQUEST
-from verbatim.server.api.value_types import NUMBER, OBJECT, STRING, ValueType, integer, or_none, type_error
+from verbatim.server.api.thinking import EFFORT
+from verbatim.server.api.value_types import (
+    BOOLEAN,
+    NUMBER,
+    OBJECT,
+    STRING,
+    ValueType,
+    integer,
+    of_type,
+    or_none,
+    type_error,
+)
 
 OWN = {field.name: field.type for field in parameters.SAMPLING}
 SAMPLING = {  # Ollama's names, and ours
@@ -54,9 +65,24 @@ FORMAT = Field(
     example="json",
 )
 TIME = ValueType(lambda value, _: value, {"anyOf": [STRING.schema, NUMBER.schema]})
+
+
+def _read_think(value: Any, path: str) -> str | bool:
+    if type(value) is bool:
+        return value
+    return EFFORT.type.read(of_type(path, value, str), path)
+
+
+THINK = Field(
+    "think",
+    ValueType(_read_think, {"anyOf": [BOOLEAN.schema, EFFORT.type.schema]}),
+    "Whether the model thinks before it answers, or how much.",
+    example=False,
+)
 COMMON = (
     Field("options", OPTIONS, "Settings of sampling.", example={"temperature": 0, "num_predict": 64}),
     FORMAT,
+    THINK,
     Field("stream", parameters.STREAM.type, "Send the answer as lines of JSON as it is made.", default=True),
     Field("keep_alive", TIME, "Without effect: models stay loaded.", example="5m"),
 )
@@ -73,6 +99,8 @@ def take_common(fields: Fields, context_size: int) -> dict:
         options.done()
         body |= {name: value for name, value in found.items() if value is not None}
         body["stop"] = list(body.get("stop", ()))
+    if (think := fields["think"]) is not None:
+        body["enable_thinking" if type(think) is bool else "reasoning_effort"] = think
     if (schema := fields["format"]) is not None:
         body["response_format"] = {"type": "json_object", "schema": schema}
     return body
@@ -80,9 +108,14 @@ def take_common(fields: Fields, context_size: int) -> dict:
 
 @contextmanager
 def own_names() -> Iterator[None]:
-    """Errors of a body that was made from Ollama's name Ollama's fields."""
+    """Errors of a body that was made from Ollama's name Ollama's fields, and so does what had no effect."""
     try:
         yield
+        ignored = policy.current().ignored
+        if {"enable_thinking", "reasoning_effort"} & ignored.keys():
+            names = [name for name in ignored if name not in ("enable_thinking", "reasoning_effort")]
+            ignored.clear()
+            ignored.update(dict.fromkeys([*names, "think"]))
     except RequestError as error:
         if error.field and error.field.startswith("response_format"):
             error.field = "format"

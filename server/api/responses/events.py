@@ -2,6 +2,7 @@
 
     response.created, response.in_progress
       output_item.added
+        content_part.added, reasoning_text.delta ..., reasoning_text.done, content_part.done for a thought
         content_part.added, output_text.delta ..., output_text.done, content_part.done       for text
         function_call_arguments.delta ..., function_call_arguments.done                      for a call
       output_item.done
@@ -14,8 +15,9 @@ import time
 from copy import deepcopy
 from typing import Any
 
-from verbatim.reference.dialects import CallArguments, CallStart, DialectParser, TextDelta
+from verbatim.reference.dialects import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
 from verbatim.reference.records.request import FinishReason, Output, Request
+from verbatim.reference.text.thoughts import ThoughtCounter
 from verbatim.server.api.builder import Builder, Streaming, is_cut, padding
 from verbatim.server.api.logprobs import chat_entry
 from verbatim.server.api.responses.items import new_item_id, output_item_id
@@ -35,8 +37,10 @@ class ItemBuilder(Builder):
         streaming: Streaming,
         wants_logprobs: bool,
         parser: DialectParser | None,
+        thoughts: ThoughtCounter | None,
         store: ResponseStore | None,
     ):
+        self._thoughts = thoughts
         self.requests = (request,)
         self.streaming = streaming
         self._response, self._items, self._store = response, items, store
@@ -51,6 +55,8 @@ class ItemBuilder(Builder):
         if self._num_events == 0:
             events = [self._lifecycle("created"), self._lifecycle("in_progress")]
         self._entries += map(chat_entry, output.logprobs)
+        if self._thoughts:
+            self._thoughts.push(output.token_ids)
         for delta in self._parse(output):
             events += self._apply(delta)
         if output.finish_reason:
@@ -75,8 +81,12 @@ class ItemBuilder(Builder):
         parsed = self._parser.push(output.text)
         return parsed + (self._parser.finish(is_cut=is_cut(output)) if output.finish_reason else [])
 
-    def _apply(self, delta: TextDelta | CallStart | CallArguments) -> list[dict]:
+    def _apply(self, delta: Delta) -> list[dict]:
         match delta:
+            case ThoughtDelta(text=text):
+                events, self._entries = self._open_thought(), []
+                self._part["text"] += text
+                return [*events, self._at_item("reasoning_text.delta", delta=text, content_index=0)]
             case TextDelta(text=text):
                 events = self._open_text()
                 self._part["text"] += text
@@ -96,6 +106,15 @@ class ItemBuilder(Builder):
     @property
     def _part(self) -> dict:
         return self._item["content"][0]
+
+    def _open_thought(self) -> list[dict]:
+        """The events that begin a thought, if none is being written."""
+        if self._item.get("type") == "reasoning":
+            return []
+        events = self._close("completed")
+        events += self._open("rs", {"type": "reasoning", "summary": [], "content": [], "encrypted_content": None})
+        self._item["content"].append({"type": "reasoning_text", "text": ""})
+        return [*events, self._at_item("content_part.added", content_index=0, part=self._part)]
 
     def _open_text(self) -> list[dict]:
         """The events that begin a message, if none is being written."""
@@ -117,7 +136,10 @@ class ItemBuilder(Builder):
         if not (item := self._item):
             return []
         item["status"] = status
-        if item["type"] == "message":
+        if item["type"] == "reasoning":
+            events = [self._at_item("reasoning_text.done", content_index=0, text=self._part["text"])]
+            events.append(self._at_item("content_part.done", content_index=0, part=self._part))
+        elif item["type"] == "message":
             text = {"content_index": 0, "text": self._part["text"], "logprobs": self._part["logprobs"]}
             events = [self._at_item("output_text.done", **text)]
             events.append(self._at_item("content_part.done", content_index=0, part=self._part))
@@ -131,7 +153,8 @@ class ItemBuilder(Builder):
     def _finish(self, output: Output) -> list[dict]:
         """The last events; a response that was cut short has the reason, and so has its last item."""
         is_cut = output.finish_reason is FinishReason.LENGTH
-        events = [] if self._response["output"] else self._open_text()  # even nothing is a message
+        has_output = any(item["type"] != "reasoning" for item in self._response["output"])
+        events = [] if has_output or is_cut else self._open_text()  # even nothing is a message
         events += self._close("incomplete" if is_cut else "completed")
         self._response |= {"status": "incomplete" if is_cut else "completed", "usage": self._usage(output)}
         if is_cut:
@@ -148,7 +171,7 @@ class ItemBuilder(Builder):
             "input_tokens": num_prompt,
             "input_tokens_details": {"cached_tokens": output.num_cached_tokens, "cache_write_tokens": 0},
             "output_tokens": num_completion,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": self._thoughts.num_tokens if self._thoughts else 0},
             "total_tokens": num_prompt + num_completion,
         }
 

@@ -12,17 +12,20 @@ from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.request import MAX_LOGPROBS, Request
+from verbatim.reference.text.thoughts import ThoughtCounter
 from verbatim.server.api import parameters, policy
 from verbatim.server.api.builder import Streaming
 from verbatim.server.api.chat.request import choose_grammar, encode_chat, visible_ids
 from verbatim.server.api.fields import Field, Fields, Object
-from verbatim.server.api.foreign_fields import REASONING, RESPONSE, STREAM_OPTIONS
+from verbatim.server.api.foreign_fields import RESPONSE, STREAM_OPTIONS
 from verbatim.server.api.guided import GUIDED, take_guided
 from verbatim.server.api.response_format import TEXT, take_text_format
 from verbatim.server.api.responses.conversation import to_messages
 from verbatim.server.api.responses.events import ItemBuilder
 from verbatim.server.api.responses.items import INPUT, REFERENCE, response_of_item
 from verbatim.server.api.responses.store import ResponseStore
+from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
+from verbatim.server.api.thinking import OF_REASON, SHARED, Wishes, take_wishes, with_history
 from verbatim.server.api.tools import FLAT_TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, STRING, ValueType, array, integer, of_type, one_of
 from verbatim.server.errors import ResponseNotFoundError
@@ -30,7 +33,7 @@ from verbatim.server.models.served import ServedModel
 
 MIN_OUTPUT_TOKENS = 16  # OpenAI's own bound
 LOGPROBS = "message.output_text.logprobs"
-INCLUDABLE = (LOGPROBS, "reasoning.encrypted_content")  # of reasoning there is none, so nothing of it is left out
+INCLUDABLE = (LOGPROBS, "reasoning.encrypted_content")  # thoughts are not encrypted: their text is there
 
 
 def _read_includable(value: Any, path: str) -> str:
@@ -71,7 +74,9 @@ BODY = Object(
     Field("stream_options", OPTIONS, "What a stream holds beside the answer."),
     Field("store", BOOLEAN, "Keep the response, so that it can be asked for later.", default=True),
     *parameters.ACCOUNT,
-    Field("reasoning", Object(foreign=REASONING), "Without effect: the model's reasoning is part of its text."),
+    OF_REASON,
+    *SHARED,
+    *VARIABLE_FIELDS,
     foreign=RESPONSE,
 )  # fmt: skip
 EXAMPLES: dict[str, dict] = {
@@ -95,19 +100,23 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     stopping = parameters.take_stopping(fields, vocab_size, fields["max_output_tokens"])
     streaming = _take_streaming(fields)
     is_kept, metadata, salt = fields["store"], fields["metadata"] or {}, fields["prompt_cache_key"]
-    _finish(fields)
-    response_id = f"resp_{uuid.uuid4().hex}"
+    wishes, templating = _take_templating(fields, model)
+    fields.done()
+    response_id, prompt_ids = f"resp_{uuid.uuid4().hex}", encode_chat(messages, tools, model, "input", templating)
+    thinking = wishes.thinking(model, prompt_ids, templating.variables)
     request = Request(
-        request_id=response_id, prompt_ids=encode_chat(messages, tools, model, "input"), sampling=sampling,
-        stopping=stopping, grammar=grammar, cache_salt=salt, visible_ids=visible_ids(tools, model),
+        request_id=response_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, grammar=grammar,
+        thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
     )  # fmt: skip
     response = {"id": response_id, "model": model.model_id, "text": text, "metadata": metadata, "store": is_kept}
     response |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_logprobs": num_top or 0}
     response |= {name: getattr(sampling, name) for name in ("presence_penalty", "frequency_penalty")}
     response |= _blank(body) | {"parallel_tool_calls": tools.is_parallel}
+    response["reasoning"] = {"effort": wishes.effort, "summary": None}
     return ItemBuilder(
         response=response, request=request, items=items, streaming=streaming, wants_logprobs=num_top is not None,
-        parser=model.dialect.parser(tools.names) if tools.names else None, store=store if is_kept else None,
+        parser=wishes.parser(thinking, model.dialect.parser(tools.names) if tools.names else None),
+        thoughts=ThoughtCounter(model.tokenizer, thinking) if thinking else None, store=store if is_kept else None,
     )  # fmt: skip
 
 
@@ -117,10 +126,12 @@ def count_tokens(body: Any, model: ServedModel, *, store: ResponseStore) -> dict
     fields["model"]
     _, messages = _take_conversation(fields, store)
     tools = take_tools(fields, is_flat=True)
-    _finish(fields)
+    _, templating = _take_templating(fields, model)
+    fields.done()
     if model.template is None:
         raise RequestError("This model has no chat template.", field="input")
-    prompt_ids = model.tokenizer.encode_pieces(model.template.render(messages, list(tools.tools) or None))
+    messages = with_history(messages, model.template)
+    prompt_ids = model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None))
     return {"object": "response.input_tokens", "input_tokens": len(prompt_ids)}
 
 
@@ -132,15 +143,14 @@ def _blank(body: dict) -> dict:
     return repeated | {
         "object": "response", "created_at": int(time.time()), "completed_at": None, "status": "in_progress",
         "background": False, "error": None, "incomplete_details": None, "output": [], "usage": None,
-        "reasoning": {"effort": None, "summary": None}, "service_tier": "default", "truncation": "disabled",
+        "service_tier": "default", "truncation": "disabled",
     }  # fmt: skip
 
 
-def _finish(fields: Fields) -> None:
-    """Read what is left, for its errors."""
-    if (reasoning := fields["reasoning"]) is not None:
-        reasoning.done()
-    fields.done()
+def _take_templating(fields: Fields, model: ServedModel) -> tuple[Wishes, Templating]:
+    """How the model shall think, and the template's variables with that in them."""
+    wishes = take_wishes(fields)
+    return wishes, Templating(variables=wishes.variables(model, take_variables(fields, model.template)))
 
 
 def _take_conversation(fields: Fields, store: ResponseStore) -> tuple[list[dict], list[dict]]:

@@ -11,7 +11,7 @@ from verbatim.server.api.builder import padding
 from verbatim.server.api.replay_buffer import Replay, ReplayBuffer
 from verbatim.server.http.sse import DONE, named_event, read_event
 
-DELTAS = ("response.output_text.delta", "response.function_call_arguments.delta")
+DELTAS = tuple(f"response.{name}.delta" for name in ("output_text", "function_call_arguments", "reasoning_text"))
 FRESH = ("sequence_number", "obfuscation")  # differ from run to run
 FRESH_OF_RESPONSE = ("created_at", "completed_at", "usage")  # usage depends on the cache
 
