@@ -26,7 +26,7 @@ from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 BATCHES = (1, 16, 64)
 PROMPT, WARM_STEPS, LARGE_VOCABULARY = 24, 4, 151936  # tokens, steps, tokens

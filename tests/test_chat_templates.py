@@ -12,7 +12,7 @@ import pytest
 from small_models import write_byte_tokenizer
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.text.template import load_template
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="transformers 5 is not installed")
 

@@ -30,7 +30,7 @@ def name(backend):
 @pytest.mark.parametrize("index", range(3))
 def test_the_published_stories_word_for_word(name, stories, index):
     expected = json.loads((stories / "expected.json").read_text())[index]
-    from verbatim.reference.text.tokenizer import load_tokenizer
+    from verbatim.reference.text.tokenizers import load_tokenizer
 
     num_prompt = len(load_tokenizer(stories).encode(expected["prompt"]))
     count = expected["steps"] - num_prompt

@@ -27,7 +27,7 @@ from verbatim.reference.records.grammar_text import (
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
 from verbatim.reference.text.grammar import GrammarCompiler
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 PERSON = {
     "type": "object",

@@ -8,7 +8,7 @@ from small_models import write_byte_tokenizer, write_model
 from verbatim.demo import MODEL
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.text.infill import FAMILIES, find_infill
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 from verbatim.server.api import registry
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options

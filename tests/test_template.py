@@ -7,7 +7,7 @@ import pytest
 from verbatim.demo import MODEL
 from verbatim.reference.records.errors import ModelError, RequestError
 from verbatim.reference.text.template import ChatTemplate, load_template
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 CONTROL = {"<|start|>": 1, "<|end|>": 2}
 SIMPLE = (

@@ -1,7 +1,12 @@
 """Tokenizers: text to ids and back by bytes, and control tokens that no text can produce."""
 
+import base64
+import functools
 import json
 import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tokenizers
@@ -12,7 +17,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from verbatim.demo import MODEL
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.detokenizer import Detokenizer
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.template import ChatTemplate
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 TEXTS = ["Hello, world!", " two  spaces ", "1234 + 5 = ?\n\n", "naïve Ωmega 日本語 👩‍👩‍👧 \u0000\x07", "", "   "]
 CORPUS = [
@@ -131,7 +137,10 @@ def test_after_a_control_token_no_space_is_added_unless_legacy(stories, tmp_path
 
 
 def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):
-    with pytest.raises(ModelError, match=r"has no tokenizer: neither tokenizer\.json nor tokenizer\.model"):
+    with pytest.raises(
+        ModelError,
+        match=r"has no tokenizer: neither tokenizer\.json nor tokenizer\.model nor tekken\.json nor vocab\.json",
+    ):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"tokenizer\.model cannot be read"):
@@ -158,3 +167,110 @@ def load_tokenizer_once(loaded=[]):  # noqa: B006
     if not loaded:
         loaded.append(load_tokenizer(MODEL))
     return loaded[0]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """Runs of spaces and tags as added tokens that are not special, and marks that take the white space beside them."""
+    pieces = ["<unk>", "<s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz:.<>/|"]
+    bpe = models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[], byte_fallback=True, unk_token="<unk>")
+    tokenizer = tokenizers.Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    plain = [tokenizers.AddedToken(name, normalized=False) for name in ("▁▁", "▁▁▁▁", "<table>", "<think>", "</think>")]
+    tokenizer.add_tokens(plain)
+    right = tokenizers.AddedToken("<|user|>", special=True, normalized=False, rstrip=True)
+    left = tokenizers.AddedToken("<|end|>", special=True, normalized=False, lstrip=True)
+    tokenizer.add_special_tokens([right, left])
+    return save(tokenizer, tmp_path_factory.mktemp("marked"), {})
+
+
+def library_ids(tokenizer, text):
+    """What the library makes of a text whose marks are marks."""
+    known = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())
+    known.encode_special_tokens = False
+    return known.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("text", ["if x:\n    y", "a  b    c", "  ", "x      y", "<table>    a"])
+def test_runs_of_spaces_are_spaces(marked, text):
+    ids = marked.encode(text)
+    assert ids == library_ids(marked, text)
+    assert b"".join(map(marked.token_bytes, ids)) == text.encode() and marked.decode(ids) == text
+
+
+def chat(tokenizer, source, content):
+    names = {name: i for name, i in tokenizer.added_ids.items() if name.strip(" ▁") and name in source}
+    template = ChatTemplate(source, tokenizer.control_ids | names, visible=frozenset(names))
+    return tokenizer.encode_pieces(template.render([{"role": "user", "content": content}]))
+
+
+TURN = "<|user|>\n{{ messages[0].content }}   <|end|>\n<|user|>\n<think>\nb"
+
+
+@pytest.mark.parametrize("content", ["hello", "  a    b", "<table>  x", "", "    "])
+def test_marks_take_the_white_space_beside_them(marked, content):
+    """A chat has the ids that the library gives for its text."""
+    assert chat(marked, TURN, content) == library_ids(marked, TURN.replace("{{ messages[0].content }}", content))
+
+
+@pytest.mark.parametrize("content", ["<think>", "a<think>b</think>", "<|end|>", "x <|user|><think> y"])
+def test_what_a_message_spells_out_is_no_mark(marked, content):
+    """Neither marks that are special, nor those that the template writes; what it does not write is text."""
+    source = TURN + "</think>"
+    ids, names = chat(marked, source, content), marked.added_ids | marked.control_ids
+    marks = [i for i in ids if i in names.values()]
+    assert marks == [names[name] for name in ("<|user|>", "<|end|>", "<|user|>", "<think>", "</think>")]
+    shown = {i: name.encode() for name, i in marked.control_ids.items()}
+    text = b"".join(shown.get(i) or marked.token_bytes(i) for i in ids).decode()
+    assert content.strip() in text
+
+
+@given(st.lists(st.sampled_from(["<think>", "a", " ", "  ", "<table>", "\n", "b c", "    "]), max_size=8).map("".join))
+def test_chats_are_encoded_as_the_library_does(content):
+    tokenizer = marked_once()
+    source = "<|user|>{{ messages[0].content }}<|end|>"  # without <think>, which is a token like any other here
+    assert chat(tokenizer, source, content) == library_ids(tokenizer, f"<|user|>{content}<|end|>")
+
+
+@functools.cache
+def marked_once():
+    """The tokenizer of the fixture `marked`, for tests that cannot have fixtures."""
+    with tempfile.TemporaryDirectory() as folder:
+        return marked.__wrapped__(SimpleNamespace(mktemp=lambda name: Path(folder)))
+
+
+def test_vocab_json_with_merges(byte_level, tmp_path):
+    """The two files of GPT-2's and Qwen 2's own form give the ids of the tokenizer.json that they belong to."""
+    raw = json.loads(byte_level._tokenizer.to_str())
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in raw["model"]["merges"]]
+    (tmp_path / "vocab.json").write_text(json.dumps(raw["model"]["vocab"]))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    added = {str(token["id"]): token for token in raw["added_tokens"]}
+    settings = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": added, "bos_token": "<|begin|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    read = load_tokenizer(tmp_path)
+    for text in [*TEXTS, "the quick <tool_call> <|end|>"]:
+        assert read.encode(text) == byte_level.encode(text)
+    assert read.control_ids == byte_level.control_ids and read.added_ids == byte_level.added_ids
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}')
+    with pytest.raises(ModelError, match=r"'RobertaTokenizer' is known with tokenizer\.json only"):
+        load_tokenizer(tmp_path)
+
+
+def test_tekken(tmp_path):
+    """Mistral's own file: control tokens in front, then byte pieces; text never becomes a control token."""
+    pytest.importorskip("tiktoken")
+    pieces = [bytes([i]) for i in range(256)] + [b"he", b"hel", b"hell", b"hello", b" w"]
+    vocab = [{"rank": i, "token_bytes": base64.b64encode(piece).decode()} for i, piece in enumerate(pieces)]
+    config = {"pattern": r"\s?\S+|\s+", "default_vocab_size": 261 + 20, "default_num_special_tokens": 20}
+    (tmp_path / "tekken.json").write_text(json.dumps({"config": config, "vocab": vocab}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.control_ids["[INST]"] == 3 and tokenizer.bos_ids == (1,)
+    assert tokenizer.encode("hello w") == [20 + 259, 20 + 260]
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert all(i >= 20 for i in tokenizer.encode("[INST]<s>"))
+    (tmp_path / "tekken.json").write_text('{"config": {}}')
+    with pytest.raises(ModelError, match=r"tekken\.json is no tekken\.json: KeyError"):
+        load_tokenizer(tmp_path)

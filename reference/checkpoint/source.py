@@ -14,9 +14,10 @@ from verbatim.reference.checkpoint.pooling import load_pooling
 from verbatim.reference.checkpoint.weights import Tensor, Weights, load_shards
 from verbatim.reference.records.config import ModelConfig, read_json
 from verbatim.reference.text.template import ChatTemplate, load_template
-from verbatim.reference.text.tokenizer import Tokenizer, load_tokenizer
+from verbatim.reference.text.tokenizer import Tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
-HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model")
+HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
 READ_BYTES = 64 << 20  # of all files together, at most, for a digest
 BLOCK_BYTES = 64 << 10  # each may be a movement of a disk's head
 
@@ -90,7 +91,7 @@ class HuggingFaceSource(ModelSource):
         return read_json(self.path / "config.json")
 
     def tokenizer(self) -> Tokenizer:
-        """From tokenizer.json, else tokenizer.model."""
+        """From the files that tokenizers/ knows."""
         return load_tokenizer(self.path)
 
     def chat_template(self, tokenizer: Tokenizer, file: Path | None = None) -> ChatTemplate | None:

@@ -1,7 +1,8 @@
 """Chat messages to a prompt: the model's own Jinja template, rendered in a sandbox.
 
 The result is pieces: text as strings, control tokens as ids. A control token counts only where the template itself
-wrote it. The same characters in a message or a tool stay text, so that no user can forge a turn of the conversation.
+wrote it. The same characters in a message or a tool stay text, so that no user can forge a turn of the conversation. So
+do added tokens that are visible text elsewhere, such as `<think>`, if the template has them.
 
 A final message that is to be continued is marked at its end, and the rendered text is cut at the mark, as transformers
 does it (`continue_final_message` of `apply_chat_template`).
@@ -24,6 +25,7 @@ OPEN_END = "\ufdd1 "  # marks the end of a message to be continued; a template t
 RESERVED = frozenset(  # names that are no variables of a conversation
     ("self", "messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
 )
+BLANKS = " \t\r\n▁"
 MAX_MESSAGE = 500  # characters of an error, which a template may write itself
 
 
@@ -31,10 +33,14 @@ class ChatTemplate:
     """A model's compiled template, or several by name: `default`, and `tool_use` for a conversation with tools.
 
     `source` is their text, `variables` the names that it reads and does not set itself. `tokens` are the special tokens
-    that it may ask for by name, such as `bos_token`.
+    that it may ask for by name, such as `bos_token`. `control_ids` are its marks; those that are `visible` are text
+    elsewhere.
     """
 
-    def __init__(self, source: str | dict[str, str], control_ids: dict[str, int], **tokens: str):
+    def __init__(
+        self, source: str | dict[str, str], control_ids: dict[str, int], *, visible: frozenset[str] = frozenset(),
+        **tokens: str,
+    ):  # fmt: skip
         sources = {"default": source} if isinstance(source, str) else source
         self.source = "\n".join(sources.values())
         try:
@@ -43,7 +49,7 @@ class ChatTemplate:
             self.variables = frozenset().union(*read)
         except (jinja2.TemplateError, ValueError, RecursionError, MemoryError) as error:
             raise ModelError(f"the chat template does not compile: {error}") from None
-        self._control_ids = control_ids
+        self._control_ids, self._visible = control_ids, visible
         marks = sorted(filter(None, control_ids), key=len, reverse=True)
         self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
         self._escaped = re.compile("|".join(re.escape(mark[:1] + ESCAPED + mark[1:]) for mark in marks))
@@ -99,8 +105,19 @@ class ChatTemplate:
 
     def _split(self, text: str) -> list[str | int]:
         parts = self._marks.split(text) if self._marks else [text]
-        marked = [self._control_ids[part] if part in self._control_ids else self._mended(part) for part in parts]
-        return [part for part in marked if part != ""]
+        found: list[str | int] = []
+        for part in parts:
+            found += [self._control_ids[part]] if part in self._control_ids else self._apart(self._mended(part))
+        return found
+
+    def _apart(self, text: str) -> list[str | int]:
+        """The text, cut behind the first character of each visible mark in it, which nobody else would see as text."""
+        cuts = (
+            [0, *(at.start() + 1 for at in self._marks.finditer(text) if at[0] in self._visible)]
+            if self._marks
+            else [0]
+        )
+        return [piece for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True) if (piece := text[a:b])]
 
     def _mended(self, text: str) -> str:
         """Text with its control tokens put together again."""
@@ -137,7 +154,9 @@ def load_template(directory: str | Path, tokenizer: Tokenizer, file: Path | None
         return None
     contents = {name: token_content(value) for name, value in settings.items() if name.endswith("_token")}
     tokens = {name: content for name, content in contents.items() if isinstance(content, str)}
-    return ChatTemplate(sources, tokenizer.control_ids, **tokens)
+    text = "\n".join(sources.values())
+    written = {name: i for name, i in tokenizer.added_ids.items() if name.strip(BLANKS) and name in text}
+    return ChatTemplate(sources, tokenizer.control_ids | written, visible=frozenset(written), **tokens)
 
 
 def _sources(directory: Path, settings: dict) -> dict[str, str]:

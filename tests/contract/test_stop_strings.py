@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from verbatim.reference.records.request import FinishReason, Request, StoppingParams
 from verbatim.reference.records.sequence import Sequence
-from verbatim.reference.text.tokenizer import BYTE_OF_CHARACTER, load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
+from verbatim.reference.text.tokenizers.json_file import BYTE_OF_CHARACTER
 
 # Tokens cut words and characters anywhere; some continue nothing.
 PIECES = [

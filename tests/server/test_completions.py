@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from verbatim.demo import MODEL
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 from verbatim.server.api.logprobs import completion_token
 
 TOKENIZER = load_tokenizer(MODEL)

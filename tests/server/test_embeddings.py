@@ -14,7 +14,7 @@ from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.checkpoint.pooling import load_pooling
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.request import Request
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 TEXTS = ["Hello there", "The capital of France", "Grüße 🙂"]
 HIDDEN = load_config(MODEL).hidden_size

@@ -8,7 +8,7 @@ import pytest
 
 from live_server import chat_body
 from verbatim.demo import MODEL
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 COLOURS = ["red / orange", "green-ish\n", 'the "blue" one', "грай 🙂"]
 PERSON = {

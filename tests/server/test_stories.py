@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 
 @pytest.fixture(params=["reference", "fastpath"])

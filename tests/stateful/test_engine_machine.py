@@ -25,7 +25,7 @@ from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax, json
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import FinishReason, Request, SamplingParams, StoppingParams
 from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 EOS, CONTROL, VOCAB = 256, 257, 260
 SHAPE = {

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import BackendError, ModelError
+from verbatim.reference.text.tokenizers import NAMES as TOKENIZER_FILES
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 PIPE_COLUMNS = 1000
@@ -52,7 +53,7 @@ def obstacle(directory: Path) -> str | None:
         source.tensors()
     except ModelError as error:
         return str(error).replace(f"{directory}/", "")
-    names = ("tokenizer.json", "tokenizer.model")
+    names = TOKENIZER_FILES
     return None if any((directory / name).exists() for name in names) else f"it has neither {' nor '.join(names)}"
 
 

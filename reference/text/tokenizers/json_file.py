@@ -1,0 +1,184 @@
+"""A `tokenizer.json`, or `vocab.json` with `merges.txt`, read by the `tokenizers` library.
+
+A chat is encoded as the library encodes its text, marks included: what stands beside a mark belongs to it if the mark
+says so (`lstrip`, `rstrip`), and a space is put in front of a text only where the library puts one. Where a text spells
+a mark out, the text is encoded by itself, in which no control token is known.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+
+from verbatim.reference.records.config import read_json
+from verbatim.reference.records.errors import ModelError
+from verbatim.reference.text.tokenizer import Tokenizer, token_content
+
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
+# How the families that ship these two files cut text into words, and put it into a normal form.
+WORDS = {
+    "GPT2Tokenizer": (None, None),
+    "Qwen2Tokenizer": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+",
+        "NFC",
+    ),
+}
+
+
+class JsonTokenizer(Tokenizer):
+    """Byte-level BPE (GPT-2, Llama 3, Qwen) or BPE with byte fallback (Llama 2, Mistral, Gemma).
+
+    `content` is the text of a tokenizer.json, `name` what errors call it.
+    """
+
+    def __init__(self, content: str, settings: dict, name: str):
+        import tokenizers
+
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{name} cannot be read: {error}") from None
+        self._tokenizer.encode_special_tokens = True  # special tokens in text are text
+        self._lock = Lock()  # while they are not
+        raw = json.loads(content)
+        is_byte_level = _names_byte_level(raw.get("decoder")) or _names_byte_level(raw.get("pre_tokenizer"))
+        added = {token["id"]: token for token in raw.get("added_tokens", [])}
+        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.control_ids = {token["content"]: i for i, token in added.items() if token.get("special")}
+        self.added_ids = {token["content"]: i for i, token in added.items() if not token.get("special")}
+        self._names = {i: token["content"] for i, token in added.items()}
+        self._controls = re.compile("|".join(map(re.escape, filter(None, self.control_ids))) or r"(?!)")
+        self._left = {i for i, token in added.items() if token.get("lstrip")}
+        self._right = {i for i, token in added.items() if token.get("rstrip")}
+        to_bytes = _byte_level if is_byte_level else _byte_fallback
+        self._bytes = {}
+        for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items():
+            if i not in added:
+                self._bytes[i] = to_bytes(piece)
+            else:
+                self._bytes[i] = b"" if added[i].get("special") else self._decoded(added[i]["content"])
+        first = self._tokenizer.encode("a", add_special_tokens=False).tokens
+        self.strips_first_space = not is_byte_level and bool(first) and first[0].startswith("▁")
+        start = self._tokenizer.encode("", add_special_tokens=True).ids
+        bos_token = token_content(settings.get("bos_token"))
+        bos = None if bos_token is None else self.control_ids.get(bos_token)
+        self.bos_ids = (bos,) if bos is not None and (settings.get("add_bos_token") or bos in start) else ()
+
+    def encode(self, text: str, *, is_first: bool = True) -> list[int]:
+        """The library's encoding, without any special token."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_pieces(self, pieces: Sequence[str | int]) -> list[int]:
+        """The library's encoding of the whole text, unless that has more marks than the pieces."""
+        are_known = all(piece in self._names if isinstance(piece, int) else True for piece in pieces)
+        texts = [piece for piece in pieces if isinstance(piece, str)]
+        is_cut = any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(pieces))
+        if is_cut or not are_known or any(map(self._controls.search, texts)):
+            return super().encode_pieces(list(self._stripped(pieces)))
+        text = "".join(piece if isinstance(piece, str) else self._names[piece] for piece in pieces)
+        with self._lock:
+            self._tokenizer.encode_special_tokens = False
+            try:
+                return self._tokenizer.encode(text, add_special_tokens=False).ids
+            finally:
+                self._tokenizer.encode_special_tokens = True
+
+    def _stripped(self, pieces: Sequence[str | int]) -> Iterator[str | int]:
+        """The pieces, of which texts have lost the white space that belongs to a mark beside them."""
+        for index, piece in enumerate(pieces):
+            if isinstance(piece, str):
+                piece = piece.lstrip() if index and pieces[index - 1] in self._right else piece
+                piece = piece.rstrip() if index + 1 < len(pieces) and pieces[index + 1] in self._left else piece
+            if piece != "":
+                yield piece
+
+    def _decoded(self, content: str) -> bytes:
+        """What the tokenizer's own decoder makes of an added token behind other text."""
+        decoder = self._tokenizer.decoder
+        if decoder is None:
+            return content.encode()
+        before = decoder.decode(["a"])
+        return decoder.decode(["a", content]).removeprefix(before).encode()
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The piece's bytes."""
+        return self._bytes.get(token_id, b"")
+
+
+def read_json_tokenizer(directory: Path, settings: dict) -> JsonTokenizer:
+    """From tokenizer.json."""
+    path = directory / "tokenizer.json"
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    return JsonTokenizer(content, settings, str(path))
+
+
+def read_vocabulary(directory: Path, settings: dict) -> JsonTokenizer:
+    """From vocab.json and merges.txt; the class that tokenizer_config.json names says how text is cut into words."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    class_name = str(settings.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
+    if class_name not in WORDS:
+        raise ModelError(
+            f"{directory / VOCABULARY}: tokenizer_class {class_name!r} is known with tokenizer.json only; "
+            f"with this file: {', '.join(WORDS)}"
+        )
+    pattern, form = WORDS[class_name]
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(directory / VOCABULARY), str(directory / MERGES)))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"{directory / VOCABULARY} and {MERGES} cannot be read: {error}") from None
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
+    words = [] if pattern is None else [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence([*words, byte_level]), decoders.ByteLevel()
+    if form == "NFC":
+        tokenizer.normalizer = normalizers.NFC()
+    for _, token in sorted(_added_tokens(directory, settings).items()):
+        kept = {name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized") if name in token}
+        adds = tokenizer.add_special_tokens if token.get("special", True) else tokenizer.add_tokens
+        adds([AddedToken(token["content"], special=token.get("special", True), **kept)])
+    return JsonTokenizer(tokenizer.to_str(), settings, str(directory / VOCABULARY))
+
+
+def _added_tokens(directory: Path, settings: dict) -> dict[int, dict]:
+    """Tokens beside the vocabulary, by their ids."""
+    if found := settings.get("added_tokens_decoder"):
+        return {int(i): token for i, token in found.items()}
+    path = directory / "added_tokens.json"
+    names = read_json(path) if path.exists() else {}
+    specials = [token_content(value) for name, value in settings.items() if name.endswith("_token")]
+    known = read_json(directory / VOCABULARY)
+    found = {known[name]: {"content": name} for name in specials if name in known}
+    return found | {i: {"content": name, "special": True} for name, i in names.items()}
+
+
+def _names_byte_level(part) -> bool:
+    if not isinstance(part, dict):
+        return False
+    inner = [*part.get("decoders", []), *part.get("pretokenizers", [])]
+    return part.get("type") == "ByteLevel" or any(map(_names_byte_level, inner))
+
+
+def _byte_fallback(piece: str) -> bytes:
+    match = BYTE_PIECE.fullmatch(piece)
+    return bytes([int(match[1], 16)]) if match else piece.replace("▁", " ").encode()
+
+
+def _byte_level(piece: str) -> bytes:
+    return bytes(BYTE_OF_CHARACTER[character] for character in piece)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF_CHARACTER = _byte_alphabet()
