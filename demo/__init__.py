@@ -3,7 +3,7 @@
 `MODEL` is the model itself, `DRAFT` a far smaller one with the same vocabulary for speculative decoding; `MEDUSA` and
 `EAGLE` are heads on the model's own states, for the same. `DRAFTS` has them by the name of the speculative mode.
 Everything about them is made here: the text, the vocabulary, the training. See README.md. `STORIES` is a base model
-that others trained; its probabilities are worth a look, while the demo is nearly always sure.
+that others trained; it has alternatives at every step, while the demo is mostly sure.
 """
 
 from pathlib import Path

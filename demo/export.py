@@ -1,6 +1,9 @@
 """Writes a trained network as a Hugging Face model directory: python -m demo.export takes the checkpoints.
 
-Besides the weights that is the shape (config.json), the vocabulary, the chat template and where to stop.
+Besides the weights that is the shape (config.json), the vocabulary, the chat template, where to stop, and the temperature
+to sample at. Training makes the model surer than a table of candidates can show, so its output layer is exported divided
+by SOFTNESS. At the temperature 1 / SOFTNESS, which generation_config.json recommends, this makes no difference: both are
+powers of two, so every weight of a token (N10) keeps its bits.
 """
 
 import json
@@ -10,6 +13,8 @@ import torch
 
 from verbatim.demo import DRAFT, HERE, MODEL, vocabulary
 from verbatim.demo.dialogue import CONTROL, TEMPLATE
+
+SOFTNESS = 2
 
 
 def write(path, value):
@@ -45,17 +50,21 @@ def write_safetensors(path, weights):
             file.write(weight.view(torch.int16).numpy().tobytes())
 
 
-def export(network, words, folder):
+def export(network, words, folder, is_softened=False):
     """Writes the directory; `words` is the path of the SentencePiece model."""
     processor = vocabulary.load(words)
     folder.mkdir(exist_ok=True)
     end = processor.piece_to_id("<|im_end|>")
-    write(folder / "config.json", network.shape.config(eos=end))
-    write(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": [end, 2], "pad_token_id": 0})
+    weights, generation = network.exported(), {"bos_token_id": 1, "eos_token_id": [end, 2], "pad_token_id": 0}
+    if is_softened:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"] / SOFTNESS
+        generation |= {"do_sample": True, "temperature": 1 / SOFTNESS}
+    write(folder / "config.json", network.shape.config(eos=end) | {"tie_word_embeddings": not is_softened})
+    write(folder / "generation_config.json", generation)
     write(folder / "tokenizer_config.json", tokenizer_config(processor))
     shutil.copyfile(words, folder / "tokenizer.model")
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
-    write_safetensors(folder / "model.safetensors", network.exported())
+    write_safetensors(folder / "model.safetensors", weights)
 
 
 def main():
@@ -68,7 +77,7 @@ def main():
         if (build / f"{name}.pt").exists():
             network = Network(Shape(vocabulary.load(words).vocab_size(), **sizes))
             network.load_state_dict(torch.load(build / f"{name}.pt")["network"])
-            export(network, words, folder)
+            export(network, words, folder, is_softened=name == "model")
 
 
 if __name__ == "__main__":

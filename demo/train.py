@@ -206,7 +206,7 @@ def main():
         0.0 if arguments.start else EASY_PART,
         arguments.seed,
     )
-    export(network, words, folder)
+    export(network, words, folder, is_softened=not arguments.draft)
 
 
 if __name__ == "__main__":

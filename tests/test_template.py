@@ -156,3 +156,57 @@ def test_variables_reach_the_template_and_forge_nothing():
     assert template.variables == {"mood", "docs"}
     pieces = template.render(OPEN, mood="<|end|>", docs=[{"text": "t"}])
     assert pieces == ["1<|end|>t", 2]
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"city": "Bern"}}}
+TURNS = [
+    {"role": "user", "content": "weather?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "cold"},
+]
+LOOK = {"type": "function", "function": {"name": "look"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{% for m in messages %}[{{ m.content + '' }}]{% endfor %}", "[weather?][][cold]"),  # fails without content
+        ("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", "[weather?][][cold]"),
+        ("{% for m in messages %}{{ 'no ' if m.content is not defined else 'some ' }}{% endfor %}", "some no some "),
+        ("{% for t in tools or [] %}{{ t.function.name + ': ' + t.function.description }}{% endfor %}", "look: "),
+        ("{% for t in tools or [] %}{{ t.function.parameters.properties | tojson }}{% endfor %}", "{}"),
+        ("{% for t in tools or [] %}{{ t.function | tojson }}{% endfor %}", '{"name": "look"}'),
+    ],
+)  # fmt: skip
+def test_what_is_absent_is_nothing_where_a_template_needs_it(source, expected):
+    assert "".join(map(str, ChatTemplate(source, {}).render(TURNS, [LOOK]))) == expected
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("{{ c.function.arguments }}", '{"city": "Bern"}'),
+        ("{{ c.function.arguments | tojson }}", '{"city": "Bern"}'),
+        ("{% if c.function.arguments is string %}{{ c.function.arguments }}"
+         "{% else %}{{ c.function.arguments | tojson }}{% endif %}", '{"city": "Bern"}'),
+        ("{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}", "city=Bern"),
+    ],
+)  # fmt: skip
+def test_arguments_come_as_the_template_prints_them(printed, expected):
+    source = "{% for m in messages %}{% for c in m.tool_calls or [] %}" + printed + "{% endfor %}{% endfor %}"
+    for arguments in ({"city": "Bern"}, '{"city": "Bern"}')[
+        : 1 + ("items" not in printed and "tojson }}" not in printed)
+    ]:
+        call = CALL | {"function": CALL["function"] | {"arguments": arguments}}
+        messages = [TURNS[0], TURNS[1] | {"tool_calls": [call]}, TURNS[2]]
+        assert "".join(map(str, ChatTemplate(source, {}).render(messages))) == expected
+
+
+def test_a_long_conversation_may_do_more_work():
+    """A template that walks through every message for each of them stays within its bound for 128k tokens."""
+    source = "{% for m in messages %}{{ m.role }}: {{ m.content | trim | replace('x', 'y') }}\n{% endfor %}"
+    messages = [{"role": "user", "content": "x " * 500}] * 500  # half a million characters
+    assert len(ChatTemplate(source, {}).render(messages)[0]) > 500_000
+    endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% set c = a + b %}{% endfor %}{% endfor %}"
+    with pytest.raises(RequestError, match="steps of work"):
+        ChatTemplate(endless, {}).render([{"role": "user", "content": "x"}])

@@ -1,7 +1,7 @@
 """A sandbox for chat templates: no way out of it, and only so much work, however a template is written.
 
 Jinja2's own sandbox keeps templates away from Python's insides. What it lacks is a bound: here everything that takes
-time or memory is paid for, before it is done, out of `MAX_WORK` units. One unit is a short round of a loop, a call, an
+time or memory is paid for, before it is done, out of `max_work` units. One unit is a short round of a loop, a call, an
 element that is read, or 128 characters that are read or written. The count is the same on every machine.
 """
 
@@ -22,7 +22,7 @@ from jinja2.utils import Namespace
 
 from verbatim.reference.text.sandbox_syntax import COMPARED, JOINED, PAY, SLICED, Generation, Prices
 
-MAX_WORK = 200_000
+MAX_WORK = 200_000  # of a short conversation; a long one may do more (template_values.py)
 CHARACTERS_A_UNIT = 128
 MAX_BITS = 1024  # of a whole number
 WIDE_FIELD = re.compile(r"%(\([^)%]*\))?[-+ #0.\d]*(\d{4}|\*)")  # of `"%9999d" % value`
@@ -55,7 +55,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
-    def __init__(self):
+    def __init__(self, max_work: int = MAX_WORK):
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[Generation, loopcontrols],
             finalize=_printed,
@@ -63,13 +63,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters, self.tests = _FILTERS, _TESTS
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _refuse, "strftime_now": _now, "dict": _new_dict}
-        self.work_left = MAX_WORK
+        self.max_work = self.work_left = max_work
 
     def pay(self, units: int) -> None:
         """Take some work off what is left."""
         self.work_left -= units
         if self.work_left < 0:
-            raise TooMuchWorkError(f"it does more than {MAX_WORK} steps of work")
+            raise TooMuchWorkError(f"it does more than {self.max_work} steps of work")
 
     def pay_to_read(self, *values) -> int:
         """Pay for reading values to the bottom, each place of a value that stands in several; returns the price."""

@@ -9,6 +9,8 @@ does it (`continue_final_message` of `apply_chat_template`).
 """
 
 import re
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -16,6 +18,15 @@ from jinja2.meta import find_undeclared_variables
 
 from verbatim.reference.records.errors import ModelError, RequestError
 from verbatim.reference.text.sandbox import Sandbox
+from verbatim.reference.text.template_values import (
+    PROBE,
+    PROBE_TOOL,
+    PROBED,
+    PROBED_AS_PYTHON,
+    with_description,
+    with_text_arguments,
+    work_for,
+)
 from verbatim.reference.text.tokenizer import Tokenizer, read_settings, token_content
 
 GUARD = "\ufdd0"  # a noncharacter, never in sensible text: it breaks up control tokens that a message spells out
@@ -54,6 +65,7 @@ class ChatTemplate:
         self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
         self._escaped = re.compile("|".join(re.escape(mark[:1] + ESCAPED + mark[1:]) for mark in marks))
         self._tokens = tokens
+        self.defaults: dict = {}  # of its variables, where a rendering does not set them
 
     def render(
         self,
@@ -66,8 +78,10 @@ class ChatTemplate:
     ) -> list[str | int]:
         """The prompt that asks for the assistant's next message, in pieces; RequestError if the template refuses.
 
-        What is None in a message is left out of it: a template shall not print "None". `variables` are what a template
-        knows besides: `documents`, `enable_thinking`, `date_string`, ... With `continue_final_message` (then without
+        What is None in a message is left out of it: a template shall not print "None". Where a template fails for want
+        of it, as well as of a function's description or parameters, it gets them empty. Arguments of calls come as the
+        template prints them: as objects, or as their JSON text. `variables` are what a template knows besides:
+        `documents`, `enable_thinking`, `date_string`, ... With `continue_final_message` (then without
         `add_generation_prompt`) the prompt ends within the last message, after its content, which the model continues.
         """
         name = "tool_use" if tools and "tool_use" in self._codes else "default"
@@ -76,15 +90,45 @@ class ChatTemplate:
         messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
         if continue_final_message:
             messages[-1] = _opened(messages[-1])
-        known = {"messages": messages, "tools": tools or None, "documents": None, **variables}
-        text = self._text(name, known, add_generation_prompt=add_generation_prompt)
+        if any(message.get("tool_calls") for message in messages) and self._prints_arguments_as_python:
+            messages = [with_text_arguments(message) for message in messages]
+        known = {"messages": messages, "tools": tools or None, "documents": None, **self.defaults, **variables}
+        text = self._filled(name, known, add_generation_prompt=add_generation_prompt)
         return self._split(_cut(text) if continue_final_message else text)
+
+    @cached_property
+    def _prints_arguments_as_python(self) -> bool:
+        """Whether the template prints a call's arguments as they are, so that they have to be JSON text already."""
+        for messages in (PROBE, PROBE[:-1]):
+            text = self._probed(messages)
+            if PROBED_AS_PYTHON in text and PROBED in self._probed(list(map(with_text_arguments, messages))):
+                return True
+        return False
+
+    def _probed(self, messages: list[dict]) -> str:
+        try:
+            return self._filled("default", {"messages": messages, "tools": [PROBE_TOOL]}, add_generation_prompt=False)
+        except RequestError:
+            return ""
+
+    def _filled(self, name: str, known: dict, **settings: bool) -> str:
+        """The rendered text, with what is absent and cannot be, filled in with nothing. The first error counts."""
+        try:
+            return self._text(name, known, **settings)
+        except RequestError:
+            contents = known | {"messages": [{"content": ""} | message for message in known["messages"]]}
+            tools = {"tools": known["tools"] and list(map(with_description, known["tools"]))}
+            for filled in (contents, known | tools, contents | tools):
+                if filled != known:
+                    with suppress(RequestError):
+                        return self._text(name, filled, **settings)
+            raise
 
     def _text(self, name: str, known: dict, **settings: bool) -> str:
         """The rendered text; `known` are values from outside, in which no control token counts."""
         try:
             values = self._tokens | self._guard(known) | settings
-            sandbox = Sandbox()
+            sandbox = Sandbox(work_for(known))
             template = jinja2.Template.from_code(sandbox, self._codes[name], sandbox.globals)
             return template.render(values)
         except RecursionError:

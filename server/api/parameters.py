@@ -27,6 +27,7 @@ from verbatim.server.api.value_types import (
     or_none,
     type_error,
 )
+from verbatim.server.models.served import ServedModel
 
 OPENAI_STOP_STRINGS, MAX_STOP_STRINGS = 4, 128
 OPENAI_TEMPERATURE = 2
@@ -162,9 +163,11 @@ def max_tokens(low: int) -> Extended:
     return Extended(integer(low), or_none(integer(min(low, 1)), NO_BOUND))
 
 
-def take_sampling(fields: Fields, vocab_size: int, logprobs: int | None) -> SamplingParams:
-    """Everything between logits and a token; a request without a seed gets a random one."""
-    values = {field.name: fields[field.name] for field in SAMPLING}
+def take_sampling(fields: Fields, model: ServedModel, logprobs: int | None) -> SamplingParams:
+    """Everything between logits and a token; what is absent is as the model's authors recommend, a seed is random."""
+    recommended = {name: value for name, value in model.sampling_defaults.items() if not fields.has(name)}
+    values = {field.name: fields[field.name] for field in SAMPLING} | recommended
+    vocab_size = model.config.vocab_size
     values["logit_bias"] = _read_logit_bias(values["logit_bias"] or {}, vocab_size)
     if values["seed"] is None:
         del values["seed"]

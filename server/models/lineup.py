@@ -16,8 +16,8 @@ from verbatim.server.settings.hub import fetch
 from verbatim.server.settings.options import LINEUP, Options
 
 OWN = (
-    "model_lib", "tool_parser", "reasoning_parser", "chat_template", "overrides", "context_window_size",
-    "sliding_window_size", "attention_sink_size",
+    "model_lib", "tool_parser", "reasoning_parser", "chat_template", "chat_template_kwargs", "overrides",
+    "context_window_size", "sliding_window_size", "attention_sink_size",
 )  # fmt: skip
 
 

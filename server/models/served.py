@@ -1,8 +1,11 @@
 """What an HTTP worker knows about the models: names, tokenizers, templates, dialects. The weights are elsewhere."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from verbatim.reference.checkpoint.generation import sampling_defaults
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.dialects import Dialect, choose_dialect
 from verbatim.reference.dialects.thoughts import ThoughtFormat, choose_thoughts
@@ -34,6 +37,7 @@ class ServedModel:
     pooling: str = "mean"
     is_for_embeddings: bool = False
     infill: Infill | None = None  # how it fills in the middle of a text
+    sampling_defaults: Mapping[str, Any] = field(default_factory=dict)  # what its authors recommend
     other_names: tuple[str, ...] = ()  # under which clients may ask for it, too
 
     @property
@@ -59,6 +63,8 @@ class ServedModel:
         """The entry of `GET /v1/models` under one of its names."""
         entry = {"id": name or self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
         entry |= {"max_model_len": self.config.context_size}
+        if self.sampling_defaults:
+            entry["default_sampling_params"] = dict(self.sampling_defaults)
         return entry | ({"embeddings_only": True} if self.is_for_embeddings else {})
 
 
@@ -107,10 +113,15 @@ def load_served_model(options: Options) -> ServedModel:
     source = open_source(options.model)
     tokenizer, pooling = source.tokenizer(), source.pooling()
     template = source.chat_template(tokenizer, options.chat_template)
+    if template and options.chat_template_kwargs:
+        template.defaults = json.loads(options.chat_template_kwargs)
     template_text = template.source if template else ""
     dialect = choose_dialect(template_text, options.tool_parser)
     thoughts = choose_thoughts(template_text, options.reasoning_parser)
-    words = (template_text, dialect.name, *([thoughts.name] if thoughts else []), pooling)
+    words = [template_text, dialect.name, *([thoughts.name] if thoughts else []), pooling]
+    recommended = sampling_defaults(source.generation_defaults())
+    if recommended and options.generation_config == "none":
+        recommended, words = {}, [*words, "without generation_config"]
     return ServedModel(
         model_id=options.model_id,
         created=source.created,
@@ -123,5 +134,6 @@ def load_served_model(options: Options) -> ServedModel:
         pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
         infill=find_infill(tokenizer),
+        sampling_defaults=recommended,
         other_names=options.names[1:],
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from verbatim.demo import DRAFTS as DEMO_DRAFTS
 from verbatim.demo import MODEL as DEMO_MODEL
+from verbatim.reference.checkpoint.generation import CHOICES as GENERATION
 from verbatim.reference.dialects import DIALECTS, thoughts
 from verbatim.reference.numerics.quantization import FORMATS
 from verbatim.reference.records.limits import (
@@ -33,6 +34,7 @@ from verbatim.server.settings.value_types import (
     DEVICE,
     FILE,
     FLAG,
+    JSON_OBJECT,
     MODEL,
     MODELS,
     NAMES,
@@ -86,6 +88,12 @@ class Options:
     )
 
     chat_template: Path | None = option("Model", FILE, "a chat template of your own (default: the model's)")
+    chat_template_kwargs: str | None = option(
+        "Model", JSON_OBJECT, "variables of the chat template, where a request does not set them"
+    )
+    generation_config: str = option(
+        "Model", one_of(GENERATION), "whether requests get the sampling that its authors recommend", default="auto"
+    )
     served_model_name: tuple[str, ...] = option(
         "Model", NAMES, "its id for clients, and more names for it; repeatable (default: its directory's)", default=()
     )

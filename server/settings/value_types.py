@@ -125,6 +125,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _json_object(text: str) -> str:
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    return text if is_object else _refuse("value", text, 'a JSON object, such as {"enable_thinking": false}')
+
+
 def _model(text: str) -> Path | str:
     """A model that ships, by its name alone; else a directory (`./demo` is one in any case), or a name on the hub.
 
@@ -145,6 +153,7 @@ def _models(text: str) -> tuple[Path | str, ...]:
 
 DEVICE = ValueType(_device, "DEVICE")
 FILE = ValueType(_path, "FILE")
+JSON_OBJECT = ValueType(_json_object, "JSON")
 FLAG = ValueType(_flag, "")
 MODEL = ValueType(_model, "DIR|HF://USER/REPO")
 MODELS = ValueType(_models, "DIR,...")

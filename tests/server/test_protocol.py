@@ -1,13 +1,17 @@
 """Bodies in and out without a server: tool calls as they stream, log-probabilities, messages for templates."""
 
 import json
+from argparse import ArgumentTypeError
+from dataclasses import replace
 
 import pytest
 
 from small_models import write_byte_tokenizer, write_model
 from verbatim.demo import MODEL
 from verbatim.reference.backend import load_engine
+from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
+from verbatim.reference.text.template import ChatTemplate
 from verbatim.server.api.chat.request import read_chat
 from verbatim.server.api.fields import parse_json
 from verbatim.server.api.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
@@ -15,6 +19,7 @@ from verbatim.server.api.messages import read_messages
 from verbatim.server.http.error_answers import describe
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
+from verbatim.server.settings.value_types import JSON_OBJECT
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
@@ -198,3 +203,39 @@ def test_unforeseen_errors_show_nothing():
     status, body, _ = describe(ValueError("a secret"))
     assert status == 500
     assert "secret" not in str(body) and body["error"]["code"] == "internal_error"
+
+
+def test_requests_get_the_sampling_that_a_models_authors_recommend(tmp_path):
+    """What generation_config.json sets holds where a request sets nothing, unless the server is told otherwise."""
+    for path in MODEL.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "generation_config.json").unlink()
+    wanted = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "do_sample": True, "eos_token_id": [4, 2]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(wanted | {"repetition_penalty": 1.1}))
+    options = Options(backend="reference", model=tmp_path, device="cpu")
+    body = {"messages": [{"role": "user", "content": "Hello!"}]}
+    model = load_served_model(options)
+    sampling = read_chat(body, model).requests[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.6, 0.95, 20, 1.1)
+    assert read_chat(body | {"temperature": 1, "top_k": 0}, model).requests[0].sampling.temperature == 1
+    assert read_chat(body | {"temperature": 1, "top_k": 0}, model).requests[0].sampling.top_k is None
+    known = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.1}
+    assert model.describe()["default_sampling_params"] == known
+    plain = load_served_model(replace(options, generation_config="none"))
+    assert read_chat(body, plain).requests[0].sampling.temperature == 1 and plain.sampling_defaults == {}
+    assert plain.fingerprint != model.fingerprint
+    (tmp_path / "generation_config.json").write_text('{"top_p": 7}')
+    with pytest.raises(ModelError, match=r"generation_config\.json: top_p must be at most 1, not 7"):
+        load_served_model(options)
+
+
+def test_the_server_has_defaults_for_the_variables_of_a_template():
+    template = MODEL / "chat_template.jinja"
+    options = Options(backend="reference", model=MODEL, device="cpu", chat_template=template)
+    model = load_served_model(replace(options, chat_template_kwargs='{"mood": "glad"}'))
+    assert model.template.defaults == {"mood": "glad"}
+    source = ChatTemplate("{{ mood }} {{ name }}", {})
+    source.defaults = {"mood": "glad", "name": "a"}
+    assert source.render([{"role": "user", "content": ""}], name="b") == ["glad b"]
+    with pytest.raises(ArgumentTypeError, match="a JSON object"):
+        JSON_OBJECT.read("[1]")

@@ -95,7 +95,7 @@ def read_message(body: Any, model: ServedModel) -> MessageBuilder:
         raise ContextLengthError(message, field="messages")
     grammar = choose_grammar(content, take_guided(fields), tools, model)
     vocab_size, max_tokens = model.config.vocab_size, fields["max_tokens"]
-    sampling = parameters.take_sampling(fields, vocab_size, None)
+    sampling = parameters.take_sampling(fields, model, None)
     stopping = parameters.take_stopping(fields, vocab_size, max_tokens)
     stopping = replace(stopping, strings=(*fields["stop_sequences"], *stopping.strings))
     streaming, salt = Streaming(is_stream=fields["stream"]), fields["prompt_cache_key"]

@@ -109,7 +109,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     grammar = choose_grammar(take_response_format(fields, messages), take_guided(fields), tools, model)
     wants_logprobs, num_top = _take_logprobs(fields)
     vocab_size, num_choices = model.config.vocab_size, fields["n"]
-    sampling = parameters.take_sampling(fields, vocab_size, num_top)
+    sampling = parameters.take_sampling(fields, model, num_top)
     stopping = parameters.take_stopping(fields, vocab_size, _take_max_tokens(fields))
     streaming = parameters.take_streaming(fields)
     debug = take_debug_config(fields, streaming)

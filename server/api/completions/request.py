@@ -100,7 +100,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
     is_scored = num_prompt_top is not None
     max_tokens = fields.read_as("max_tokens", parameters.max_tokens(0 if echo or is_scored else 1))
     vocab_size = model.config.vocab_size
-    sampling = parameters.take_sampling(fields, vocab_size, num_top)
+    sampling = parameters.take_sampling(fields, model, num_top)
     of_prompt = [num_prompt_top, num_top if echo else None]
     scored = max((number for number in of_prompt if number is not None), default=None)
     stopping = parameters.take_stopping(fields, vocab_size, max_tokens if max_tokens or scored is not None else None)

@@ -96,7 +96,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     grammar = choose_grammar(text_format, take_guided(fields), tools, model)
     num_top = _take_logprobs(fields)
     vocab_size = model.config.vocab_size
-    sampling = parameters.take_sampling(fields, vocab_size, num_top)
+    sampling = parameters.take_sampling(fields, model, num_top)
     stopping = parameters.take_stopping(fields, vocab_size, fields["max_output_tokens"])
     streaming = _take_streaming(fields)
     is_kept, metadata, salt = fields["store"], fields["metadata"] or {}, fields["prompt_cache_key"]

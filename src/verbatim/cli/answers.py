@@ -1,6 +1,7 @@
 """`verbatim run` and `explain`: answers in the terminal, from either engine, in this process."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +10,15 @@ from cyclopts import Parameter
 
 from verbatim.cli.options import Backend, ModelOptions, UsageError, load_backend, read_words, reader, shared
 from verbatim.demo import DRAFTS
+from verbatim.reference.checkpoint.generation import sampling_defaults
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.generate import Generation, generate
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import SamplingParams, StoppingParams
 from verbatim.server.settings.hub import fetch
 from verbatim.server.settings.value_types import MODEL
 
+RECOMMENDED = "default: as the model's authors recommend, else without effect"
 HYPHEN = "\0"  # stands for the prompt `-` while options are read, so that it is not taken for one
 
 
@@ -26,10 +30,10 @@ class AnswerOptions:
     raw: Annotated[bool, Parameter(help="continue the prompt as it is, without the chat template")] = False
     system: Annotated[str | None, Parameter(help="a system message to begin with")] = None
     greedy: Annotated[bool, Parameter(help="always the likeliest token (temperature 0)")] = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int | None = None
-    min_p: float = 0.0
+    temperature: Annotated[float | None, Parameter(help=RECOMMENDED)] = None
+    top_p: Annotated[float | None, Parameter(help=RECOMMENDED)] = None
+    top_k: Annotated[int | None, Parameter(help=RECOMMENDED)] = None
+    min_p: Annotated[float | None, Parameter(help=RECOMMENDED)] = None
     seed: Annotated[int | None, Parameter(help="the same seed gives the same answer (default: a random one)")] = None
     max_tokens: Annotated[int | None, Parameter(help="tokens of an answer (default: as many as fit)")] = None
     stop: Annotated[tuple[str, ...], Parameter(help="end before this text; repeatable", show_default=False)] = ()
@@ -46,13 +50,11 @@ class AnswerOptions:
     spec_draft_length: Annotated[int, shared("spec_draft_length")] = 0
     spec_tree_width: Annotated[int, shared("spec_tree_width")] = 1
 
-    def sampling(self) -> SamplingParams:
-        """How tokens are chosen; RequestError for a value out of bounds."""
-        seeds: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}  # else that of SamplingParams
-        return SamplingParams(
-            temperature=0 if self.greedy else self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
-            **seeds,
-        )  # fmt: skip
+    def sampling(self, recommended: Mapping[str, Any] | None = None) -> SamplingParams:
+        """How tokens are chosen: as asked for, else as `recommended`; RequestError for a value out of bounds."""
+        chosen = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "min_p", "seed")}
+        chosen |= {"temperature": 0} if self.greedy else {}
+        return SamplingParams(**{**(recommended or {}), **{k: v for k, v in chosen.items() if v is not None}})
 
     def limits(self, kv_cache_dtype: str) -> EngineLimits:
         """The sizes of the engine."""
@@ -105,14 +107,14 @@ def answer_prompts(prompts, backend: str, options: ModelOptions, answer: AnswerO
     """Print the answers to some prompts; `-` or HYPHEN stands for standard input. VerbatimError if that cannot be."""
     if answer.threads:
         os.environ["VERBATIM_THREADS"] = str(answer.threads)
-    draft = answer.draft()
+    draft, directory = answer.draft(), options.directory()
     generation = Generation(
-        model=options.directory(),
+        model=directory,
         device=options.device,
         quantization=options.quantization,
         limits=answer.limits(options.kv_cache_dtype),
         draft_model=None if draft is None else fetch(draft),
-        sampling=answer.sampling(),
+        sampling=answer.sampling(sampling_defaults(open_source(directory).generation_defaults())),
         stopping=StoppingParams(max_tokens=answer.max_tokens, strings=answer.stop),
         n=answer.n,
         system=answer.system,
