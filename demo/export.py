@@ -1,9 +1,9 @@
 """Writes a trained network as a Hugging Face model directory: python -m demo.export takes the checkpoints.
 
-Besides the weights that is the shape (config.json), the vocabulary, the chat template, where to stop, and the temperature
-to sample at. Training makes the model surer than a table of candidates can show, so its output layer is exported divided
-by SOFTNESS. At the temperature 1 / SOFTNESS, which generation_config.json recommends, this makes no difference: both are
-powers of two, so every weight of a token (N10) keeps its bits.
+Besides the weights that is the shape (config.json), the vocabulary, the chat template, where to stop, and the
+temperature to sample at. Training makes the model surer than a table of candidates can show, so its output layer is
+exported divided by SOFTNESS. At the temperature 1 / SOFTNESS, which generation_config.json recommends, this makes no
+difference: both are powers of two, so every weight of a token (N10) keeps its bits.
 """
 
 import json

@@ -179,6 +179,6 @@ class Network(nn.Module):
         return x @ self.embed_tokens.weight.T
 
     def exported(self):
-        """The weights in bfloat16 under Hugging Face's names, without the output layer, which is the embedding again."""
+        """The weights in bfloat16 under Hugging Face's names; the output layer is the embedding again."""
         state = self.state_dict().items()
         return {f"model.{name}": weight.detach().to(torch.bfloat16).contiguous() for name, weight in state}
