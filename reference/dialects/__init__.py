@@ -13,7 +13,7 @@ from verbatim.reference.dialects.functionary import FunctionaryParser, functiona
 from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
 from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
 from verbatim.reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
-from verbatim.reference.dialects.pythonic import PythonicParser, keyword_arguments, pythonic_grammar
+from verbatim.reference.dialects.python_formats import BRACE_DIALECTS, PYTHON_DIALECTS
 from verbatim.reference.dialects.rules import calls_or_json
 from verbatim.reference.dialects.xml_formats import XML_DIALECTS
 
@@ -23,22 +23,24 @@ __all__ = [
 ]  # fmt: skip
 
 
-
 def _of_names(parser: Callable[[Set[str]], DialectParser]) -> Callable[[Sequence[dict]], DialectParser]:
     """A parser that needs no more than the tools' names."""
     return lambda tools: parser(names_of(tools))
 
 
 DIALECTS = (  # the first is for templates without any sign; a template with signs of several speaks the earliest
-    Dialect(name="hermes", parser=_of_names(HermesParser), grammar=hermes_grammar, signs=("<tool_call>",), marks=(OPEN, CLOSE)),
-    Dialect(name="mistral", parser=_of_names(MistralParser), grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS),
-    Dialect(name="functionary", parser=_of_names(FunctionaryParser), grammar=functionary_grammar, signs=("<function=",)),
     Dialect(
-        name="pythonic",
-        parser=_of_names(PythonicParser),
-        grammar=pythonic_grammar,
-        signs=("[func_name1(",),
-        narrowed=keyword_arguments,
+        name="hermes",
+        parser=_of_names(HermesParser),
+        grammar=hermes_grammar,
+        signs=("<tool_call>",),
+        marks=(OPEN, CLOSE),
+    ),
+    Dialect(
+        name="mistral", parser=_of_names(MistralParser), grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS
+    ),
+    Dialect(
+        name="functionary", parser=_of_names(FunctionaryParser), grammar=functionary_grammar, signs=("<function=",)
     ),
     Dialect(
         name="llama3",
@@ -47,9 +49,13 @@ DIALECTS = (  # the first is for templates without any sign; a template with sig
         signs=(TAG, '{"name": function name, "parameters":'),
         marks=(TAG,),
     ),
+    *PYTHON_DIALECTS,
+    *BRACE_DIALECTS,
     *XML_DIALECTS,
 )
-CHOICE = (*XML_DIALECTS, *DIALECTS[: -len(XML_DIALECTS)])  # a template with signs of several shows the earliest
+# A template with signs of several formats shows the earliest: those that are more special come first.
+SPECIAL = (*XML_DIALECTS, *BRACE_DIALECTS, *PYTHON_DIALECTS)
+CHOICE = (*SPECIAL, *DIALECTS[: -len(SPECIAL)])
 
 
 def choose_dialect(template_source: str, name: str | None = None) -> Dialect:

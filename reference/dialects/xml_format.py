@@ -75,8 +75,8 @@ class XmlFormat:
         """How a parameter begins, up to its value; "string" or "json" where the marks say so. `key` is its name."""
         begun = (*spaced(self.parameter_open), KEY)
         forms = [(Form(*begun, *spaced(*self.parameter_keyed)), "")]
-        for keyed, said_type in ((self.string_keyed, "string"), (self.json_keyed, "json")):
-            forms += [(Form(*begun, *map(re.escape, keyed)), said_type)] if keyed else []
+        for keyed, marked_type in ((self.string_keyed, "string"), (self.json_keyed, "json")):
+            forms += [(Form(*begun, *map(re.escape, keyed)), marked_type)] if keyed else []
         return tuple(forms)
 
     @cached_property

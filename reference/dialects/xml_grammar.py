@@ -7,7 +7,6 @@ string (`pattern`, `minLength`, ...) such text cannot hold: it is named, and lef
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from verbatim.reference.dialects.parameters import PLAIN, chain_rules, check, definitions, narrowed, refuse
@@ -20,14 +19,14 @@ from verbatim.reference.dialects.rules import (
     opening_rules,
     text_without,
 )
+from verbatim.reference.dialects.schema_branches import BINDING, branches, is_listed
 from verbatim.reference.dialects.typed_values import types_of
 from verbatim.reference.dialects.xml_format import KEY, XmlFormat
 from verbatim.reference.records.grammar_text import Grammar, json_rule
 from verbatim.reference.records.schema_form import closed
 
-BINDING = ("pattern", "format", "minLength", "maxLength", "not", "if", "contentEncoding")  # of a string
 PYTHONS = {"boolean": '("true" | "false" | "True" | "False")', "null": '("null" | "None")'}  # as some templates write
-GAP, PAD = "gap: GAP?\nGAP: /[ \\t\\n]{1,4}/", 'pad: "\\n"?'
+GAP, PAD = "gap: GAP?\nGAP: /\\n{1,2}/", 'pad: "\\n"?'
 
 
 def xml_narrowed(schema: dict) -> tuple[dict, list[str]]:
@@ -42,46 +41,12 @@ def is_key(key: str) -> bool:
 
 def unheld(schema: Any, root: dict) -> list[str]:
     """The keywords of a parameter's schema that bind its text and cannot be held."""
-    parts = list(branches(schema, root))
-    if not any("string" in types_of(part, root) and not _is_listed(part) for part in parts):
+    parts = list(branches(schema, root)) if isinstance(schema, dict) else []
+    if not any("string" in types_of(part, root) and not is_listed(part) for part in parts):
         return []
     direct = [word for word in schema if word in BINDING]
     inner = any(word in BINDING for part in parts for word in part) and not direct
     return direct + [word for word in ("$ref", "allOf", "anyOf", "oneOf") if inner and word in schema]
-
-
-def branches(schema: Any, root: dict) -> Iterator[dict]:
-    """The alternatives that a schema consists of, with references, single `allOf`s and lists of types resolved."""
-    node = schema if isinstance(schema, dict) else {}
-    for _ in range(8):
-        reference, parts = node.get("$ref"), node.get("allOf")
-        if isinstance(reference, str) and (found := _definition(reference, root)) is not None:
-            node = found | {key: value for key, value in node.items() if key != "$ref"}
-        elif isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
-            node = parts[0] | {key: value for key, value in node.items() if key != "allOf"}
-        else:
-            break
-    union = next((key for key in ("anyOf", "oneOf") if isinstance(node.get(key), list)), None)
-    if union and PLAIN.issuperset(set(node) - {union, "type"}) and all(isinstance(part, dict) for part in node[union]):
-        for part in node[union]:
-            yield from branches(part, root) if part != node else ()
-    elif isinstance(node.get("type"), list) and not _is_listed(node):
-        yield from ({**node, "type": part} for part in node["type"])
-    else:
-        yield node
-
-
-def _definition(reference: str, root: dict) -> dict | None:
-    """A schema of `$defs` or `definitions` that has a name of its own and no further reference in it."""
-    head, _, name = reference.rpartition("/")
-    key = head.removeprefix("#/")
-    found = root.get(key, {}).get(name) if key in ("$defs", "definitions") else None
-    return found if isinstance(found, dict) and '"$ref"' not in json.dumps(found) else None
-
-
-def _is_listed(schema: dict) -> bool:
-    """Whether a schema lists its values."""
-    return isinstance(schema.get("enum"), list) or "const" in schema
 
 
 class XmlRules:
@@ -104,7 +69,8 @@ class XmlRules:
             start = "mark block" if is_forced else "(open block | TEXT)?"
 
         def call(name: str, arguments: str) -> str:
-            return f"{head} {json.dumps(name)} {self._row(form.call_named)} {arguments} {self._row(form.call_close)}"
+            named = " gap ".join(map(self._word, form.call_named))
+            return f"{head} {json.dumps(name)} {named} {arguments} {self._row(form.call_close)}"
 
         return grammar(
             f"start: {start}",
@@ -144,7 +110,7 @@ class XmlRules:
         texts = [part for part in found if "string" in types_of(part, root)]
         if not texts:
             return " | ".join(self._json_value(part, root) for part in found)
-        if any(not _is_listed(part) for part in texts):
+        if any(not is_listed(part) for part in texts):
             string = f"{self._keyed(self._format.string_keyed)} text"
             others = [part for part in found if part not in texts] if self._format.string_keyed else []
             return " | ".join((string, *(self._json_value(part, root) for part in others)))
@@ -162,10 +128,10 @@ class XmlRules:
         rule = rule or f"({json_rule(definitions(root) | closed(schema))})"
         return f"{self._keyed(self._format.json_keyed)} pad {rule} pad {self._close}"
 
-    def _keyed(self, said: str) -> str:
+    def _keyed(self, keyed: str) -> str:
         """The marks between the name of a parameter and its value."""
-        if said:
-            return self._word(said)
+        if keyed:
+            return self._word(keyed)
         first, *others = self._format.parameter_keyed
         return " gap ".join((self._word(first), *map(self._word, others)))
 

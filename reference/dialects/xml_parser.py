@@ -71,11 +71,11 @@ class XmlParser(CallParser):
 
     def _read_parameters(self) -> list[Delta] | None:
         """The name of a parameter, or the end of the call; anything else ends the call, too, and is text."""
-        for head, said_type in self._format.parameter_heads:
+        for head, marked_type in self._format.parameter_heads:
             if found := head.match(self._buffer):
                 self._buffer, self._read = self._buffer[found.end() :], self._read_value
                 self._key, self._is_value_begun = found["key"].strip(), False
-                self._types = self._types_of(self._key, said_type)
+                self._types = self._types_of(self._key, marked_type)
                 return self._arguments_delta(self._member_head() + '"') if self._types == STRING else []
         if found := self._format.call_end.match(self._buffer):
             self._buffer, self._read = self._buffer[found.end() :], self._read_tail
@@ -86,12 +86,12 @@ class XmlParser(CallParser):
         self._read, self._is_after_call = self._read_text, True
         return self._arguments_delta("}")
 
-    def _types_of(self, key: str, said_type: str) -> frozenset[str]:
-        if said_type == "string":
+    def _types_of(self, key: str, marked_type: str) -> frozenset[str]:
+        if marked_type == "string":
             return STRING
         properties = self._schema.get("properties")
         types = types_of(properties.get(key) if isinstance(properties, dict) else None, self._schema)
-        return types if not said_type else (types - STRING) or ANY
+        return types if not marked_type else (types - STRING) or ANY
 
     def _read_value(self) -> list[Delta] | None:
         close = self._buffer.find(self._format.parameter_close)

@@ -24,7 +24,7 @@ PROPERTIES = {
 }
 LOOK = {"name": "look", "parameters": {"type": "object", "properties": PROPERTIES, "required": ["city"]}}
 TOOLS = [{"type": "function", "function": LOOK}, {"type": "function", "function": {"name": "now"}}]
-BERN, MORE = {"city": "Bern"}, {"city": "Zürich \"🙂\"\n{<b>} \\", "days": 2, "exact": True, "tags": ["a, b", "c"]}
+BERN, MORE = {"city": "Bern"}, {"city": 'Zürich "🙂"\n{<b>} \\', "days": 2, "exact": True, "tags": ["a, b", "c"]}
 
 
 def parse(pieces, name, *, is_cut=False):
@@ -76,12 +76,12 @@ def glm(break_):
 
 def invokes(opening, closing, prefix, *, is_typed=False, around=("", "")):
     def write(*calls):
-        def said(of):
+        def attribute(of):
             return f' string="{"true" if isinstance(of, str) else "false"}"' if is_typed else ""
 
         return opening + "".join(
             f'{around[0]}<{prefix}invoke name="{name}">\n' + "".join(
-                f'<{prefix}parameter name="{key}"{said(of)}>{bare(of)}</{prefix}parameter>\n'
+                f'<{prefix}parameter name="{key}"{attribute(of)}>{bare(of)}</{prefix}parameter>\n'
                 for key, of in arguments.items()
             ) + f"</{prefix}invoke>{around[1]}\n" for name, arguments in calls
         ) + closing  # fmt: skip
@@ -109,6 +109,46 @@ WRITERS = {
                      around=("<｜tool_call_begin｜>function<｜tool_sep｜>", "<｜tool_call_end｜>")),
     "hunyuan_v3": hunyuan,
 }  # fmt: skip
+
+
+def python(opening, closing, between):
+    def write(*calls):
+        return opening + between.join(
+            f"{name}({', '.join(f'{key}={python_value(of)}' for key, of in arguments.items())})"
+            for name, arguments in calls
+        ) + closing  # fmt: skip
+
+    return write
+
+
+def python_value(value):
+    return repr(value) if value is None or isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
+
+
+def braces(opening, closing, quote):
+    def written(value):
+        if isinstance(value, str):
+            return quote + value + quote
+        if isinstance(value, list):
+            return "[" + ",".join(map(written, value)) + "]"
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{key}:{written(value[key])}" for key in sorted(value)) + "}"
+        return json.dumps(value)
+
+    def write(*calls):
+        return "".join(f"{opening}call:{name}{written(arguments)}{closing}" for name, arguments in calls)
+
+    return write
+
+
+WRITERS |= {
+    "llama4": python("<|python_start|>[", "]<|python_end|>", ", "),
+    "lfm2": python("<|tool_call_start|>[", "]<|tool_call_end|>", ", "),
+    "olmo3": python("<function_calls>\n", "\n</function_calls>", "\n"),
+    "gemma3": python("```tool_code\n", "\n```", "\n"),
+    "gemma4": braces("<|tool_call>", "<tool_call|>", '<|"|>'),
+    "functiongemma": braces("<start_function_call>", "<end_function_call>", "<escape>"),
+}
 CALLS = {
     "single": [("look", BERN)],
     "none": [("now", {})],
@@ -137,7 +177,7 @@ def test_a_call_that_is_cut_keeps_what_it_has_and_shows_no_mark(name):
     whole = parse([text], name)[1]
     for length in range(len(text)):
         content, found = parse(text[:length], name, is_cut=True)
-        assert content in ("", "<") and parse([text[:length]], name, is_cut=True) == (content, found)
+        assert content in ("", text[:1]) and parse([text[:length]], name, is_cut=True) == (content, found)
         assert all(arguments.startswith(cut) for (_, arguments), (_, cut) in zip(whole, found, strict=False))
         for _, arguments in parse(text[:length], name)[1]:
             json.loads(arguments)  # an answer that ends by itself leaves no half of an object
@@ -200,9 +240,10 @@ def test_the_grammar_holds_marks_that_are_control_tokens(name, tmp_path):
 
 
 WRITTEN = [  # text of a value, its schema, the argument
-    ("5", {"type": "string"}, "5"), ("5", {"type": "integer"}, 5), ("5.50", {"type": "number"}, 5.5),
+    ("5", {"type": "string"}, "5"), ("5", {"type": "integer"}, 5), ("5.5", {"type": "number"}, 5.5),
     ("five", {"type": "integer"}, "five"), ("True", {"type": "boolean"}, True), ("FALSE", {"type": "boolean"}, False),
-    ("None", {"type": "null"}, None), ("null", {"type": ["string", "null"]}, None), ("null", {"type": "string"}, "null"),
+    ("None", {"type": "null"}, None), ("null", {"type": ["string", "null"]}, None),
+    ("null", {"type": "string"}, "null"),
     ("['a', 1]", {"type": "array"}, ["a", 1]), ('{"a": [1]}', {"type": "object"}, {"a": [1]}), ("7", {}, 7),
     ('{"a": 1}', {"type": "string"}, '{"a": 1}'), ("Bern", {}, "Bern"), ('"x"', {}, '"x"'), ("true", True, True),
     ("3", {"anyOf": [{"type": "integer"}, {"type": "string"}]}, 3), ("x", {"enum": [1, "x"]}, "x"),
@@ -216,8 +257,11 @@ WRITTEN = [  # text of a value, its schema, the argument
 def test_a_value_is_what_its_schema_says(text, schema, value):
     parameters = {"properties": {"a": schema}, "$defs": {"N": {"type": "integer"}, "S": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
-    for name, written in (("glm47", f"<tool_call>f<arg_key>a</arg_key><arg_value>{text}</arg_value></tool_call>"),
-                          ("qwen3_coder", f"<function=f>\n<parameter=a>\n{text}\n</parameter>\n</function>")):  # fmt: skip
+    ways = {
+        "glm47": f"<tool_call>f<arg_key>a</arg_key><arg_value>{text}</arg_value></tool_call>",
+        "qwen3_coder": f"<function=f>\n<parameter=a>\n{text}\n</parameter>\n</function>",
+    }
+    for name, written in ways.items():
         parser = choose_dialect("", name).parser([tool])
         deltas = [delta for piece in written for delta in parser.push(piece)] + parser.finish()
         found = json.loads("".join(delta.text for delta in deltas if isinstance(delta, CallArguments)))
@@ -226,9 +270,10 @@ def test_a_value_is_what_its_schema_says(text, schema, value):
 
 FORMS = [  # other ways of a format, and what they say
     ("qwen3_coder", "<function=look>\n<parameter=city>\nBern\n</parameter>\n</function>\n</tool_call>", "", [BERN]),
-    ("qwen3_coder", "<tool_call><function=look><parameter=city>Bern</parameter></function></tool_call>", "", [BERN]),
+    ("qwen3_coder", "<tool_call><function=look><parameter=city>Bern</parameter></function></tool_call>\n", "",
+     [BERN]),
     ("qwen3_coder", "Well.\n<function=look><parameter=city>Bern</parameter></function>", "Well.", [BERN]),
-    ("qwen3_coder", "<tool_call>\n<function=look>\n<parameter=city>\n\n Bern\n\n</parameter>\n</function>\n</tool_call>",
+    ("qwen3_coder", "<tool_call>\n<function=look>\n<parameter=city>\n\n Bern\n\n</parameter></function></tool_call>",
      "", [{"city": "\n Bern\n"}]),
     ("qwen3_coder", "<tool_call>\n<function=look>\n<parameter=city>\n</parameter>\n</function>", "", [{"city": ""}]),
     ("qwen3_coder", "<tool_call><function=look>Hm.</function></tool_call>", "Hm.</function></tool_call>", [{}]),
@@ -236,8 +281,8 @@ FORMS = [  # other ways of a format, and what they say
      [{"city": "\nBern"}]),
     ("minimax_m2", '<minimax:tool_call><invoke name="look"><parameter name="city">Bern</parameter></invoke>', "",
      [BERN]),
-    ("deepseek_v32", '<｜DSML｜function_calls><｜DSML｜invoke name="look"><｜DSML｜parameter name="city" string="false">7'
-     "</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜function_calls>", "", [{"city": 7}]),
+    ("deepseek_v32", '<｜DSML｜function_calls><｜DSML｜invoke name="look"><｜DSML｜parameter name="city"'
+     ' string="false">7</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜function_calls>', "", [{"city": 7}]),
 ]  # fmt: skip
 
 
@@ -267,7 +312,7 @@ def test_what_only_looks_like_a_call_is_text(name, text):
 @given(data=st.data())
 def test_pieces_do_not_matter(name, data):
     text = WRITERS[name](*CALLS["parallel"])
-    words = re.findall(r"<[^>]*>|[^<]+", text) + ["<", "\n", " ", "look", "text"]
+    words = [*re.findall(r"<[^>]*>|[^<]+", text), "<", "\n", " ", "look", "text", ",", "}"]
     text = data.draw(st.lists(st.sampled_from([*words, text]), max_size=14).map("".join))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     is_cut = data.draw(st.booleans())
@@ -281,7 +326,7 @@ def test_pieces_do_not_matter(name, data):
 def test_a_string_is_streamed_before_it_has_ended():
     parser = choose_dialect("", "qwen3_coder").parser(TOOLS)
     parser.push("<tool_call>\n<function=look>\n<parameter=city>\nB")
-    assert parser.push("er\n\"") == [CallArguments(index=0, text='er\\n\\"')]
+    assert parser.push('er\n"') == [CallArguments(index=0, text='er\\n\\"')]
     assert parser.push("x\n</par") == [CallArguments(index=0, text="x")]
     parser.push("ameter>\n<parameter=days>\n1")
     assert parser.push("2\n</parameter>") == [CallArguments(index=0, text=', "days": 12')]
