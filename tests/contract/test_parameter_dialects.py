@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_models import write_byte_tokenizer
 from verbatim.reference.dialects import CallArguments, CallStart, TextDelta, choose_dialect
 from verbatim.reference.text.grammar import GrammarCompiler
-from verbatim.reference.text.tokenizer import load_tokenizer
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 PROPERTIES = {
     "city": {"type": "string"},
