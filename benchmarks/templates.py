@@ -85,16 +85,16 @@ def compare(path: Path) -> tuple[Counter, list[str]]:
             messages = json.loads(json.dumps(messages))
             mine = ours(template, messages, tools, opens, variables)
             other = theirs(source, messages, tools, opens, variables)
-            kind = "equal" if mine == other else "different"
+            outcome = "equal" if mine == other else "different"
             if None in (mine, other):
-                kind = "both refuse" if mine == other else "filled in" if other is None else "we refuse"
-            counts[kind] += 1
-            if kind in ("different", "we refuse"):
+                outcome = "both refuse" if mine == other else "filled in" if other is None else "we refuse"
+            counts[outcome] += 1
+            if outcome in ("different", "we refuse"):
                 differing.append(f"{name}, tools {bool(tools)}, opens {opens}, {variables}")
     return counts, differing
 
 
-KINDS = ("equal", "both refuse", "filled in", "different", "we refuse")
+OUTCOMES = ("equal", "both refuse", "filled in", "different", "we refuse")
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     console, total = Console(width=200, highlight=False), Counter()
     paths = sorted({path.name: path for folder in arguments.folders for path in folder.rglob("*.jinja")}.values())
     console.print(
-        f"| template | tool calls | thoughts | {' | '.join(KINDS)} |\n| --- | --- | --- |{' --- |' * len(KINDS)}"
+        f"| template | tool calls | thoughts | {' | '.join(OUTCOMES)} |\n| --- | --- | --- |{' --- |' * len(OUTCOMES)}"
     )
     for path in track(paths, "rendering", console=Console(stderr=True)):
         source = path.read_text(encoding="utf-8")
@@ -118,11 +118,11 @@ def main() -> None:
         total += counts
         thoughts = choose_thoughts(source)
         cells = [path.stem, choose_dialect(source).name, thoughts.name if thoughts else ""]
-        console.print("| " + " | ".join([*cells, *(str(counts[kind]) for kind in KINDS)]) + " |", markup=False)
+        console.print("| " + " | ".join([*cells, *(str(counts[outcome]) for outcome in OUTCOMES)]) + " |", markup=False)
         if arguments.verbose:
             for text in differing:
                 console.print(f"    {text}", markup=False)
-    console.print("| all | | | " + " | ".join(str(total[kind]) for kind in KINDS) + " |")
+    console.print("| all | | | " + " | ".join(str(total[outcome]) for outcome in OUTCOMES) + " |")
 
 
 if __name__ == "__main__":

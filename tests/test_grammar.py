@@ -244,14 +244,14 @@ SCHEMAS = {tool["function"]["name"]: tool["function"]["parameters"] for tool in 
 @pytest.fixture(scope="module")
 def marks(tmp_path_factory):
     """A compiler and a tokenizer whose control tokens include the marks of all dialects."""
-    names = [mark for dialect in DIALECTS for mark in dialect.marks]
+    names = list(dict.fromkeys(mark for dialect in DIALECTS for mark in dialect.marks))
     tokenizer = load_tokenizer(write_byte_tokenizer(tmp_path_factory.mktemp("marks"), ["<eos>", *names]))
     return GrammarCompiler(tokenizer, tokenizer.vocab_size, (tokenizer.control_ids["<eos>"],)), tokenizer
 
 
 def read(dialect, text):
     """Text, and calls as (name, arguments)."""
-    parser = dialect.parser(frozenset(SCHEMAS))
+    parser = dialect.parser(TOOLS)
     content, calls = "", []
     for delta in parser.push(text) + parser.finish():
         if isinstance(delta, TextDelta):
@@ -263,7 +263,7 @@ def read(dialect, text):
     return content, [(name, json.loads(arguments)) for name, arguments in calls]
 
 
-def generate_text(compiler, tokenizer, grammar, begin="", seed=0, max_tokens=600):
+def generate_text(compiler, tokenizer, grammar, begin="", seed=0, max_tokens=1500):
     """Text that begins with `begin`, then has random allowed tokens, with marks as text; None without an end."""
     random, guide = np.random.default_rng(seed), compiler.compile(grammar)
     eos_ids = {tokenizer.control_ids[name] for name in ("<eos>", "<|im_end|>", "</s>") if name in tokenizer.control_ids}
@@ -302,6 +302,21 @@ OPENINGS = {
         '{"name": "get_weather", "parameters":',
         '\n{"name": "get-time", "parameters": {',
     ],
+    "llama4": ["<|python_start|>[get_weather(", "Sure. <|python_start|>", "\n[get-time("],
+    "lfm2": ["<|tool_call_start|>"],
+    "olmo3": ["Sure.\n<function_calls>\n"],
+    "gemma3": ["```tool_code\n"],
+    "gemma4": ["Sure.<|tool_call>call:get_weather{"],
+    "functiongemma": ["<start_function_call>"],
+    "step3": ["<｜tool_calls_begin｜>"],
+    "deepseek_v32": ["Sure.\n\n<｜DSML｜function_calls>\n"],
+    "deepseek_v4": ["<｜DSML｜tool_calls>"],
+    "hunyuan_v3": ["<tool_calls><tool_call>get_weather<tool_sep>"],
+    "minimax_m2": ["<minimax:tool_call>\n"],
+    "seed_oss": ["<seed:tool_call><function=get"],
+    "qwen3_coder": ["Sure. <tool_call>\n<function=get_weather>"],
+    "glm47": ["<tool_call>get_weather"],
+    "glm45": ["Sure. <tool_call>get-time\n"],
 }
 
 

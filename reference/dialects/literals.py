@@ -58,14 +58,15 @@ def arguments_to_json(arguments: list[str]) -> str | None:
         found = KEYWORD.fullmatch(argument)
         if not found or found[1] in values:
             return None
-        value = _to_json(found[2].strip())
+        value = to_json(found[2].strip())
         if value is None:
             return None
         values[found[1]] = value
     return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in values.items()) + "}"
 
 
-def _to_json(text: str) -> str | None:
+def to_json(text: str) -> str | None:
+    """The JSON of a value that is JSON or a Python literal; None if it is neither."""
     try:
         json.loads(text, parse_constant=_refuse)
         return text

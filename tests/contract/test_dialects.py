@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from verbatim.reference.dialects import DIALECTS, CallArguments, CallStart, TextDelta, choose_dialect
 from verbatim.reference.dialects.hermes import HermesParser
 
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "get_weather")]
 NAMES = frozenset({"f", "get_weather"})
 OTHERS = ("llama3", "mistral", "pythonic", "functionary")
 
 
 def parse(pieces, dialect="hermes", *, is_cut=False):
     """Text, and calls as [name, arguments], of everything that the parser gave."""
-    parser = choose_dialect("", dialect).parser(NAMES)
+    parser = choose_dialect("", dialect).parser(TOOLS)
     deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish(is_cut=is_cut)
     text, calls = "", []
     for delta in deltas:

@@ -105,7 +105,7 @@ def read_message(body: Any, model: ServedModel) -> MessageBuilder:
         request_id=message_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, grammar=grammar,
         thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
     )  # fmt: skip
-    calls = model.dialect.parser(tools.names) if tools.names else None
+    calls = model.dialect.parser(tools.callable_tools) if tools.names else None
     parser = ThoughtParser(thinking, calls) if thinking else calls
     return MessageBuilder(request=request, model_id=model.model_id, streaming=streaming, parser=parser)
 

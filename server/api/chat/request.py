@@ -130,7 +130,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
         streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
     for index in range(num_choices):
-        parser = wishes.parser(thinking, model.dialect.parser(tools.names) if tools.names else None)
+        parser = wishes.parser(thinking, model.dialect.parser(tools.callable_tools) if tools.names else None)
         choice = ChatChoice(index, answer_id, parser, wants_logprobs, echo, shows_thought=wishes.is_shown)
         builder.choices[answer_id, index] = choice
         if thinking:

@@ -115,7 +115,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     response["reasoning"] = {"effort": wishes.effort, "summary": None}
     return ItemBuilder(
         response=response, request=request, items=items, streaming=streaming, wants_logprobs=num_top is not None,
-        parser=wishes.parser(thinking, model.dialect.parser(tools.names) if tools.names else None),
+        parser=wishes.parser(thinking, model.dialect.parser(tools.callable_tools) if tools.names else None),
         thoughts=ThoughtCounter(model.tokenizer, thinking) if thinking else None, store=store if is_kept else None,
     )  # fmt: skip
 
