@@ -11,7 +11,7 @@ import pytest
 
 from small_models import logits_of
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.numerics.quantization import FORMATS
@@ -43,6 +43,29 @@ GEMMA3 = GEMMA | {
     "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
 }
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "head_dim": 16}
+SHARED = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 40,
+}
+MINISTRAL3 = YARN | {
+    "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 16,
+}  # fmt: skip
+PHIMOE = {"rope_type": "longrope", "rope_theta": 1e6, "long_mscale": 1.24, "short_mscale": 1.24} | {
+    "original_max_position_embeddings": 32,
+    # transformers 5.24 takes the short factors always, unlike the authors' code
+    "short_factor": [1.0, 1.5, 2.0, 2.5, 3.0, 3.5], "long_factor": [1.0, 1.5, 2.0, 2.5, 3.0, 3.5],
+}  # fmt: skip
+OLMO3 = {
+    "sliding_window": 20, "num_hidden_layers": 4, "rope_parameters": {
+        "full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+    },
+}  # fmt: skip
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+GRANITE = {
+    "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0,
+}  # fmt: skip
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -58,10 +81,44 @@ CASES = {
     "phi4, longrope": ("phi3", {"rope_parameters": LONGROPE, "num_attention_heads": 3, "num_key_value_heads": 1}),
     "smollm3": ("smollm3", {"num_hidden_layers": 5}),
     "olmo2": ("olmo2", {}),
-    "granite": (
-        "granite",
-        {"embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0},
+    "granite": ("granite", GRANITE),
+    "gemma": ("gemma", {"head_dim": 16}),
+    "gemma3, text part": (
+        "gemma3",
+        {"text_config": SMALL | GEMMA3, "vision_config": VISION | {"image_size": 16}, "mm_tokens_per_image": 1},
     ),
+    "mistral3, text part": (
+        "mistral3",
+        {
+            "text_config": SMALL | {"model_type": "mistral", "head_dim": 16, "sliding_window": None},
+            "vision_config": VISION,
+        },
+    ),
+    "ministral3": ("ministral3", {"head_dim": 16, "rope_parameters": MINISTRAL3}),
+    "ministral3, text part": (
+        "mistral3",
+        {
+            "text_config": SMALL | {"model_type": "ministral3", "head_dim": 16, "rope_parameters": MINISTRAL3},
+            "vision_config": VISION,
+        },
+    ),
+    "olmo3": ("olmo3", OLMO3),
+    "seed_oss": ("seed_oss", {"head_dim": 16}),
+    "qwen2 moe": ("qwen2_moe", SHARED | {"mlp_only_layers": [1]}),
+    "qwen2 moe, normalised": ("qwen2_moe", SHARED | {"norm_topk_prob": True, "decoder_sparse_step": 2}),
+    "phimoe": (
+        "phimoe",
+        {"num_local_experts": 4, "attention_bias": True, "lm_head_bias": True, "rope_parameters": PHIMOE},
+    ),
+    "phimoe, more near scores": ("phimoe", {"num_local_experts": 8, "router_jitter_noise": 0.4}),
+    "granitemoe": ("granitemoe", GRANITE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "olmoe": ("olmoe", {"num_experts": 6, "num_experts_per_tok": 3}),
+    "starcoder2": ("starcoder2", {"sliding_window": 20}),
+    "stablelm": ("stablelm", {"hidden_size": 64}),
+    "stablelm, parallel, biases": (
+        "stablelm", {"use_parallel_residual": True, "use_qkv_bias": True, "partial_rotary_factor": 0.5}
+    ),
+    "phi": ("phi", {"partial_rotary_factor": 0.4, "num_attention_heads": 3, "num_key_value_heads": 3}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
@@ -84,10 +141,10 @@ def peers(tmp_path_factory):
             return made[name]
         model_type, changes = (CASES | OURS)[name]
         torch.manual_seed(len(name))
-        config = transformers.AutoConfig.for_model(model_type, **(SMALL | changes))
-        peer = transformers.AutoModelForCausalLM.from_config(
-            config, attn_implementation="eager", experts_implementation="eager"
-        )
+        config = transformers.AutoConfig.for_model(model_type, **({} if "text_config" in changes else SMALL) | changes)
+        multimodal = "text_config" in changes
+        auto = transformers.AutoModelForImageTextToText if multimodal else transformers.AutoModelForCausalLM
+        peer = auto.from_config(config, attn_implementation="eager", experts_implementation="eager")
         with torch.no_grad():
             for parameter, values in peer.named_parameters():
                 is_norm = "norm" in parameter and not model_type.startswith("gemma")

@@ -5,7 +5,7 @@ import pytest
 
 from small_models import SMALL, write_model
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.records.sequence import Chunk
 from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads

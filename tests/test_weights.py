@@ -7,7 +7,7 @@ import pytest
 
 from small_models import SMALL, random_tensors, stored_bits, write_model, write_safetensors
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.records.errors import ModelError
 

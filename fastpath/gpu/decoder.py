@@ -5,10 +5,10 @@ sublayer's output also adds the residual: the same two roundings.
 """
 
 from verbatim.fastpath.gpu.batch import Shape
-from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM, MOST_ROWS, NOWHERE, WARP, DeviceMatrix, Heads, Operations
+from verbatim.fastpath.gpu.operations import MOST_ROWS, NOWHERE, WARP, DeviceMatrix, Heads, Operations
+from verbatim.fastpath.gpu.support import check_support
 from verbatim.fastpath.gpu.weights import DeviceLayer, DeviceWeights, Gated
 from verbatim.fastpath.model.attention import LOG2E, query_scale
-from verbatim.reference.records.errors import BackendError
 
 PARTS_BYTES = 256 << 20  # scratch for blocks of keys in parallel; a pass that needs more computes them in order
 
@@ -20,8 +20,7 @@ class Decoder:
     """
 
     def __init__(self, device, config, checkpoint, quantization: str | None):
-        if config.head_dim > MAX_HEAD_DIM:
-            raise BackendError(f"head_dim must be at most {MAX_HEAD_DIM} on a GPU, not {config.head_dim}")
+        check_support(config)
         self.device, self.config, self.watch = device, config, None
         self.operations = Operations(device.launch)
         self.weights = DeviceWeights(device, config, checkpoint, quantization)

@@ -54,6 +54,8 @@ INLINE float log2_of(float x) {
 
 INLINE float silu_of(float x) { return x / (1.0f + exp2_of(-x * LOG2E)); }
 
+INLINE float sigmoid_of(float x) { return 1.0f / (1.0f + exp2_of(-x * LOG2E)); }
+
 INLINE float tanh_of(float x) { return 1.0f - 2.0f / (1.0f + exp2_of(x * TWO_LOG2E)); }
 
 INLINE float gelu_tanh_of(float x) {
@@ -72,6 +74,8 @@ static void log2_all(const float *x, long n, float *y) {
 static void activate_all(const float *x, long n, int activation, float *y) {
     if (activation == SILU)
         for (long i = 0; i < n; i++) y[i] = silu_of(x[i]);
+    else if (activation == SIGMOID)
+        for (long i = 0; i < n; i++) y[i] = sigmoid_of(x[i]);
     else
         for (long i = 0; i < n; i++) y[i] = gelu_tanh_of(x[i]);
 }
@@ -119,6 +123,17 @@ static void rms_norm(const float *x, const float *weight, float epsilon, long ro
     for (long row = 0; row < rows; row++, x += n, y += n) {
         float scale = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + epsilon);
         for (long i = 0; i < n; i++) y[i] = x[i] * scale * weight[i];
+    }
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, float epsilon, long rows, long n,
+                       float *y) {
+    for (long row = 0; row < rows; row++, x += n, y += n) {
+        float mean = lane_sum(x, n) / (float)n;
+        for (long i = 0; i < n; i++) y[i] = x[i] - mean;
+        float scale = 1.0f / sqrtf(sum_of_squares(y, n) / (float)n + epsilon);
+        for (long i = 0; i < n; i++) y[i] = y[i] * scale * weight[i];
+        for (long i = 0; bias && i < n; i++) y[i] += bias[i];
     }
 }
 

@@ -83,7 +83,7 @@ static inline struct quantized rows_of(const struct quantized *x, long row, long
     return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at};
 }
 
-enum activation { SILU, GELU_TANH };
+enum activation { SILU, GELU_TANH, SIGMOID };
 
 struct kernels {
     const char *name;
@@ -98,6 +98,9 @@ struct kernels {
     void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
                              float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
+    /* N5; without a bias it is NULL */
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float epsilon, long rows, long n,
+                       float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);
     /* N7 */ void (*log2)(const float *x, long n, float *y);

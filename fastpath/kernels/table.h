@@ -16,6 +16,7 @@ const struct kernels TABLE = {
     .quantize = quantize,
     .linear_quantized = linear_quantized,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .rotate = rotate,
     .exp2 = exp2_all,
     .log2 = log2_all,

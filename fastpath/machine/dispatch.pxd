@@ -16,6 +16,7 @@ cdef extern from "kernels.h" nogil:
         W4A8
         SILU
         GELU_TANH
+        SIGMOID
 
     struct matrix:
         const void *weights
@@ -53,6 +54,7 @@ cdef extern from "kernels.h" nogil:
         void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
         void (*linear_quantized)(const matrix *, const quantized *, long, long, long, float *) noexcept nogil
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
+        void (*layer_norm)(const float *, const float *, const float *, float, long, long, float *) noexcept nogil
         void (*rotate)(float *, long, long, long, const float *, const float *) noexcept nogil
         void (*exp2)(const float *, long, float *) noexcept nogil
         void (*log2)(const float *, long, float *) noexcept nogil

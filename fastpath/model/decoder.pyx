@@ -71,7 +71,7 @@ cdef class Model(ForwardPass):
         if self.weights.norm == NULL:  # an eagle head has none
             memcpy(self.normed, rows, len(x) * self.hidden * sizeof(float))
         else:
-            table().rms_norm(rows, self.weights.norm, self.epsilon, len(x), self.hidden, self.normed)
+            self._norm_into(rows, self.weights.norm, self.weights.norm_bias, len(x), self.normed)
         self.show(-1, b"norm", self.normed, len(x), self.hidden)
         self.raise_failure()
         return self.scratch["normed"][: len(x)].copy()

@@ -16,7 +16,10 @@ cdef class ForwardPass(Phases):
     cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil
+    cdef void _scale_query(self, float *x, long width, long position) noexcept nogil
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil
+    cdef void _weigh(self, float *scores, long num_experts) noexcept nogil
+    cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil
     cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil
     cdef void _scatter(self, team *members, long num_experts, long expert) noexcept nogil

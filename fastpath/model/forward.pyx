@@ -4,8 +4,8 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 """
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads, table, work_item
-from verbatim.fastpath.model.experts cimport expert_weights
+from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, table, work_item
+from verbatim.fastpath.model.experts cimport expert_weights, sparsemixer_weights
 from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.numerics.packed cimport product
 from verbatim.fastpath.model.phases cimport ITEM_ROWS, batch_rows, claim_rows, span
@@ -33,7 +33,7 @@ cdef class ForwardPass(Phases):
 
     cdef void _run_thread(self, team *members) noexcept nogil:
         cdef long index
-        self._norm(members, self.weights.layers[0].attention_norm)
+        self._norm(members, self.weights.layers[0].attention_norm, self.weights.layers[0].attention_norm_bias)
         for index in range(self.num_layers):
             self._attention(members, &self.weights.layers[index], index)
             self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
@@ -62,7 +62,9 @@ cdef class ForwardPass(Phases):
         self._round(members, self.attended, rows, query_width)
         self._multiply(members, &output, 1)
         self.show(index, b"output", self.projected, rows, self.hidden)
-        self._add(members, layer.attention_out_norm, layer.mlp_norm, False)
+        self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel)
+        if self.is_parallel:  # the feed-forward network takes the rows that attention took
+            self._round(members, self.normed, rows, self.hidden)
 
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Queries, keys and values of the normed rows."""
@@ -85,6 +87,7 @@ cdef class ForwardPass(Phases):
             self._norm_heads(self.keys + start * self.key_width, layer.key_norm, stop - start, self.key_width)
             for row in range(start, stop):
                 self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
+                self._scale_query(self.queries + row * query_width, query_width, self.step.positions[row])
                 self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
                 while row >= sequence.row + sequence.tokens:
                     sequence += 1
@@ -133,10 +136,18 @@ cdef class ForwardPass(Phases):
         if layer.cosines != NULL:
             table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
 
+    cdef void _scale_query(self, float *x, long width, long position) noexcept nogil:
+        """Multiply a token's rotated queries by the factor of its position, where the family has one (N8)."""
+        cdef long i
+        if self.query_scales != NULL:
+            for i in range(width):
+                x[i] *= self.query_scales[position]
+
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Add the feed-forward network of the normed rows, dense or a mixture of experts, to x."""
         cdef long rows = self.step.rows
         cdef bint is_last = index + 1 == self.num_layers
+        cdef const layer_weights *following = layer if is_last else &self.weights.layers[index + 1]
         cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
         self.show(index, b"mlp norm", self.normed, rows, self.hidden)
         if layer.num_experts:
@@ -147,9 +158,7 @@ cdef class ForwardPass(Phases):
         else:
             self._gate(members, layer.parts, self.normed, rows, self.projected)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(
-            members, layer.mlp_out_norm, NULL if is_last else self.weights.layers[index + 1].attention_norm, is_last
-        )
+        self._add(members, layer.mlp_out_norm, following.attention_norm, following.attention_norm_bias, not is_last)
 
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
         """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0 (N9)."""
@@ -157,8 +166,7 @@ cdef class ForwardPass(Phases):
         while claim_rows(members, rows, &start, &stop):
             memset(self.projected + start * hidden, 0, (stop - start) * hidden * sizeof(float))
             for row in range(start, stop):
-                expert_weights(self.scores + row * layer.num_experts, layer.num_experts, self.experts_per_token,
-                               self.normalizes_experts)
+                self._weigh(self.scores + row * layer.num_experts, layer.num_experts)
         finish_phase(members)
         for expert in range(layer.num_experts):
             count = self._gather(members, layer.num_experts, expert)
@@ -166,6 +174,32 @@ cdef class ForwardPass(Phases):
                 self._round(members, self.gathered, count, self.hidden)
                 self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output)
                 self._scatter(members, layer.num_experts, expert)
+        if layer.has_shared:
+            self._add_shared(members, layer)
+
+    cdef void _weigh(self, float *scores, long num_experts) noexcept nogil:
+        """Replace a token's scores by its experts' weights, as the family chooses them."""
+        if self.is_sparsemixer:
+            sparsemixer_weights(scores, num_experts, self.experts_per_token, self.tolerance)
+        else:
+            expert_weights(scores, num_experts, self.experts_per_token, self.normalizes_experts)
+
+    cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil:
+        """Add the output of the expert that every token takes, times its own weight where it has a gate."""
+        cdef long row, start, stop, rows = self.step.rows, hidden = self.hidden
+        cdef bint has_gate = layer.shared_gate.weights != NULL
+        cdef product gate = product(&layer.shared_gate, self.normed, NULL, rows, self.shared_scores)
+        if has_gate:
+            self._multiply(members, &gate, 1)
+        self._round(members, self.normed, rows, hidden)
+        self._gate(members, &layer.parts[layer.num_experts], self.normed, rows, self.expert_output)
+        while claim_rows(members, rows, &start, &stop):
+            if has_gate:
+                table().activate(self.shared_scores + start, stop - start, SIGMOID, self.shared_scores + start)
+            for row in range(start, stop):
+                table().add(self.projected + row * hidden, self.expert_output + row * hidden, hidden,
+                            self.shared_scores[row] if has_gate else 1)
+        finish_phase(members)
 
     cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil:
         """Copy the rows that chose an expert side by side; returns their number, on every thread."""

@@ -2,21 +2,24 @@
 from verbatim.fastpath.machine.dispatch cimport matrix
 
 
-cdef struct gated:  # the feed-forward network, or one expert
+cdef struct gated:  # the feed-forward network, or one expert; without a gate its weights are NULL
     matrix gate, up, down
 
 cdef struct layer_weights:
     const float *attention_norm
+    const float *attention_norm_bias
     const float *attention_out_norm
     const float *query_norm
     const float *key_norm
     const float *mlp_norm
+    const float *mlp_norm_bias
     const float *mlp_out_norm
     const float *cosines
     const float *sines
     long half, window, sinks, num_experts
-    matrix query, key, value, output, router
-    gated *parts  # one feed-forward network, or num_experts experts
+    matrix query, key, value, output, router, shared_gate
+    gated *parts  # one feed-forward network, or num_experts experts, then the shared one
+    bint has_shared
 
 
 cdef class Layers:
@@ -24,10 +27,11 @@ cdef class Layers:
     cdef long num_layers
     cdef float norm_offset
     cdef const float *norm
+    cdef const float *norm_bias
     cdef matrix head
     cdef list owners
     cdef object model_lib, memory
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization)
-    cdef const float *_vector(self, tensor) except? NULL
+    cdef const float *_vector(self, tensor, offset=*) except? NULL
     cdef matrix _matrix(self, source, quantization) except *

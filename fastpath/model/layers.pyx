@@ -16,9 +16,8 @@ cdef class Layers:
 
     def __init__(self, config, checkpoint, quantization: str | None, model_lib=None):
         if model_lib is not None:
-            routers = [layer.router for layer in checkpoint.layers if layer.router]
-            quantized = [(matrix, quantization) for matrix in checkpoint.quantized_matrices()]
-            model_lib.complete([*quantized, *((router, None) for router in routers)])
+            floats = [(matrix, None) for layer in checkpoint.layers for matrix in layer.float_matrices()]
+            model_lib.complete([*((matrix, quantization) for matrix in checkpoint.quantized_matrices()), *floats])
         self.owners, self.norm_offset = [], config.norm_offset
         self.model_lib, self.memory = model_lib, HugePages()
         self.num_layers = config.num_layers
@@ -30,7 +29,7 @@ cdef class Layers:
         self.owners.append(tables)
         for index, layer in enumerate(checkpoint.layers):
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
-        self.norm = self._vector(checkpoint.norm)
+        self.norm, self.norm_bias = self._vector(checkpoint.norm), self._vector(checkpoint.norm_bias, 0)
         if checkpoint.head is not None:  # an eagle head has none
             self.head = self._matrix(checkpoint.head, quantization)
 
@@ -43,6 +42,8 @@ cdef class Layers:
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization):
         into.attention_norm, into.mlp_norm = self._vector(layer.attention_norm), self._vector(layer.mlp_norm)
+        into.attention_norm_bias = self._vector(layer.attention_norm_bias, 0)
+        into.mlp_norm_bias = self._vector(layer.mlp_norm_bias, 0)
         into.attention_out_norm = self._vector(layer.attention_out_norm)
         into.mlp_out_norm = self._vector(layer.mlp_out_norm)
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
@@ -52,22 +53,25 @@ cdef class Layers:
         if rope_table is not None:
             into.half = rope_table[0].shape[1]
             into.cosines, into.sines = <float *>address(rope_table[0]), <float *>address(rope_table[1])
-        parts = layer.experts or (layer.mlp,)
+        parts, into.has_shared = layer.parts(), layer.shared is not None
         if layer.experts:  # the router stays float: its scores choose the experts
-            into.num_experts, into.router = len(parts), self._matrix(layer.router, None)
+            into.num_experts, into.router = len(layer.experts), self._matrix(layer.router, None)
+        if layer.shared_gate is not None:
+            into.shared_gate = self._matrix(layer.shared_gate, None)
         into.parts = <gated *>calloc(len(parts), sizeof(gated))
         if into.parts == NULL:
             raise MemoryError
         for i, part in enumerate(parts):
-            into.parts[<long>i].gate = self._matrix(part.gate, quantization)
+            if part.gate is not None:
+                into.parts[<long>i].gate = self._matrix(part.gate, quantization)
             into.parts[<long>i].up = self._matrix(part.up, quantization)
             into.parts[<long>i].down = self._matrix(part.down, quantization)
 
-    cdef const float *_vector(self, tensor) except? NULL:
-        """The address of a norm's weight, NULL for None."""
+    cdef const float *_vector(self, tensor, offset=None) except? NULL:
+        """The address of a norm's weight or, with an offset of 0, of its bias; NULL for None."""
         if tensor is None:
             return NULL
-        values = np.ascontiguousarray(tensor.float32() + np.float32(self.norm_offset))
+        values = np.ascontiguousarray(tensor.float32() + np.float32(self.norm_offset if offset is None else offset))
         self.owners.append(values)
         return <const float *>address(values)
 

@@ -37,19 +37,26 @@ cdef class Phases(Watched):
     cdef heads shape
     cdef float epsilon, residual_scale
     cdef int activation
-    cdef bint norms_heads, normalizes_experts
+    cdef bint norms_heads, normalizes_experts, has_layer_norms, is_parallel, is_sparsemixer
+    cdef float tolerance
+    cdef const float *query_scales
+    cdef object owner
     cdef Activations rounded, rounded_gated
     cdef dict scratch
-    cdef floats normed, queries, keys, values, attended, projected, gated, scores, gathered, expert_output
+    cdef floats normed, queries, keys, values, attended, projected, gated
+    cdef floats scores, shared_scores, gathered, expert_output
     cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized
     cdef _reserve(self, long rows)
-    cdef void _norm(self, team *members, const float *weight) noexcept nogil
-    cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil
+    cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil
+    cdef void _norm_rows(self, const float *weight, const float *bias, long start, long stop) noexcept nogil
+    cdef void _norm_into(self, const float *x, const float *weight, const float *bias, long rows,
+                         float *y) noexcept nogil
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
     cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil
-    cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil
+    cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
+                   bint norms_next) noexcept nogil

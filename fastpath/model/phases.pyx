@@ -14,6 +14,7 @@ from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
 from verbatim.fastpath.model.attention import LOG2E, query_scale
+from verbatim.reference.numerics.rotary import position_scales
 
 cdef enum:
     GATED_ROWS = 128  # rows of a feed-forward work item: both its strips fit the L2 cache
@@ -41,11 +42,18 @@ cdef class Phases(Watched):
         self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
         self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
         self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
-        self.norms_heads = config.query_key_norm == "head"
+        self.norms_heads, self.has_layer_norms = config.query_key_norm == "head", config.norm_type == "layer"
+        self.is_parallel, self.query_scales = config.norms == "parallel", NULL
+        if config.position_scale is not None:
+            self.owner = position_scales(config.position_scale, config.context_size)
+            self.query_scales = <const float *>address(self.owner)
         if config.experts:
             self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
             self.normalizes_experts = config.experts.is_normalized
-            self.intermediate = max(self.intermediate, <long>config.experts.intermediate_size)
+            self.is_sparsemixer = config.experts.routing == "sparsemixer"
+            self.tolerance = config.experts.tolerance
+            self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
+                                    config.experts.shared_size)
         self.weights = Layers(config, checkpoint, quantization, model_lib)
         self.is_quantized = quantization is not None
 
@@ -57,7 +65,8 @@ cdef class Phases(Watched):
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
                   "attended": query_width, "projected": self.hidden,
                   "gated": 0 if self.is_quantized else self.intermediate,
-                  "scores": self.num_experts, "gathered": self.hidden if self.num_experts else 0,
+                  "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
+                  "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
         self.scratch = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
         self.normed = <float *>address(self.scratch["normed"])
@@ -68,27 +77,36 @@ cdef class Phases(Watched):
         self.projected = <float *>address(self.scratch["projected"])
         self.gated = <float *>address(self.scratch["gated"])
         self.scores = <float *>address(self.scratch["scores"])
+        self.shared_scores = <float *>address(self.scratch["shared_scores"])
         self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
         self.rounded = Activations(rows, max(self.hidden, query_width))
         self.rounded_gated = Activations(rows if self.is_quantized else 0, self.intermediate)
         self.capacity = rows
 
-    cdef void _norm(self, team *members, const float *weight) noexcept nogil:
+    cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil:
         """Norm the batch's rows."""
         cdef long start, stop
         while claim_rows(members, self.step.rows, &start, &stop):
-            self._norm_rows(weight, start, stop)
+            self._norm_rows(weight, bias, start, stop)
         finish_phase(members)
 
-    cdef void _norm_rows(self, const float *weight, long start, long stop) noexcept nogil:
+    cdef void _norm_rows(self, const float *weight, const float *bias, long start, long stop) noexcept nogil:
         """Write rows of x, normed (N5) unless the family has no norm here, to `normed`, and round them (N4)."""
         cdef long at = start * self.hidden
         if weight == NULL:
             memcpy(self.normed + at, self.step.x + at, (stop - start) * self.hidden * sizeof(float))
         else:
-            table().rms_norm(self.step.x + at, weight, self.epsilon, stop - start, self.hidden, self.normed + at)
+            self._norm_into(self.step.x + at, weight, bias, stop - start, self.normed + at)
         self._round_rows(self.normed, self.hidden, start, stop)
+
+    cdef void _norm_into(self, const float *x, const float *weight, const float *bias, long rows,
+                         float *y) noexcept nogil:
+        """Norm rows of the hidden size (N5), as the family does."""
+        if self.has_layer_norms:
+            table().layer_norm(x, weight, bias, self.epsilon, rows, self.hidden, y)
+        else:
+            table().rms_norm(x, weight, self.epsilon, rows, self.hidden, y)
 
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
         """Round x to integers, for quantised weights (N4)."""
@@ -110,8 +128,11 @@ cdef class Phases(Watched):
         finish_phase(members)
 
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
-        """y = down(activation(gate(x)) * up(x)); for quantised weights the rows are already rounded."""
-        cdef long strips = num_strips(&part.gate), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start
+        """y = down(activation(gate(x)) * up(x)); for quantised weights the rows are already rounded.
+
+        Without a gate, y = down(activation(up(x))).
+        """
+        cdef long strips = num_strips(&part.up), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start
         cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
         item = claim_along(members, items)
         while item < items:
@@ -126,15 +147,20 @@ cdef class Phases(Watched):
         cdef float[2 * GATED_ROWS * STRIP + PACK] buffer
         cdef float *gate = buffer + (64 - <size_t>buffer % 64) % 64 // sizeof(float)
         cdef float *up = gate + GATED_ROWS * STRIP
-        cdef long intermediate = part.gate.outputs, inputs = part.gate.inputs, column = strip * STRIP, row
-        cdef matrix gate_strip = strip_of(&part.gate, strip), up_strip = strip_of(&part.up, strip)
-        cdef long width = gate_strip.outputs, groups = (intermediate + GROUP - 1) // GROUP
+        cdef long intermediate = part.up.outputs, inputs = part.up.inputs, column = strip * STRIP, row
+        cdef bint has_gate = part.gate.weights != NULL
+        cdef matrix up_strip = strip_of(&part.up, strip)
+        cdef matrix gate_strip = strip_of(&part.gate, strip) if has_gate else up_strip
+        cdef long width = up_strip.outputs, groups = (intermediate + GROUP - 1) // GROUP
         cdef quantized rounded = rows_of(&self.rounded.c, start, (inputs + GROUP - 1) // GROUP)
         cdef product gates = product(&gate_strip, x + start * inputs, &rounded, rows, gate)
         cdef product ups = product(&up_strip, x + start * inputs, &rounded, rows, up)
         multiply_strip(&gates, 0)
-        multiply_strip(&ups, 0)
-        table().gate(gate, up, rows * width, self.activation)
+        if has_gate:
+            multiply_strip(&ups, 0)
+            table().gate(gate, up, rows * width, self.activation)
+        else:
+            table().activate(gate, rows * width, self.activation, gate)
         for row in range(rows):
             if self.is_quantized:
                 rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
@@ -142,15 +168,15 @@ cdef class Phases(Watched):
             else:
                 memcpy(self.gated + (start + row) * intermediate + column, gate + row * width, width * sizeof(float))
 
-    cdef void _add(self, team *members, const float *norm, const float *next_norm, bint is_last) noexcept nogil:
+    cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
+                   bint norms_next) noexcept nogil:
         """Add a sublayer's output, normed and scaled as the family does, to x; norm x for the next sublayer."""
         cdef long start, stop, at
         while claim_rows(members, self.step.rows, &start, &stop):
             at = start * self.hidden
             if norm != NULL:
-                table().rms_norm(self.projected + at, norm, self.epsilon, stop - start, self.hidden,
-                                 self.projected + at)
+                self._norm_into(self.projected + at, norm, NULL, stop - start, self.projected + at)
             table().add(self.step.x + at, self.projected + at, (stop - start) * self.hidden, self.residual_scale)
-            if not is_last:
-                self._norm_rows(next_norm, start, stop)
+            if norms_next:
+                self._norm_rows(next_norm, next_bias, start, stop)
         finish_phase(members)

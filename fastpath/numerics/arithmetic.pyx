@@ -5,7 +5,9 @@ The model calls the same kernels by pointer. reference/numerics/arithmetic.py de
 
 import numpy as np
 
-from verbatim.fastpath.machine.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, SILU, address, quantized, table
+from verbatim.fastpath.machine.dispatch cimport (
+    BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, SIGMOID, SILU, address, quantized, table,
+)
 from verbatim.fastpath.numerics.packed cimport Activations, PackedMatrix, multiply
 
 from verbatim.fastpath.numerics.packed import pack_floats, pack_integers
@@ -94,6 +96,16 @@ def rms_norm(x, weight, float epsilon):
     return y
 
 
+def layer_norm(x, weight, bias, float epsilon):
+    """c * (1 / sqrt(mean(c²) + epsilon)) * weight + bias, c = x - mean(x), over the last axis (N5)."""
+    x, weight = _float32(x), _float32(weight)
+    y, added = np.empty(x.shape, np.float32), None if bias is None else _float32(bias)
+    table().layer_norm(<const float *>address(x), <const float *>address(weight),
+                       NULL if added is None else <const float *>address(added), epsilon, x.size // len(weight),
+                       len(weight), <float *>address(y))
+    return y
+
+
 def rotate(x, cosines, sines):
     """Rotate x (tokens, heads, head_dim) by cosines and sines (tokens, half) of each token's position (N6)."""
     y, cosines, sines = np.empty(x.shape, np.float32), _float32(cosines), _float32(sines)
@@ -123,6 +135,11 @@ def log2(x):
 def silu(x):
     """x / (1 + 2^(-x * log2(e))) (N7)."""
     return _activate(_float32(x), SILU)
+
+
+def sigmoid(x):
+    """1 / (1 + 2^(-x * log2(e))) (N7)."""
+    return _activate(_float32(x), SIGMOID)
 
 
 def gelu_tanh(x):

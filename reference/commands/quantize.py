@@ -6,6 +6,7 @@ again, and ends with the same files: `quantize.progress.json` stays in DST until
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from verbatim.reference.checkpoint.opening import head_name_of, open_checkpoint
 from verbatim.reference.checkpoint.shard_writer import Planned, write_shard, write_text
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD, open_checkpoint
 from verbatim.reference.checkpoint.weights import INDEX, STORED_AS, Tensor, Weights
 from verbatim.reference.numerics.quantization import (
     SCALES,
@@ -67,7 +68,7 @@ def plan_shards(source: Path, shards: dict[str, dict[str, Tensor]], quantization
     # Fused matrices come as stretches of rows, NAME[0:48]; on disk they stay one.
     quantized = dict.fromkeys(matrix.weight.name.partition("[")[0] for matrix in checkpoint.quantized_matrices())
     if config.tie_embeddings:
-        quantized[EMBEDDING] = HEAD
+        quantized[checkpoint.embedding.name] = head_name_of(config, weights)
     return {file: _plan_shard(shard, quantized, quantization) for file, shard in shards.items()}
 
 
@@ -87,12 +88,13 @@ def _plan_shard(shard: dict[str, Tensor], quantized: dict[str, str | None], quan
 
 def _integers(name: str, tensor: Tensor, quantization: str) -> Iterator[Planned]:
     """The two tensors that a matrix becomes, made together when the first is asked for."""
-    shape = stored_shape(quantization, *tensor.shape)
+    outputs, inputs = math.prod(tensor.shape[:-1]), tensor.shape[-1]  # a stack of experts' matrices becomes one
+    shape = stored_shape(quantization, outputs, inputs)
     made: dict[str, np.ndarray] = {}
 
     def make(part: str) -> np.ndarray:
         if part not in made:
-            whole = quantize(name, tensor.float32(), quantization)
+            whole = quantize(name, tensor.float32().reshape(outputs, inputs), quantization)
             made.update(integers=to_stored(whole), scales=whole.scales)
         return made.pop(part)
 

@@ -1,7 +1,8 @@
 """From a model directory to an engine: everything that is read from disk, in one place."""
 
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.checkpoint.tensors import Checkpoint, open_checkpoint
+from verbatim.reference.checkpoint.tensors import Checkpoint
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.numerics.quantization import check_format, choose_format
 from verbatim.reference.records.config import ModelConfig

@@ -14,8 +14,16 @@ from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
-from verbatim.reference.numerics.arithmetic import ACTIVATIONS, linear, linear_quantized, rms_norm, rotate
-from verbatim.reference.numerics.rotary import rotary_table
+from verbatim.reference.numerics.arithmetic import (
+    ACTIVATIONS,
+    layer_norm,
+    linear,
+    linear_quantized,
+    rms_norm,
+    rotate,
+    sigmoid,
+)
+from verbatim.reference.numerics.rotary import position_scales, rotary_table
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.sequence import Chunk, wanted_rows
 
@@ -40,26 +48,34 @@ class Linear:
 
 
 class Norm:
-    """rms_norm with its weight (N5), or the identity for a norm that the family does not have."""
+    """rms_norm or layer_norm with its weight (N5), or the identity for a norm that the family does not have."""
 
-    def __init__(self, config: ModelConfig, weight: Tensor | None):
-        self.epsilon = config.norm_epsilon
+    def __init__(self, config: ModelConfig, weight: Tensor | None, bias: Tensor | None = None):
+        self.epsilon, self.norm_type = config.norm_epsilon, config.norm_type
+        self.bias = None if bias is None else bias.float32()
         self.weight = None if weight is None else weight.float32() + np.float32(config.norm_offset)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Norm x over its last axis."""
-        return x if self.weight is None else rms_norm(x, self.weight, self.epsilon)
+        if self.weight is None:
+            return x
+        if self.norm_type == "layer":
+            return layer_norm(x, self.weight, self.bias, self.epsilon)
+        return rms_norm(x, self.weight, self.epsilon)
 
 
-class GatedLinear:
-    """The feed-forward network, or one expert: down(activation(gate(x)) * up(x))."""
+class Network:
+    """The feed-forward network, or one expert: down(activation(gate(x)) * up(x)), without a gate: of up(x)."""
 
     def __init__(self, stored: FeedForward, activation: str, quantization: str | None):
-        self.gate, self.up, self.down = (Linear(m, quantization) for m in (stored.gate, stored.up, stored.down))
+        self.gate = Linear(stored.gate, quantization) if stored.gate else None
+        self.up, self.down = Linear(stored.up, quantization), Linear(stored.down, quantization)
         self.activate = ACTIVATIONS[activation]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Rows float32 (rows, hidden) to rows of the same shape."""
+        if self.gate is None:
+            return self.down(self.activate(self.up(x)))
         return self.down(self.activate(self.gate(x)) * self.up(x))
 
 
@@ -71,20 +87,34 @@ class DecoderLayer:
         self.query, self.key = Linear(stored.query, quantization), Linear(stored.key, quantization)
         self.value, self.output = Linear(stored.value, quantization), Linear(stored.output, quantization)
         self.query_norm, self.key_norm = Norm(config, stored.query_norm), Norm(config, stored.key_norm)
-        self.attention_norm = Norm(config, stored.attention_norm)
+        self.attention_norm = Norm(config, stored.attention_norm, stored.attention_norm_bias)
         self.attention_out_norm = Norm(config, stored.attention_out_norm)
-        self.mlp_norm, self.mlp_out_norm = Norm(config, stored.mlp_norm), Norm(config, stored.mlp_out_norm)
-        self.mlp = GatedLinear(stored.mlp, config.activation, quantization) if stored.mlp else None
+        self.mlp_norm = Norm(config, stored.mlp_norm, stored.mlp_norm_bias)
+        self.mlp_out_norm = Norm(config, stored.mlp_out_norm)
+        self.mlp = Network(stored.mlp, config.activation, quantization) if stored.mlp else None
         self.router = Linear(stored.router) if stored.router else None
-        self.experts = [GatedLinear(expert, config.activation, quantization) for expert in stored.experts]
+        self.experts = [Network(expert, config.activation, quantization) for expert in stored.experts]
+        self.shared = Network(stored.shared, config.activation, quantization) if stored.shared else None
+        self.shared_gate = Linear(stored.shared_gate) if stored.shared_gate else None
 
-    def attend(self, x, chunks, table, cache: PagedCache, index: int, show) -> np.ndarray:
-        """Store the batch's keys and values, then attend to each token's own sequence."""
+    def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
+        """Add attention and the feed-forward network to x (tokens, hidden); a parallel one has attention's norm."""
+        scale = self.config.residual_scale
+        normed = show(index, "attention norm", self.attention_norm(x))
+        attended = self.attend(normed, chunks, table, query_scales, cache, index, show)
+        x = show(index, "after attention", x + scaled(attended, scale))
+        normed = normed if self.config.norms == "parallel" else self.mlp_norm(x)
+        added = self.feed_forward(show(index, "mlp norm", normed), index, show)
+        return show(index, "after mlp", x + scaled(added, scale))
+
+    def attend(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
+        """Store the normed batch's keys and values, then attend to each token's own sequence."""
         config = self.config
-        x = show(index, "attention norm", self.attention_norm(x))
         queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
         values = show(index, "value", self.value(x)).reshape(len(x), config.num_kv_heads, config.head_dim)
-        queries = show(index, "rotated query", self._rotate(queries, self.query_norm, config.num_heads, table))
+        queries = self._rotate(queries, self.query_norm, config.num_heads, table)
+        queries = queries if query_scales is None else queries * query_scales[:, None, None]
+        show(index, "rotated query", queries)
         keys = show(index, "rotated key", self._rotate(keys, self.key_norm, config.num_kv_heads, table))
         attended = np.empty_like(queries)
         row = 0
@@ -104,13 +134,16 @@ class DecoderLayer:
         return self.attention_out_norm(show(index, "output", self.output(attended)))
 
     def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
-        """The feed-forward network, dense or a mixture of experts."""
-        x = show(index, "mlp norm", self.mlp_norm(x))
+        """The feed-forward network of normed rows, dense or a mixture of experts."""
         if self.mlp:
             return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
         assert self.router and self.config.experts
         scores = show(index, "router", self.router(x))
-        return self.mlp_out_norm(show(index, "experts", mix(x, scores, self.experts, self.config.experts)))
+        mixed = mix(x, scores, self.experts, self.config.experts)
+        if self.shared:
+            weights = sigmoid(self.shared_gate(x)) if self.shared_gate else np.float32(1)
+            mixed = mixed + self.shared(x) * weights
+        return self.mlp_out_norm(show(index, "experts", mixed))
 
     def _rotate(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
         """Norm heads where the family does so, then apply the layer's rotary embedding, if it has one."""
@@ -131,11 +164,13 @@ class Model:
         self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
         self.layers = [DecoderLayer(config, layer, quantization) for layer in checkpoint.layers]
-        self.norm = Norm(config, checkpoint.norm)
+        self.norm = Norm(config, checkpoint.norm, checkpoint.norm_bias)
         self.head = Linear(checkpoint.head, quantization) if checkpoint.head else None
         self.fusion = Linear(checkpoint.fusion) if checkpoint.fusion else None
         ropes = {layer.rope for layer in config.layers if layer.rope}
         self.tables = {rope: rotary_table(rope, config.context_size) for rope in ropes}
+        growth = config.position_scale
+        self.query_scales = position_scales(growth, config.context_size) if growth else None
 
     def forward(self, chunks: list[Chunk], cache: PagedCache) -> np.ndarray:
         """Run a batch of chunks; returns logits float32 (wanted rows, vocab), chunk after chunk."""
@@ -160,14 +195,12 @@ class Model:
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
-        show = self._show
+        scales, show = None if self.query_scales is None else self.query_scales[positions], self._show
         x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
         x = show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
         for index, layer in enumerate(self.layers):
             rope = layer.layer_config.rope
-            attended = layer.attend(x, chunks, tables[rope] if rope else None, cache, index, show)
-            x = show(index, "after attention", x + scaled(attended, self.config.residual_scale))
-            x = show(index, "after mlp", x + scaled(layer.feed_forward(x, index, show), self.config.residual_scale))
+            x = layer.run(x, chunks, tables[rope] if rope else None, scales, cache, index, show)
         return x
 
     def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:

@@ -119,6 +119,15 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
     return x * scale[..., None] * weight
 
 
+def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, epsilon: float) -> np.ndarray:
+    """C * (1 / sqrt(mean(c²) + epsilon)) * weight + bias, c = x - mean(x), over the last axis, left to right (N5)."""
+    size = np.float32(x.shape[-1])
+    centred = x - (lane_sum(x) / size)[..., None]
+    scale = np.float32(1) / np.sqrt(lane_sum(centred * centred) / size + np.float32(epsilon))
+    normed = centred * scale[..., None] * weight
+    return normed if bias is None else normed + bias
+
+
 def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
     """Rotate the two halves (a, b) of each head to (a c - b s, b c + a s); further features stay unchanged (N6).
 
@@ -157,6 +166,11 @@ def log2(x: np.ndarray) -> np.ndarray:
 def silu(x: np.ndarray) -> np.ndarray:
     """x / (1 + 2^(-x * log2(e))) (N7)."""
     return x / (np.float32(1) + exp2(-x * LOG2E))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + 2^(-x * log2(e))) (N7)."""
+    return np.float32(1) / (np.float32(1) + exp2(-x * LOG2E))
 
 
 def tanh(x: np.ndarray) -> np.ndarray:

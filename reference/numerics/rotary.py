@@ -6,7 +6,7 @@ rounded IEEE operation. All engines use this table. (RoFormer, https://arxiv.org
 
 import numpy as np
 
-from verbatim.reference.records.config import Rope, RopeScaling
+from verbatim.reference.records.config import PositionScale, Rope, RopeScaling
 
 LN2 = 0.6931471805599453
 PI = 3.141592653589793
@@ -20,6 +20,13 @@ def rotary_table(rope: Rope, num_positions: int) -> tuple[np.ndarray, np.ndarray
     factor = rope.scaling.attention_factor if rope.scaling else 1.0
     cosines, sines = cos_sin(angles)
     return (cosines * factor).astype(np.float32), (sines * factor).astype(np.float32)
+
+
+def position_scales(scale: PositionScale, num_positions: int) -> np.ndarray:
+    """The factor of the queries at each position, float32 (num_positions,), from float64 (N8)."""
+    whole = np.arange(num_positions) // scale.length
+    steps = [1.0 + scale.beta * natural_log(1.0 + step) for step in range(int(whole[-1]) + 1)]
+    return np.array(steps).astype(np.float32)[whole]
 
 
 def inverse_frequencies(rope: Rope) -> np.ndarray:

@@ -44,6 +44,14 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PositionScale:
+    """Factors of the queries that grow with the position p: 1 + beta * log(1 + floor(p / length)) (N8, Ministral 3)."""
+
+    beta: float
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerConfig:
     """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
 
@@ -58,20 +66,29 @@ class LayerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """A mixture of experts (N9): how many, how many a token takes, their inner size, whether weights add up to 1."""
+    """A mixture of experts (N9): how many, how many a token takes, their inner size, whether weights add up to 1.
+
+    `routing` is "softmax", or "sparsemixer" (Phi 3.5 MoE), which drops scores that lie more than `tolerance` below the
+    largest, relatively. A shared expert of `shared_size`, 0 for none, serves every token, behind a gate of its own
+    where `has_shared_gate`.
+    """
 
     num_experts: int
     num_per_token: int
     intermediate_size: int
     is_normalized: bool
+    routing: str = "softmax"
+    tolerance: float = 0.0
+    shared_size: int = 0
+    has_shared_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """A decoder. Sizes are counts of features, heads, layers and tokens.
 
-    `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), or only
-    "between" the two (an eagle head).
+    `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), only
+    "between" the two (an eagle head), or once for both, which are "parallel" (Phi 2). `norm_type` is "rms" or "layer".
     `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together).
     """
 
@@ -87,6 +104,8 @@ class ModelConfig:
     layers: tuple[LayerConfig, ...]
     norm_epsilon: float = 1e-6
     norms: str = "before"
+    norm_type: str = "rms"
+    norm_bias: bool = False
     norm_offset: float = 0.0  # Gemma stores norm weights less one
     query_key_norm: str | None = None
     activation: str = "silu"
@@ -94,10 +113,13 @@ class ModelConfig:
     query_bias: bool = False  # on query, key and value
     output_bias: bool = False
     mlp_bias: bool = False
+    head_bias: bool = False
+    has_gate: bool = True  # in the feed-forward network
     has_fused_matrices: bool = False  # Phi-3 stores query, key, value as one, and gate, up as one
     experts: Experts | None = None
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     attention_softcap: float | None = None
+    position_scale: PositionScale | None = None
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
@@ -121,6 +143,8 @@ class ModelConfig:
         if len(self.layers) != self.num_layers:
             raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")
         for layer in self.layers:
+            if layer.rope and layer.rope.rotary_dim % 2:
+                raise ModelError(f"config.json: the rotated part of a head must be even, not {layer.rope.rotary_dim}")
             if not isinstance(layer.sinks, int) or layer.sinks < 0:
                 raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
 

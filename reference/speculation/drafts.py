@@ -1,7 +1,8 @@
 """Loads draft models and heads, checks them against the model, and makes the speculator of the mode."""
 
+from verbatim.reference.checkpoint.opening import open_eagle
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.checkpoint.tensors import Checkpoint, open_eagle
+from verbatim.reference.checkpoint.tensors import Checkpoint
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.limits import EngineLimits

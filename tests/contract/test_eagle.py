@@ -8,7 +8,7 @@ import pytest
 
 from small_models import write_eagle, write_model
 from verbatim.reference.checkpoint.families import load_config, load_eagle_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint, open_eagle
+from verbatim.reference.checkpoint.opening import open_checkpoint, open_eagle
 from verbatim.reference.checkpoint.weights import Tensor, load_weights
 from verbatim.reference.records.request import Request, SamplingParams
 from verbatim.reference.records.sequence import Chunk, Sequence

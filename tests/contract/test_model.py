@@ -1,10 +1,12 @@
 """The forward pass: a token's logits are its own, whatever shares the batch, the chunk, or the pages (N3 to N8)."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
+from family_models import write_family
 from small_models import write_model
 from verbatim.reference.records.sequence import Chunk
 
@@ -16,6 +18,9 @@ MODELS = {
     "small heads": {"head_dim": 8, "hidden_size": 40, "num_attention_heads": 5, "num_key_value_heads": 1},
     "w8a8": {"quantization": "w8a8"},
     "w4a8": {"quantization": "w4a8", "hidden_size": 40},
+    "layer norms, parallel, no gate": {"family": "phi"},
+    "a shared expert, w8a8": {"family": "qwen2_moe", "quantization": "w8a8"},
+    "queries scaled by position": {"family": "ministral3"},
 }
 
 
@@ -23,7 +28,8 @@ MODELS = {
 def model(request, part, tmp_path_factory):
     changes = dict(MODELS[request.param])
     quantization = changes.pop("quantization", None)
-    directory = write_model(tmp_path_factory.mktemp("model"), **changes)
+    write = partial(write_family, name=changes.pop("family")) if "family" in changes else write_model
+    directory = write(tmp_path_factory.mktemp("model"), **changes)
     return part("backend").load_model(directory, quantization=quantization)
 
 

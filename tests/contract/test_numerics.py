@@ -152,6 +152,15 @@ def test_rms_norm_is_left_to_right(part):
         same(normed, row * (F(1) / np.sqrt(mean + F(1e-5))) * weight)
 
 
+def test_layer_norm_is_left_to_right(part):
+    numerics, x, weight, bias = part("numerics.arithmetic"), 3 + normal(1, 3, 50), normal(2, 50), normal(3, 50)
+    for row, normed in zip(x, numerics.layer_norm(x, weight, bias, 1e-5), strict=True):
+        centred = row - numerics.lane_sum(row[None])[0] / F(50)
+        scale = F(1) / np.sqrt(numerics.lane_sum((centred * centred)[None])[0] / F(50) + F(1e-5))
+        same(normed, centred * scale * weight + bias)
+    same(numerics.layer_norm(x, weight, None, 1e-5) + bias, numerics.layer_norm(x, weight, bias, 1e-5))
+
+
 def test_rotation_turns_halves_of_each_head(part):
     x, cosines, sines = normal(1, 4, 3, 6), normal(2, 4, 3), normal(3, 4, 3)
     rotated = part("numerics.arithmetic").rotate(x, cosines, sines)
@@ -186,3 +195,9 @@ def test_silu_is_close_to_its_formula(part):
     x = np.linspace(-80, 80, 10_001).astype(F)
     exact = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
     np.testing.assert_allclose(part("numerics.arithmetic").silu(x), exact, rtol=1e-5, atol=1e-30)
+
+
+def test_sigmoid_is_close_to_its_formula(part):
+    x = np.linspace(-80, 80, 10_001).astype(F)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(part("numerics.arithmetic").sigmoid(x), exact, rtol=1e-5)

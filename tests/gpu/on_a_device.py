@@ -24,7 +24,7 @@ from verbatim.fastpath.gpu.memory import make_plan
 from verbatim.fastpath.gpu.probe import free_bytes_of
 from verbatim.reference import backend as reference_backend
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.records.errors import BackendError, NumericsError
 from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax

@@ -87,12 +87,13 @@ static void elements(const struct kernels *table, long rows, long n) {
     float *x = floats(rows * n), *y = floats(rows * n), *weight = floats(n);
     uint64_t *weights = malloc(rows * n * sizeof(uint64_t));
     table->rms_norm(x, weight, 1e-5f, rows, n, y), count_in(y, rows * n * sizeof(float));
+    table->layer_norm(x, weight, weight, 1e-5f, rows, n, y), count_in(y, rows * n * sizeof(float));
     table->exp2(x, rows * n, y), count_in(y, rows * n * sizeof(float));
     table->log2(y, rows * n, y), count_in(y, rows * n * sizeof(float));
     table->weigh(x, rows * n, 1, 1.4426950f, weights), count_in(weights, rows * n * sizeof(uint64_t));
     table->softcap(y, rows * n, 2, 2.885390f), count_in(y, rows * n * sizeof(float));
     table->add(y, x, rows * n, 0.5f), count_in(y, rows * n * sizeof(float));
-    for (int activation = SILU; activation <= GELU_TANH; activation++) {
+    for (int activation = SILU; activation <= SIGMOID; activation++) {
         table->activate(x, rows * n, activation, y), count_in(y, rows * n * sizeof(float));
         table->gate(x, y, rows * n, activation), count_in(x, rows * n * sizeof(float));
     }

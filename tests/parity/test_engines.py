@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small_models import SMALL, Letters, random_tensors, stored_bits, write_chat_model, write_model
 from verbatim.reference import backend as reference_backend
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.numerics.quantization import FORMATS

@@ -6,7 +6,7 @@ import pytest
 from small_models import Letters, write_eagle, write_medusa, write_model
 from verbatim.reference import backend as reference_backend
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.limits import EngineLimits

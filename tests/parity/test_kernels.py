@@ -136,6 +136,13 @@ def test_rms_norm(seed, rows, length, spread, epsilon):
 
 
 @PARITY
+@given(SEEDS, ROWS, SIZES, SPREADS, st.sampled_from([1e-12, 1e-5]), st.booleans())
+def test_layer_norm(seed, rows, length, spread, epsilon, has_bias):
+    bias = numbers(seed + 2, length) if has_bias else None
+    both("layer_norm", 1 + numbers(seed, rows, length, spread=spread), numbers(seed + 1, length), bias, epsilon)
+
+
+@PARITY
 @given(SEEDS, ROWS, st.integers(1, 9), st.integers(1, 70))
 def test_rotate(seed, tokens, heads, half):
     both("rotate", numbers(seed, tokens, heads, 2 * half), numbers(seed, tokens, half), numbers(seed + 1, tokens, half))
@@ -147,6 +154,7 @@ def test_exponentials(seed, length, spread):
     x = numbers(seed, length, spread=spread)
     both("exp2", x)
     both("silu", x)
+    both("sigmoid", x)
     both("gelu_tanh", x)
     both("tanh", x)
     both("log2", np.maximum(np.abs(x), np.float32(1e-37)))

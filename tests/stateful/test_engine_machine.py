@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from small_models import write_byte_tokenizer, write_eagle, write_medusa, write_model
 from verbatim.reference.cache.pages import NO_PAGE
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.tensors import open_checkpoint
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.engine.loop import Engine
 from verbatim.reference.records.errors import ContextLengthError, QueueFullError

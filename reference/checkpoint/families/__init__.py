@@ -15,7 +15,7 @@ from verbatim.reference.numerics.quantization import read_entry
 from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
 from verbatim.reference.records.errors import ModelError
 
-ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -26,8 +26,8 @@ def load_config(directory: str | Path) -> ModelConfig:
     raw = read_json(directory / "config.json")
     generation = read_generation_defaults(directory)
     family = _family(raw)
-    raw = family.defaults | raw
-    fields = _common(raw, generation, family) | family.scales(raw) | family.fixed
+    raw = family.defaults | family.prepare(raw)
+    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
 
 
@@ -74,7 +74,7 @@ def family_named(name: str) -> Family:
 
 def _family(raw: dict) -> Family:
     name = (raw.get("architectures") or [None])[0]
-    known = {family.architecture: family for family in families()}
+    known = {name: family for family in families() for name in (family.architecture, *family.aliases)}
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
     if quantized := raw.get("quantization_config"):
@@ -161,6 +161,7 @@ def _experts(raw: dict, family: Family) -> Experts | None:
         num_per_token=required(raw, "num_experts_per_tok"),
         intermediate_size=raw.get("moe_intermediate_size") or required(raw, "intermediate_size"),
         is_normalized=bool(raw.get("norm_topk_prob", family.normalizes_experts)),
+        **family.routing(raw),
     )
 
 

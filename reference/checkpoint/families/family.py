@@ -8,10 +8,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from verbatim.reference.records.errors import ModelError
+
+BESIDE_TEXT = ("architectures", "quantization", "tie_word_embeddings", "bos_token_id", "eos_token_id")
+
 
 def no_scales(raw: dict) -> dict[str, float]:
     """No constant factors."""
     return {}
+
+
+def no_fields(raw: dict) -> dict[str, Any]:
+    """Nothing besides what all families have."""
+    return {}
+
+
+def as_it_is(raw: dict) -> dict[str, Any]:
+    """config.json in the common spelling already."""
+    return raw
+
+
+def text_part(raw: dict) -> dict[str, Any]:
+    """The text model's fields of a multimodal config.json; fields of the whole model have precedence."""
+    text = raw.get("text_config")
+    if text is None:
+        return raw
+    if not isinstance(text, dict):
+        raise ModelError(f"config.json: text_config must be an object, not {text!r}")
+    beside = {name: raw[name] for name in BESIDE_TEXT if raw.get(name) is not None}
+    return {name: value for name, value in text.items() if value is not None} | beside
+
+
+def refuse(raw: dict, names: tuple[str, ...]) -> None:
+    """ModelError if config.json sets one of these fields, which would change the arithmetic."""
+    for name in names:
+        if raw.get(name):
+            raise ModelError(f"config.json: {name} = {raw[name]!r} is not supported for {raw.get('model_type')!r}")
 
 
 def every_layer(raw: dict, num_layers: int) -> list[bool]:
@@ -26,28 +58,45 @@ def no_layer(raw: dict, num_layers: int) -> list[bool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertNames:
-    """How the tensors of a mixture of experts are called within a layer."""
+    """How the tensors of a mixture of experts are called within a layer.
+
+    Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
+    and up one after the other, `down` has down. `shared` and `shared_gate` belong to the expert of every token.
+    """
 
     part: str = "mlp."
+    router: str = "gate"
     gate: str = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+    is_stacked: bool = False
+    shared: str = "shared_expert"
+    shared_gate: str = "shared_expert_gate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One architecture.
 
-    `fixed` are fields of ModelConfig that hold whatever config.json says, `defaults` fields of config.json that its
-    files may leave out, `scales` the constant factors as ModelConfig names them. `slides` says which layers have the
-    window, where config.json does not list them itself.
+    `aliases` are further names of the architecture. `prepare` brings config.json to the common spelling and refuses
+    what the family can be and we cannot. `fixed` are fields of ModelConfig that hold whatever config.json says,
+    `defaults` fields of config.json that its files may leave out, `scales` the constant factors as ModelConfig names
+    them, `fields` what else it reads of config.json, `routing` the same of Experts. `slides` says which layers have the
+    window, where config.json does not list them itself. `names` maps names of tensors within a layer or the model, as
+    Llama has them, to the family's own.
     """
 
     name: str
     architecture: str
+    aliases: tuple[str, ...] = ()
+    prepare: Callable[[dict], dict[str, Any]] = as_it_is
     fixed: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     scales: Callable[[dict], dict[str, float]] = no_scales
+    fields: Callable[[dict], dict[str, Any]] = no_fields
+    routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
+    names: dict[str, str] = field(default_factory=dict)
+    groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
     normalizes_experts: bool = False  # unless config.json says otherwise
     experts: ExpertNames = ExpertNames()

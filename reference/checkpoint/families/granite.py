@@ -1,6 +1,6 @@
-"""Granite: Llama with constant factors on embeddings, attention, residuals and logits."""
+"""Granite: Llama with constant factors on embeddings, attention, residuals and logits, with experts or without."""
 
-from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.families.family import ExpertNames, Family
 
 
 def _scales(raw: dict) -> dict[str, float]:
@@ -12,4 +12,16 @@ def _scales(raw: dict) -> dict[str, float]:
     }
 
 
-FAMILIES = (Family(name="granite", architecture="GraniteForCausalLM", scales=_scales),)
+FAMILIES = (
+    Family(name="granite", architecture="GraniteForCausalLM", scales=_scales),
+    Family(
+        name="granitemoe",
+        architecture="GraniteMoeForCausalLM",
+        scales=_scales,
+        defaults={"num_local_experts": 8, "num_experts_per_tok": 2},
+        normalizes_experts=True,
+        experts=ExpertNames(
+            part="block_sparse_moe.", router="router.layer", up="input_linear", down="output_linear", is_stacked=True
+        ),
+    ),
+)

@@ -1,0 +1,26 @@
+"""What the models on a GPU cannot compute yet, refused by name before anything is uploaded."""
+
+from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import BackendError
+
+
+def missing(config: ModelConfig) -> list[str]:
+    """The parts of a model that have no kernel, in words; empty where the GPU path runs it."""
+    experts = config.experts
+    needs = {
+        f"head_dim {config.head_dim}, above {MAX_HEAD_DIM},": config.head_dim > MAX_HEAD_DIM,
+        "layer norms": config.norm_type == "layer",
+        "a feed-forward network without a gate": not config.has_gate,
+        "a parallel residual": config.norms == "parallel",
+        "queries scaled by position": config.position_scale is not None,
+        "a shared expert": experts is not None and experts.shared_size > 0,
+        "sparsemixer routing": experts is not None and experts.routing == "sparsemixer",
+    }
+    return [name for name, is_needed in needs.items() if is_needed]
+
+
+def check_support(config: ModelConfig) -> None:
+    """Raise BackendError naming what is missing, and where the model runs."""
+    if found := missing(config):
+        raise BackendError(f"not on the GPU path yet: {', '.join(found)}; --device cpu runs this model")

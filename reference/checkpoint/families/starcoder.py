@@ -1,0 +1,25 @@
+"""StarCoder 2: layer norms, biases on every matrix, and a feed-forward network without a gate."""
+
+from verbatim.reference.checkpoint.families.family import Family
+
+DEFAULTS = {
+    "hidden_act": "gelu_pytorch_tanh", "use_bias": True, "norm_epsilon": 1e-5, "tie_word_embeddings": True,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+def _biases(raw: dict) -> dict:
+    names = ("query_bias", "output_bias", "mlp_bias")
+    return {"norm_epsilon": float(raw["norm_epsilon"])} | dict.fromkeys(names, bool(raw["use_bias"]))
+
+
+FAMILIES = (
+    Family(
+        name="starcoder2",
+        architecture="Starcoder2ForCausalLM",
+        defaults=DEFAULTS,
+        fields=_biases,
+        fixed={"norm_type": "layer", "norm_bias": True, "has_gate": False},
+        names={"mlp.up_proj": "mlp.c_fc", "mlp.down_proj": "mlp.c_proj"},
+    ),
+)

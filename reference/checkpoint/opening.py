@@ -1,0 +1,235 @@
+"""A checkpoint's tensors, found under the names of its family, each checked for its shape.
+
+Names are those that Hugging Face gives Llama; a family's own are in `Family.names`. The layers of a multimodal model's
+text part lie behind one of two further prefixes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from verbatim.reference.checkpoint.families import family_named
+from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
+from verbatim.reference.checkpoint.weights import Tensor, Weights
+from verbatim.reference.numerics.quantization import SCALES, STORED_DTYPES, stored_shape
+from verbatim.reference.records.config import Experts, ModelConfig
+
+STEMS = ("model.", "language_model.model.", "model.language_model.")  # the first whose embedding is there
+EAGLE = Family(name="eagle", architecture="")
+
+# Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
+NORM_NAMES = {
+    "before": ("input_layernorm", None, "post_attention_layernorm", None),
+    "after": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+    "around": (
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    ),
+    "between": (None, None, "post_attention_layernorm", None),
+    "parallel": ("input_layernorm", None, None, None),
+}  # fmt: skip
+
+
+def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
+    """Find and check every tensor; raises ModelError for one that is missing, misshapen or not finite."""
+    names = family_named(config.family).names
+    stem = _stem(config, weights)
+    embedding_name = f"{stem}{names.get('embed_tokens', 'embed_tokens')}.weight"
+    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size))
+    layers = tuple(_Reader(config, weights, i, stem).layer() for i in range(config.num_layers))
+    # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
+    is_tied = config.tie_embeddings and config.quantization is None
+    head_name = head_name_of(config, weights)
+    head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
+    if config.head_bias:
+        head = replace(head, bias=weights.get(head_name.replace(".weight", ".bias"), (config.vocab_size,)))
+    norm = f"{stem}{names.get('norm', 'norm')}"
+    return Checkpoint(
+        embedding=embedding,
+        layers=layers,
+        norm=weights.get(f"{norm}.weight", (config.hidden_size,)),
+        norm_bias=weights.get(f"{norm}.bias", (config.hidden_size,)) if config.norm_bias else None,
+        head=head,
+    )
+
+
+def head_name_of(config: ModelConfig, weights: Weights) -> str:
+    """The name of a head that is not the embedding, stored or to be stored."""
+    outer = "language_model." if _stem(config, weights) == STEMS[1] else ""
+    return f"{outer}{family_named(config.family).names.get('lm_head', 'lm_head')}.weight"
+
+
+def open_eagle(config: ModelConfig, weights: Weights, embedding: Tensor) -> Checkpoint:
+    """The tensors of an eagle head; where it has no embedding of its own, it shares the one given."""
+    hidden, name = config.hidden_size, "embed_tokens.weight"
+    fusion = Matrix(
+        weight=weights.get("fc.weight", (hidden, 2 * hidden)),
+        bias=weights.get("fc.bias", (hidden,)) if "fc.bias" in weights else None,
+        num_inputs=2 * hidden,
+    )
+    return Checkpoint(
+        embedding=weights.get(name, (config.vocab_size, hidden)) if name in weights else embedding,
+        layers=tuple(_Reader(config, weights, i, stem="").layer() for i in range(config.num_layers)),
+        fusion=fusion,
+    )
+
+
+def _stem(config: ModelConfig, weights: Weights) -> str:
+    name = family_named(config.family).names.get("embed_tokens", "embed_tokens")
+    return next((stem for stem in STEMS if f"{stem}{name}.weight" in weights), STEMS[0])
+
+
+def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, int], *, count: int = 0) -> Matrix:
+    """A matrix without its bias, float or as the integers that the configuration promises.
+
+    With `count`, that many matrices lie in one tensor (count, outputs, inputs); they are returned below each other.
+    """
+    below = (count or 1) * shape[0], shape[1]
+    if config.quantization is None:
+        stored = weights.get(name, (count, *shape) if count else shape)
+        return Matrix(weight=replace(stored, bits=stored.bits.reshape(below)), num_inputs=shape[1])
+    integers_shape = stored_shape(config.quantization, *below)
+    return Matrix(
+        weight=weights.get(name, integers_shape, dtypes=(STORED_DTYPES[config.quantization],)),
+        scales=weights.get(name + SCALES, integers_shape[:2], dtypes=("F16",)),
+        num_inputs=shape[1],
+    )
+
+
+class _Reader:
+    """Reads one layer."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, index: int, stem: str):
+        self.config, self.weights, self.layer_config = config, weights, config.layers[index]
+        self.family = EAGLE if config.family == "eagle" else family_named(config.family)
+        self.prefix = f"{stem}layers.{index}."
+        self.num_queries = config.num_heads * config.head_dim
+        self.num_keys = config.num_kv_heads * config.head_dim
+
+    def layer(self) -> Layer:
+        config, hidden = self.config, self.config.hidden_size
+        names = NORM_NAMES[config.norms]
+        norms = [None if name is None else self.vector(name, hidden) for name in names]
+        biases = [self.bias(name, hidden) if name and config.norm_bias else None for name in names]
+        query, key, value = self.attention_inputs()
+        experts = config.experts if self.layer_config.has_experts else None
+        return Layer(
+            config=self.layer_config,
+            attention_norm=norms[0],
+            attention_norm_bias=biases[0],
+            attention_out_norm=norms[1],
+            query=query,
+            key=key,
+            value=value,
+            output=self.matrix("self_attn.o_proj", hidden, self.num_queries, has_bias=config.output_bias),
+            query_norm=self.head_norm("self_attn.q_norm", self.num_queries),
+            key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
+            mlp_norm=norms[2],
+            mlp_norm_bias=biases[2],
+            mlp_out_norm=norms[3],
+            mlp=self.feed_forward() if experts is None else None,
+            **({"router": None, "experts": ()} if experts is None else self.mixture(experts)),
+        )
+
+    def attention_inputs(self) -> tuple[Matrix, Matrix, Matrix]:
+        hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
+        if self.family.groups_queries:
+            return self.split_groups(self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
+        if self.config.has_fused_matrices:
+            query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            return query, key, value
+        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        has_bias = self.config.query_bias
+        query, key, value = (
+            self.matrix(n, size, hidden, has_bias=has_bias) for n, size in zip(names, sizes, strict=True)
+        )
+        return query, key, value
+
+    def feed_forward(self) -> FeedForward:
+        hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
+        down = self.matrix("mlp.down_proj", hidden, inner, has_bias=has_bias)
+        if self.config.has_fused_matrices:
+            gate, up = self.split(self.matrix("mlp.gate_up_proj", 2 * inner, hidden), (inner, inner))
+            return FeedForward(gate, up, down)
+        up = self.matrix("mlp.up_proj", inner, hidden, has_bias=has_bias)
+        if not self.config.has_gate:
+            return FeedForward(None, up, down)
+        return FeedForward(self.matrix("mlp.gate_proj", inner, hidden, has_bias=has_bias), up, down)
+
+    def mixture(self, experts: Experts) -> dict:
+        """The router, the experts, and the expert of every token where there is one."""
+        known = self.family.experts
+        found: dict = {"router": self.float_matrix(f"{known.part}{known.router}", experts.num_experts)}
+        parts = self.stacked_experts(experts) if known.is_stacked else [
+            self.expert(f"experts.{i}.", experts.intermediate_size) for i in range(experts.num_experts)
+        ]  # fmt: skip
+        if experts.shared_size:
+            found["shared"] = self.expert(f"{known.shared}.", experts.shared_size)
+        if experts.has_shared_gate:
+            found["shared_gate"] = self.float_matrix(f"{known.part}{known.shared_gate}", 1)
+        return found | {"experts": tuple(parts)}
+
+    def expert(self, name: str, inner: int) -> FeedForward:
+        known, hidden = self.family.experts, self.config.hidden_size
+        prefix, names = f"{known.part}{name}", (known.gate, known.up, known.down)
+        shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
+        return FeedForward(*(self.matrix(prefix + name, *shape) for name, shape in zip(names, shapes, strict=True)))
+
+    def stacked_experts(self, experts: Experts) -> list[FeedForward]:
+        known, hidden, count = self.family.experts, self.config.hidden_size, experts.num_experts
+        inner = experts.intermediate_size
+        gates_and_ups = self.split(
+            self.matrix(known.part + known.up, 2 * inner, hidden, count=count), (inner,) * (2 * count)
+        )
+        downs = self.split(self.matrix(known.part + known.down, hidden, inner, count=count), (hidden,) * count)
+        return [FeedForward(gates_and_ups[2 * i], gates_and_ups[2 * i + 1], downs[i]) for i in range(count)]
+
+    def float_matrix(self, name: str, outputs: int) -> Matrix:
+        """Float in every checkpoint (N9)."""
+        hidden = self.config.hidden_size
+        return Matrix(weight=self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden)), num_inputs=hidden)
+
+    def head_norm(self, name: str, num_features: int) -> Tensor | None:
+        if self.config.query_key_norm is None:
+            return None
+        return self.vector(name, self.config.head_dim if self.config.query_key_norm == "head" else num_features)
+
+    def vector(self, name: str, size: int) -> Tensor:
+        return self.weights.get(f"{self.stored(name)}.weight", (size,))
+
+    def bias(self, name: str, size: int) -> Tensor:
+        return self.weights.get(f"{self.stored(name)}.bias", (size,))
+
+    def stored(self, name: str) -> str:
+        return self.prefix + self.family.names.get(name, name)
+
+    def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False, count: int = 0) -> Matrix:
+        found = _matrix(self.config, self.weights, f"{self.stored(name)}.weight", (outputs, inputs), count=count)
+        return replace(found, bias=self.bias(name, outputs)) if has_bias else found
+
+    def split(self, fused: Matrix, sizes: tuple[int, ...]) -> tuple[Matrix, ...]:
+        """Cut one stored matrix into several by its outputs."""
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(fused.rows(start, start + size))
+            start += size
+        return tuple(parts)
+
+    def split_groups(self, fused: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """Query, key and value of rows that hold, for each key-value head, its queries, its key, then its value."""
+        config = self.config
+        shared_by = config.num_heads // config.num_kv_heads
+
+        def select(name: str, part: slice) -> Matrix:
+            def rows(tensor: Tensor) -> Tensor:
+                groups = tensor.bits.reshape(config.num_kv_heads, shared_by + 2, config.head_dim, *tensor.shape[1:])
+                bits = np.ascontiguousarray(groups[:, part]).reshape(-1, *tensor.shape[1:])
+                return Tensor(f"{tensor.name}[{name}]", tensor.dtype, bits)
+
+            return replace(fused, weight=rows(fused.weight), scales=fused.scales and rows(fused.scales))
+
+        return (
+            select("query", slice(shared_by)),
+            select("key", slice(shared_by, shared_by + 1)),
+            select("value", slice(shared_by + 1, None)),
+        )

@@ -1,0 +1,107 @@
+"""Small random models of the families, made without PyTorch: config.json as published, with small sizes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from small_models import stored_bits, write_safetensors
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.opening import open_checkpoint
+from verbatim.reference.checkpoint.weights import Tensor, Weights
+
+SIZES = {
+    "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 16}
+GRANITE = {
+    "attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 6.0, "residual_multiplier": 0.22,
+}  # fmt: skip
+FACTORS = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5]
+PUBLISHED = {
+    "gemma": ("GemmaForCausalLM", {"head_dim": 16, "hidden_act": "gelu", "hidden_activation": None}),
+    "gemma3, text part": ("Gemma3ForConditionalGeneration", {"eos_token_id": [1, 106], "text_config": {
+        "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "model_type": "gemma3_text", "sliding_window": 24,
+        "num_hidden_layers": 6, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "max_position_embeddings": 256,
+    }}),
+    "mistral3, text part": ("Mistral3ForConditionalGeneration", {"text_config": SIZES | {
+        "head_dim": 16, "hidden_act": "silu", "model_type": "mistral", "rope_theta": 1e9, "sliding_window": None,
+    }}),
+    "ministral3": ("Mistral3ForConditionalGeneration", {"tie_word_embeddings": True, "text_config": SIZES | {
+        "head_dim": 16, "model_type": "ministral3", "rope_parameters": YARN | {
+            "llama_4_scaling_beta": 0.1, "mscale": 1.0, "mscale_all_dim": 1.0, "rope_theta": 1e6, "type": "yarn",
+        },
+    }}),
+    "olmo3": ("Olmo3ForCausalLM", {
+        "num_hidden_layers": 4, "rope_scaling": YARN | {"attention_factor": 1.2}, "rope_theta": 500000,
+        "sliding_window": 24,
+    }),
+    "seed_oss": ("SeedOssForCausalLM", {
+        "head_dim": 16, "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "rope_theta": 1e7,
+        "rope_scaling": {"rope_type": "default"},
+    }),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", {
+        "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 72,
+        "norm_topk_prob": False, "sliding_window": 32768, "use_sliding_window": False, "max_window_layers": 21,
+    }),
+    "phimoe": ("PhiMoEForCausalLM", {
+        "num_local_experts": 6, "num_experts_per_tok": 2, "attention_bias": True, "lm_head_bias": True,
+        "sliding_window": 256, "original_max_position_embeddings": 32, "router_jitter_noise": 0.3, "rope_scaling": {
+            "type": "longrope", "long_factor": FACTORS, "short_factor": FACTORS, "long_mscale": 1.24,
+            "short_mscale": 1.24, "original_max_position_embeddings": 32,
+        },
+    }),
+    "granitemoe": ("GraniteMoeForCausalLM", GRANITE | {"num_local_experts": 5, "num_experts_per_tok": 2}),
+    "olmoe": ("OlmoeForCausalLM", {
+        "num_experts": 6, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "rope_scaling": None,
+    }),
+    "starcoder2": ("Starcoder2ForCausalLM", {
+        "hidden_act": "gelu_pytorch_tanh", "mlp_type": "default", "norm_epsilon": 1e-5, "norm_type": "layer_norm",
+        "sliding_window": 24, "use_bias": True,
+    }),
+    "internlm2": ("InternLM2ForCausalLM", {"bias": False, "rope_scaling": None, "rope_theta": 1e6}),
+    "stablelm": ("StableLmForCausalLM", {
+        "hidden_size": 64, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.25, "use_qkv_bias": True,
+        "use_parallel_residual": False, "qk_layernorm": False,
+    }),
+    "stablelm, parallel": ("StableLmForCausalLM", {"partial_rotary_factor": 0.5, "use_parallel_residual": True}),
+    "phi": ("PhiForCausalLM", {
+        "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,
+        "partial_rotary_factor": 0.5, "qk_layernorm": False,
+    }),
+}  # fmt: skip
+
+
+class RandomWeights(Weights):
+    """Random tensors that are made, and kept in `made`, as they are asked for; norms' weights are near 1."""
+
+    def __init__(self, dtype: str = "F32", seed: int = 0, stem: str = "model."):
+        super().__init__({})
+        self.dtype, self.seed, self.stem = dtype, seed, stem
+        self.made: dict[str, np.ndarray] = {}
+
+    def __contains__(self, name):
+        return name.startswith(self.stem)
+
+    def get(self, name, shape, *, dtypes=()):
+        random = np.random.default_rng([self.seed, *name.encode()])
+        is_norm = "norm" in name and name.endswith("weight")
+        self.made[name] = (random.standard_normal(shape) * 0.2 + is_norm).astype(np.float32)
+        return Tensor(name, self.dtype, stored_bits(self.made[name], self.dtype))
+
+
+def published(name: str) -> dict:
+    """The config.json of a family."""
+    architecture, changes = PUBLISHED[name]
+    return {"architectures": [architecture]} | ({} if "text_config" in changes else SIZES) | changes
+
+
+def write_family(directory: Path, name: str, *, dtype: str = "F32", stem: str = "model.", **changes) -> Path:
+    """A model directory of a family with random weights; `changes` go into config.json. Returns the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(published(name) | changes))
+    weights = RandomWeights(dtype, stem=stem)
+    open_checkpoint(load_config(directory), weights)
+    write_safetensors(directory / "model.safetensors", weights.made, dtype)
+    return directory

@@ -1,0 +1,166 @@
+"""Families as published, without PyTorch: config.json is read whole, and engines agree to the bit.
+
+tests/test_families.py compares the same families with transformers.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from family_models import PUBLISHED, SIZES, published, write_family
+from models_table import DOCUMENT, renewed
+from small_models import SMALL, logits_of, write_model, write_safetensors
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.commands.quantize import quantize_directory
+from verbatim.reference.model.experts import expert_weights
+from verbatim.reference.numerics.rotary import position_scales
+from verbatim.reference.records.config import Experts, PositionScale, Rope
+from verbatim.reference.records.errors import BackendError, ModelError
+
+IDS = np.random.default_rng(1).integers(0, SIZES["vocab_size"], 80).tolist()
+
+
+def read(directory, name, **changes):
+    (directory / "config.json").write_text(json.dumps(published(name) | changes))
+    return load_config(directory)
+
+
+@pytest.mark.parametrize("quantization", [None, "w4a8"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_engines_agree_to_the_bit(tmp_path, name, quantization):
+    dispatch = pytest.importorskip("verbatim.fastpath.machine.dispatch", reason="the fast path is not built")
+    from verbatim.fastpath import backend as fast
+    from verbatim.reference import backend as reference
+
+    directory = write_family(tmp_path, name, dtype="F32" if quantization else "BF16")
+    expected = logits_of(reference, directory, IDS, quantization)
+    assert np.isfinite(expected).all() and np.ptp(expected) > 0.1
+    chosen = dispatch.level()
+    for level in dispatch.available():
+        dispatch.use(level)
+        found = logits_of(fast, directory, IDS, quantization)
+        dispatch.use(chosen)
+        np.testing.assert_array_equal(found, expected, err_msg=level)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("gemma3, text part", "language_model.model."), ("ministral3", "model.language_model."), ("qwen2_moe", "model."),
+     ("granitemoe", "model."), ("internlm2", "model."), ("phi", "model.")],
+)  # fmt: skip
+def test_quantised_on_disk_and_while_loading_is_the_same(backend, tmp_path, name, stem):
+    directory = write_family(tmp_path / "floats", name, stem=stem)
+    assert f"{stem}layers.0." in " ".join(load_weights(directory).names())
+    quantize_directory(directory, tmp_path / "integers", "w4a8")
+    expected = logits_of(backend, directory, IDS[:40], "w4a8")
+    np.testing.assert_array_equal(logits_of(backend, tmp_path / "integers", IDS[:40]), expected)
+
+
+def test_internlm2_is_llama_under_other_names(backend, tmp_path):
+    """Each group of a key-value head holds its queries, then its key, then its value."""
+    sizes = {"tie_word_embeddings": False, "head_dim": 12, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+    llama = write_model(tmp_path / "llama", scale=0.2, **sizes)
+    stored = {name: load_weights(llama)._tensors[name].bits for name in load_weights(llama).names()}
+    renamed = {"model.tok_embeddings.weight": stored["model.embed_tokens.weight"], "model.norm.weight":
+               stored["model.norm.weight"], "output.weight": stored["lm_head.weight"]}  # fmt: skip
+    for i in range(SMALL["num_hidden_layers"]):
+        old, new = f"model.layers.{i}.", f"model.layers.{i}."
+        q, k, v = (stored[f"{old}self_attn.{part}_proj.weight"].reshape(2, -1, 12, 48) for part in "qkv")
+        renamed[f"{new}attention.wqkv.weight"] = np.concatenate([q, k, v], axis=1).reshape(-1, 48)
+        renamed[f"{new}attention.wo.weight"] = stored[f"{old}self_attn.o_proj.weight"]
+        renamed[f"{new}attention_norm.weight"] = stored[f"{old}input_layernorm.weight"]
+        renamed[f"{new}ffn_norm.weight"] = stored[f"{old}post_attention_layernorm.weight"]
+        for theirs, ours in (("w1", "gate"), ("w3", "up"), ("w2", "down")):
+            renamed[f"{new}feed_forward.{theirs}.weight"] = stored[f"{old}mlp.{ours}_proj.weight"]
+    other = write_family(tmp_path / "internlm2", "internlm2")
+    write_safetensors(other / "model.safetensors", renamed, "F32")
+    np.testing.assert_array_equal(logits_of(backend, other, IDS), logits_of(backend, llama, IDS))
+
+
+def test_what_text_config_omits_has_the_family_s_values(tmp_path):
+    config = read(tmp_path, "gemma3, text part")
+    assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 256)
+    assert [layer.window for layer in config.layers] == [24] * 5 + [None]
+    assert config.layers[0].rope == Rope(theta=10000.0, rotary_dim=256)
+    assert config.layers[5].rope.scaling.factor == 8.0
+    assert (config.eos_ids, config.tie_embeddings, config.bos_id) == ((1, 106), True, 2)
+    assert config.attention_scale == 256**-0.5
+
+
+def test_olmo3_stretches_the_layers_without_a_window(tmp_path):
+    config = read(tmp_path, "olmo3")
+    assert [layer.window for layer in config.layers] == [24, 24, 24, None]
+    assert config.layers[0].rope == Rope(theta=500000.0, rotary_dim=12)
+    assert config.layers[3].rope.scaling.attention_factor == 1.2
+
+
+def test_biases_norms_and_gates_are_the_family_s(tmp_path):
+    phi, seed, starcoder = (read(tmp_path, name) for name in ("phi", "seed_oss", "starcoder2"))
+    assert (phi.norms, phi.norm_type, phi.has_gate, phi.head_bias, phi.activation, phi.num_kv_heads) == (
+        "parallel", "layer", False, True, "gelu_tanh", 3,
+    )  # fmt: skip
+    assert (seed.query_bias, seed.output_bias, seed.mlp_bias) == (True, False, False)
+    assert (starcoder.mlp_bias, starcoder.tie_embeddings, starcoder.layers[1].window) == (True, True, 24)
+    assert read(tmp_path, "gemma").activation == "gelu_tanh"
+    assert read(tmp_path, "granitemoe").experts.is_normalized
+    assert read(tmp_path, "qwen2_moe").experts.shared_size == 72
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported"),
+        ("internlm2", {"bias": True}, "bias = True is not supported"),
+        ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),
+        ("stablelm", {"hidden_size": 48}, "the rotated part of a head must be even, not 3"),
+        ("phi", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),
+        ("phimoe", {"num_experts_per_tok": 1}, "num_experts_per_tok must be 2 for PhiMoE, not 1"),
+        ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True is not supported"),
+        ("mistral3, text part", {"text_config": {"model_type": "mistral4"}}, "text_config.model_type 'mistral4'"),
+        ("ministral3", {"text_config": 3}, "text_config must be an object, not 3"),
+    ],
+)
+def test_what_would_change_the_arithmetic_is_refused_by_name(tmp_path, name, changes, words):
+    with pytest.raises(ModelError, match=words):
+        read(tmp_path, name, **changes)
+
+
+def test_sparsemixer_takes_shares_among_near_scores():
+    settings = Experts(num_experts=4, num_per_token=2, intermediate_size=8, is_normalized=False,
+                       routing="sparsemixer", tolerance=0.5)  # fmt: skip
+    scores = np.array([[2.0, 1.5, 0.9, -3.0], [0.0, 0.0, -1.0, -1.0]], np.float32)
+    first = np.exp([0, -0.5])  # 0.9 lies more than half of 2.0 below it
+    second = np.exp([0, -0.6])  # without 2.0, 0.9 is near 1.5
+    expected = [[1 / first.sum(), 1 / second.sum(), 0, 0], [1 / 2, 1, 0, 0]]
+    np.testing.assert_allclose(expert_weights(scores, settings), expected, rtol=1e-6)
+
+
+def test_factors_of_queries_grow_by_steps():
+    found = position_scales(PositionScale(beta=0.1, length=16), 100)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 1 + 0.1 * np.log1p(np.arange(100) // 16), rtol=1e-7)
+    assert (found[:16] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("phi", "layer norms, a feed-forward network without a gate, a parallel residual"),
+     ("qwen2_moe", "a shared expert"), ("phimoe", "layer norms, sparsemixer routing"),
+     ("ministral3", "queries scaled by position"), ("olmo3", None), ("granitemoe", None)],
+)  # fmt: skip
+def test_the_gpu_path_names_what_it_lacks(tmp_path, name, words):
+    from verbatim.fastpath.gpu.support import check_support
+
+    if words is None:
+        check_support(read(tmp_path, name))
+    else:
+        with pytest.raises(BackendError, match=words):
+            check_support(read(tmp_path, name))
+
+
+def test_the_table_of_architectures_is_current():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text == renewed(text), "run: python tests/models_table.py"
+    assert all(f"`{architecture}`" in text for architecture, _ in PUBLISHED.values())
