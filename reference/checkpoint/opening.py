@@ -59,6 +59,18 @@ def head_name_of(config: ModelConfig, weights: Weights) -> str:
     return f"{outer}{family_named(config.family).names.get('lm_head', 'lm_head')}.weight"
 
 
+def text_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a multimodal model's text part under the names of a text model; others are left out."""
+    stem = next((stem for stem in STEMS[1:] if any(name.startswith(stem) for name in tensors)), None)
+    if stem is None:
+        return tensors
+    outer = stem.removesuffix("model.") if stem == STEMS[1] else ""
+    found = {name: tensor for name, tensor in tensors.items() if name.startswith((stem, f"{outer}lm_head."))}
+    return {
+        f"model.{n.removeprefix(stem)}" if n.startswith(stem) else n.removeprefix(outer): t for n, t in found.items()
+    }
+
+
 def open_eagle(config: ModelConfig, weights: Weights, embedding: Tensor) -> Checkpoint:
     """The tensors of an eagle head; where it has no embedding of its own, it shares the one given."""
     hidden, name = config.hidden_size, "embed_tokens.weight"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from verbatim.reference.checkpoint.opening import text_tensors
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
 from verbatim.reference.checkpoint.weights import Tensor
@@ -115,7 +116,7 @@ def _cache_bytes(config: ModelConfig, dtype: str) -> int:
 
 def _weights(directory: Path | str, backend: str, quantization: str | None) -> int:
     """All tensors; the embedding's rows as they are stored, and once more as the head where there is no other."""
-    tensors = open_source(directory).tensors()
+    tensors = dict(text_tensors(open_source(directory).tensors()))
     is_tied = EMBEDDING in tensors and HEAD not in tensors
     rows = tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None)
     total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())

@@ -1,10 +1,13 @@
 """What is worked out from the memory that is free: the three modes, what the user says, and what does not fit."""
 
+import numpy as np
 import pytest
 
+from family_models import write_family
 from live_server import is_built
-from small_models import write_chat_model
+from small_models import write_chat_model, write_safetensors
 from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.cgroups import rest_of_limits
 from verbatim.server.engine.memory import SHARE, estimate, fit_all, free_bytes
@@ -46,6 +49,19 @@ def test_the_cache_takes_what_the_rest_leaves(model):
         used = needs.weights + needs.scratch + total * needs.token
         assert used <= SHARE * free < used + needs.token
     assert fitted(model, 2 * GIB, mode="server", prefill_chunk_size=8192)[1] < total
+
+
+@pytest.mark.parametrize("stem", ["language_model.model.", "model.language_model."])
+def test_of_a_multimodal_model_the_text_part_counts(tmp_path, stem):
+    """Its embedding is the head, too, and the image part is not loaded."""
+    plain = write_family(tmp_path / "plain", "ministral3")
+    other = write_family(tmp_path / "other", "ministral3", stem=stem)
+    stored = {name: tensor.float32() for name, tensor in open_source(other).tensors().items()}
+    write_safetensors(
+        other / "model.safetensors", stored | {"vision_tower.patch": np.ones((64, 64), np.float32)}, "F32"
+    )
+    needs = [estimate(Options(model=path), load_config(path), 4, 512).weights for path in (plain, other)]
+    assert needs[0] == needs[1]
 
 
 def test_weights_are_as_wide_as_the_backend_holds_them(model):
