@@ -161,7 +161,8 @@ def test_variables_reach_the_template_and_forge_nothing():
 def test_thoughts_in_an_assistants_message_are_found_and_those_of_a_user_are_text():
     """A tag that opens and closes is the model's own in its message; a template parts the thought from the answer."""
     source = (
-        "{% for message in messages %}<A>{% if message.role == 'assistant' %}{{ message.content.split('</think>')[-1] }}{% else %}"
+        "{% for message in messages %}<A>"
+        "{% if message.role == 'assistant' %}{{ message.content.split('</think>')[-1] }}{% else %}"
         "{{ message.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<A><think>{% endif %}"
     )
     marks = {"<A>": 1, "<think>": 2, "</think>": 3}
