@@ -210,3 +210,16 @@ def test_a_long_conversation_may_do_more_work():
     endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% set c = a + b %}{% endfor %}{% endfor %}"
     with pytest.raises(RequestError, match="steps of work"):
         ChatTemplate(endless, {}).render([{"role": "user", "content": "x"}])
+
+
+def test_thoughts_in_an_assistants_message_are_found_and_those_of_a_user_are_text():
+    """A tag that opens and closes is the model's own in its message; a template parts the thought from the answer."""
+    source = (
+        "{% for message in messages %}<A>"
+        "{% if message.role == 'assistant' %}{{ message.content.split('</think>')[-1] }}{% else %}"
+        "{{ message.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<A><think>{% endif %}"
+    )
+    marks = {"<A>": 1, "<think>": 2, "</think>": 3}
+    template = ChatTemplate(source, marks, visible=frozenset(marks))
+    history = [{"role": "assistant", "content": "<think>b</think>c<A>"}, {"role": "user", "content": "</think>"}]
+    assert template.render(history) == [1, "c<", "A>", 1, "<", "/think>", 1, 2]

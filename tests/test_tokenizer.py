@@ -246,7 +246,8 @@ def test_vocab_json_with_merges(byte_level, tmp_path):
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in raw["model"]["merges"]]
     (tmp_path / "vocab.json").write_text(json.dumps(raw["model"]["vocab"]))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    added = {str(token["id"]): token for token in raw["added_tokens"]}
+    known = byte_level.control_ids | byte_level.added_ids
+    added = {str(token["id"]): token for token in raw["added_tokens"] if token["content"] in known}
     settings = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": added, "bos_token": "<|begin|>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     read = load_tokenizer(tmp_path)
@@ -274,3 +275,26 @@ def test_tekken(tmp_path):
     (tmp_path / "tekken.json").write_text('{"config": {}}')
     with pytest.raises(ModelError, match=r"tekken\.json is no tekken\.json: KeyError"):
         load_tokenizer(tmp_path)
+
+
+def test_a_spelled_mark_changes_nothing_around_it(tmp_path):
+    """Only the first text of a chat gets a space in front, also where the user spells a mark out."""
+    pieces = ["<unk>", "<s>", "▁", "a", "b", "<", "s", ">", "▁a"]
+    bpe = models.BPE({piece: i for i, piece in enumerate(pieces)}, [("▁", "a")], unk_token="<unk>")
+    library = tokenizers.Tokenizer(bpe)
+    library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    library.add_special_tokens(["<s>"])
+    ours = save(library, tmp_path, {})
+    assert ours.encode_pieces(["a", 1, "a", 1, "b"]) == library.encode("a<s>a<s>b", add_special_tokens=False).ids
+    assert ours.encode_pieces(["a", 1, "a<s>", 1, "b"]) == [8, 1, 3, 5, 6, 7, 1, 4]
+    assert (ours.encode("a"), ours.encode("a", is_first=False)) == ([8], [3])
+
+
+def test_a_mark_among_the_ordinary_pieces_is_not_read_from_text(tmp_path):
+    pieces = ["<s>", "a", "<", "s", ">"]
+    bpe = models.BPE({piece: i for i, piece in enumerate(pieces)}, [], ignore_merges=True)
+    library = tokenizers.Tokenizer(bpe)
+    library.add_special_tokens(["<s>"])
+    ours = save(library, tmp_path, {})
+    assert ours.encode("<s>") == [2, 3, 4]
+    assert ours.encode_pieces([0, "<s>", 0]) == [0, 2, 3, 4, 0]

@@ -63,6 +63,8 @@ class ChatTemplate:
         self._control_ids, self._visible = control_ids, visible
         marks = sorted(filter(None, control_ids), key=len, reverse=True)
         self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
+        turns = [mark for mark in marks if not (mark in visible and _is_tag(mark, visible))]
+        self._turns = re.compile("(" + "|".join(map(re.escape, turns)) + ")") if turns else None
         self._escaped = re.compile("|".join(re.escape(mark[:1] + ESCAPED + mark[1:]) for mark in marks))
         self._tokens = tokens
         self.defaults: dict = {}  # of its variables, where a rendering does not set them
@@ -139,13 +141,18 @@ class ChatTemplate:
             message = f"messages do not fit the model's chat template: {error}"
             raise RequestError(message[:MAX_MESSAGE], field="messages") from None
 
-    def _guard(self, value):
-        """The same value with every control token in its strings broken up."""
-        if isinstance(value, str):
-            return self._marks.sub(lambda mark: mark[0][:1] + GUARD + mark[0][1:], value) if self._marks else value
-        if isinstance(value, dict):
-            return {self._guard(key): self._guard(item) for key, item in value.items()}
-        return [self._guard(item) for item in value] if isinstance(value, list) else value
+    def _guard(self, known: dict) -> dict:
+        """The same values with every mark in their strings broken up.
+
+        An assistant's message keeps the visible tags that open and close (`<think>`): the model has written them, and
+        templates find thoughts by them.
+        """
+        values = {name: _broken(value, self._marks) for name, value in known.items() if name != "messages"}
+        messages = [
+            _broken(message, self._turns if message.get("role") == "assistant" else self._marks)
+            for message in known["messages"]
+        ]
+        return values | {"messages": messages}
 
     def _split(self, text: str) -> list[str | int]:
         parts = self._marks.split(text) if self._marks else [text]
@@ -167,6 +174,21 @@ class ChatTemplate:
         """Text with its control tokens put together again."""
         text = text.replace(GUARD, "")
         return self._escaped.sub(lambda mark: mark[0].replace(ESCAPED, ""), text) if ESCAPED in text else text
+
+
+def _is_tag(mark: str, marks: frozenset[str]) -> bool:
+    """Whether a mark opens or closes something, as `<think>` and `</think>`, and its counterpart is a mark, too."""
+    other = mark[:1] + mark[2:] if mark[1:2] == "/" else mark[:1] + "/" + mark[1:]
+    return other in marks
+
+
+def _broken(value, marks: re.Pattern | None):
+    """The same value with each of these marks in its strings broken up."""
+    if isinstance(value, str):
+        return marks.sub(lambda mark: mark[0][:1] + GUARD + mark[0][1:], value) if marks else value
+    if isinstance(value, dict):
+        return {_broken(key, marks): _broken(item, marks) for key, item in value.items()}
+    return [_broken(item, marks) for item in value] if isinstance(value, list) else value
 
 
 def _opened(message: dict) -> dict:

@@ -1,16 +1,15 @@
 """A `tokenizer.json`, or `vocab.json` with `merges.txt`, read by the `tokenizers` library.
 
-A chat is encoded as the library encodes its text, marks included: what stands beside a mark belongs to it if the mark
-says so (`lstrip`, `rstrip`), and a space is put in front of a text only where the library puts one. Where a text spells
-a mark out, the text is encoded by itself, in which no control token is known.
+A chat is encoded in one go, so that the library itself decides what a mark does to the text beside it: `lstrip` and
+`rstrip` take white space, `Prepend` and `Metaspace` add it. For that the library knows every mark by a second, random
+name (an alias), which no text can hold. A mark's own name in a text stays text.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 
 from verbatim.reference.records.config import read_json
 from verbatim.reference.records.errors import ModelError
@@ -43,17 +42,12 @@ class JsonTokenizer(Tokenizer):
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{name} cannot be read: {error}") from None
         self._tokenizer.encode_special_tokens = True  # special tokens in text are text
-        self._lock = Lock()  # while they are not
         raw = json.loads(content)
         is_byte_level = _names_byte_level(raw.get("decoder")) or _names_byte_level(raw.get("pre_tokenizer"))
         added = {token["id"]: token for token in raw.get("added_tokens", [])}
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.control_ids = {token["content"]: i for i, token in added.items() if token.get("special")}
         self.added_ids = {token["content"]: i for i, token in added.items() if not token.get("special")}
-        self._names = {i: token["content"] for i, token in added.items()}
-        self._controls = re.compile("|".join(map(re.escape, filter(None, self.control_ids))) or r"(?!)")
-        self._left = {i for i, token in added.items() if token.get("lstrip")}
-        self._right = {i for i, token in added.items() if token.get("rstrip")}
         to_bytes = _byte_level if is_byte_level else _byte_fallback
         self._bytes = {}
         for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items():
@@ -67,34 +61,49 @@ class JsonTokenizer(Tokenizer):
         bos_token = token_content(settings.get("bos_token"))
         bos = None if bos_token is None else self.control_ids.get(bos_token)
         self.bos_ids = (bos,) if bos is not None and (settings.get("add_bos_token") or bos in start) else ()
+        self._add_aliases()
+
+    def _add_aliases(self) -> None:
+        """Give each mark a second name of the same settings; `_real_ids` maps the ids of these names to the marks'."""
+        from tokenizers import AddedToken
+
+        salt = secrets.token_hex(8)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._aliases = {i: f"mark{salt}n{i}n" for i in added}
+        self._border = f"mark{salt}border"  # stands between two texts, and for an id that is no mark
+        tokens = [AddedToken(name, special=False, **_settings(added[i])) for i, name in self._aliases.items()]
+        self._tokenizer.add_tokens([*tokens, AddedToken(self._border, special=False, normalized=False)])
+        self._real_ids = {self._tokenizer.token_to_id(name): i for i, name in self._aliases.items()}
+        self._border_id = self._tokenizer.token_to_id(self._border)
+        self._controls = {i: name for name, i in self.control_ids.items()}
 
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
         """The library's encoding, without any special token."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoded([text] if is_first else [None, text])
 
     def encode_pieces(self, pieces: Sequence[str | int]) -> list[int]:
-        """The library's encoding of the whole text, unless that has more marks than the pieces."""
-        are_known = all(piece in self._names if isinstance(piece, int) else True for piece in pieces)
-        texts = [piece for piece in pieces if isinstance(piece, str)]
-        is_cut = any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(pieces))
-        if is_cut or not are_known or any(map(self._controls.search, texts)):
-            return super().encode_pieces(list(self._stripped(pieces)))
-        text = "".join(piece if isinstance(piece, str) else self._names[piece] for piece in pieces)
-        with self._lock:
-            self._tokenizer.encode_special_tokens = False
-            try:
-                return self._tokenizer.encode(text, add_special_tokens=False).ids
-            finally:
-                self._tokenizer.encode_special_tokens = True
+        """The library's encoding of the whole rendered text; no token is formed from two texts in a row."""
+        parts: list[str | int | None] = []
+        for piece in pieces:
+            parts += [None, piece] if parts and isinstance(piece, str) and isinstance(parts[-1], str) else [piece]
+        return self._encoded(parts)
 
-    def _stripped(self, pieces: Sequence[str | int]) -> Iterator[str | int]:
-        """The pieces, of which texts have lost the white space that belongs to a mark beside them."""
-        for index, piece in enumerate(pieces):
-            if isinstance(piece, str):
-                piece = piece.lstrip() if index and pieces[index - 1] in self._right else piece
-                piece = piece.rstrip() if index + 1 < len(pieces) and pieces[index + 1] in self._left else piece
-            if piece != "":
-                yield piece
+    def _encoded(self, parts: Sequence[str | int | None]) -> list[int]:
+        """The ids of text and of marks; None is a border, which has no id in the result."""
+        while True:
+            names = [part if isinstance(part, str) else self._alias(part) for part in parts]
+            found = self._tokenizer.encode("".join(names), add_special_tokens=False).ids
+            spelled = {self._controls[i] for i in found if i in self._controls}
+            cut = [piece for part in parts for piece in _cut(part, spelled)]
+            if len(cut) == len(parts):
+                break
+            parts = cut
+        others = iter([part for part in parts if not isinstance(part, str) and part not in self._aliases])
+        ids = [next(others) if i == self._border_id else self._real_ids.get(i, i) for i in found]
+        return [i for i in ids if i is not None]
+
+    def _alias(self, mark: int | None) -> str:
+        return self._border if mark is None else self._aliases.get(mark, self._border)
 
     def _decoded(self, content: str) -> bytes:
         """What the tokenizer's own decoder makes of an added token behind other text."""
@@ -107,6 +116,24 @@ class JsonTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
         return self._bytes.get(token_id, b"")
+
+
+def _settings(token) -> dict[str, bool]:
+    return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+
+
+def _cut(part: str | int | None, names: set[str]) -> list[str | int | None]:
+    """The part, or a text cut behind the first character of every name in it.
+
+    Some vocabularies hold a mark among their ordinary pieces, too, and would read it from a text.
+    """
+    if not isinstance(part, str):
+        return [part]
+    for name in names:
+        at = part.find(name)
+        if at >= 0 and len(name) > 1:
+            return [*_cut(part[: at + 1], names), None, *_cut(part[at + 1 :], names)]
+    return [part]
 
 
 def read_json_tokenizer(directory: Path, settings: dict) -> JsonTokenizer:
