@@ -317,6 +317,20 @@ OPENINGS = {
     "qwen3_coder": ["Sure. <tool_call>\n<function=get_weather>"],
     "glm47": ["<tool_call>get_weather"],
     "glm45": ["Sure. <tool_call>get-time\n"],
+    "granite": ["<|tool_call|>["],
+    "phi4_mini": ["Sure. <|tool_call|>"],
+    "nemotron": ['<TOOLCALL>[{"name": "get'],
+    "jamba": ["<tool_calls>"],
+    "hunyuan_a13b": ["<tool_calls>["],
+    "xlam": ['[{"name": "'],
+    "ernie45": ["<tool_call>\n"],
+    "internlm": ["Sure. <|action_start|><|plugin|>"],
+    "command_r7b": ["<|START_ACTION|>"],
+    "apertus": ["<|tools_prefix|>["],
+    "deepseek_v3": ["<｜tool▁calls▁begin｜>"],
+    "deepseek_v31": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"],
+    "kimi_k2": ["<|tool_calls_section_begin|>"],
+    "harmony": ["Sure.<|channel|>commentary to=functions."],
 }
 
 

@@ -11,6 +11,7 @@ from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, 
 from verbatim.reference.dialects.dialect import Dialect, names_of
 from verbatim.reference.dialects.functionary import FunctionaryParser, functionary_grammar
 from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
+from verbatim.reference.dialects.json_formats import JSON_DIALECTS
 from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
 from verbatim.reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
 from verbatim.reference.dialects.python_formats import BRACE_DIALECTS, PYTHON_DIALECTS
@@ -52,9 +53,10 @@ DIALECTS = (  # the first is for templates without any sign; a template with sig
     *PYTHON_DIALECTS,
     *BRACE_DIALECTS,
     *XML_DIALECTS,
+    *JSON_DIALECTS,
 )
 # A template with signs of several formats shows the earliest: those that are more special come first.
-SPECIAL = (*XML_DIALECTS, *BRACE_DIALECTS, *PYTHON_DIALECTS)
+SPECIAL = (*XML_DIALECTS, *BRACE_DIALECTS, *PYTHON_DIALECTS, *JSON_DIALECTS)
 CHOICE = (*SPECIAL, *DIALECTS[: -len(SPECIAL)])
 
 

@@ -58,12 +58,24 @@ def rows(lineup: list[Options], base: str) -> Iterable[tuple[str, str]]:
         yield "drafts", options.speculative_mode
     yield "context", f"{model.config.context_size} tokens; {options.max_num_sequence} answers at once"
     yield "cache", _cache(options, place)
+    yield "tool calls", _format(options, model)
+    if model.thoughts:
+        yield "thoughts", f"{model.thoughts.name}: they stand apart from the answer"
     yield "page", f"{base}/"
     yield "API", f"{base}/v1"
     yield "docs", f"{base}/docs"
     has_key = not load_keys(options).is_empty
     yield "key", "asked for: Authorization: Bearer KEY" if has_key else "none asked for"
     yield "try", example(base, model, has_key)
+
+
+def _format(options: Options, model: ServedModel) -> str:
+    """The format of tool calls, and whether it is an assumption."""
+    if model.template is None:
+        return "none, as there is no chat template"
+    if options.tool_parser or model.dialect.is_shown(model.template.source):
+        return model.dialect.name
+    return f"{model.dialect.name} is assumed: the chat template shows no known format (--tool-parser names them)"
 
 
 def _cache(options: Options, place: Place) -> str:

@@ -208,8 +208,9 @@ def test_other_ways_of_a_dialect(dialect, text, expected):
 
 NO_CALLS = {
     "llama3": [
-        '{"name": "unknown", "parameters": {}}', '{"name": "Ada", "age": 3}', '{"name": "f"', "{}", " \n", "; " + LLAMA,
-        "Say " + LLAMA, "<|python_tag|>print(1)", "a <|pyth", '{"name": "f", "parameters": [1]}', "<|python_tag|>" * 2,
+        '{"name": "unknown", "parameters": {}}', '{"name": "Ada", "age": 3}', '{"name": "f"', "{}", " \n",
+        '{"a": ' + LLAMA + "}", "<|python_tag|>print(1)", "a <|pyth", '{"name": "f", "parameters": [1]}',
+        "<|python_tag|>" * 2,
     ],
     "mistral": [
         "[TOOL_CALLS]", "[TOOL_CALLS] []", "[TOOL_", '[TOOL_CALLS][{"name": "x", "arguments": {}}]', "f[ARGS]{}",

@@ -4,15 +4,12 @@ import json
 import re
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from small_models import write_byte_tokenizer
-from verbatim.reference.dialects import CallArguments, CallStart, TextDelta, choose_dialect
-from verbatim.reference.text.grammar import GrammarCompiler
-from verbatim.reference.text.tokenizers import load_tokenizer
+from call_texts import accepts, compile_for, read_calls
+from verbatim.reference.dialects import CallArguments, choose_dialect
 
 PROPERTIES = {
     "city": {"type": "string"},
@@ -29,20 +26,7 @@ BERN, MORE = {"city": "Bern"}, {"city": 'Zürich "🙂"\n{<b>} \\', "days": 2, "
 
 def parse(pieces, name, *, is_cut=False):
     """Text, and calls as (name, text of the arguments)."""
-    parser = choose_dialect("", name).parser(TOOLS)
-    deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish(is_cut=is_cut)
-    text, calls = "", []
-    for delta in deltas:
-        match delta:
-            case TextDelta(text=new):
-                text += new
-            case CallStart(index=index, name=called):
-                assert index == len(calls)
-                calls.append([called, ""])
-            case CallArguments(index=index, text=new):
-                assert index == len(calls) - 1
-                calls[index][1] += new
-    return text, [(called, arguments) for called, arguments in calls]
+    return read_calls(pieces, name, TOOLS, is_cut=is_cut)
 
 
 def functions(before, after, value, between="\n"):
@@ -187,27 +171,6 @@ def test_a_call_that_is_cut_keeps_what_it_has_and_shows_no_mark(name):
 def byte_model(tmp_path_factory):
     """A tokenizer of bytes alone, and its compiler."""
     return compile_for(tmp_path_factory.mktemp("bytes"), [])
-
-
-def compile_for(directory, marks):
-    write_byte_tokenizer(directory, ["<eos>", *marks])
-    tokenizer = load_tokenizer(directory)
-    return tokenizer, GrammarCompiler(tokenizer, 257 + len(marks), (256,))
-
-
-def accepts(model, grammar, text):
-    """How much of a text a grammar accepts, by tokens of bytes and marks, and whether it may end there."""
-    tokenizer, compiler = model
-    marks = "|".join(map(re.escape, sorted(set(tokenizer.control_ids) - {"<eos>"}, key=len, reverse=True)))
-    guide, seen = compiler.compile(grammar), ""
-    for part in re.split(f"({marks})", text) if marks else [text]:
-        ids = [tokenizer.control_ids[part]] if part in tokenizer.control_ids else list(part.encode())
-        for token_id in ids:
-            if token_id in guide.excluded_ids():
-                return seen, False
-            is_over = guide.push(token_id)
-        seen += part
-    return seen, is_over or bool(np.isin(256, guide.excluded_ids(), invert=True))
 
 
 @pytest.mark.parametrize("name", WRITERS)

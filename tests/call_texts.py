@@ -1,0 +1,49 @@
+"""What an answer says and calls, and how much of a text a grammar accepts."""
+
+import re
+
+import numpy as np
+
+from small_models import write_byte_tokenizer
+from verbatim.reference.dialects import CallArguments, CallStart, TextDelta, choose_dialect
+from verbatim.reference.text.grammar import GrammarCompiler
+from verbatim.reference.text.tokenizers import load_tokenizer
+
+
+def read_calls(pieces, name, tools, *, is_cut=False):
+    """Text, and calls as (name, text of the arguments)."""
+    parser = choose_dialect("", name).parser(tools)
+    deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish(is_cut=is_cut)
+    text, calls = "", []
+    for delta in deltas:
+        match delta:
+            case TextDelta(text=new):
+                text += new
+            case CallStart(index=index, name=called):
+                assert index == len(calls)
+                calls.append([called, ""])
+            case CallArguments(index=index, text=new):
+                assert index == len(calls) - 1
+                calls[index][1] += new
+    return text, [(called, arguments) for called, arguments in calls]
+
+
+def compile_for(directory, marks):
+    write_byte_tokenizer(directory, ["<eos>", *marks])
+    tokenizer = load_tokenizer(directory)
+    return tokenizer, GrammarCompiler(tokenizer, 257 + len(marks), (256,))
+
+
+def accepts(model, grammar, text):
+    """How much of a text a grammar accepts, by tokens of bytes and marks, and whether it may end there."""
+    tokenizer, compiler = model
+    marks = "|".join(map(re.escape, sorted(set(tokenizer.control_ids) - {"<eos>"}, key=len, reverse=True)))
+    guide, seen = compiler.compile(grammar), ""
+    for part in re.split(f"({marks})", text) if marks else [text]:
+        ids = [tokenizer.control_ids[part]] if part in tokenizer.control_ids else list(part.encode())
+        for token_id in ids:
+            if token_id in guide.excluded_ids():
+                return seen, False
+            is_over = guide.push(token_id)
+        seen += part
+    return seen, is_over or bool(np.isin(256, guide.excluded_ids(), invert=True))

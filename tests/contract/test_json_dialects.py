@@ -1,0 +1,174 @@
+"""Formats whose arguments are JSON, a row each: what is read, streamed, held by the grammar, and chosen."""
+
+import json
+
+import pytest
+
+from call_texts import accepts, compile_for, read_calls
+from verbatim.reference.dialects import choose_dialect
+from verbatim.reference.dialects.json_format import NUMBER
+from verbatim.reference.dialects.json_formats import FORMATS
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "object"}}, "required": ["city"]}
+TOOLS = [
+    {"type": "function", "function": {"name": "look", "parameters": CITY}},
+    {"type": "function", "function": {"name": "now"}},
+]
+BERN, MORE = {"city": "Bern"}, {"city": 'Zü "🙂"\n{<b>} ] \\', "n": {"a": [1]}}
+CALLS = {
+    "single": [("look", BERN)],
+    "none": [("now", {})],
+    "parallel": [("look", MORE), ("now", {}), ("look", BERN)],
+}
+FORMS = {form.name: form for form, _ in FORMATS}
+TRANSCRIPTS = {  # as models write them, in our words; each calls look(city="Bern")
+    "granite": ['<|tool_call|>[{"name": "look", "arguments": {"city": "Bern"}}]',
+                '<|tool_call|> [{"arguments": {"city": "Bern"}, "name": "look"}]'],
+    "phi4_mini": ['<|tool_call|>[{"name":"look","arguments":{"city":"Bern"}}]<|/tool_call|>',
+                  '<|tool_call|>[{"name": "look", "parameters": {"city": "Bern"}}]<|/tool_call|>'],
+    "nemotron": ['<TOOLCALL>[{"name": "look", "arguments": {"city": "Bern"}}]</TOOLCALL>',
+                 '<TOOLCALL>[{"name": "look", "arguments": "{\\"city\\": \\"Bern\\"}"}]</TOOLCALL>'],
+    "jamba": ['<tool_calls>[\n  {"name": "look", "arguments": {"city": "Bern"}}\n]</tool_calls>'],
+    "hunyuan_a13b": ['<tool_calls>[{"name": "look", "arguments": {"city": "Bern"}}]</tool_calls>'],
+    "xlam": ['[{"name": "look", "arguments": {"city": "Bern"}}]', '[{"arguments": {"city": "Bern"}, "name": "look"}]'],
+    "ernie45": ['<tool_call>\n{"name": "look", "arguments": {"city": "Bern"}}\n</tool_call>'],
+    "internlm": ['<|action_start|><|plugin|>\n{"name": "look", "parameters": {"city": "Bern"}}<|action_end|>',
+                 '<|action_start|> <|plugin|>{"name": "look", "arguments": {"city": "Bern"}}<|action_end|>\n'],
+    "command_r7b": ['<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "look", '
+                    '"parameters": {"city": "Bern"}}\n]<|END_ACTION|>',
+                    '<|START_ACTION|>[{"tool_name": "look", "parameters": {"city": "Bern"}}]<|END_ACTION|>'],
+    "apertus": ['<|tools_prefix|>[{"look": {"city": "Bern"}}]<|tools_suffix|>'],
+    "deepseek_v3": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>look\n```json\n"
+                    '{"city": "Bern"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'],
+    "deepseek_v31": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>look<｜tool▁sep｜>"
+                     '{"city": "Bern"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'],
+    "kimi_k2": ["<|tool_calls_section_begin|><|tool_call_begin|>functions.look:12<|tool_call_argument_begin|>"
+                '{"city": "Bern"}<|tool_call_end|><|tool_calls_section_end|>'],
+    "harmony": ['<|channel|>commentary to=functions.look <|constrain|>json<|message|>{"city": "Bern"}<|call|>',
+                '<|channel|>commentary to=functions.look<|message|>{"city": "Bern"}',
+                '<|channel|>analysis to=functions.look code<|message|>{"city": "Bern"}<|call|>'],
+    "llama3": ['{"type": "function", "name": "look", "parameters": {"city": "Bern"}}',
+               '{"parameters": {"city": "Bern"}, "name": "look"}',
+               '<|python_tag|>{"type": "function", "function": {"name": "look", "parameters": {"city": "Bern"}}}'],
+    "mistral": ['[TOOL_CALLS]look[ARGS]{"city": "Bern"}', '[TOOL_CALLS]look[CALL_ID]abcdefghi[ARGS]{"city": "Bern"}',
+                '[TOOL_CALLS] [{"name": "look", "arguments": {"city": "Bern"}, "id": "abcdefghi"}]'],
+}  # fmt: skip
+SHOWN = {  # what a template says of calls
+    "granite": "<|tool_call|>[{{ calls }}]",
+    "phi4_mini": "<|tool|>{{ tools }}<|/tool|>",
+    "nemotron": "<TOOLCALL>[{{ call }}]</TOOLCALL>",
+    "jamba": "<tool_calls>[{{ calls }}]</tool_calls>",
+    "hunyuan_a13b": "<|extra_4|>{{ tools }}<tool_calls>[{{ calls }}]</tool_calls>",
+    "xlam": '[{"name": "func_name1", "arguments": {}}]',
+    "internlm": "<|action_start|><|plugin|>",
+    "command_r7b": "<|START_ACTION|>[{{ calls }}]<|END_ACTION|>",
+    "apertus": "<|tools_prefix|>[",
+    "deepseek_v3": "{{ '<｜tool▁call▁begin｜>' + type + '<｜tool▁sep｜>' + name + '\\n' + '```json' + arguments }}",
+    "deepseek_v31": "{{ '<｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' + arguments + '<｜tool▁call▁end｜>' }}",
+    "kimi_k2": "<|tool_calls_section_begin|><|tool_call_begin|>",
+    "harmony": "{{ '<|start|>assistant to=functions.' + name + '<|channel|>commentary json<|message|>' }}",
+    "hermes": "<tool_call>{{ call }}</tool_call>",
+    "llama3": '{"name": function name, "parameters": dictionary}',
+    "mistral": "[TOOL_CALLS]{{ calls }}",
+}
+
+
+def parse(pieces, name, *, is_cut=False):
+    """Text, and calls as (name, text of the arguments)."""
+    return read_calls(pieces, name, TOOLS, is_cut=is_cut)
+
+
+@pytest.fixture(scope="module")
+def byte_model(tmp_path_factory):
+    """A tokenizer of bytes alone, and its compiler."""
+    return compile_for(tmp_path_factory.mktemp("bytes"), [])
+
+
+def write(form, calls):
+    """Calls as the row writes them."""
+
+    def joined(pieces):
+        return "".join("0" if piece == NUMBER else piece for piece in pieces)
+
+    def call(name, arguments):
+        text = json.dumps(arguments, ensure_ascii=False)
+        return f"{joined(form.item.opening)}{name}{joined(form.item.named)}{text}{joined(form.item.closing)}"
+
+    body = form.between.join(call(*each) for each in calls)
+    return f"{form.block[0]}{form.begin}{body}{form.end}{form.block[1]}"
+
+
+@pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("name", FORMS)
+def test_calls_are_read_whole_and_cut_anywhere(name, calls):
+    text = write(FORMS[name], calls)
+    around = [("", ""), ("Let me see: 1 < 2.", ""), ("Sure.\n\n", "\nDone.")]
+    for before, after in around[: 1 if not FORMS[name].opening else 2 if name == "harmony" else 3]:
+        whole = before + text + after
+        content, found = parse([whole], name)
+        assert content == before.rstrip() + after.strip()
+        assert [(called, json.loads(arguments)) for called, arguments in found] == calls
+        assert parse(whole, name) == (content, found)
+        for cut in range(len(whole)):
+            assert parse([whole[:cut], whole[cut:]], name) == (content, found)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in TRANSCRIPTS.items() for text in texts])
+def test_every_form_that_a_model_writes_is_read(name, text):
+    content, found = parse([text], name)
+    assert (content.strip(), [(called, json.loads(read)) for called, read in found]) == ("", [("look", BERN)])
+    for cut in range(len(text)):
+        assert parse([text[:cut], text[cut:]], name) == (content, found)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_call_that_is_cut_shows_no_mark(name):
+    text = write(FORMS[name], CALLS["parallel"])
+    for length in range(len(text)):
+        content, _ = parse([text[:length]], name, is_cut=True)
+        assert content in ("", text[:1])
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_only_looks_like_a_call_is_text(name):
+    form = FORMS[name]
+    for text in (form.opening, f"{form.opening}[1, 2]", write(form, [("other", {})]), "{} [] <b> plain"):
+        assert "".join(parse([text], name)[0].split()) == "".join(text.split()) and parse([text], name)[1] == []
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_grammar_accepts_what_is_written(name, byte_model):
+    dialect = choose_dialect("", name)
+    forced = dialect.grammar(TOOLS, {}, is_forced=True, is_parallel=True)
+    free = dialect.grammar(TOOLS, {}, is_forced=False, is_parallel=True)
+    for calls in CALLS.values():
+        text = write(FORMS[name], calls)
+        assert accepts(byte_model, forced, text) == (text, True)
+        before = "Sure.\n" if FORMS[name].opening else ""
+        assert accepts(byte_model, free, before + text) == (before + text, True)
+    wrong = write(FORMS[name], [("other", {})])
+    assert accepts(byte_model, forced, wrong) != (wrong, True)
+    alone = dialect.grammar(TOOLS, {}, is_forced=True, is_parallel=False)
+    several = write(FORMS[name], CALLS["parallel"])
+    assert accepts(byte_model, alone, several) != (several, True)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_template_shows_its_format(name):
+    assert choose_dialect(SHOWN[name]).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "num_calls"),
+    [
+        ('Sure: {"name": "look", "parameters": {"city": "Bern"}}', "Sure:", 1),
+        ('Sure.\n{"type": "function", "name": "now", "parameters": {}}\nDone.', "Sure.Done.", 1),
+        ('Use {"a": {"name": "look", "parameters": {}}} now', 'Use {"a": {"name": "look", "parameters": {}}} now', 0),
+        ("if (x) { y }", "if (x) { y }", 0),
+    ],
+)
+def test_text_around_a_call_of_llama3(text, content, num_calls):
+    found = parse([text], "llama3")
+    assert (found[0], len(found[1])) == (content, num_calls)
+    for cut in range(len(text)):
+        assert parse([text[:cut], text[cut:]], "llama3") == found
