@@ -177,6 +177,7 @@ def test_phi3_of_version_4_calls_it_su(tmp_path):
 def test_smollm3_omits_what_its_family_has(tmp_path):
     config = read(tmp_path, "SmolLM3ForCausalLM", num_hidden_layers=4)
     assert config.tie_embeddings
+    assert config.layers[0].rope.theta == 2e6
     assert [layer.rope is None for layer in config.layers] == [False, False, False, True]
     assert not read(tmp_path, "SmolLM3ForCausalLM", tie_word_embeddings=False).tie_embeddings
     second = read(tmp_path, "SmolLM3ForCausalLM", num_hidden_layers=4, no_rope_layer_interval=2)

@@ -76,7 +76,7 @@ def family_named(name: str) -> Family:
 def _family(raw: dict) -> Family:
     known = {family.architecture: family for family in families()}
     types = {MODEL_TYPES.get(family.name, family.name): family.architecture for family in families()}
-    name = (raw.get("architectures") or [types.get(raw.get("model_type"))])[0]
+    name = (raw.get("architectures") or [types.get(str(raw.get("model_type")))])[0]
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
     if quantized := raw.get("quantization_config"):

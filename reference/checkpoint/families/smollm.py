@@ -2,6 +2,6 @@
 
 from verbatim.reference.checkpoint.families.family import Family
 
-DEFAULTS = {"tie_word_embeddings": True, "no_rope_layer_interval": 4}  # as transformers fills them in
+DEFAULTS = {"tie_word_embeddings": True, "no_rope_layer_interval": 4, "rope_theta": 2e6}  # as in transformers
 
 FAMILIES = (Family(name="smollm3", architecture="SmolLM3ForCausalLM", defaults=DEFAULTS),)
