@@ -49,7 +49,7 @@ def test_eos_ids_of_generation_config_have_priority(tmp_path):
     ("changes", "words"),
     [
         ({"architectures": ["MambaForCausalLM"]}, ["MambaForCausalLM", "LlamaForCausalLM"]),
-        ({"architectures": None}, ["architecture None"]),
+        ({"architectures": None, "model_type": "mamba"}, ["architecture None"]),
         ({"hidden_act": "gelu"}, ["hidden_act", "gelu", "silu"]),
         ({"rope_scaling": {"rope_type": "ntk"}}, ["ntk", "default, linear, llama3, yarn, longrope"]),
         ({"rope_scaling": {"rope_type": "llama3"}}, ["llama3", "factor"]),

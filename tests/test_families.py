@@ -231,6 +231,23 @@ def test_phi3_of_version_4_calls_it_su(tmp_path):
     assert rope.scaling.attention_factor == pytest.approx((1 + np.log(4) / np.log(64)) ** 0.5, rel=1e-14)
 
 
+def test_smollm3_omits_what_its_family_has(tmp_path):
+    config = read(tmp_path, "SmolLM3ForCausalLM", num_hidden_layers=4)
+    assert config.tie_embeddings
+    assert config.layers[0].rope.theta == 2e6
+    assert [layer.rope is None for layer in config.layers] == [False, False, False, True]
+    assert not read(tmp_path, "SmolLM3ForCausalLM", tie_word_embeddings=False).tie_embeddings
+    second = read(tmp_path, "SmolLM3ForCausalLM", num_hidden_layers=4, no_rope_layer_interval=2)
+    assert [layer.rope is None for layer in second.layers] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("model_type", "family"), [("qwen3", "qwen3"), ("gemma3_text", "gemma3")])
+def test_without_architectures_the_model_type_counts(tmp_path, model_type, family):
+    raw = {name: value for name, value in SMALL.items() if value is not None} | {"model_type": model_type}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    assert load_config(tmp_path).family == family
+
+
 def test_qwen3_moe_of_version_4_counts_num_experts(tmp_path):
     config = read(tmp_path, "Qwen3MoeForCausalLM", decoder_sparse_step=2, norm_topk_prob=True, **EXPERTS)
     assert [layer.has_experts for layer in config.layers] == [False, True, False]

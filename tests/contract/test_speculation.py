@@ -88,8 +88,19 @@ def run(engine, wanted):
 
 
 @pytest.mark.parametrize("temperature", [pytest.param(0, marks=pytest.mark.slow), 1])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["ngram", "small_draft"])
 def test_the_answer_is_the_same_whatever_is_proposed(new_engine, mode, temperature):
+    check_answers(new_engine, mode, temperature)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("ngram", "small_draft")])
+def test_so_it_is_with_trees_and_heads(new_engine, mode, temperature):
+    check_answers(new_engine, mode, temperature)
+
+
+def check_answers(new_engine, mode, temperature):
     expected = run(new_engine(), requests(temperature))
     for length in (0, 1, 3) if mode == "medusa" else (0, 1, 3, 16):
         engine = new_engine(mode, length)

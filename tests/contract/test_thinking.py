@@ -54,8 +54,8 @@ def split(engine, request, text, ids):
     return thought, rest, counter.num_tokens
 
 
-@pytest.mark.parametrize("budget", [0, 1, 5])
-@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("budget", [0, pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("temperature", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_budget_holds_to_the_token(engine, budget, temperature):
     """Tokens in front of the bound are those of an answer without one; behind it only the ending can come."""
     free = asked(engine, opens=True, temperature=temperature)

@@ -16,6 +16,7 @@ from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig,
 from verbatim.reference.records.errors import ModelError
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+MODEL_TYPES = {"gemma3": "gemma3_text"}  # where config.json has another `model_type` than the family's name
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -73,8 +74,9 @@ def family_named(name: str) -> Family:
 
 
 def _family(raw: dict) -> Family:
-    name = (raw.get("architectures") or [None])[0]
     known = {name: family for family in families() for name in (family.architecture, *family.aliases)}
+    types = {MODEL_TYPES.get(family.name, family.name): family.architecture for family in families()}
+    name = (raw.get("architectures") or [types.get(str(raw.get("model_type")))])[0]
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
     if quantized := raw.get("quantization_config"):
@@ -122,7 +124,8 @@ def _common(raw: dict, generation: dict, family: Family) -> dict:
 def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
     """Each layer's positions, window and kind of feed-forward part."""
     num_layers = required(raw, "num_hidden_layers")
-    turns = raw.get("no_rope_layers") or [1] * num_layers  # SmolLM3: 0 where a layer has no positions
+    interval = raw.get("no_rope_layer_interval")  # SmolLM3: each such layer has no positions, where none are listed
+    turns = raw.get("no_rope_layers") or [not interval or (i + 1) % interval for i in range(num_layers)]
     if len(turns) != num_layers:
         raise ModelError(f"config.json: no_rope_layers has {len(turns)} entries for {num_layers} layers")
     windows = [raw.get("sliding_window") if slides else None for slides in _sliding(raw, family, num_layers)]

@@ -6,6 +6,7 @@ FAMILIES = (
     Family(
         name="mixtral",
         architecture="MixtralForCausalLM",
+        defaults={"rms_norm_eps": 1e-5, "rope_theta": 1e6},  # as transformers fills them in
         normalizes_experts=True,
         experts=ExpertNames(part="block_sparse_moe.", gate="w1", up="w3", down="w2"),
     ),
