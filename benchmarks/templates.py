@@ -117,7 +117,8 @@ def main() -> None:
             continue
         total += counts
         thoughts = choose_thoughts(source)
-        cells = [path.stem, choose_dialect(source).name, thoughts.name if thoughts else ""]
+        dialect = choose_dialect(source)
+        cells = [path.stem, dialect.name if dialect.is_shown(source) else "", thoughts.name if thoughts else ""]
         console.print("| " + " | ".join([*cells, *(str(counts[outcome]) for outcome in OUTCOMES)]) + " |", markup=False)
         if arguments.verbose:
             for text in differing:

@@ -323,6 +323,7 @@ OPENINGS = {
     "jamba": ["<tool_calls>"],
     "hunyuan_a13b": ["<tool_calls>["],
     "xlam": ['[{"name": "'],
+    "functools": ["functools["],
     "ernie45": ["<tool_call>\n"],
     "internlm": ["Sure. <|action_start|><|plugin|>"],
     "command_r7b": ["<|START_ACTION|>"],

@@ -14,6 +14,7 @@ GRANITE = replace(XLAM, name="granite", block=("<|tool_call|>", ""))
 PHI4_MINI = replace(XLAM, name="phi4_mini", block=("<|tool_call|>", "<|/tool_call|>"))
 NEMOTRON = replace(XLAM, name="nemotron", block=("<TOOLCALL>", "</TOOLCALL>"))
 JAMBA = replace(XLAM, name="jamba", block=("<tool_calls>", "</tool_calls>"))
+FUNCTOOLS = replace(XLAM, name="functools", block=("functools", ""))
 HUNYUAN_A13B = replace(JAMBA, name="hunyuan_a13b")
 ERNIE45 = JsonFormat(
     name="ernie45",
@@ -94,7 +95,8 @@ FORMATS: tuple[tuple[JsonFormat, tuple[str | re.Pattern[str], ...]], ...] = (  #
     (NEMOTRON, ("<TOOLCALL>",)),
     (HUNYUAN_A13B, (re.compile(r"<\|extra_\d\|>.*<tool_calls>", re.DOTALL),)),
     (JAMBA, ("<tool_calls>",)),
-    (XLAM, ('[{"name": "func_name1"',)),
+    (FUNCTOOLS, ("functools[",)),
+    (XLAM, ('[{"name": "func_name1"', '[{"name": "tool_call_name"')),
     (ERNIE45, ()),
 )
 JSON_DIALECTS = tuple(
