@@ -79,7 +79,7 @@ class ToyAdapter(Adapter):
         request = Request(
             request_id=new_id("toy"),
             prompt_ids=tuple(model.tokenizer.encode_prompt(fields["question"])),
-            sampling=parameters.take_sampling(fields, vocab_size, None),
+            sampling=parameters.take_sampling(fields, model, None),
             stopping=parameters.take_stopping(fields, vocab_size, fields["length"]),
         )
         is_stream = fields["stream"]
