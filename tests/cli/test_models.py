@@ -100,7 +100,7 @@ def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):
     code, out, err = verbatim("pull", "acme/odd")
     assert (code, out) == (1, "")
     assert "acme/odd cannot be served, its weights are not fetched" in err
-    assert "'MambaForCausalLM' is not supported; supported: Gemma2ForCausalLM" in err
+    assert "'MambaForCausalLM' is not supported; supported: GemmaForCausalLM" in err
     assert not any("safetensors" in path for path in verbatim.handler.paths)
     code, _, err = verbatim("pull", "acme/gguf")
     assert (code, "it has no config.json" in err) == (1, True)
