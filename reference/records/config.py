@@ -4,8 +4,9 @@
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from verbatim.reference.records.errors import ModelError
 
@@ -13,6 +14,18 @@ SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
     "context_size",
 )  # fmt: skip
+# Of fields that came after fingerprints were first given: with its default such a field is as if it were not there.
+LATER = {"is_later": True}
+
+
+def told(value: Any) -> str:
+    """A configuration as text, which stays the same when new fields come and a model does not use them."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(told, value))}{',' * (len(value) == 1)})"
+    if not is_dataclass(value):
+        return repr(value)
+    shown = (row for row in fields(value) if "is_later" not in row.metadata or getattr(value, row.name) != row.default)
+    return f"{type(value).__name__}({', '.join(f'{row.name}={told(getattr(value, row.name))}' for row in shown)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +90,10 @@ class Experts:
     num_per_token: int
     intermediate_size: int
     is_normalized: bool
-    routing: str = "softmax"
-    tolerance: float = 0.0
-    shared_size: int = 0
-    has_shared_gate: bool = False
+    routing: str = field(default="softmax", metadata=LATER)
+    tolerance: float = field(default=0.0, metadata=LATER)
+    shared_size: int = field(default=0, metadata=LATER)
+    has_shared_gate: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +117,8 @@ class ModelConfig:
     layers: tuple[LayerConfig, ...]
     norm_epsilon: float = 1e-6
     norms: str = "before"
-    norm_type: str = "rms"
-    norm_bias: bool = False
+    norm_type: str = field(default="rms", metadata=LATER)
+    norm_bias: bool = field(default=False, metadata=LATER)
     norm_offset: float = 0.0  # Gemma stores norm weights less one
     query_key_norm: str | None = None
     activation: str = "silu"
@@ -113,13 +126,13 @@ class ModelConfig:
     query_bias: bool = False  # on query, key and value
     output_bias: bool = False
     mlp_bias: bool = False
-    head_bias: bool = False
-    has_gate: bool = True  # in the feed-forward network
+    head_bias: bool = field(default=False, metadata=LATER)
+    has_gate: bool = field(default=True, metadata=LATER)  # in the feed-forward network
     has_fused_matrices: bool = False  # Phi-3 stores query, key, value as one, and gate, up as one
     experts: Experts | None = None
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     attention_softcap: float | None = None
-    position_scale: PositionScale | None = None
+    position_scale: PositionScale | None = field(default=None, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0

@@ -11,7 +11,7 @@ training shows; somebody who edits single weights on purpose may not.
 from importlib.metadata import PackageNotFoundError, version
 
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.config import ModelConfig, told
 from verbatim.server.settings.options import Options
 
 DIGITS = 16
@@ -19,7 +19,7 @@ DIGITS = 16
 
 def fingerprint_of(options: Options, config: ModelConfig, *words: str) -> str:
     """The model's `system_fingerprint`; `words` are what else its answers depend on."""
-    digest = open_source(options.model).digest(repr((config, words)).encode())
+    digest = open_source(options.model).digest(f"({told(config)}, {words!r})".encode())
     pages = None if options.kv_cache_dtype == "float32" else f"kv-{options.kv_cache_dtype}"
     integers = options.quantization or config.quantization
     return "-".join(filter(None, ["verbatim", own_version(), digest[:DIGITS], integers, pages]))

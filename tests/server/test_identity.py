@@ -1,11 +1,14 @@
 """Fingerprints: equal where answers are, different where they may be."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from verbatim.demo import MODEL
 from verbatim.reference.checkpoint import source
+from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.records.config import told
 from verbatim.server.models import identity
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
@@ -62,6 +65,15 @@ def test_a_template_of_ones_own(tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
     assert fingerprint(chat_template=path) != fingerprint()
+
+
+def test_a_field_that_came_later_counts_once_a_model_uses_it():
+    """Fingerprints of models that do not use it stay what they were."""
+    config = load_config(MODEL)
+    assert "norm_type" not in told(config) and "query_bias=False" in told(config)
+    assert told(config).startswith("ModelConfig(family='llama', vocab_size=896,")
+    changed = replace(config, norm_type="layer")
+    assert "norm_type='layer'" in told(changed) and told(changed) != told(config)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_config.json", "config.json"])
