@@ -1,5 +1,6 @@
 """What an answer says and calls, and how much of a text a grammar accepts."""
 
+import json
 import re
 
 import numpy as np
@@ -26,6 +27,23 @@ def read_calls(pieces, name, tools, *, is_cut=False):
                 assert index == len(calls) - 1
                 calls[index][1] += new
     return text, [(called, arguments) for called, arguments in calls]
+
+
+def check_cuts(text, name, tools):
+    """What is read of a text, which is the same whole, in two pieces cut anywhere, and character by character."""
+    found = read_calls([text], name, tools)
+    assert read_calls(text, name, tools) == found
+    for cut in range(len(text)):
+        assert read_calls([text[:cut], text[cut:]], name, tools) == found
+    return found
+
+
+def check_written(text, calls, name, tools, around):
+    """Calls are read, and what stands around them is text; each of `around` is what stands before and behind."""
+    for before, after in around:
+        content, found = check_cuts(before + text + after, name, tools)
+        assert content == before.rstrip() + after.strip()
+        assert [(called, json.loads(arguments)) for called, arguments in found] == calls
 
 
 def compile_for(directory, marks):

@@ -1,16 +1,13 @@
-"""Shared. How models write tool calls in their text: one dialect a file, each a streaming parser and a grammar.
+"""Shared. How models write tool calls in their text: a row for each format, of which parser and grammar are made.
 
 The parser takes text as it is generated and gives deltas. The grammar holds what is generated to calls of known names
-with arguments that fit, from the moment a call is opened. `marks` are those parts of a dialect that may be control
-tokens, whose text an answer does not show unless its request asks for it (`Request.visible_ids`).
+with arguments that fit, from the moment a call is opened. Rows are gathered by how calls are written: arguments as JSON
+(json_formats.py), parameters between marks (xml_formats.py), calls of Python and braces (python_formats.py); llama3 and
+mistral have files of their own. thoughts.py has the formats of what models think before they answer.
 """
 
-from collections.abc import Callable, Sequence, Set
-
 from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
-from verbatim.reference.dialects.dialect import Dialect, names_of
-from verbatim.reference.dialects.functionary import FunctionaryParser, functionary_grammar
-from verbatim.reference.dialects.hermes import CLOSE, OPEN, HermesParser, hermes_grammar
+from verbatim.reference.dialects.dialect import Dialect
 from verbatim.reference.dialects.json_formats import JSON_DIALECTS
 from verbatim.reference.dialects.llama3 import TAG, Llama3Parser, llama3_grammar
 from verbatim.reference.dialects.mistral import MARKS, MistralParser, mistral_grammar
@@ -23,45 +20,26 @@ __all__ = [
     "calls_or_json", "choose_dialect",
 ]  # fmt: skip
 
-
-def _of_names(parser: Callable[[Set[str]], DialectParser]) -> Callable[[Sequence[dict]], DialectParser]:
-    """A parser that needs no more than the tools' names."""
-    return lambda tools: parser(names_of(tools))
-
-
-DIALECTS = (  # the first is for templates without any sign; a template with signs of several speaks the earliest
-    Dialect(
-        name="hermes",
-        parser=_of_names(HermesParser),
-        grammar=hermes_grammar,
-        signs=("<tool_call>",),
-        marks=(OPEN, CLOSE),
-    ),
-    Dialect(
-        name="mistral", parser=_of_names(MistralParser), grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS
-    ),
-    Dialect(
-        name="functionary", parser=_of_names(FunctionaryParser), grammar=functionary_grammar, signs=("<function=",)
-    ),
+DIALECTS = (  # a template with signs of several formats shows the earliest: those that are more special come first
+    *XML_DIALECTS,
+    *BRACE_DIALECTS,
+    *PYTHON_DIALECTS,
+    *JSON_DIALECTS,
+    Dialect(name="mistral", parser=MistralParser, grammar=mistral_grammar, signs=("[TOOL_CALLS]",), marks=MARKS),
     Dialect(
         name="llama3",
-        parser=_of_names(Llama3Parser),
+        parser=Llama3Parser,
         grammar=llama3_grammar,
         signs=(TAG, '{"name": function name, "parameters":'),
         marks=(TAG,),
     ),
-    *PYTHON_DIALECTS,
-    *BRACE_DIALECTS,
-    *XML_DIALECTS,
-    *JSON_DIALECTS,
 )
-# A template with signs of several formats shows the earliest: those that are more special come first.
-SPECIAL = (*XML_DIALECTS, *BRACE_DIALECTS, *PYTHON_DIALECTS, *JSON_DIALECTS)
-CHOICE = (*SPECIAL, *DIALECTS[: -len(SPECIAL)])
+DEFAULT = "hermes"
 
 
 def choose_dialect(template_source: str, name: str | None = None) -> Dialect:
     """The dialect of that name, or else the one that a chat template's source shows; hermes if it shows none."""
-    if name is not None:
-        return next(dialect for dialect in DIALECTS if dialect.name == name)
-    return next((dialect for dialect in CHOICE if dialect.is_shown(template_source)), DIALECTS[0])
+    if name is None:
+        shown = (dialect.name for dialect in DIALECTS if dialect.is_shown(template_source))
+        name = next(shown, DEFAULT)
+    return next(dialect for dialect in DIALECTS if dialect.name == name)

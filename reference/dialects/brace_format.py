@@ -12,9 +12,9 @@ from functools import cached_property
 
 from verbatim.reference.dialects.call_parser import CallParser
 from verbatim.reference.dialects.deltas import CallArguments, Delta
-from verbatim.reference.dialects.dialect import names_of
 from verbatim.reference.dialects.forms import NAME, SPACE, Form, marked, spaced
 from verbatim.reference.dialects.typed_values import ANY, value_to_json
+from verbatim.reference.text.marks import num_undecided
 
 BARE_KEY = re.compile(r"([^:{}\[\],<>\"]{1,256}):")
 BARE_VALUE = re.compile(r"([^,{}\[\]<>]{1,256})(?=[,}\]])")
@@ -46,7 +46,7 @@ class BraceParser(CallParser):
     """Reads the calls of one format."""
 
     def __init__(self, form: BraceFormat, tools: Sequence[dict]):
-        super().__init__(names_of(tools))
+        super().__init__(tools)
         self.OPEN, self._format = form.opening, form
         self._stack: list[str] = []  # the brackets that are open
         self._is_string, self._wants = False, ""  # what comes next: "key", "value" or "" for a comma or the end
@@ -66,13 +66,8 @@ class BraceParser(CallParser):
             return [start, *self._open("{")]
         return None if self._format.head.could_become(self._buffer) else self._no_call()
 
-    def _read_tail(self) -> list[Delta] | None:
-        if found := self._format.close.match(self._buffer):
-            self._buffer = self._buffer[found.end() :]
-        elif self._format.close.could_become(self._buffer):
-            return None
-        self._read, self._is_after_call = self._read_text, True
-        return []
+    def _tails(self) -> tuple[Form, ...]:
+        return (self._format.close,)
 
     def _read_arguments(self) -> list[Delta] | None:
         """One piece of the arguments: of a string, a bracket, a comma, a key or a value."""
@@ -110,7 +105,7 @@ class BraceParser(CallParser):
     def _read_string(self) -> list[Delta] | None:
         quote = self._format.quote
         end = self._buffer.find(quote)
-        held = next(n for n in range(len(quote) - 1, -1, -1) if self._buffer.endswith(quote[:n]))
+        held = num_undecided(self._buffer, quote)
         text = self._buffer[:end] if end >= 0 else self._buffer[: len(self._buffer) - held]
         self._buffer = self._buffer[len(text) :]
         escaped = json.dumps(text, ensure_ascii=False)[1:-1]
@@ -157,7 +152,7 @@ class BraceParser(CallParser):
         self._buffer, self._wants, self._is_first = self._buffer[1:], "", False
         closed = CLOSES[self._stack.pop()]
         if not self._stack:
-            self._read = self._read_tail
+            self._read, self._is_after_call = self._read_tail, True
         return self._add(closed)
 
     def _end_call(self) -> list[Delta]:

@@ -18,6 +18,7 @@ from verbatim.reference.dialects.rules import (
     grammar,
     mark,
     opening_rules,
+    start_rule,
     text_without,
 )
 from verbatim.reference.dialects.schema_branches import BINDING, branches, is_listed
@@ -53,17 +54,13 @@ def brace_grammar(
     form: BraceFormat, tools: list[dict], mark_ids: MarkIds, *, is_forced: bool, is_parallel: bool
 ) -> Grammar:
     """Text and then calls, or calls alone where they are forced."""
-    if is_parallel:
-        start = "(mark call)+" if is_forced else "(open call)* TEXT?"
-    else:
-        start = "mark call" if is_forced else "(open call | TEXT)?"
 
     def call(name: str, arguments: str) -> str:
         return f'{json.dumps(f"call:{name}{{")} {arguments} "}}" {mark(form.closing, mark_ids)}'
 
     rules = _Rules(form, mark_ids)
     return grammar(
-        f"start: {start}",
+        start_rule("call", is_forced=is_forced, is_parallel=is_parallel),
         *opening_rules(form.opening, mark_ids),
         *rules.shared(),
         *call_rules(tools, call),

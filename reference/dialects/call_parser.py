@@ -6,7 +6,7 @@ like a call is text, to the last character; white space around calls belongs to 
 mark, heads and tails are.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence
 
 from verbatim.reference.dialects.deltas import CallArguments, CallStart, Delta, TextDelta, joined
 from verbatim.reference.dialects.forms import Form, ObjectEnd, held_length
@@ -17,8 +17,9 @@ class CallParser:
 
     OPEN = ""
 
-    def __init__(self, names: Set[str]):
-        self._names = names
+    def __init__(self, tools: Sequence[dict]):
+        """`tools` are those that may be called, as OpenAI's API writes them."""
+        self._names = frozenset(tool["function"]["name"] for tool in tools)
         self._buffer = ""
         self._num_calls = 0
         self._is_after_call = False

@@ -33,8 +33,3 @@ class Dialect:
             sign in template_source if isinstance(sign, str) else sign.search(template_source) is not None
             for sign in self.signs
         )
-
-
-def names_of(tools: Sequence[dict]) -> frozenset[str]:
-    """The names of tools."""
-    return frozenset(tool["function"]["name"] for tool in tools)

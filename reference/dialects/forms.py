@@ -5,6 +5,8 @@ A parser that knows these three never holds back more than it must, and never de
 
 import re
 
+from verbatim.reference.text.marks import num_undecided
+
 # What JSON means by white space, bounded: a model that writes nothing else is soon seen to write text.
 SPACE = r"[ \t\r\n]{0,32}"
 NAME = r'(?P<name>[^"\\\[\](){}<>\s]{1,64})'  # whether it is a tool's name is asked once it is there in full
@@ -62,5 +64,5 @@ class ObjectEnd:
 
 def held_length(text: str, mark: str) -> int:
     """The length of the tail of `text` that is white space, then perhaps the beginning of `mark`."""
-    length = next(n for n in range(len(mark) - 1, -1, -1) if text.endswith(mark[:n]))
+    length = num_undecided(text, mark)
     return len(text) - len(text[: len(text) - length].rstrip())

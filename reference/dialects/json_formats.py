@@ -1,12 +1,23 @@
-"""Shared. The formats whose arguments are JSON, a row each; hermes, llama3, mistral and functionary have files."""
+"""Shared. The formats whose arguments are JSON, a row each; llama3 and mistral have files of their own."""
 
 import re
 from dataclasses import replace
 from functools import partial
 
 from verbatim.reference.dialects.dialect import Dialect
-from verbatim.reference.dialects.json_format import NUMBER, Item, JsonFormat, JsonParser, json_grammar, words_of
+from verbatim.reference.dialects.json_format import NUMBER, Item, JsonFormat
+from verbatim.reference.dialects.json_grammar import json_grammar
+from verbatim.reference.dialects.json_parser import JsonParser
 
+HERMES = JsonFormat(
+    name="hermes",
+    item=Item(
+        opening=("<tool_call>", '\n{"name": "'), named=('", "arguments": ',), closing=("}", "\n", "</tool_call>")
+    ),
+    between="\n",
+)
+ERNIE45 = replace(HERMES, name="ernie45")
+FUNCTIONARY = JsonFormat(name="functionary", item=Item(opening=("<function=",), named=(">",), closing=("</function>",)))
 OBJECT = Item(opening=('{"name": "',), named=('", "arguments": ',), closing=("}",))
 WITH_PARAMETERS = Item(opening=('{"name": "',), named=('", "parameters": ',), closing=("}",))
 XLAM = JsonFormat(name="xlam", item=OBJECT, read=(WITH_PARAMETERS,), begin="[", between=", ", end="]")
@@ -16,12 +27,6 @@ NEMOTRON = replace(XLAM, name="nemotron", block=("<TOOLCALL>", "</TOOLCALL>"))
 JAMBA = replace(XLAM, name="jamba", block=("<tool_calls>", "</tool_calls>"))
 FUNCTOOLS = replace(XLAM, name="functools", block=("functools", ""))
 HUNYUAN_A13B = replace(JAMBA, name="hunyuan_a13b")
-ERNIE45 = JsonFormat(
-    name="ernie45",
-    item=Item(
-        opening=("<tool_call>", '\n{"name": "'), named=('", "arguments": ',), closing=("}", "\n", "</tool_call>")
-    ),
-)
 INTERNLM = JsonFormat(
     name="internlm",
     item=Item(
@@ -85,7 +90,7 @@ HARMONY = JsonFormat(  # its `<|call|>` is an end-of-sequence token, which no gr
 FORMATS: tuple[tuple[JsonFormat, tuple[str | re.Pattern[str], ...]], ...] = (  # each with what a template shows of it
     (HARMONY, ("to=functions.", "<|channel|>commentary")),
     (KIMI_K2, ("<|tool_calls_section_begin|>",)),
-    (DEEPSEEK_V3, (words_of("tool▁sep ```json"),)),
+    (DEEPSEEK_V3, (re.compile("tool▁sep.*?```json", re.DOTALL),)),
     (DEEPSEEK_V31, ("<｜tool▁sep｜>",)),
     (COMMAND_R7B, ("<|START_ACTION|>",)),
     (APERTUS, ("<|tools_prefix|>",)),
@@ -97,6 +102,8 @@ FORMATS: tuple[tuple[JsonFormat, tuple[str | re.Pattern[str], ...]], ...] = (  #
     (JAMBA, ("<tool_calls>",)),
     (FUNCTOOLS, ("functools[",)),
     (XLAM, ('[{"name": "func_name1"', '[{"name": "tool_call_name"')),
+    (HERMES, ("<tool_call>",)),
+    (FUNCTIONARY, ("<function=",)),
     (ERNIE45, ()),
 )
 JSON_DIALECTS = tuple(

@@ -7,12 +7,12 @@ grammar offers calls at the beginning and behind the tag.
 """
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence
 
 from verbatim.reference.dialects.call_parser import CallParser
 from verbatim.reference.dialects.deltas import CallArguments, Delta
 from verbatim.reference.dialects.forms import NAME, SPACE, Form, ObjectEnd, marked, spaced
-from verbatim.reference.dialects.json_format import read_call
+from verbatim.reference.dialects.json_parser import read_call
 from verbatim.reference.dialects.rules import (
     MarkIds,
     any_name,
@@ -49,8 +49,8 @@ class Llama3Parser(CallParser):
 
     OPEN = TAG
 
-    def __init__(self, names: Set[str]):
-        super().__init__(names)
+    def __init__(self, tools: Sequence[dict]):
+        super().__init__(tools)
         self._last = ""  # text that has been given
         self._read = self._read_head
 

@@ -10,7 +10,6 @@ from functools import cached_property
 
 from verbatim.reference.dialects.call_parser import CallParser
 from verbatim.reference.dialects.deltas import CallArguments, Delta
-from verbatim.reference.dialects.dialect import names_of
 from verbatim.reference.dialects.forms import NAME, SPACE, Form, held_length, marked, spaced
 from verbatim.reference.dialects.literals import CallEnd, arguments_to_json
 
@@ -66,7 +65,7 @@ class PythonParser(CallParser):
     """Reads the calls of one format."""
 
     def __init__(self, form: PythonFormat, tools: Sequence[dict]):
-        super().__init__(names_of(tools))
+        super().__init__(tools)
         self._format, self._is_beginning, self._is_open = form, form.is_bare, False
         self._read = self._read_head if form.is_bare else self._read_text
         self._name, self._end = "", CallEnd(0)
@@ -137,11 +136,6 @@ class PythonParser(CallParser):
         self._is_open = False
         return self._take_text(self._buffer.index(opening) + len(opening) if is_marked else 0)
 
-    def _read_tail(self) -> list[Delta] | None:
+    def _tails(self) -> tuple[Form, ...]:
         """The mark behind a list, which may be left out."""
-        if found := self._format.close.match(self._buffer):
-            self._buffer = self._buffer[found.end() :]
-        elif self._format.close.could_become(self._buffer):
-            return None
-        self._read, self._is_after_call = self._read_text, True
-        return []
+        return (self._format.close,)

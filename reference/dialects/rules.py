@@ -54,6 +54,16 @@ def opening_rules(text: str, mark_ids: MarkIds) -> list[str]:
     return [f"mark: {mark(text, mark_ids)}", opening, text_without(f"(?s:.*){expression(text)}(?s:.*)")]
 
 
+def start_rule(block: str, *, is_forced: bool, is_parallel: bool, between: str = "") -> str:
+    """Text and then blocks behind their mark, or blocks alone where they are forced: one, or several in parallel.
+
+    `between` stands between two of them where they are forced; elsewhere any text does.
+    """
+    if is_parallel:
+        return f"start: mark {block} ({between} mark {block})*" if is_forced else f"start: (open {block})* TEXT?"
+    return f"start: mark {block}" if is_forced else f"start: (open {block} | TEXT)?"
+
+
 def call_rules(tools: list[dict], call: Callable[[str, str], str], name: str = "call") -> list[str]:
     """The rule `name`, one of the tools; `call(function, arguments)` writes what one of them looks like."""
     parts = range(len(tools))

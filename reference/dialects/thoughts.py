@@ -42,8 +42,7 @@ class ThoughtFormat:
         )  # fmt: skip
 
     def _is_open(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
-        names = {i: name.encode() for name, i in tokenizer.control_ids.items()}
-        tail = b"".join(names.get(i) or tokenizer.token_bytes(i) for i in prompt_ids[-NUM_TAIL:])
+        tail = b"".join(tokenizer.control_names.get(i) or tokenizer.token_bytes(i) for i in prompt_ids[-NUM_TAIL:])
         return tail.decode(errors="replace").rstrip(SPACE).endswith(self.opening)
 
 

@@ -17,6 +17,7 @@ from verbatim.reference.dialects.rules import (
     grammar,
     mark,
     opening_rules,
+    start_rule,
     text_without,
 )
 from verbatim.reference.dialects.schema_branches import BINDING, branches, is_listed
@@ -63,17 +64,13 @@ class XmlRules:
         head = self._row(words) if form.block_open else " ".join(map(self._word, words))
         block_end = f"gap {self._word(form.block_close)}" if form.block_close else ""
         calls = "call+" if is_parallel and form.block_open else "call"
-        if is_parallel:
-            start = "mark block (gap mark block)*" if is_forced else "(open block)* TEXT?"
-        else:
-            start = "mark block" if is_forced else "(open block | TEXT)?"
 
         def call(name: str, arguments: str) -> str:
             named = " gap ".join(map(self._word, form.call_named))
             return f"{head} {json.dumps(name)} {named} {arguments} {self._row(form.call_close)}"
 
         return grammar(
-            f"start: {start}",
+            start_rule("block", is_forced=is_forced, is_parallel=is_parallel, between="gap"),
             f"block: {calls} {block_end}",
             *opening_rules(form.opening, self._mark_ids),
             GAP,

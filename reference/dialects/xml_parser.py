@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from verbatim.reference.dialects.call_parser import CallParser
 from verbatim.reference.dialects.deltas import CallArguments, Delta
-from verbatim.reference.dialects.dialect import names_of
 from verbatim.reference.dialects.forms import held_length
 from verbatim.reference.dialects.typed_values import ANY, STRING, types_of, value_to_json
 from verbatim.reference.dialects.xml_format import XmlFormat
+from verbatim.reference.text.marks import num_undecided
 
 
 class XmlParser(CallParser):
     """Reads the calls of one format."""
 
     def __init__(self, form: XmlFormat, tools: Sequence[dict]):
-        super().__init__(names_of(tools))
+        super().__init__(tools)
         self._format = form
         self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
         self._schema: dict = {}  # of the open call's parameters
@@ -118,7 +118,7 @@ class XmlParser(CallParser):
     def _held_of_value(self) -> int:
         """The length of what may be the end of a string's value, or its closing mark."""
         mark = self._format.parameter_close
-        length = next(n for n in range(len(mark) - 1, -1, -1) if self._buffer.endswith(mark[:n]))
+        length = num_undecided(self._buffer, mark)
         is_padded = self._format.is_padded and self._buffer[: len(self._buffer) - length].endswith("\n")
         return length + is_padded
 

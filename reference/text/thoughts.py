@@ -15,6 +15,7 @@ import numpy as np
 
 from verbatim.reference.records.thinking import Ending, Thinking
 from verbatim.reference.text.grammar import Guide
+from verbatim.reference.text.marks import num_undecided
 from verbatim.reference.text.tokenizer import Tokenizer
 
 SPACE = " \t\r\n"
@@ -76,11 +77,6 @@ class ThoughtSplitter:
         return thought
 
 
-def num_undecided(text: str, mark: str) -> int:
-    """How many characters at the end of a text are the beginning of a mark."""
-    return next(n for n in range(min(len(mark) - 1, len(text)), -1, -1) if text.endswith(mark[:n]))
-
-
 def _latin(text: str) -> str:
     """The bytes of a text as characters."""
     return text.encode().decode("latin-1")
@@ -90,8 +86,7 @@ class TokenReader:
     """Tokens as the splitter sees them: bytes as characters of Latin 1, and control tokens by their names."""
 
     def __init__(self, tokenizer: Tokenizer, thinking: Thinking):
-        self._names = {i: _latin(name) for name, i in tokenizer.control_ids.items()}
-        self._bytes = tokenizer.token_bytes
+        self._names, self._bytes = tokenizer.control_names, tokenizer.token_bytes
         endings = tuple(Ending(*map(_latin, each)) for each in thinking.endings)
         self.thinking = replace(
             thinking, opening=_latin(thinking.opening), endings=endings, forced=_latin(thinking.forced)
@@ -99,7 +94,7 @@ class TokenReader:
 
     def text(self, token_id: int) -> str:
         """What a token adds."""
-        return self._names.get(token_id) or self._bytes(token_id).decode("latin-1")
+        return (self._names.get(token_id) or self._bytes(token_id)).decode("latin-1")
 
 
 class ThoughtCounter:

@@ -6,30 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from call_texts import read_calls
 from verbatim.reference.dialects import DIALECTS, CallArguments, CallStart, TextDelta, choose_dialect
-from verbatim.reference.dialects.hermes import HermesParser
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "get_weather")]
-NAMES = frozenset({"f", "get_weather"})
 OTHERS = ("llama3", "mistral", "pythonic", "functionary")
 
 
 def parse(pieces, dialect="hermes", *, is_cut=False):
     """Text, and calls as [name, arguments], of everything that the parser gave."""
-    parser = choose_dialect("", dialect).parser(TOOLS)
-    deltas = [delta for piece in pieces for delta in parser.push(piece)] + parser.finish(is_cut=is_cut)
-    text, calls = "", []
-    for delta in deltas:
-        match delta:
-            case TextDelta(text=new):
-                text += new
-            case CallStart(index=index, name=name):
-                assert index == len(calls)
-                calls.append([name, ""])
-            case CallArguments(index=index, text=new):
-                assert index == len(calls) - 1
-                calls[index][1] += new
-    return text, calls
+    text, calls = read_calls(pieces, dialect, TOOLS, is_cut=is_cut)
+    return text, list(map(list, calls))
 
 
 def call(name="f", arguments='{"a": 1}'):
@@ -85,7 +72,7 @@ def test_a_call_that_is_cut_short_keeps_its_arguments():
 
 
 def test_arguments_are_streamed_before_the_call_has_ended():
-    parser = HermesParser(NAMES)
+    parser = choose_dialect("", "hermes").parser(TOOLS)
     assert parser.push('<tool_call>{"name": "f", "arguments": ') == []
     start, arguments = parser.push('{"city": "Pa')
     assert start == CallStart(index=0, name="f")
@@ -94,7 +81,7 @@ def test_arguments_are_streamed_before_the_call_has_ended():
 
 
 def test_plain_text_is_not_held_back():
-    parser = HermesParser(NAMES)
+    parser = choose_dialect("", "hermes").parser(TOOLS)
     assert parser.push("Hello") == [TextDelta(text="Hello")]
     assert parser.push(" <") == []
     assert parser.push("b>") == [TextDelta(text=" <b>")]

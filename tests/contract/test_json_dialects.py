@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from call_texts import accepts, compile_for, read_calls
+from call_texts import accepts, check_cuts, check_written, compile_for, read_calls
 from verbatim.reference.dialects import choose_dialect
 from verbatim.reference.dialects.json_format import NUMBER
 from verbatim.reference.dialects.json_formats import FORMATS
@@ -103,24 +105,16 @@ def write(form, calls):
 @pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("name", FORMS)
 def test_calls_are_read_whole_and_cut_anywhere(name, calls):
-    text = write(FORMS[name], calls)
     around = [("", ""), ("Let me see: 1 < 2.", ""), ("Sure.\n\n", "\nDone.")]
-    for before, after in around[: 1 if not FORMS[name].opening else 2 if name == "harmony" else 3]:
-        whole = before + text + after
-        content, found = parse([whole], name)
-        assert content == before.rstrip() + after.strip()
-        assert [(called, json.loads(arguments)) for called, arguments in found] == calls
-        assert parse(whole, name) == (content, found)
-        for cut in range(len(whole)):
-            assert parse([whole[:cut], whole[cut:]], name) == (content, found)
+    # Without a mark calls stand where an answer begins; harmony's end an answer, with a mark that is no text.
+    num_around = 1 if not FORMS[name].opening else 2 if name == "harmony" else 3
+    check_written(write(FORMS[name], calls), calls, name, TOOLS, around[:num_around])
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in TRANSCRIPTS.items() for text in texts])
 def test_every_form_that_a_model_writes_is_read(name, text):
-    content, found = parse([text], name)
-    assert (content.strip(), [(called, json.loads(read)) for called, read in found]) == ("", [("look", BERN)])
-    for cut in range(len(text)):
-        assert parse([text[:cut], text[cut:]], name) == (content, found)
+    content, found = check_cuts(text, name, TOOLS)
+    assert (content, [(called, json.loads(read)) for called, read in found]) == ("", [("look", BERN)])
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -135,7 +129,34 @@ def test_a_call_that_is_cut_shows_no_mark(name):
 def test_what_only_looks_like_a_call_is_text(name):
     form = FORMS[name]
     for text in (form.opening, f"{form.opening}[1, 2]", write(form, [("other", {})]), "{} [] <b> plain"):
-        assert "".join(parse([text], name)[0].split()) == "".join(text.split()) and parse([text], name)[1] == []
+        assert check_cuts(text, name, TOOLS) == (text, [])
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_pieces_do_not_matter(name, data):
+    """Marks, objects and text in any order and cut anywhere: the same calls, and text to the last character."""
+    form = FORMS[name]
+    whole = [write(form, calls) for calls in CALLS.values()]
+    words = [
+        *form.marks,
+        form.begin,
+        form.between,
+        form.end,
+        '{"name": "look", "arguments": ',
+        '{"city": "x"}',
+        "}",
+        "look",
+    ]
+    parts = st.sampled_from([*filter(None, words), *whole, "text", " ", "\n", '"', "<", "{", "["])
+    text = data.draw(st.lists(parts, max_size=10).map("".join))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    content, calls = parse(text, name)
+    assert parse(pieces, name) == parse([text], name) == (content, calls)
+    if not calls:
+        assert content == text
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -170,7 +191,5 @@ def test_a_template_shows_its_format(name):
     ],
 )
 def test_text_around_a_call_of_llama3(text, content, num_calls):
-    found = parse([text], "llama3")
+    found = check_cuts(text, "llama3", TOOLS)
     assert (found[0], len(found[1])) == (content, num_calls)
-    for cut in range(len(text)):
-        assert parse([text[:cut], text[cut:]], "llama3") == found

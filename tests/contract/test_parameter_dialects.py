@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_texts import accepts, compile_for, read_calls
+from call_texts import accepts, check_written, compile_for, read_calls
 from verbatim.reference.dialects import CallArguments, choose_dialect
 
 PROPERTIES = {
@@ -144,15 +144,8 @@ CALLS = {
 @pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("name", WRITERS)
 def test_calls_are_read_whole_and_cut_anywhere(name, calls):
-    text = WRITERS[name](*calls)
-    for before, after in (("", ""), ("Let me see: 1 < 2.", ""), ("Sure.\n\n", "\nDone.")):
-        whole = before + text + after
-        content, found = parse([whole], name)
-        assert content == before.rstrip() + after.strip()
-        assert [(called, json.loads(arguments)) for called, arguments in found] == calls
-        assert parse(whole, name) == (content, found)
-        for cut in range(len(whole)):
-            assert parse([whole[:cut], whole[cut:]], name) == (content, found)
+    around = [("", ""), ("Let me see: 1 < 2.", ""), ("Sure.\n\n", "\nDone.")]
+    check_written(WRITERS[name](*calls), calls, name, TOOLS, around)
 
 
 @pytest.mark.parametrize("name", WRITERS)
