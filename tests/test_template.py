@@ -204,9 +204,15 @@ def test_arguments_come_as_the_template_prints_them(printed, expected):
 
 def test_a_long_conversation_may_do_more_work():
     """A template that walks through every message for each of them stays within its bound for 128k tokens."""
-    source = "{% for m in messages %}{{ m.role }}: {{ m.content | trim | replace('x', 'y') }}\n{% endfor %}"
-    messages = [{"role": "user", "content": "x " * 500}] * 500  # half a million characters
-    assert len(ChatTemplate(source, {}).render(messages)[0]) > 500_000
+    source = "{% for m in messages %}{% for n in messages %}{% if n.role == 'x' %}!{% endif %}{% endfor %}{% endfor %}"
+    messages = [{"role": "user", "content": "x"}] * 800
+    template = ChatTemplate(source, {})
+    with pytest.raises(RequestError, match="more than 200000 steps of work"):
+        template.render(messages)
+    template.context_size = 131072
+    assert template.render(messages) == []
+    with pytest.raises(RequestError, match="more than 200000 steps of work"):  # a long text is no long conversation
+        ChatTemplate("{{ messages[0].content * 3 }}", {}).render([{"role": "user", "content": "x" * 10_000_000}])
     endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% set c = a + b %}{% endfor %}{% endfor %}"
     with pytest.raises(RequestError, match="steps of work"):
         ChatTemplate(endless, {}).render([{"role": "user", "content": "x"}])

@@ -44,7 +44,7 @@ class ChatTemplate:
     """A model's compiled template, or several by name: `default`, and `tool_use` for a conversation with tools.
 
     `source` is their text, `variables` the names that it reads and does not set itself. `tokens` are the special tokens
-    that it may ask for by name, such as `bos_token`. `control_ids` are its marks; those that are `visible` are text
+    that it may name, such as `bos_token`. `control_ids` are its marks; those that are `visible` are text
     elsewhere.
     """
 
@@ -68,6 +68,7 @@ class ChatTemplate:
         self._escaped = re.compile("|".join(re.escape(mark[:1] + ESCAPED + mark[1:]) for mark in marks))
         self._tokens = tokens
         self.defaults: dict = {}  # of its variables, where a rendering does not set them
+        self.context_size = 0  # in tokens, of the model; a large one allows more work for many messages
 
     def render(
         self,
@@ -130,7 +131,7 @@ class ChatTemplate:
         """The rendered text; `known` are values from outside, in which no control token counts."""
         try:
             values = self._tokens | self._guard(known) | settings
-            sandbox = Sandbox(work_for(known))
+            sandbox = Sandbox(work_for(known["messages"], self.context_size))
             template = jinja2.Template.from_code(sandbox, self._codes[name], sandbox.globals)
             return template.render(values)
         except RecursionError:
