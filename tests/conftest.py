@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from verbatim.demo import STORIES
+from verbatim.demo import MODEL, STORIES
+from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.records.errors import BackendError
+from verbatim.reference.text.grammar import GrammarCompiler
+from verbatim.reference.text.tokenizers import load_tokenizer
 
 if "GPU_TESTS" not in os.environ:  # `auto` is the CPU for all tests except tests/gpu
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -55,3 +58,16 @@ def part(backend):
 def stories() -> Path:
     """A small model that others trained, with texts that their own program published."""
     return STORIES
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The demo model's."""
+    return load_tokenizer(MODEL)
+
+
+@pytest.fixture(scope="session")
+def compiler(tokenizer):
+    """Compiles grammars for the demo model."""
+    config = load_config(MODEL)
+    return GrammarCompiler(tokenizer, config.vocab_size, config.eos_ids)

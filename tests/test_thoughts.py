@@ -13,9 +13,12 @@ OPEN, CLOSED = Thinking(**THINK, is_open=True), Thinking(**THINK)
 HARMONY = next(each for each in FORMATS if each.name == "harmony")
 
 
-def read(text, thinking, *, size=None, names=("look",), is_cut=False, **settings):
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
+
+
+def read(text, thinking, *, size=None, tools=TOOLS, is_cut=False, **settings):
     """The thought, the text, and the calls of an answer that comes in pieces of `size` characters."""
-    calls = choose_dialect("<tool_call>").parser(set(names)) if names else None
+    calls = choose_dialect("<tool_call>").parser(tools) if tools else None
     parser, size = ThoughtParser(thinking, calls, **settings), size or len(text)
     deltas = [delta for at in range(0, len(text), size) for delta in parser.push(text[at : at + size])]
     deltas += parser.finish(is_cut=is_cut)
@@ -71,10 +74,10 @@ def test_channels(size):
     thinking = Thinking(opening=HARMONY.opening, endings=HARMONY.endings, forced=HARMONY.endings[0].mark)
     end, begin = "<|end|><|start|>assistant", "<|channel|>analysis<|message|>"
     final = f"{begin}Hm.{end}<|channel|>final<|message|>No."
-    assert read(final, thinking, size=size, names=()) == ("Hm.", "No.", [])
-    assert read("<|channel|>final<|message|>No.", thinking, size=size, names=()) == ("", "No.", [])
+    assert read(final, thinking, size=size, tools=()) == ("Hm.", "No.", [])
+    assert read("<|channel|>final<|message|>No.", thinking, size=size, tools=()) == ("", "No.", [])
     call = "<|channel|>commentary to=functions.look <|constrain|>json<|message|>{}"
-    assert read(f"{begin}Hm.{end}{call}", thinking, size=size, names=()) == ("Hm.", call, [])
+    assert read(f"{begin}Hm.{end}{call}", thinking, size=size, tools=()) == ("Hm.", call, [])
 
 
 @pytest.mark.parametrize(

@@ -200,4 +200,6 @@ def test_silu_is_close_to_its_formula(part):
 def test_sigmoid_is_close_to_its_formula(part):
     x = np.linspace(-80, 80, 10_001).astype(F)
     exact = 1 / (1 + np.exp(-x.astype(np.float64)))
-    np.testing.assert_allclose(part("numerics.arithmetic").sigmoid(x), exact, rtol=1e-5)
+    found, is_small = part("numerics.arithmetic").sigmoid(x), np.abs(x) < 20
+    np.testing.assert_allclose(found, exact, rtol=4e-6)  # x log2(e) is rounded once, which 2^x makes larger
+    np.testing.assert_allclose(found[is_small], exact[is_small], rtol=1e-6)
