@@ -256,4 +256,4 @@ cdef dict _visible_bytes(tokenizer, tuple visible_ids):
     """The names of control tokens that a request wants to see."""
     if not visible_ids:
         return {}
-    return {i: name.encode() for name, i in tokenizer.control_ids.items() if i in visible_ids}
+    return {i: tokenizer.control_names[i] for i in visible_ids if i in tokenizer.control_names}

@@ -165,4 +165,4 @@ def _visible_bytes(tokenizer: Tokenizer, visible_ids: tuple[int, ...]) -> dict[i
     """The names of control tokens that a request wants to see."""
     if not visible_ids:
         return {}
-    return {i: name.encode() for name, i in tokenizer.control_ids.items() if i in visible_ids}
+    return {i: tokenizer.control_names[i] for i in visible_ids if i in tokenizer.control_names}

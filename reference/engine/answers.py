@@ -1,4 +1,4 @@
-"""Makes the answer of each sequence from an engine's parts, and the guides that its request asks for."""
+"""Makes the answer of each sequence from an engine's parts, and the guides that its request needs."""
 
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.grammar_text import Grammar
@@ -38,7 +38,7 @@ class AnswerFactory:
     def new_guide(self, request: Request) -> Guide | ThoughtGuide | None:
         """What a request's grammar and its budget of thought allow, or None; RequestError if it cannot be compiled."""
         grammar, thinking = request.grammar, request.thinking
-        if thinking is None or (grammar is None and thinking.budget is None):
+        if not request.needs_guide or thinking is None:
             return self._compile(grammar) if grammar else None
         new_guide = None if grammar is None else lambda: self._compile(grammar)
         if new_guide:

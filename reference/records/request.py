@@ -136,6 +136,11 @@ class Request:
     pooling: str | None = None
     timeout: float | None = None
 
+    @property
+    def needs_guide(self) -> bool:
+        """Whether it bounds which tokens may come next."""
+        return self.grammar is not None or (self.thinking is not None and self.thinking.budget is not None)
+
     def __post_init__(self):
         """Refuse an empty prompt, a count of choices outside 1..128, and what asks for nothing."""
         require(len(self.prompt_ids) > 0, "prompt", self.prompt_ids, "at least one token", "empty_prompt")

@@ -125,8 +125,7 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.eos_token_id, self.bos_token_id = eos_id, None
         self.special_token_ids = sorted(i for i in tokenizer.control_ids.values() if i < vocab_size)
-        names = {i: name.encode() for name, i in tokenizer.control_ids.items()}
-        self.tokens = [names.get(i, tokenizer.token_bytes(i)) for i in range(vocab_size)]
+        self.tokens = [tokenizer.control_names.get(i, tokenizer.token_bytes(i)) for i in range(vocab_size)]
 
     def __call__(self, text: bytes | str) -> list[int]:
         return self._tokenizer.encode(text if isinstance(text, str) else text.decode(errors="replace"))

@@ -5,6 +5,7 @@ Text never turns into control tokens. Those come as ids, from a chat template's 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from verbatim.reference.records.config import read_json
@@ -22,6 +23,11 @@ class Tokenizer(ABC):
     added_ids: dict[str, int] = {}  # noqa: RUF012  # none
     bos_ids: tuple[int, ...] = ()  # what a raw prompt starts with
     strips_first_space: bool = False  # the first piece of a text carries a space that the text does not have
+
+    @cached_property
+    def control_names(self) -> dict[int, bytes]:
+        """The names of control tokens by their ids, in bytes."""
+        return {i: name.encode() for name, i in self.control_ids.items()}
 
     @abstractmethod
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:

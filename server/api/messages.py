@@ -29,7 +29,7 @@ from verbatim.server.api.value_types import (
 ROLES = ("developer", "system", "user", "assistant", "tool")
 PART_TYPES = ("image_url", "input_audio", "file")
 ALIASES = {"input_text": "text", "output_text": "text"}  # what responses and other servers call a part of text
-THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # of an earlier turn; templates do not show them
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # parts of an earlier turn that are its thought
 
 
 def _part(type_: str, text: str) -> Object:
@@ -149,7 +149,7 @@ def _read_message(value: Any, path: str) -> dict:
     fields = BY_ROLE[role or "user"].read(value, path)
     role = fields["role"]
     message = {"role": "system" if role == "developer" else role}
-    message |= _read_assistant(fields) if role == "assistant" else {"content": fields["content"]}
+    message |= _read_assistant(fields, value.get("content")) if role == "assistant" else {"content": fields["content"]}
     if role == "tool":
         message["tool_call_id"] = fields["tool_call_id"]
     if (name := fields["name"]) is not None:
@@ -158,7 +158,8 @@ def _read_message(value: Any, path: str) -> dict:
     return message
 
 
-def _read_assistant(fields: Fields) -> dict:
+def _read_assistant(fields: Fields, content: Any) -> dict:
+    """Its text, calls and thought, which may be parts of the `content` as it came."""
     calls = fields["tool_calls"]
     message = {"content": fields["content"]}
     refusal = fields["refusal"]
@@ -172,10 +173,21 @@ def _read_assistant(fields: Fields) -> dict:
         raise RequestError(error, field=path, code="missing_required_parameter")
     if calls:
         message["tool_calls"] = [_read_call(call) for call in calls]
+    if thought := "".join(map(_thought_in, content if type(content) is list else ())):
+        message["reasoning_content"] = thought
     for name in ("reasoning", "reasoning_content"):
         if isinstance(thought := fields[name], str):
             message["reasoning_content"] = thought
     return message | {name: True for name in ("prefix", "partial") if fields[name]}
+
+
+def _thought_in(part: dict) -> str:
+    """The text of a part that is a thought, as Mistral (parts of text), Anthropic or others write it."""
+    if part.get("type") not in THOUGHTS:
+        return ""
+    found = next((part[name] for name in ("thinking", "reasoning", "text") if name in part), "")
+    texts = [item.get("text") for item in found if isinstance(item, dict)] if isinstance(found, list) else [found]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _read_call(fields: Fields) -> dict:

@@ -17,6 +17,7 @@ from verbatim.server.api import policy
 from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.foreign import anything
 from verbatim.server.api.foreign_fields import REASONING
+from verbatim.server.api.tools import ToolUse
 from verbatim.server.api.value_types import BOOLEAN, integer, one_of
 from verbatim.server.models.served import ServedModel
 
@@ -94,9 +95,13 @@ class Wishes:
         budget = 0 if self.is_on is False and not is_switched else self.budget
         return model.thoughts.thinking(model.tokenizer, prompt_ids, budget)
 
-    def parser(self, thinking: Thinking | None, calls: DialectParser | None) -> DialectParser | None:
-        """What reads an answer; None where it is text and nothing else."""
-        return ThoughtParser(thinking, calls, is_apart=self.is_apart) if thinking else calls
+
+def answer_parser(
+    tools: ToolUse, model: ServedModel, thinking: Thinking | None, *, is_apart: bool = True
+) -> DialectParser | None:
+    """What reads one answer: its thought, and its calls; None where it is text and nothing else."""
+    calls = model.dialect.parser(tools.callable_tools) if tools.names else None
+    return ThoughtParser(thinking, calls, is_apart=is_apart) if thinking else calls
 
 
 def take_wishes(fields: Fields) -> Wishes:

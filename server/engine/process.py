@@ -150,14 +150,14 @@ class EngineLoop:
                 self.send(connection, {"stats": self.engine.stats()})
 
     def add(self, connection: Connection, values: list[dict]) -> None:
-        """Add the requests of one HTTP request; those with a grammar have it compiled first, beside the loop."""
+        """Add the requests of one HTTP request; those that need a guide have it made first, beside the loop."""
         try:
             requests = [replace(wire.request_from_json(value), timeout=self.timeout) for value in values]
         except RequestError as error:
             self.refuse(connection, [value["request_id"] for value in values], error)
             return
         self.owners |= {request.request_id: (connection, request.n) for request in requests}
-        if any(request.grammar or request.thinking for request in requests):
+        if any(request.needs_guide for request in requests):
             self.preparer.submit(requests)
         else:
             self.start(requests)

@@ -34,6 +34,7 @@ class ServedModel:
     template: ChatTemplate | None
     dialect: Dialect
     thoughts: ThoughtFormat | None = None  # how it writes thoughts, if it does
+    thought_ids: tuple[int, ...] = ()  # the control tokens in their marks
     pooling: str = "mean"
     is_for_embeddings: bool = False
     infill: Infill | None = None  # how it fills in the middle of a text
@@ -113,8 +114,9 @@ def load_served_model(options: Options) -> ServedModel:
     source = open_source(options.model)
     tokenizer, pooling = source.tokenizer(), source.pooling()
     template = source.chat_template(tokenizer, options.chat_template)
-    if template and options.chat_template_kwargs:
-        template.defaults = json.loads(options.chat_template_kwargs)
+    if template:
+        template.context_size = config.context_size
+        template.defaults = json.loads(options.chat_template_kwargs or "{}")
     template_text = template.source if template else ""
     dialect = choose_dialect(template_text, options.tool_parser)
     thoughts = choose_thoughts(template_text, options.reasoning_parser)
@@ -131,6 +133,7 @@ def load_served_model(options: Options) -> ServedModel:
         template=template,
         dialect=dialect,
         thoughts=thoughts,
+        thought_ids=thoughts.visible_ids(tokenizer) if thoughts else (),
         pooling=pooling,
         is_for_embeddings=options.is_for_embeddings,
         infill=find_infill(tokenizer),

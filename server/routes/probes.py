@@ -42,7 +42,7 @@ def probe_routes() -> Blueprint:
 
 def describe_tokenizer(model: ServedModel) -> dict:
     """The special tokens by their texts, the chat template, and sizes in tokens."""
-    names = {token_id: name for name, token_id in model.tokenizer.control_ids.items()}
+    names = {token_id: name.decode() for token_id, name in model.tokenizer.control_names.items()}
     bos, eos = model.config.bos_id, next(iter(model.config.eos_ids), None)
     return {
         "tokenizer_class": type(model.tokenizer).__name__,

@@ -7,7 +7,10 @@ import pytest
 
 from live_server import running
 from verbatim.demo import MODEL
+from verbatim.reference.text.template import ChatTemplate
+from verbatim.server.api.messages import read_messages
 from verbatim.server.api.registry import adapter_of
+from verbatim.server.api.thinking import with_history
 from verbatim.server.http.sse import read_event
 
 SWITCH = "{%- if enable_thinking is not defined or enable_thinking %}{{- '<think>\\n' }}{%- endif %}"
@@ -194,6 +197,27 @@ def thoughts_in(events):
         elif value.get("type") == "content_block_delta":
             found += value["delta"].get("thinking", "")
     return found
+
+
+THOUGHT_PARTS = [
+    {"type": "thinking", "thinking": "Hm."},
+    {"type": "thinking", "thinking": [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]},
+    {"type": "reasoning", "text": "Hm."},
+]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"content": "Hi.", "reasoning": "Hm."}, {"content": "Hi.", "reasoning_content": "Hm."}]
+    + [{"content": [part, {"type": "text", "text": "Hi."}]} for part in THOUGHT_PARTS],
+)
+def test_an_earlier_thought_reaches_the_template(answer):
+    """Under the name that the template reads, whatever the field or part that it came in."""
+    [message] = read_messages([{"role": "assistant"} | answer], "messages")
+    assert (message["content"], message["reasoning_content"]) == ("Hi.", "Hm.")
+    for name in ("thinking", "reasoning", "reasoning_content"):
+        template = ChatTemplate("{{ messages[0]." + name + " }}", {})
+        assert template.render(with_history([message], template)) == ["Hm."]
 
 
 def test_an_earlier_thought_may_come_back(server):

@@ -9,7 +9,6 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from verbatim.reference.dialects.thoughts import ThoughtParser
 from verbatim.reference.records.errors import ContextLengthError, RequestError
 from verbatim.reference.records.grammar_text import Grammar, json_schema
 from verbatim.reference.records.request import Request
@@ -26,7 +25,7 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.schemas import held_schema
 from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
-from verbatim.server.api.thinking import SHARED, THINKING, take_wishes, with_history
+from verbatim.server.api.thinking import SHARED, THINKING, answer_parser, take_wishes, with_history
 from verbatim.server.api.tools import ToolUse
 from verbatim.server.api.value_types import (
     OBJECT,
@@ -105,8 +104,7 @@ def read_message(body: Any, model: ServedModel) -> MessageBuilder:
         request_id=message_id, prompt_ids=prompt_ids, sampling=sampling, stopping=stopping, grammar=grammar,
         thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
     )  # fmt: skip
-    calls = model.dialect.parser(tools.callable_tools) if tools.names else None
-    parser = ThoughtParser(thinking, calls) if thinking else calls
+    parser = answer_parser(tools, model, thinking)
     return MessageBuilder(request=request, model_id=model.model_id, streaming=streaming, parser=parser)
 
 

@@ -25,7 +25,7 @@ from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_f
 from verbatim.server.api.templating import FIELDS as TEMPLATING
 from verbatim.server.api.templating import Templating, take_templating
 from verbatim.server.api.thinking import FIELDS as THINKING
-from verbatim.server.api.thinking import take_wishes, with_history
+from verbatim.server.api.thinking import answer_parser, take_wishes, with_history
 from verbatim.server.api.tools import TOOL, ToolUse, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, integer, one_of
 from verbatim.server.models.served import ServedModel
@@ -130,7 +130,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
         streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
     for index in range(num_choices):
-        parser = wishes.parser(thinking, model.dialect.parser(tools.callable_tools) if tools.names else None)
+        parser = answer_parser(tools, model, thinking, is_apart=wishes.is_apart)
         choice = ChatChoice(index, answer_id, parser, wants_logprobs, echo, shows_thought=wishes.is_shown)
         builder.choices[answer_id, index] = choice
         if thinking:
@@ -170,8 +170,8 @@ def _narrowed(tools: ToolUse, model: ServedModel) -> list[dict]:
 
 def visible_ids(tools: ToolUse, model: ServedModel) -> tuple[int, ...]:
     """Parsers have to see their marks, also where they are control tokens."""
-    found = {*model.mark_ids.values()} if tools.names else set()
-    return tuple(sorted(found.union(model.thoughts.visible_ids(model.tokenizer) if model.thoughts else ())))
+    of_calls = model.mark_ids.values() if tools.names else ()
+    return tuple(sorted({*of_calls, *model.thought_ids}))
 
 
 def encode_chat(

@@ -25,7 +25,7 @@ from verbatim.server.api.responses.events import ItemBuilder
 from verbatim.server.api.responses.items import INPUT, REFERENCE, response_of_item
 from verbatim.server.api.responses.store import ResponseStore
 from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
-from verbatim.server.api.thinking import OF_REASON, SHARED, Wishes, take_wishes, with_history
+from verbatim.server.api.thinking import OF_REASON, SHARED, Wishes, answer_parser, take_wishes, with_history
 from verbatim.server.api.tools import FLAT_TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import BOOLEAN, STRING, ValueType, array, integer, of_type, one_of
 from verbatim.server.errors import ResponseNotFoundError
@@ -115,7 +115,7 @@ def read_response(body: Any, model: ServedModel, *, store: ResponseStore) -> Ite
     response["reasoning"] = {"effort": wishes.effort, "summary": None}
     return ItemBuilder(
         response=response, request=request, items=items, streaming=streaming, wants_logprobs=num_top is not None,
-        parser=wishes.parser(thinking, model.dialect.parser(tools.callable_tools) if tools.names else None),
+        parser=answer_parser(tools, model, thinking),
         thoughts=ThoughtCounter(model.tokenizer, thinking) if thinking else None, store=store if is_kept else None,
     )  # fmt: skip
 
