@@ -68,3 +68,20 @@ def test_the_kernels_have_none(watched):
     done = subprocess.run(command, cwd=EMULATOR.parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert " passed" in done.stdout
+
+
+def test_a_library_that_watches_leaves_another_alone(planted):
+    """Two builds of the emulator in one process keep their own state: what one has of a block differs in the other."""
+    planted.use_schedule(7)
+    plain = Emulator(build(cache_folder(), source=EMULATOR / "planted.cu"))
+    plain.use_schedule(0)
+    shared = [name for name in unique_symbols(plain) if name in unique_symbols(planted)]
+    assert shared == []
+
+
+def unique_symbols(emulator):
+    """The symbols that the dynamic linker would bind to one address for the whole process."""
+    if shutil.which("nm") is None:
+        pytest.skip("no nm, which lists a library's symbols")
+    listed = subprocess.run(["nm", "-D", emulator._library._name], capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1] for line in listed.splitlines() if f" {'u'} " in line}
