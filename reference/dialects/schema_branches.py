@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from verbatim.reference.dialects.parameters import PLAIN
+from verbatim.reference.dialects.typed_values import resolved
 
 BINDING = ("pattern", "format", "minLength", "maxLength", "not", "if", "contentEncoding")  # of a string
 
@@ -31,10 +32,8 @@ def branches(schema: Any, root: dict) -> Iterator[dict]:
 
 
 def _definition(reference: str, root: dict) -> dict | None:
-    """A schema of `$defs` or `definitions` that has a name of its own and no further reference in it."""
-    head, _, name = reference.rpartition("/")
-    key = head.removeprefix("#/")
-    found = root.get(key, {}).get(name) if key in ("$defs", "definitions") else None
+    """The schema that a reference names, if there is no further reference in it."""
+    found = resolved(reference, root)
     return found if isinstance(found, dict) and '"$ref"' not in json.dumps(found) else None
 
 

@@ -23,7 +23,7 @@ def types_of(schema: Any, root: dict, steps: int = MAX_STEPS) -> frozenset[str]:
         return ANY
     found = ANY
     if isinstance(reference := schema.get("$ref"), str):
-        found &= types_of(_resolved(reference, root), root, steps - 1)
+        found &= types_of(resolved(reference, root), root, steps - 1)
     if isinstance(named := schema.get("type"), str | list):
         found &= frozenset((named,) if isinstance(named, str) else filter(TYPES.__contains__, named))
     if "const" in schema or isinstance(schema.get("enum"), list):
@@ -70,7 +70,7 @@ def _type_of(value: Any) -> frozenset[str]:
     return frozenset(("object",))
 
 
-def _resolved(reference: str, root: dict) -> Any:
+def resolved(reference: str, root: dict) -> Any:
     """The schema that a reference inside of the same document names; True for any other."""
     node: Any = root
     for part in reference.removeprefix("#").split("/")[1:] if reference.startswith("#") else ("",):
