@@ -23,8 +23,9 @@ LONG = (  # files that take longest, in this order, so that one of several proce
 )  # fmt: skip
 # What an API does with a request is the same for both engines; those files try it with one. The others use both.
 WITH_ONE_ENGINE = (
-    "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "hostile", "responses",
-    "structured", "thinking",
+    "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "formats", "hostile", "infill",
+    "mlc_examples", "old_http", "prefill", "probes", "rerank", "responses", "structured", "thinking", "token_details",
+    "tokens",
 )  # fmt: skip
 
 
