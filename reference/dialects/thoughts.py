@@ -34,12 +34,18 @@ class ThoughtFormat:
         found = (i for name, i in tokenizer.control_ids.items() if name and any(name in mark for mark in self.marks))
         return tuple(sorted(found))
 
-    def thinking(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], budget: int | None = None) -> Thinking:
-        """The thinking of an answer to a prompt, which may have opened a thought."""
+    def thinking(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], budget: int | None = None, continued: str = ""
+    ) -> Thinking:
+        """The thinking of an answer to a prompt, which may have opened a thought, as may the text that it continues."""
         return Thinking(
             opening=self.opening, endings=self.endings, forced=self.forced or self.endings[0].mark, budget=budget,
-            is_open=self._is_open(tokenizer, prompt_ids),
+            is_open=self._is_open(tokenizer, prompt_ids) or self._leaves_open(continued),
         )  # fmt: skip
+
+    def _leaves_open(self, text: str) -> bool:
+        _, opening, thought = text.rpartition(self.opening)
+        return opening != "" and not any(ending.mark in thought for ending in self.endings)
 
     def _is_open(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
         tail = b"".join(tokenizer.control_names.get(i) or tokenizer.token_bytes(i) for i in prompt_ids[-NUM_TAIL:])

@@ -87,13 +87,15 @@ class Wishes:
         if self.effort not in (None, NO_EFFORT) and not is_told and "effort" in self.paths:
             policy.note_without_effect(self.paths["effort"])
 
-    def thinking(self, model: ServedModel, prompt_ids: tuple[int, ...], variables: dict[str, Any]) -> Thinking | None:
-        """What the engine is told; None for a model that writes no thoughts."""
+    def thinking(
+        self, model: ServedModel, prompt_ids: tuple[int, ...], variables: dict[str, Any], continued: str = ""
+    ) -> Thinking | None:
+        """What the engine is told of an answer that continues some text; None for a model that writes no thoughts."""
         if model.thoughts is None:
             return None
         is_switched = any(variables.get(name) is False for name in SWITCHES)
         budget = 0 if self.is_on is False and not is_switched else self.budget
-        return model.thoughts.thinking(model.tokenizer, prompt_ids, budget)
+        return model.thoughts.thinking(model.tokenizer, prompt_ids, budget, continued)
 
 
 def answer_parser(

@@ -117,7 +117,7 @@ def test_engines_agree(engine, request):
 KEY = pytest.StashKey[dict]()
 
 
-@pytest.mark.parametrize("mode", ["ngram", "small_draft"])
+@pytest.mark.parametrize("mode", ["ngram", pytest.param("small_draft", marks=pytest.mark.slow)])
 def test_with_draft_tokens_too(backend, mode):
     from verbatim.demo import DRAFTS
 

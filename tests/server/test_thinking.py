@@ -199,6 +199,17 @@ def thoughts_in(events):
     return found
 
 
+def test_a_thought_that_was_begun_is_continued(server):
+    """The last message ends within a thought: the answer continues it, up to its budget."""
+    history = [*HELLO, {"role": "assistant", "content": "<think>I could say hello"}]
+    found = message(
+        server, messages=history, continue_final_message=True, enable_thinking=False, thinking_token_budget=4
+    )
+    assert found["reasoning"] and "think>" not in found["content"] + found["reasoning"]
+    closed = [*HELLO, {"role": "assistant", "content": "<think>I could.</think>Hello"}]
+    assert "reasoning" not in message(server, messages=closed, continue_final_message=True)
+
+
 THOUGHT_PARTS = [
     {"type": "thinking", "thinking": "Hm."},
     {"type": "thinking", "thinking": [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]},

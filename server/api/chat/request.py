@@ -119,7 +119,8 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
         prediction.read_all()
     fields.done()
     answer_id, prompt_ids = new_id("chatcmpl"), encode_chat(messages, tools, model, "messages", templating)
-    thinking = wishes.thinking(model, prompt_ids, templating.variables)
+    continued = messages[-1].get("content") or "" if templating.is_continued else ""
+    thinking = wishes.thinking(model, prompt_ids, templating.variables, continued)
     request = Request(
         request_id=answer_id, prompt_ids=prompt_ids, sampling=sampling, stopping=debug.apply(stopping), n=num_choices,
         grammar=grammar, thinking=thinking, cache_salt=salt, visible_ids=visible_ids(tools, model),
