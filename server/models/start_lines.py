@@ -121,6 +121,7 @@ def write(options: Options, title: str, facts: dict[str, str], found: list[str])
         logger.info("starting", extra={"facts": {"start": facts | {"version": title}, "warnings": found}})
         return
     lines = [("", title), *facts.items(), *(("warning", text) for text in found)]
+    width = max(len(name) for name, _ in lines) + 1
     if sys.stdout.isatty():
         from rich.console import Console  # slow to import
         from rich.text import Text
@@ -128,9 +129,9 @@ def write(options: Options, title: str, facts: dict[str, str], found: list[str])
         console = Console(highlight=False, soft_wrap=True)
         for name, text in lines:
             style = "bold red" if name == "warning" else "dim"
-            console.print(Text.assemble((f"  {name:<9}" if name else "", style), text))
+            console.print(Text.assemble((f"  {name:<{width}}" if name else "", style), text))
     else:
-        print("\n".join(f"  {name:<9}{text}" if name else text for name, text in lines), flush=True)
+        print("\n".join(f"  {name:<{width}}{text}" if name else text for name, text in lines), flush=True)
 
 
 def _say_when_ready(app: Sanic, options: Options) -> None:

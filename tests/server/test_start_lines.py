@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from live_server import wait_until
-from verbatim.server.models.start_lines import is_local
+from verbatim.demo import MODEL
+from verbatim.server.models.start_lines import is_local, rows
+from verbatim.server.settings.options import Options
 
 PACKAGE = Path(__file__).parents[2] / "src" / "verbatim"
 
@@ -57,6 +60,7 @@ def test_a_request_waits_while_the_model_loads_and_the_block_says_where_it_is(st
     assert row(log, "context") == "2048 tokens; 4 answers at once"
     assert re.fullmatch(r"2048 tokens, [\d.]+ GiB of [\d.]+ GiB free", row(log, "cache"))
     assert row(log, "key") == "none asked for" and "warning" not in log
+    assert row(log, "tool calls") == "hermes"
     for name, path in (("page", "/"), ("API", "/v1"), ("docs", "/docs")):
         assert row(log, name) == server.url + path
     assert httpx.get(row(log, "page")).status_code == httpx.get(row(log, "docs")).status_code == 200
@@ -75,6 +79,18 @@ def unbuilt(tmp_path):
     shutil.copytree(PACKAGE / "fastpath", package / "fastpath", ignore=shutil.ignore_patterns("*.so"))
     (package / "not_built.txt").write_text("the compiler is on holiday")
     return package.parent
+
+
+def test_a_format_that_is_only_assumed_is_named_as_that(tmp_path):
+    template = tmp_path / "plain.jinja"
+    template.write_text("{{ messages[0].content }}<think>")
+    sizes = {"max_num_sequence": 1, "max_total_seq_length": 64, "prefill_chunk_size": 16}
+    options = Options(backend="reference", model=MODEL, device="cpu", chat_template=template, **sizes)
+    found = dict(rows([options], "http://127.0.0.1:8000"))
+    assert found["tool calls"].startswith("hermes is assumed: the chat template shows no known format (--tool-parser")
+    assert found["thoughts"] == "think: they stand apart from the answer"
+    chosen = dict(rows([replace(options, tool_parser="granite", reasoning_parser="none")], "http://127.0.0.1:8000"))
+    assert chosen["tool calls"] == "granite" and "thoughts" not in chosen
 
 
 def test_without_a_fast_path_the_reference_serves_and_says_so_once(unbuilt):
