@@ -176,15 +176,25 @@ def variants(family):
         yield from ({name: value} for value in values)
 
 
+def rendered(render, messages, tools, **options):
+    """What is rendered; None where the template refuses."""
+    try:
+        return render(messages, tools, **options)
+    except Exception:  # a template can raise any exception of Python
+        return None
+
+
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_rendered_as_transformers_renders_it(both, conversation):
     family, as_they_do, as_we_do = both
     messages = CONVERSATIONS[conversation]
     for tools, variables, is_asked in product(TOOLS, variants(family), (True, False)):
         options = {"add_generation_prompt": is_asked, **variables}
-        try:
-            expected = as_they_do(messages, tools, **options)
-        except Exception:  # a template can raise any exception of Python
+        expected = rendered(as_they_do, messages, tools, **options)
+        if expected is None:  # a template that needs the text of every message gets an empty one from us
+            with_text = [m | {"content": ""} if m["content"] is None else m for m in messages]
+            expected = rendered(as_they_do, with_text, tools, **options)
+        if expected is None:
             with pytest.raises(RequestError, match="chat template"):
                 as_we_do(messages, tools, **options)
         else:

@@ -23,6 +23,7 @@ class CallParser:
         self._buffer = ""
         self._num_calls = 0
         self._is_after_call = False
+        self._is_inside = False  # a list or block of calls, that has an end of its own
         self._read = self._read_text
         self._arguments = ObjectEnd()
 
@@ -111,8 +112,14 @@ class CallParser:
         return []
 
     def _no_call(self) -> list[Delta] | None:
-        """What looked like a call was none: its mark, if there is one, is text, and so on from there."""
+        """What looked like a call was none: its mark, if there is one, is text, and so on from there.
+
+        Inside a block no mark was looked for: the block ends here, and a mark may begin another.
+        """
         self._read = self._read_text
+        if self._is_inside:
+            self._is_inside = False
+            return []
         is_marked = self.OPEN and self._buffer.lstrip().startswith(self.OPEN)
         return self._take_text(self._buffer.index(self.OPEN) + len(self.OPEN) if is_marked else 0)
 

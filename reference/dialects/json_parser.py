@@ -20,7 +20,7 @@ class JsonParser(CallParser):
 
     def __init__(self, form: JsonFormat, tools: Sequence[dict]):
         super().__init__(tools)
-        self.OPEN, self._format, self._is_inside = form.opening, form, False
+        self.OPEN, self._format = form.opening, form
         self._read = self._read_text if form.opening else self._read_head
 
     def finish(self, *, is_cut: bool = False) -> list[Delta]:
@@ -64,7 +64,6 @@ class JsonParser(CallParser):
                     self._buffer, self._is_inside = rest[length - 1 :], True  # its last brace begins the tail
                     self._read = self._read_tail
                     return [self._start(call[0]), CallArguments(index=self._num_calls - 1, text=call[1])]
-        self._is_inside = False
         return super()._no_call()
 
 

@@ -35,7 +35,7 @@ def _heads_after(lead: list[str]) -> list[Form]:
 
 
 FIRST = (*_heads_after([]), *_heads_after(marked(TAG)))
-LATER = (*FIRST, *_heads_after(spaced(";")))
+LATER = (*FIRST, *_heads_after(marked(";")))
 OBJECT = Form(r"\s*", f"(?:{re.escape(TAG)})?", SPACE, r"(?=\{)")
 NEXT = Form(r"\s*", ";?", SPACE, r"(?=\{)")
 KEYS = tuple(Form(r"\{", SPACE, '"', *key, '"') for key in ("type", "name", "function", "parameters", "arguments"))

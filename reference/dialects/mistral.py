@@ -36,32 +36,31 @@ class MistralParser(CallParser):
     """Reads Mistral's calls, in a list or one by one."""
 
     OPEN = OPEN
-    _is_list = False
 
     def _heads(self) -> Iterable[Form]:
-        return (NEXT,) if self._is_list else (FIRST, NAMED, NAMED_WITH_ID)
+        return (NEXT,) if self._is_inside else (FIRST, NAMED, NAMED_WITH_ID)
 
     def _tails(self) -> Iterable[Form]:
-        return (ITEM_TAIL, ITEM_TAIL_WITH_ID) if self._is_list else (NAMED_TAIL,)
+        return (ITEM_TAIL, ITEM_TAIL_WITH_ID) if self._is_inside else (NAMED_TAIL,)
 
     def _after_tail(self):
-        return self._read_head if self._is_list else self._read_text
+        return self._read_head if self._is_inside else self._read_text
 
     def _read_text(self) -> list[Delta] | None:
         """Text, where no list can be open."""
-        self._is_list = False
+        self._is_inside = False
         return super()._read_text()
 
     def _read_head(self) -> list[Delta] | None:
         """A call, or the end of the list."""
-        if self._is_list and (end := LIST_TAIL.match(self._buffer)):
+        if self._is_inside and (end := LIST_TAIL.match(self._buffer)):
             self._buffer = self._buffer[end.end() :]
             self._read = self._read_text
             return []
-        is_list = self._is_list or FIRST.match(self._buffer) is not None
+        is_list = self._is_inside or FIRST.match(self._buffer) is not None
         deltas = super()._read_head()
         if self._read == self._read_arguments:
-            self._is_list = is_list
+            self._is_inside = is_list
         return deltas
 
 

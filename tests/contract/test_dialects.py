@@ -164,6 +164,7 @@ FURTHER = [
     ("llama3", LLAMA + "\n" + LLAMA, ("", CALL_F * 2)),
     ("llama3", LLAMA + ";" + LLAMA.replace('"f"', '"x"'), (";" + LLAMA.replace('"f"', '"x"'), CALL_F)),
     ("llama3", LLAMA + "; Done.", ("; Done.", CALL_F)),
+    ("llama3", LLAMA + "\xa0; " + LLAMA, ("", CALL_F * 2)),
     ("llama3", ' \n{ "name" : "f","arguments":{"a": 1} } ', ("", CALL_F)),
     ("llama3", LLAMA[:-4], ("", [["f", '{"a":']])),
     ("mistral", "Well.\n" + write("mistral", ("f", ONE)) + "\nDone.", ("Well.", "Done.", CALL_F)),

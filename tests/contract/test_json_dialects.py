@@ -159,6 +159,13 @@ def test_pieces_do_not_matter(name, data):
         assert content == text
 
 
+@pytest.mark.parametrize(("name", "mark"), [("granite", "<|tool_call|>"), ("mistral", "[TOOL_CALLS]")])
+def test_a_mark_may_follow_a_block_that_was_not_closed(name, mark):
+    call = mark + '[{"name": "look", "arguments": {}}'
+    assert check_cuts(f"{call}\n{mark}[]", name, TOOLS) == (f"{mark}[]", [("look", "{}")])
+    assert check_cuts(f"{call}\n{call}]", name, TOOLS) == ("", [("look", "{}")] * 2)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_the_grammar_accepts_what_is_written(name, byte_model):
     dialect = choose_dialect("", name)
