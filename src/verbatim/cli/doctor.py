@@ -17,7 +17,6 @@ OPTIONAL = {  # name -> what it is for
     "pycuda": "GPUs: pip install 'verbatim[cuda]'",
     "nvidia-cuda-nvrtc": "GPUs without nvcc: pip install 'verbatim[nvrtc]'",
     "torch": "training the demo model: pip install 'verbatim[train]'",
-    "hypothesis": "the conformance suite: pip install 'verbatim[conformance]'",
 }
 
 
