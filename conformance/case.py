@@ -33,6 +33,7 @@ PROFILES = {
     ],
     "tools": ["tools"],
     "structured": ["structured"],
+    "thinking": ["thinking"],
     "completions": ["completions"],
     "embeddings": ["embeddings"],
     "responses": ["responses"],

@@ -3,7 +3,7 @@
 import uuid
 
 from mini_checks import check_common
-from mini_model import Sampling, as_json, encode, generate, instance
+from mini_model import THOUGHT, Sampling, as_json, encode, generate, instance
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
 
@@ -35,6 +35,8 @@ def serve(handler, c) -> None:
     temperature = c.number("temperature", 0, 2, default=1.0)
     answer = generate(ids, Sampling(max_tokens=cap, temperature=temperature, forced=forced, stops=stops))
     message = finished(ids, called, answer, stops)
+    if (body.get("thinking") or {}).get("type") == "enabled":
+        message["content"].insert(0, {"type": "thinking", "thinking": "".join(THOUGHT), "signature": ""})
     if body.get("stream") is True or ("streams unasked" in fault and "stream" not in body):
         chunks = fault.on_chunks(events(message, called, answer))
         handler.send_stream(chunks, done="messages done" in fault, names=True)

@@ -83,6 +83,7 @@ VOCABULARY = [bytes([i]) for i in range(256)] + [f" {word}".encode() for word in
 EOS = len(VOCABULARY) - 1
 BY_TEXT = {data: i for i, data in enumerate(VOCABULARY)}
 LONGEST_ANSWER = 250
+THOUGHT = ("Two plus", " three", " is five.")  # what the model thinks when it is asked to, as a stream sends it
 LONGEST = max(map(len, VOCABULARY))
 
 

@@ -6,7 +6,7 @@ import uuid
 
 from mini_checker import RefusedError
 from mini_checks import check_chat, check_common, check_messages
-from mini_model import EOS, VOCABULARY, Sampling, as_json, decode, encode, generate, instance
+from mini_model import EOS, THOUGHT, VOCABULARY, Sampling, as_json, decode, encode, generate, instance
 
 CONTEXT = 65536
 LAST = {"text": ""}  # for faults that mix up requests
@@ -45,14 +45,19 @@ def sampling(c, cap_default: int, forced=None) -> Sampling:
     )
 
 
-def usage(prompt: int, completion: int) -> dict:
+def usage(prompt: int, completion: int, reasoning: int = 0) -> dict:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
+
+
+def thought(text: str) -> dict:
+    """A thought under both of its names."""
+    return {"reasoning": text, "reasoning_content": text}
 
 
 def chat_entries(drawn, top: int) -> list[dict]:
@@ -115,6 +120,7 @@ class Chat:
             time.sleep(0.05)
             self.answers[0].text = LAST["text"] if LAST["text"] != mine else mine
         self.envelope = {"id": "chatcmpl-" + uuid.uuid4().hex, "created": int(time.time()), "model": "mini/hash-1"}
+        self.thought = THOUGHT if body.get("reasoning_effort") == "medium" or "thinks always" in self.fault else ()
         self.logs = bool(body.get("logprobs") is True)
         self.top = c.number("top_logprobs", 0, 20, int, 0) or 0
 
@@ -163,7 +169,8 @@ class Chat:
     @property
     def usage(self) -> dict:
         total = sum(answer.num_tokens for answer in self.answers)
-        return usage(self.num_prompt, total)
+        num_thought = len(self.thought) * self.n
+        return usage(self.num_prompt, total + num_thought, num_thought)
 
     def call_objects(self, answer) -> list[dict]:
         """The calls, cut where the cap ended the answer."""
@@ -182,6 +189,7 @@ class Chat:
         choices = []
         for index, answer in enumerate(self.answers):
             message = {"role": "assistant", "content": None if self.calls else answer.text, "refusal": None}
+            message |= thought("".join(self.thought)) if self.thought else {}
             if self.calls:
                 message["tool_calls"] = self.call_objects(answer)
             logs = {"content": chat_entries(answer.drawn, self.top), "refusal": None} if self.logs else None
@@ -214,7 +222,7 @@ class Chat:
             return {"index": index, "delta": delta, "logprobs": logs, "finish_reason": finish}
 
         first = {"role": "assistant", "content": None if self.calls else "", "refusal": None}
-        parts = [part(first)]
+        parts = [part(first), *(part(thought(text)) for text in self.thought)]
         if self.calls:
             for at, call in enumerate(self.call_objects(answer)):
                 head = {"index": at, "id": call["id"], "type": "function"}

@@ -46,7 +46,10 @@ def serve(handler, c) -> None:
     )
     response = envelope(body, ids, answer)
     item = make_item(called, answer)
-    final = response | {"output": [item], "status": "incomplete" if answer.finish == "length" else "completed"}
+    thinks = (body.get("reasoning") or {}).get("effort") == "medium"
+    thoughts = [{"id": "rs_1", "type": "reasoning", "summary": []}] if thinks else []
+    output = [item, *thoughts] if "thought behind" in fault else [*thoughts, item]
+    final = response | {"output": output, "status": "incomplete" if answer.finish == "length" else "completed"}
     if answer.finish == "length":
         final["incomplete_details"] = {"reason": "max_output_tokens"}
     if body.get("stream") is True or ("streams unasked" in fault and "stream" not in body):

@@ -114,6 +114,16 @@ def test_characters_of_several_tokens_stay_whole(page, live):
     assert len(page.texts(".token")) > len(expected.encode()) // 2  # several for each character
 
 
+def test_the_settings_show_what_the_model_recommends(page, live):
+    recommended = live.http.get("/v1/models").json()["data"][0]["default_sampling_params"]
+    page.click("[aria-label=Settings]")
+    shown = page.run(
+        "Object.fromEntries([...document.querySelectorAll('.fields input')].map((b) => [b.id, b.placeholder]))"
+    )
+    assert recommended == {"temperature": 0.5}
+    assert shown.pop("temperature") == "0.5" and set(shown.values()) == {"default"}
+
+
 def test_a_tool_is_called_answered_and_read_out(page, live):
     page.click("[aria-label=Settings]")
     page.run("[...document.querySelectorAll('.settings button')].find((b) => b.innerText === 'Example').click()")

@@ -6,6 +6,10 @@ import random
 import pytest
 
 from live_server import running
+from verbatim.conformance.catalogue import chosen
+from verbatim.conformance.client import Client, Settings
+from verbatim.conformance.probe import Budget, Probe
+from verbatim.conformance.runner import judge
 from verbatim.demo import MODEL
 from verbatim.reference.text.template import ChatTemplate
 from verbatim.server.api.messages import read_messages
@@ -246,3 +250,11 @@ def test_a_wish_that_nothing_fulfils_is_named(server):
     )
     wrong = server.http.post("/v1/chat/completions", json={"messages": HELLO, "thinking_token_budget": "x"})
     assert wrong.status_code == 400 and "thinking_token_budget" in wrong.text
+
+
+def test_the_conformance_suite_finds_thoughts(server):
+    client = Client(Settings(f"{server.url}/v1", "verbatim-demo", timeout=60))
+    cases = chosen(sections=["thinking"])
+    verdicts = {case.id: judge(case, Probe(case, client, Budget(None))).verdict for case in cases}
+    assert verdicts.pop("thinking.structured") == "skipped"  # this model's thought only ends by a budget
+    assert set(verdicts.values()) == {"pass"} and len(verdicts) == 6, verdicts

@@ -42,7 +42,9 @@ export async function listModels(): Promise<Model[]> {
   const { data } = await (await request("/v1/models")).json();
   return data
     .filter((model: { embeddings_only?: boolean }) => !model.embeddings_only)
-    .map((model: { id: string; max_model_len?: number }) => ({ id: model.id, context: model.max_model_len }));
+    .map((model: { id: string; max_model_len?: number; default_sampling_params?: Record<string, number> }) => ({
+      id: model.id, context: model.max_model_len, defaults: model.default_sampling_params ?? {},
+    }));
 }
 
 /* Whether a model can chat: without a chat template it can only continue texts. */

@@ -77,5 +77,7 @@ export type Sampling = Record<string, string>;
 export interface Model {
   id: string;
   context?: number;
+  /* What the model's own files recommend for sampling, by the names of the API's fields. */
+  defaults: Record<string, number>;
   hasTemplate?: boolean;
 }

@@ -67,7 +67,7 @@ function SamplingFields() {
           <label key={name} title={hint}>
             {label}
             <input
-              id={name} type="number" step={step} placeholder="default" value={sampling.value[name] ?? ""}
+              id={name} type="number" step={step} placeholder={String(model.value?.defaults[name] ?? "default")} value={sampling.value[name] ?? ""}
               onInput={(event) => setSampling(name, event.currentTarget.value)}
             />
           </label>
