@@ -30,6 +30,7 @@ HARMLESS = frozenset((
     "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
     "_experts_implementation", "use_flash_attn", "use_flash_attn_2", "flash_attention", "use_cache", "pretraining_tp",
     "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "fp32_residual_connection", "kv_cache_dtype",
+    "kv_cache_scheme",
     "output_attentions", "output_hidden_states", "output_scores", "return_dict", "return_dict_in_generate",
     "is_decoder", "is_encoder_decoder", "chunk_size_feed_forward", "cache_implementation", "use_bfloat16",
     "transformers_version", "transformers.js_config", "_name_or_path", "name_or_path", "auto_map", "torch_dtype",
@@ -41,16 +42,16 @@ HARMLESS = frozenset((
     "diversity_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "suppress_tokens",
     "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
 ))  # fmt: skip
-SAME = {  # where the value is what is computed anyway
-    "scale_attn_weights": (True,), "mlp_type": ("default",), "norm_type": ("layer_norm", "rms_norm", "rmsnorm"),
-    "norm_topk_prob": (True,), "causal": (True,), "is_causal": (True,), "use_rope": (True,),
+SAME: dict[str, tuple] = {  # where only such a value is what is computed anyway
+    "scale_attn_weights": (True,), "mlp_type": ("default",), "norm_type": ("rms_norm", "rmsnorm"), "no_bias": (True,),
+    "use_rmsnorm": (True,), "use_rope": (True,), "causal": (True,), "is_causal": (True,),
     "position_embedding_type": ("rope", "rotary", "absolute"),
 }  # fmt: skip
 ARITHMETIC = re.compile(
-    r"attn|attention|bias|norm|clip|softcap|capping|_cap$|alibi|rope|rotary|position|scal|multipl|_mult|sink|window"
-    r"|expert|dense|moe|rout|topk|gate|gating|residual|parallel|logit|qk|kv|mlp|ffn|activation|_act$|act_fn|mup|lora"
-    r"|layer|mamba|ssm|(^|_)conv(_|1d|$)|delta|recurrent|temperature|causal|bidirection|embed|mixing|altup|laurel|eps"
-    r"|rank|state|value_dim|key_dim|head_dim|num_heads|n_head"
+    r"attn|attention|bias|norm|clip|softcap|capping|_cap$|alibi|rope|rotary|ntk|logn|position|scal|multiplier|_mult$"
+    r"|sink|window|expert|dense|moe|rout|scoring|topk|gate|gating|residual|parallel|logit|qk|kv|mlp|ffn|glu|activation"
+    r"|_act$|act_fn|mup|lora|layer|mamba|ssm|state_size|(^|_)conv(_|1d|$)|delta|recurrent|temperature|causal|bidirection"
+    r"|embed|mixing|altup|laurel|(^|_)eps(_|$)|epsilon|rank|value_dim|key_dim|head_dim|num_heads|n_head"
 )
 NEUTRAL_TEXTS = ("", "none", "null", "default")
 
@@ -76,7 +77,9 @@ def is_neutral(value: Any) -> bool:
 
 
 def _passes(name: str, value: Any, known: Collection[str]) -> bool:
-    return name in known or name in HARMLESS or is_neutral(value) or value in SAME.get(name, ())
+    if name in known or name in HARMLESS:
+        return True
+    return value is None or value in SAME[name] if name in SAME else is_neutral(value)
 
 
 def _shown(value: Any) -> str:

@@ -34,17 +34,14 @@ def as_it_is(raw: dict) -> dict[str, Any]:
 
 
 def text_part(raw: dict) -> dict[str, Any]:
-    """The text model's fields of a multimodal config.json; fields of the whole model have precedence.
-
-    Where it does not say whether embeddings are tied, they are, unless the checkpoint has a head of its own.
-    """
+    """The text model's fields of a multimodal config.json; fields of the whole model have precedence."""
     text = raw.get("text_config")
     if text is None:
         return raw
     if not isinstance(text, dict):
         raise ModelError(f"config.json: text_config must be an object, not {text!r}")
     beside = {name: raw[name] for name in BESIDE_TEXT if raw.get(name) is not None}
-    return text | {"tie_word_embeddings": True} | beside
+    return text | beside
 
 
 def rope_of_each_type(raw: dict, *, full: float, sliding: float) -> dict[str, Any]:
