@@ -317,8 +317,8 @@ DECODERS = {
 @functools.cache
 def decoded_by(name):
     """A tokenizer of ours, and the library's, whose decoder is the named one."""
-    pieces = ["<unk>", "<s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *"abcxyz", "ay", "ya", "▁x", "▁▁", "xz"]
-    merges = [("a", "y"), ("y", "a"), ("▁", "x"), ("▁", "▁"), ("x", "z")]
+    pieces = ["<unk>", "<s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *"abcxyz", "ay", "ya", "▁x", "xz"]
+    merges = [("a", "y"), ("y", "a"), ("▁", "x"), ("x", "z")]
     bpe = models.BPE({p: i for i, p in enumerate(pieces)}, merges, byte_fallback=True, unk_token="<unk>")
     library = tokenizers.Tokenizer(bpe)
     prefix = [normalizers.Prepend("▁")] if "first space" in name else []

@@ -55,10 +55,10 @@ def without_joined(parts: Parts, tokens: Mapping[int, AddedToken]) -> list[str |
     def name(part: str | int | None) -> str:
         if isinstance(part, str):
             return part
-        return tokens[part].content if part in tokens else ""
+        return "" if part is None or part not in tokens else tokens[part].content
 
     found: list[str | int | None] = []
-    is_joined = False  # whether the next text goes on with the last one
+    is_joined = False  # whether the next text continues the last one
     for i, part in enumerate(parts):
         token = None if part is None or isinstance(part, str) else tokens.get(part)
         before, behind = name(parts[i - 1]) if i else "", name(parts[i + 1]) if i + 1 < len(parts) else ""

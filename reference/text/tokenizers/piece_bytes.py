@@ -21,12 +21,11 @@ def piece_decoder(raw: dict, name: str) -> Callable[[str], bytes]:
     """A function from a piece to its bytes. `raw` is a tokenizer.json, `name` what errors call it."""
     decoders = list(_flat(raw.get("decoder") or USUAL))
     types = [decoder.get("type") for decoder in decoders]
-    if unknown := [kind for kind in types if kind not in PIECEWISE]:
+    if unknown := [found for found in types if found not in PIECEWISE]:
         raise ModelError(f"{name}: decoder {unknown[0]!r} is not supported; supported: {', '.join(PIECEWISE)}")
-    if "ByteLevel" in types or (raw.get("decoder") is None and names_byte_level(raw.get("pre_tokenizer"))):
-        decoders, last = decoders[: types.index("ByteLevel")] if "ByteLevel" in types else [], _byte_level
-    else:
-        last = str.encode
+    is_byte_level = "ByteLevel" in types or (raw.get("decoder") is None and names_byte_level(raw.get("pre_tokenizer")))
+    if is_byte_level:
+        decoders = decoders[: types.index("ByteLevel")] if "ByteLevel" in types else []
     steps = list(_steps(decoders, name))
 
     def to_bytes(piece: str) -> bytes:
@@ -35,7 +34,7 @@ def piece_decoder(raw: dict, name: str) -> Callable[[str], bytes]:
                 piece = step(piece)
             elif match := BYTE_PIECE.fullmatch(piece):
                 return bytes([int(match[1], 16)])
-        return last(piece)
+        return _byte_level(piece) if is_byte_level else piece.encode()
 
     return to_bytes
 
