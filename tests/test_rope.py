@@ -136,11 +136,15 @@ def test_dynamic_positions_serve_more_than_the_model_s_context():
     [
         (YARN | {"ntk_alpha": 3.0}, "rotary setting ntk_alpha = 3.0 is not supported"),
         (YARN | {"apply_yarn_scaling": False}, "rotary setting apply_yarn_scaling = False is not supported"),
-        ({"rope_type": "linear", "factor": "two"}, "rotary setting factor must be a number above 0, not 'two'"),
+        ({"rope_type": "linear", "factor": "two"}, "rotary setting factor must be a number, not 'two'"),
         ({"rope_type": "linear", "factor": 0}, "rotary setting factor must be a number above 0, not 0"),
         ({"rope_type": "dynamic"}, "rope type 'dynamic' needs a number for 'factor'"),
         (LONGROPE | {"short_factor": [1.0]}, "longrope has 1 factors for 8 frequencies"),
         ({"type": "mrope", "mrope_section": [16, 24, 24]}, "rope type 'mrope' is not supported"),
+        ({"rope_type": 3}, "rotary setting rope_type must be a text, not 3"),
+        (LONGROPE | {"long_factor": "all"}, "rotary setting long_factor must be a list of numbers, not 'all'"),
+        (YARN | {"original_max_position_embeddings": 1}, "original_max_position_embeddings must be at least 2, not 1"),
+        (YARN | {"rope_theta": -1}, "rope_theta must be a number above 0, not -1"),
         (["yarn"], r"rope_scaling must be an object, not \['yarn'\]"),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from verbatim.reference.checkpoint.config_keys import is_neutral
+from verbatim.reference.checkpoint.config_values import check_values, is_number
 from verbatim.reference.numerics.rotary import natural_log
 from verbatim.reference.records.config import Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
@@ -27,11 +28,13 @@ def read_rope(raw: dict, layer_type: str) -> Rope:
     _check(settings)
     head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     share = settings.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0
-    theta = float(settings.get("rope_theta") or raw["rope_theta"])
+    theta = settings.get("rope_theta") or raw["rope_theta"]
+    found = {"rope_theta": theta, "partial_rotary_factor": share}
+    check_values(found, found.keys())
     rotary_dim = int(head_dim * share)
     rope_type = _type(settings)
     scaling = None if rope_type == "default" else _scaling(rope_type, settings, raw, rotary_dim)
-    return Rope(theta=theta, rotary_dim=rotary_dim, scaling=scaling)
+    return Rope(theta=float(theta), rotary_dim=rotary_dim, scaling=scaling)
 
 
 def _settings(raw: dict, layer_type: str) -> dict:
@@ -57,13 +60,26 @@ def _type(settings: dict) -> str:
 def _check(settings: dict) -> None:
     """ModelError for a setting that is not known, unless its value changes nothing."""
     for name, value in settings.items():
+        is_text, is_list = name in ("rope_type", "type"), name in ("short_factor", "long_factor", "mrope_section")
+        is_right = (
+            isinstance(value, str) if is_text
+            else isinstance(value, list) and all(map(is_number, value)) if is_list
+            else is_number(value) or isinstance(value, bool)
+        )  # fmt: skip
+        if name in KNOWN and value is not None and not is_right:
+            wanted = "a text" if is_text else "a list of numbers" if is_list else "a number"
+            raise ModelError(f"config.json: rotary setting {name} must be {wanted}, not {value!r}")
         if name not in KNOWN and (name == "apply_yarn_scaling" or not is_neutral(value)):
             raise ModelError(f"config.json: rotary setting {name} = {value!r} is not supported")
 
 
 def _scaling(rope_type: str, settings: dict, raw: dict, rotary_dim: int) -> RopeScaling:
     context = raw["max_position_embeddings"]
-    original = raw.get("original_max_position_embeddings") or settings.get("original_max_position_embeddings")
+    original = (
+        raw.get("original_max_position_embeddings") or settings.get("original_max_position_embeddings") or context
+    )
+    if original < 2:
+        raise ModelError(f"config.json: original_max_position_embeddings must be at least 2, not {original!r}")
     try:
         if rope_type == "linear":
             return RopeScaling(rope_type=rope_type, factor=_number(settings, "factor"))
@@ -75,18 +91,18 @@ def _scaling(rope_type: str, settings: dict, raw: dict, rotary_dim: int) -> Rope
                 factor=_number(settings, "factor"),
                 low_frequency_factor=_number(settings, "low_freq_factor"),
                 high_frequency_factor=_number(settings, "high_freq_factor"),
-                original_context=int(original or context),
+                original_context=int(original),
             )
         if rope_type == "yarn":
-            return _yarn(settings, context, int(original or context))
-        return _longrope(settings, context, int(original or context), rotary_dim)
+            return _yarn(settings, context, int(original))
+        return _longrope(settings, context, int(original), rotary_dim)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"config.json: rope type {rope_type!r} needs a number for {error}") from None
 
 
 def _number(settings: dict, name: str) -> float:
     value = settings[name]
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ModelError(f"config.json: rotary setting {name} must be a number above 0, not {value!r}")
     return float(value)
 

@@ -11,6 +11,7 @@ import pkgutil
 from pathlib import Path
 
 from verbatim.reference.checkpoint.config_keys import EXPERTS, READ, check_keys, unread
+from verbatim.reference.checkpoint.config_values import check_values
 from verbatim.reference.checkpoint.families.family import DEFAULTS, Family
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import read_entry
@@ -35,6 +36,9 @@ def load_config(directory: str | Path) -> ModelConfig:
 def read_config(raw: dict, generation: dict) -> ModelConfig:
     """The model that a config.json describes, with the end-of-sequence ids of a generation_config.json."""
     family = _family(raw)
+    names = _known_keys(family) | {"text_config", "num_experts", "norm_eps", "rope_pct"}
+    check_values(raw, names)
+    check_values(raw.get("text_config") or {}, names)
     raw = _complete(raw, family)
     check_keys(raw, _known_keys(family), family.name)
     fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed
@@ -105,6 +109,7 @@ def family_named(name: str) -> Family:
 
 
 def _family(raw: dict) -> Family:
+    check_values(raw, ("architectures", "model_type"))
     known = {name: family for family in families() for name in (family.architecture, *family.aliases)}
     types = {name: family.architecture for family in families() for name in family.model_types or (family.name,)}
     name = (raw.get("architectures") or [types.get(str(raw.get("model_type")))])[0]

@@ -5,6 +5,7 @@ Of Mistral Small 3.x and Ministral 3 with images, the text part is read.
 
 from typing import Any
 
+from verbatim.reference.checkpoint.config_values import is_number
 from verbatim.reference.checkpoint.families.family import Family, text_part
 from verbatim.reference.records.config import PositionScale
 from verbatim.reference.records.errors import ModelError
@@ -45,6 +46,8 @@ def _position_scale(raw: dict) -> dict[str, Any]:
     beta, length = rope.get("llama_4_scaling_beta"), rope.get("original_max_position_embeddings")
     if not beta or length is None:
         return {}
+    if not (is_number(beta) and is_number(length) and length >= 1):
+        raise ModelError(f"config.json: llama_4_scaling_beta {beta!r} and its context {length!r} must be numbers")
     return {"position_scale": PositionScale(beta=float(beta), length=int(length))}
 
 
