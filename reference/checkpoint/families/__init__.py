@@ -30,18 +30,18 @@ def load_config(directory: str | Path) -> ModelConfig:
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
-    return read_config(read_json(directory / "config.json"), read_generation_defaults(directory))
+    return make_config(read_json(directory / "config.json"), read_generation_defaults(directory))
 
 
-def read_config(raw: dict, generation: dict) -> ModelConfig:
-    """The model that a config.json describes, with the end-of-sequence ids of a generation_config.json."""
+def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:
+    """The ModelConfig of a config.json and a generation_config.json; `changes` are fields that differ from theirs."""
     family = _family(raw)
     names = _known_keys(family) | {"text_config", "num_experts", "norm_eps", "rope_pct"}
     check_values(raw, names)
     check_values(raw.get("text_config") or {}, names)
     raw = _complete(raw, family)
     check_keys(raw, _known_keys(family), family.name)
-    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed
+    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed | changes
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
 
 

@@ -1,29 +1,40 @@
 """A `tokenizer.model`, read by the `sentencepiece` library, with the tokens that were added beside it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer
-from verbatim.reference.text.tokenizers.added_tokens import cut_at_names, read_added_tokens, stripped, without_joined
+from verbatim.reference.text.tokenizers.added_tokens import (
+    AddedToken,
+    cut_at_names,
+    read_added_tokens,
+    stripped,
+    without_joined,
+)
 
+NONE: Mapping[int, AddedToken] = MappingProxyType({})
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A `tokenizer.model`, and what `tokenizer_config.json` says about its start and about added tokens."""
+    """A sentencepiece model, given as bytes, and what `tokenizer_config.json` says about its start.
 
-    def __init__(self, directory: Path, settings: dict):
+    `name` is what errors call it; `added` are the tokens beside it by their ids.
+    """
+
+    def __init__(self, content: bytes, settings: dict, name: str, added: Mapping[int, AddedToken] = NONE):
         import sentencepiece  # here, so that a model with tokenizer.json needs only the other library
 
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise ModelError(f"{directory / 'tokenizer.model'} cannot be read: {error}") from None
+            raise ModelError(f"{name} cannot be read: {error}") from None
         processor = self._processor
         num_pieces = processor.get_piece_size()
-        self._added = read_added_tokens(directory, settings)
+        self._added = added
         self._bytes = dict(enumerate(map(self._piece_bytes, range(num_pieces))))
         marked = {processor.id_to_piece(i): i for i in range(num_pieces) if processor.is_control(i)}
         self.control_ids = marked | {token.content: i for i, token in self._added.items() if token.is_special}
@@ -83,3 +94,13 @@ class SentencePieceTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
         return self._bytes.get(token_id, b"")
+
+
+def read_sentencepiece(directory: Path, settings: dict) -> SentencePieceTokenizer:
+    """From tokenizer.model."""
+    path = directory / "tokenizer.model"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    return SentencePieceTokenizer(content, settings, str(path), read_added_tokens(directory, settings))
