@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from verbatim.reference.checkpoint.families import families, make_config
+from verbatim.reference.checkpoint.families import families, read_config
 from verbatim.reference.records.errors import ModelError
 
 SIZES = {  # never assumed
@@ -58,7 +58,7 @@ def test_a_key_left_out_means_what_transformers_means(mapping, model_type):
     whole = mapping[model_type](**SIZES).to_dict() | {"model_type": model_type}
     differences = {}
     for name, raw in cases(whole):
-        expected, found = make_config(completed(mapping, raw), {}), make_config(raw, {})
+        expected, found = read_config(completed(mapping, raw), {}), read_config(raw, {})
         if found != expected:
             differences[name] = [
                 (field, getattr(found, field), getattr(expected, field))
@@ -71,4 +71,4 @@ def test_a_key_left_out_means_what_transformers_means(mapping, model_type):
 def test_sizes_are_never_assumed(name):
     raw = {"model_type": "llama"} | {key: value for key, value in SIZES.items() if key != name}
     with pytest.raises(ModelError, match=f"{name} must be a positive integer, not None"):
-        make_config(raw, {})
+        read_config(raw, {})

@@ -8,7 +8,7 @@ import pytest
 from family_models import published
 from small_models import SMALL, write_chat_model
 from verbatim.reference import backend
-from verbatim.reference.checkpoint.families import make_config, unread_keys
+from verbatim.reference.checkpoint.families import read_config, unread_keys
 from verbatim.reference.records.errors import ModelError
 
 LEGACY = {  # what transformers 4 has written beside what describes the model
@@ -39,7 +39,7 @@ REAL = {  # as files of the hub have them, by family
         ("llama", "qk_norm", True), ("llama", "use_qk_norm", True), ("llama", "attention_sink", 4),
         ("llama", "logit_scale", 0.0625), ("llama", "residual_multiplier", 0.22), ("llama", "clip_qkv", 8.0),
         ("llama", "alibi", True), ("llama", "embedding_multiplier", 12), ("llama", "rope_interleaved", True),
-        ("llama", "num_local_experts", 8), ("llama", "layer_norm_eps", 1e-5), ("llama", "parallel_attn", True),
+        ("llama", "num_local_experts", 8), ("llama", "num_experts", 8), ("llama", "layer_norm_eps", 1e-5), ("llama", "parallel_attn", True),
         ("llama", "use_rope", False), ("llama", "attn_temperature_tuning", 4), ("llama", "norm_type", "layer_norm"),
         ("llama", "hidden_activation", "gelu"), ("llama", "rotary_pct", 0.25), ("llama", "is_causal", False),
         ("mistral", "attention_bias", True), ("qwen2", "logits_scaling", 8.0), ("phi3", "lm_head_bias", True),
@@ -50,24 +50,24 @@ REAL = {  # as files of the hub have them, by family
 def test_unknown_arithmetic_is_refused_by_name(model_type, name, value):
     raw = SMALL | {"architectures": None, "model_type": model_type, name: value}
     with pytest.raises(ModelError, match=rf"config\.json: {name} = .* is not supported for '{model_type}'"):
-        make_config(raw, {})
+        read_config(raw, {})
 
 
 @pytest.mark.parametrize("value", [False, None, 0, 0.0, 1, 1.0, "none", [], {}])
 def test_neutral_values_pass(value):
     raw = SMALL | {"logit_scale": value, "use_qk_norm": value, "attn_logit_softcapping": value}
-    assert make_config(raw, {}) == make_config(SMALL, {})
+    assert read_config(raw, {}) == read_config(SMALL, {})
 
 
 @pytest.mark.parametrize("model_type", REAL)
 def test_what_files_of_the_hub_have_passes(model_type):
     raw = SMALL | {"architectures": None, "model_type": model_type}
-    assert make_config(raw | LEGACY | REAL[model_type], {}).family == model_type
+    assert read_config(raw | LEGACY | REAL[model_type], {}).family == model_type
 
 
 def test_the_first_stablelm_has_names_of_its_own():
     raw = published("stablelm") | {"architectures": ["StableLMEpochForCausalLM"], "norm_eps": 1e-6, "rope_pct": 0.5}
-    config = make_config(
+    config = read_config(
         {name: raw[name] for name in raw if name not in ("layer_norm_eps", "partial_rotary_factor")}, {}
     )
     assert (config.norm_epsilon, config.layers[0].rope.rotary_dim) == (1e-6, 8)
@@ -77,7 +77,7 @@ def test_types_of_layers_that_are_not_known_are_refused():
     with pytest.raises(
         ModelError, match="layer_types has 'linear_attention', which is not supported; supported: full_"
     ):
-        make_config(SMALL | {"layer_types": ["full_attention", "linear_attention"]}, {})
+        read_config(SMALL | {"layer_types": ["full_attention", "linear_attention"]}, {})
 
 
 def test_other_unknown_keys_are_named_in_the_log(tmp_path, caplog):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from small_models import SMALL, write_model
-from verbatim.reference.checkpoint.families import load_config, make_config
+from verbatim.reference.checkpoint.families import load_config, read_config
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.numerics.rotary import inverse_frequencies, rotary_table
@@ -74,7 +74,7 @@ def test_frequencies_and_factors_are_those_of_transformers(peer, name):
     for raw in both_spellings(settings).values():
         theirs = peer[1].LlamaConfig.from_dict(json.loads(json.dumps(raw)))
         for context in SERVED.get(settings["rope_type"], (256,)):
-            rope = served(make_config(raw, {}), context).layers[0].rope
+            rope = served(read_config(raw, {}), context).layers[0].rope
             expected, factor = ROPE_INIT_FUNCTIONS[settings["rope_type"]](theirs, "cpu", seq_len=context)
             np.testing.assert_allclose(inverse_frequencies(rope), expected.numpy(), rtol=1e-6)
             assert rope.scaling.attention_factor == pytest.approx(factor, rel=1e-12)
@@ -108,13 +108,13 @@ def logits_served(backend, directory, ids, context):
 def test_attn_factor_multiplies_the_usual_correction():
     """As in the code of YaRN's authors: this is how DeepSeek's distilled Qwen 3 comes to a correction of 1."""
     raw = SMALL | {"rope_scaling": YARN | {"attn_factor": 0.8782488562869419}}
-    assert make_config(raw, {}).layers[0].rope.scaling.attention_factor == pytest.approx(1.0, rel=1e-12)
+    assert read_config(raw, {}).layers[0].rope.scaling.attention_factor == pytest.approx(1.0, rel=1e-12)
     raw["rope_scaling"] |= {"attention_factor": 1.25}
-    assert make_config(raw, {}).layers[0].rope.scaling.attention_factor == 1.25
+    assert read_config(raw, {}).layers[0].rope.scaling.attention_factor == 1.25
 
 
 def test_a_server_has_one_choice_and_what_was_not_chosen_is_not_told():
-    config = make_config(SMALL | {"rope_scaling": LONGROPE}, {})
+    config = read_config(SMALL | {"rope_scaling": LONGROPE}, {})
     assert config.layers[0].rope.scaling.factors == tuple(LONG)
     assert served(config, 64).layers[0].rope.scaling.factors == tuple(SHORT)
     assert "short" not in told(config) and "original_context=0" in told(served(config, 64).layers[0])
@@ -122,9 +122,9 @@ def test_a_server_has_one_choice_and_what_was_not_chosen_is_not_told():
 
 
 def test_dynamic_positions_serve_more_than_the_model_s_context():
-    config = make_config(SMALL | {"rope_scaling": SETTINGS["dynamic"]}, {})
+    config = read_config(SMALL | {"rope_scaling": SETTINGS["dynamic"]}, {})
     assert config.context_size == 256 and config.longest_context == 512
-    plain = make_config(SMALL, {}).layers[0].rope
+    plain = read_config(SMALL, {}).layers[0].rope
     np.testing.assert_array_equal(rotary_table(config.layers[0].rope, 256), rotary_table(plain, 256))
     np.testing.assert_array_equal(rotary_table(served(config, 100).layers[0].rope, 256), rotary_table(plain, 256))
     with pytest.raises(ModelError, match="context_window_size must be at most the model's own, 512, not 513"):
@@ -150,4 +150,4 @@ def test_dynamic_positions_serve_more_than_the_model_s_context():
 )
 def test_a_fault_is_named(settings, words):
     with pytest.raises(ModelError, match=words):
-        make_config(SMALL | {"rope_scaling": settings}, {})
+        read_config(SMALL | {"rope_scaling": settings}, {})

@@ -30,17 +30,27 @@ def load_config(directory: str | Path) -> ModelConfig:
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
-    return make_config(read_json(directory / "config.json"), read_generation_defaults(directory))
+    return read_config(read_json(directory / "config.json"), read_generation_defaults(directory))
+
+
+def read_config(raw: dict, generation: dict) -> ModelConfig:
+    """The same of the contents of the files. A value that cannot be, or arithmetic that we lack, is refused by name."""
+    family = _family(raw)
+    known = _known_keys(family)
+    for part in (raw, raw.get("text_config") or {}):
+        check_values(part, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
+    whole = _complete(raw, family)
+    check_keys(whole, known, family.name)
+    return _config({name: value for name, value in whole.items() if name in known}, generation, family)
 
 
 def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:
-    """The ModelConfig of a config.json and a generation_config.json; `changes` are fields that differ from theirs."""
+    """The model that another format describes, in config.json's words; `changes` are fields that differ from theirs."""
     family = _family(raw)
-    names = _known_keys(family) | {"text_config", "num_experts", "norm_eps", "rope_pct"}
-    check_values(raw, names)
-    check_values(raw.get("text_config") or {}, names)
-    raw = _complete(raw, family)
-    check_keys(raw, _known_keys(family), family.name)
+    return _config(_complete(raw, family), generation, family, **changes)
+
+
+def _config(raw: dict, generation: dict, family: Family, **changes) -> ModelConfig:
     fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed | changes
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
 
@@ -195,7 +205,7 @@ def _sliding(raw: dict, family: Family, num_layers: int) -> list[bool]:
 
 def _experts(raw: dict, family: Family) -> Experts | None:
     count = raw.get("num_local_experts")
-    if not count or not family.has_experts:
+    if not count:
         return None
     return Experts(
         num_experts=count,
