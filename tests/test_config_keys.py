@@ -20,8 +20,10 @@ LEGACY = {  # what transformers 4 has written beside what describes the model
     "tie_encoder_decoder": False, "cross_attention_hidden_size": None, "_attn_implementation_autoset": True,
 }  # fmt: skip
 REAL = {  # as files of the hub have them, by family
-    "llama": {"rope_interleaved": False, "is_llama_config": True, "transformers.js_config": {"kv_cache_dtype": "q4"}},
-    "qwen2": {"use_mrope": False, "max_window_layers": 21, "use_sliding_window": False, "sliding_window": 131072},
+    "llama": {"rope_interleaved": False, "is_llama_config": True, "transformers.js_config": {"kv_cache_dtype": "q4"},
+              "num_heads": 4, "n_layers": 2, "_flash_attn_2_enabled": True, "mtp_layers": 2},
+    "qwen2": {"dual_chunk_attention_config": {"chunk_size": 262144}, "use_mrope": False, "max_window_layers": 21,
+              "use_sliding_window": False, "sliding_window": 131072},
     "phi3": {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False},
     "smollm3": {"max_window_layers": 28, "pretraining_tp": 2},
     "gemma2": {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid"},
@@ -39,7 +41,8 @@ REAL = {  # as files of the hub have them, by family
         ("llama", "qk_norm", True), ("llama", "use_qk_norm", True), ("llama", "attention_sink", 4),
         ("llama", "logit_scale", 0.0625), ("llama", "residual_multiplier", 0.22), ("llama", "clip_qkv", 8.0),
         ("llama", "alibi", True), ("llama", "embedding_multiplier", 12), ("llama", "rope_interleaved", True),
-        ("llama", "num_local_experts", 8), ("llama", "num_experts", 8), ("llama", "layer_norm_eps", 1e-5), ("llama", "parallel_attn", True),
+        ("llama", "num_experts", 8),
+        ("llama", "num_local_experts", 8), ("llama", "layer_norm_eps", 1e-5), ("llama", "parallel_attn", True),
         ("llama", "use_rope", False), ("llama", "attn_temperature_tuning", 4), ("llama", "norm_type", "layer_norm"),
         ("llama", "hidden_activation", "gelu"), ("llama", "rotary_pct", 0.25), ("llama", "is_causal", False),
         ("mistral", "attention_bias", True), ("qwen2", "logits_scaling", 8.0), ("phi3", "lm_head_bias", True),

@@ -34,7 +34,7 @@ FAMILIES = (
             "max_position_embeddings": 4096,
             "eos_token_id": 0,
         },
-        reads=("layer_norm_eps", "use_parallel_residual", "use_qkv_bias", "num_heads"),
+        reads=("layer_norm_eps", "use_parallel_residual", "use_qkv_bias"),
         fields=_fields,
         fixed={"norm_type": "layer", "norm_bias": True},
         slides=no_layer,
