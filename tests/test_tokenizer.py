@@ -430,3 +430,30 @@ def test_a_mark_that_is_a_single_word_is_text_beside_one(tmp_path):
     for parts in (["a ", mark, " b"], ["a", mark, " b"], [mark, "b", mark], [mark, mark], [mark]):
         text = "".join(part if isinstance(part, str) else "WORD" for part in parts)
         assert ours.encode_pieces(parts) == library.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("is_special", [True, False])
+def test_a_mark_that_the_library_does_not_find_is_the_text_of_its_name(tmp_path, is_special):
+    """Of a `normalized` mark the library looks for the name in normal form: here one that begins with a space."""
+    library = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate("▁ab<u>\n")}, []))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    add = library.add_special_tokens if is_special else library.add_tokens
+    add([tokenizers.AddedToken("<u>", normalized=True, special=is_special)])
+    library.add_special_tokens([tokenizers.AddedToken("<b>", normalized=False, special=True)])
+    ours, mark, other = save(library, tmp_path, {}), library.token_to_id("<u>"), library.token_to_id("<b>")
+    for parts in ([mark, "a"], ["a", mark, "b"], ["a ", mark, "b", mark], ["a", other, mark, mark, "a", other], [mark]):
+        names = {mark: "<u>", other: "<b>"}
+        text = "".join(part if isinstance(part, str) else names[part] for part in parts)
+        assert ours.encode_pieces(parts) == library.encode(text, add_special_tokens=False).ids
+
+
+def test_what_a_tokenizer_config_says_of_added_tokens_must_be_right(tmp_path, stories):
+    shutil.copy(stories / "tokenizer.model", tmp_path)
+    for added in ({"3": {"special": True}}, {"three": {"content": "a"}}, ["<a>"]):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+        with pytest.raises(ModelError, match="the added tokens cannot be read"):
+            load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "added_tokens.json").write_text('{"<|im_start|>": 512, "<|im_end|>": 513}')
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.control_ids["<|im_end|>"] == 513 and loaded.vocab_size == 514

@@ -1,7 +1,7 @@
 """Tokens that were added to a vocabulary by name, and what they do to the text beside them.
 
 A mark that is `rstrip` takes the white space behind it, one that is `lstrip` that before it; one that is `single_word`
-counts only where no letter, digit or underscore stands beside it.
+counts only where no letter, digit or underscore stands beside it; one that is `normalized` is read after the others.
 """
 
 import re
@@ -27,6 +27,7 @@ class AddedToken:
     lstrip: bool = False
     rstrip: bool = False
     single_word: bool = False
+    normalized: bool = False
 
 
 def read_added_tokens(directory: Path, settings: dict) -> dict[int, AddedToken]:
@@ -42,7 +43,7 @@ def read_added_tokens(directory: Path, settings: dict) -> dict[int, AddedToken]:
 
 
 def _described(token: dict) -> AddedToken:
-    flags = {name: bool(token.get(name, False)) for name in ("lstrip", "rstrip", "single_word")}
+    flags = {name: bool(token.get(name, False)) for name in ("lstrip", "rstrip", "single_word", "normalized")}
     content = token_content(token)
     if not content:
         raise ValueError(f"a token without content: {token!r}")
@@ -52,24 +53,34 @@ def _described(token: dict) -> AddedToken:
 def without_joined(parts: Parts, tokens: Mapping[int, AddedToken]) -> list[str | int | None]:
     """The parts of a text, where a `single_word` mark that stands beside a word is the text of its name."""
 
-    def name(part: str | int | None) -> str:
-        if isinstance(part, str):
-            return part
-        return "" if part is None or part not in tokens else tokens[part].content
+    def name(at: int, beside: AddedToken) -> str:
+        part = parts[at] if 0 <= at < len(parts) else None
+        if part is None or isinstance(part, str):
+            return part or ""
+        token = tokens.get(part)
+        is_border = token is None or (beside.normalized and not token.normalized)  # those are read first
+        return "" if token is None or is_border else token.content
 
-    found: list[str | int | None] = []
-    is_joined = False  # whether the next text continues the last one
-    for i, part in enumerate(parts):
+    texts = {}
+    for at, part in enumerate(parts):
         token = None if part is None or isinstance(part, str) else tokens.get(part)
-        before, behind = name(parts[i - 1]) if i else "", name(parts[i + 1]) if i + 1 < len(parts) else ""
-        is_text = token is not None and token.single_word
-        is_text = is_text and bool(WORD_ENDS.search(before) or WORD_BEGINS.match(behind))
-        part = token.content if token is not None and is_text else part
-        if isinstance(part, str) and found and isinstance(found[-1], str) and (is_text or is_joined):
+        if token is not None and token.single_word:
+            before, behind = name(at - 1, token), name(at + 1, token)
+            if WORD_ENDS.search(before) or WORD_BEGINS.match(behind):
+                texts[at] = token.content
+    return joined(parts, texts)
+
+
+def joined(parts: Parts, texts: Mapping[int, str]) -> list[str | int | None]:
+    """The parts with some of them, by their places, as texts, which are one with the texts beside them."""
+    found: list[str | int | None] = []
+    for at, part in enumerate(parts):
+        part = texts.get(at, part)
+        is_one = at in texts or at - 1 in texts
+        if is_one and isinstance(part, str) and found and isinstance(found[-1], str):
             found[-1] += part
         else:
             found.append(part)
-        is_joined = is_text
     return found
 
 

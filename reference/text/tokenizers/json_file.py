@@ -8,12 +8,13 @@ name (an alias), which no text can hold. A mark's own name in a text stays text.
 import json
 import secrets
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from verbatim.reference.records.config import read_json
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer, token_content
-from verbatim.reference.text.tokenizers.added_tokens import AddedToken, without_joined
+from verbatim.reference.text.tokenizers.added_tokens import WORD_BEGINS, WORD_ENDS, AddedToken, joined, without_joined
 from verbatim.reference.text.tokenizers.piece_bytes import names_byte_level, piece_decoder
 
 OF_WORDS = ("WordPiece", "WordLevel")  # models whose text cannot be told from their pieces
@@ -72,9 +73,11 @@ class JsonTokenizer(Tokenizer):
 
         salt = secrets.token_hex(8)
         added = self._tokenizer.get_added_tokens_decoder()
-        self._aliases = {i: f"mark{salt}n{i}n" for i in added}
-        self._border = f"mark{salt}border"  # stands between two texts, and for an id that is no mark
-        self._single = {i: AddedToken(t.content, single_word=t.single_word) for i, t in added.items()}
+        self._aliases = {i: _alike(token.content, f"mark{salt}n{i}n") for i, token in added.items()}
+        self._border = f"<mark{salt}border>"  # stands between two texts, and for an id that is no mark
+        self._marks = {
+            i: AddedToken(t.content, single_word=t.single_word, normalized=t.normalized) for i, t in added.items()
+        }
         tokens = [library.AddedToken(name, special=False, **_settings(added[i])) for i, name in self._aliases.items()]
         self._tokenizer.add_tokens([*tokens, library.AddedToken(self._border, special=False, normalized=False)])
         self._real_ids = {self._tokenizer.token_to_id(name): i for i, name in self._aliases.items()}
@@ -94,10 +97,14 @@ class JsonTokenizer(Tokenizer):
 
     def _encoded(self, parts: Sequence[str | int | None]) -> list[int]:
         """The ids of text and of marks; None is a border, which has no id in the result."""
-        parts = without_joined(parts, self._single)
+        parts = without_joined(parts, self._marks)
         while True:
             names = [part if isinstance(part, str) else self._alias(part) for part in parts]
-            found = self._tokenizer.encode("".join(names), add_special_tokens=False).ids
+            encoded = self._tokenizer.encode("".join(names), add_special_tokens=False)
+            found = encoded.ids
+            if unread := self._unread(parts, names, encoded):
+                parts = joined(parts, {at: self._marks[mark].content for at, mark in unread.items()})
+                continue
             spelled = {self._controls[i] for i in found if i in self._controls}
             cut = [piece for part in parts for piece in _cut(part, spelled)]
             if len(cut) == len(parts):
@@ -106,6 +113,18 @@ class JsonTokenizer(Tokenizer):
         others = iter([part for part in parts if not isinstance(part, str) and part not in self._aliases])
         ids = [next(others) if i == self._border_id else self._real_ids.get(i, i) for i in found]
         return [i for i in ids if i is not None]
+
+    def _unread(self, parts: Sequence[str | int | None], names: list[str], encoded) -> dict[int, int]:
+        """Marks that the library does not read where they stand, by their places among the parts.
+
+        It looks for a `normalized` mark by its name in normal form, which may begin with a space ("Prepend").
+        """
+        spans = [span for i, span in zip(encoded.ids, encoded.offsets, strict=True) if i in self._real_ids]
+        places = {at: mark for at, mark in enumerate(parts) if isinstance(mark, int) and mark in self._aliases}
+        if len(spans) == len(places):
+            return {}
+        starts = list(accumulate(map(len, names), initial=0))
+        return {at: mark for at, mark in places.items() if not any(a <= starts[at] < b for a, b in spans)}
 
     def _alias(self, mark: int | None) -> str:
         return self._border if mark is None else self._aliases.get(mark, self._border)
@@ -121,6 +140,11 @@ class JsonTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
         return self._bytes.get(token_id, b"")
+
+
+def _alike(content: str, name: str) -> str:
+    """A name that begins and ends as the content does: in a word, or not."""
+    return f"{'' if WORD_BEGINS.match(content) else '<'}{name}{'' if WORD_ENDS.search(content) else '>'}"
 
 
 def _settings(token) -> dict[str, bool]:
