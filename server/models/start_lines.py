@@ -18,6 +18,7 @@ from sanic import Sanic
 from sanic.log import logger
 from sanic.worker.constants import ProcessState
 
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.config import ModelConfig
 from verbatim.server.engine.backends import Place
 from verbatim.server.engine.memory import load_shape
@@ -64,6 +65,8 @@ def rows(lineup: list[Options], base: str) -> Iterable[tuple[str, str]]:
     yield "tool calls", _format(options, model)
     if model.thoughts:
         yield "thoughts", f"{model.thoughts.name}: they stand apart from the answer"
+    if unread := open_source(options.model).unread():
+        yield "unread", f"of config.json, as nothing here knows them: {', '.join(unread)}"
     yield "page", f"{base}/"
     yield "API", f"{base}/v1"
     yield "docs", f"{base}/docs"

@@ -119,10 +119,12 @@ LONGROPE = {"rope_type": "longrope", "short_factor": FACTORS, "long_factor": FAC
     ],
 )
 def test_positions_that_depend_on_the_context_are_named(tmp_path, scaling, context, words):
-    model = write_chat_model(tmp_path, rope_scaling=scaling)
+    model = write_chat_model(tmp_path, rope_scaling=scaling, favourite_colour="green")
     sizes = {"max_num_sequence": 1, "max_total_seq_length": 512, "prefill_chunk_size": 16}
     options = Options(backend="reference", model=model, device="cpu", context_window_size=context, **sizes)
-    assert dict(rows([options], "http://127.0.0.1:8000")).get("positions") == words
+    found = dict(rows([options], "http://127.0.0.1:8000"))
+    assert found.get("positions") == words
+    assert found["unread"] == "of config.json, as nothing here knows them: favourite_colour"
 
 
 def test_without_a_fast_path_the_reference_serves_and_says_so_once(unbuilt):
