@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from small_models import SMALL, tensor_shapes, write_byte_tokenizer, write_safetensors
-from verbatim.reference.text.tokenizers.json_file import BYTE_OF_CHARACTER
+from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 
 HIDDEN = 128
 LENGTH = 100.0  # of the head's rows: the next token has nearly all of the probability at any temperature

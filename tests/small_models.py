@@ -9,7 +9,7 @@ import numpy as np
 from verbatim.demo import MODEL
 from verbatim.reference.records.sequence import Chunk
 from verbatim.reference.text.tokenizer import Tokenizer
-from verbatim.reference.text.tokenizers.json_file import BYTE_OF_CHARACTER
+from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SMALL = {

@@ -59,6 +59,17 @@ def test_eos_ids_of_generation_config_have_priority(tmp_path):
         ({"num_key_value_heads": 3}, ["4 heads", "3 key-value heads"]),
         ({"head_dim": 7}, ["head_dim", "even", "7"]),
         ({"eos_token_id": "</s>"}, ["token ids", "</s>"]),
+        ({"architectures": "LlamaForCausalLM"}, ["architectures must be a list of names, not 'LlamaForCausalLM'"]),
+        ({"num_hidden_layers": 10**9}, ["num_hidden_layers must be at most 10000, not 1000000000"]),
+        ({"rms_norm_eps": "1e-5"}, ["rms_norm_eps must be a number above 0, not '1e-5'"]),
+        ({"rms_norm_eps": float("nan")}, ["rms_norm_eps must be a number above 0, not nan"]),
+        ({"rope_theta": 0}, ["rope_theta must be a number above 0, not 0"]),
+        ({"partial_rotary_factor": 1.5}, ["partial_rotary_factor must be a number above 0 and at most 1, not 1.5"]),
+        ({"tie_word_embeddings": "no"}, ["tie_word_embeddings must be true or false, not 'no'"]),
+        ({"layer_types": 3}, ["layer_types must be a list of names, not 3"]),
+        ({"sliding_window": -1}, ["sliding_window must be an integer of at least 0, not -1"]),
+        ({"hidden_act": ["silu"]}, ["hidden_act must be a text, not ['silu']"]),
+        ({"rope_scaling": "yarn"}, ["rope_scaling must be an object, not 'yarn'"]),
     ],
 )
 def test_a_fault_is_named(tmp_path, changes, words):

@@ -71,6 +71,9 @@ CASES = {
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
     "llama, yarn": ("llama", {"rope_parameters": YARN}),
     "mistral": ("mistral", {"sliding_window": None, "head_dim": 16}),
+    "ministral, windows": ("ministral", {
+        "sliding_window": 20, "head_dim": 16, "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    }),
     "mistral, window": ("mistral", {"sliding_window": 20, "head_dim": 16}),
     "qwen2": ("qwen2", {}),
     "qwen2, windows": ("qwen2", {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}),
@@ -79,6 +82,11 @@ CASES = {
     "gemma3": ("gemma3_text", GEMMA3),
     "phi3": ("phi3", {"tie_word_embeddings": False, "sliding_window": 33}),
     "phi4, longrope": ("phi3", {"rope_parameters": LONGROPE, "num_attention_heads": 3, "num_key_value_heads": 1}),
+    "phi4, longrope, long": (
+        "phi3",
+        {"rope_parameters": LONGROPE, "num_attention_heads": 3, "num_key_value_heads": 1}
+        | {"original_max_position_embeddings": 64},
+    ),
     "smollm3": ("smollm3", {"num_hidden_layers": 5}),
     "olmo2": ("olmo2", {}),
     "granite": ("granite", GRANITE),
@@ -258,7 +266,7 @@ def test_qwen3_moe_of_version_4_counts_num_experts(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "rope type 'dynamic' is not supported"),
+        ({"rope_scaling": {"rope_type": "proportional"}}, "rope type 'proportional' is not supported"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope type 'yarn' needs a number for 'factor'"),
         ({"rope_scaling": LONGROPE | {"long_factor": [1.0]}, "head_dim": 16}, "1 factors for 6 frequencies"),
         ({"sliding_window": 8, "layer_types": ["full_attention"]}, "layer_types has 1 entries for 3 layers"),

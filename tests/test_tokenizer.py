@@ -298,3 +298,162 @@ def test_a_mark_among_the_ordinary_pieces_is_not_read_from_text(tmp_path):
     ours = save(library, tmp_path, {})
     assert ours.encode("<s>") == [2, 3, 4]
     assert ours.encode_pieces([0, "<s>", 0]) == [0, 2, 3, 4, 0]
+
+
+DECODERS = {
+    "replace": decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
+    "replace, first space": decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    ),
+    "metaspace": decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never")]),
+    "metaspace, first space": decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")]),
+    "each piece": decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Replace(tokenizers.Regex("c|zz+"), "q"), decoders.ByteFallback(),
+         decoders.Strip("y", 1, 0), decoders.Fuse()]
+    ),
+}  # fmt: skip
+
+
+@functools.cache
+def decoded_by(name):
+    """A tokenizer of ours, and the library's, whose decoder is the named one."""
+    pieces = ["<unk>", "<s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *"abcxyz", "ay", "ya", "▁x", "xz"]
+    merges = [("a", "y"), ("y", "a"), ("▁", "x"), ("x", "z")]
+    bpe = models.BPE({p: i for i, p in enumerate(pieces)}, merges, byte_fallback=True, unk_token="<unk>")
+    library = tokenizers.Tokenizer(bpe)
+    prefix = [normalizers.Prepend("▁")] if "first space" in name else []
+    library.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
+    library.decoder = DECODERS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        return save(library, Path(folder), {}), library
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@given(st.text(st.one_of(st.sampled_from("abcxyz  "), st.characters(exclude_categories=["Cs"]))))
+def test_pieces_are_what_the_library_s_decoder_makes_of_them(name, text):
+    """Whole and streamed: joined, the pieces are the library's text."""
+    ours, library = decoded_by(name)
+    ids = ours.encode(text)
+    assert ids == library.encode(text).ids
+    content = b"".join(map(ours.token_bytes, ids))
+    assert content.removeprefix(b" " if ours.strips_first_space else b"").decode() == library.decode(ids)
+    detokenizer = Detokenizer()
+    assert "".join([detokenizer.push(ours.token_bytes(i)) for i in ids] + [detokenizer.finish()]) == ours.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "words"),
+    [
+        (decoders.WordPiece(), "decoder 'WordPiece' is not supported; supported: ByteFallback, ByteLevel, Fuse"),
+        (decoders.BPEDecoder("</w>"), "decoder 'BPEDecoder' is not supported"),
+        (decoders.Sequence([decoders.Fuse(), decoders.CTC()]), "decoder 'CTC' is not supported"),
+        (decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 0, 1)]), "'Strip' of more than the first space"),
+        (decoders.Sequence([decoders.Fuse(), decoders.Replace("ab", "c")]), r"'Replace' of {'String': 'ab'} behind"),
+    ],
+)
+def test_decoders_that_need_more_than_one_piece_are_refused_by_name(tmp_path, decoder, words):
+    library = tokenizers.Tokenizer(models.BPE({"a": 0}, []))
+    library.decoder = decoder
+    with pytest.raises(ModelError, match=words):
+        save(library, tmp_path, {})
+
+
+def test_models_of_whole_words_are_refused_by_name(tmp_path):
+    library = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    with pytest.raises(ModelError, match="a model of type 'WordPiece' is not supported; supported: BPE, Unigram"):
+        save(library, tmp_path, {})
+
+
+def test_a_piece_outside_of_the_byte_alphabet_is_its_own_text(tmp_path):
+    library = tokenizers.Tokenizer(models.BPE({"a": 0, "\u0120": 1, "<\uff5cx\uff5c>": 2}, []))
+    library.decoder = decoders.ByteLevel()
+    ours = save(library, tmp_path, {})
+    assert ours.decode([0, 1, 2]) == library.decode([0, 1, 2]) == "a <\uff5cx\uff5c>"
+
+
+ADDED = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}
+BESIDE = {
+    "<|user|>": {"rstrip": True}, "<|end|>": {"lstrip": True}, "<think>": {"special": False},
+    "WORD": {"single_word": True}, "<both>": {"lstrip": True, "rstrip": True, "special": False},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """A sentencepiece model with tokens added beside it, and the library's tokenizer of the same marks."""
+    spm = pytest.importorskip("sentencepiece")
+    directory = tmp_path_factory.mktemp("beside")
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([*CORPUS, "a WORD b"]), model_prefix=str(directory / "tokenizer"), vocab_size=340,
+        model_type="bpe", byte_fallback=True, remove_extra_whitespaces=False, minloglevel=2,
+        normalization_rule_name="identity",
+    )  # fmt: skip
+    added = {str(340 + i): ADDED | {"content": name} | flags for i, (name, flags) in enumerate(BESIDE.items())}
+    settings = {"legacy": False, "added_tokens_decoder": added, "add_bos_token": False}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return load_tokenizer(directory)
+
+
+def test_tokens_beside_sentencepiece_are_marks_or_text(beside):
+    assert beside.vocab_size == 345
+    assert beside.control_ids["<|user|>"] == 340 and beside.added_ids == {"<think>": 342, "<both>": 344}
+    assert beside.token_bytes(342) == b"<think>" and beside.token_bytes(340) == beside.token_bytes(345) == b""
+    assert beside.encode("a<think>b") == [*beside.encode("a"), 342, *beside.encode("b", is_first=False)]
+    assert 340 not in beside.encode("<|user|> a")
+
+
+@pytest.mark.parametrize(
+    ("marked", "same"),
+    [
+        (["x", 340, "  \n a"], ["x", 340, "a"]),
+        (["x \n", 341, " a"], ["x", 341, " a"]),
+        ([" a  <both>  b"], [" a", 344, "b"]),
+        ([340, "   ", 341], [340, 341]),
+        (["a ", 343, " b"], ["a ", 343, " b"]),
+        (["a", 343, " b"], ["aWORD b"]),
+        (["a ", 343, "b ", 343], ["a WORDb ", 343]),
+        ([340, 343, "2"], [340, "WORD2"]),
+    ],
+)
+def test_marks_beside_sentencepiece_take_what_they_are_declared_to_take(beside, marked, same):
+    expected, is_first = [], True
+    for part in same:
+        expected += [part] if isinstance(part, int) else beside.encode(part, is_first=is_first)
+        is_first = False
+    assert beside.encode_pieces(marked) == expected
+
+
+def test_a_mark_that_is_a_single_word_is_text_beside_one(tmp_path):
+    library = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate("WORD ab")}, []))
+    library.add_special_tokens([tokenizers.AddedToken("WORD", single_word=True, special=True, normalized=False)])
+    ours, mark = save(library, tmp_path, {}), library.token_to_id("WORD")
+    for parts in (["a ", mark, " b"], ["a", mark, " b"], [mark, "b", mark], [mark, mark], [mark]):
+        text = "".join(part if isinstance(part, str) else "WORD" for part in parts)
+        assert ours.encode_pieces(parts) == library.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("is_special", [True, False])
+def test_a_mark_that_the_library_does_not_find_is_the_text_of_its_name(tmp_path, is_special):
+    """Of a `normalized` mark the library looks for the name in normal form: here one that begins with a space."""
+    library = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate("▁ab<u>\n")}, []))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    add = library.add_special_tokens if is_special else library.add_tokens
+    add([tokenizers.AddedToken("<u>", normalized=True, special=is_special)])
+    library.add_special_tokens([tokenizers.AddedToken("<b>", normalized=False, special=True)])
+    ours, mark, other = save(library, tmp_path, {}), library.token_to_id("<u>"), library.token_to_id("<b>")
+    for parts in ([mark, "a"], ["a", mark, "b"], ["a ", mark, "b", mark], ["a", other, mark, mark, "a", other], [mark]):
+        names = {mark: "<u>", other: "<b>"}
+        text = "".join(part if isinstance(part, str) else names[part] for part in parts)
+        assert ours.encode_pieces(parts) == library.encode(text, add_special_tokens=False).ids
+
+
+def test_what_a_tokenizer_config_says_of_added_tokens_must_be_right(tmp_path, stories):
+    shutil.copy(stories / "tokenizer.model", tmp_path)
+    for added in ({"3": {"special": True}}, {"three": {"content": "a"}}, ["<a>"]):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+        with pytest.raises(ModelError, match="the added tokens cannot be read"):
+            load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "added_tokens.json").write_text('{"<|im_start|>": 512, "<|im_end|>": 513}')
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.control_ids["<|im_end|>"] == 513 and loaded.vocab_size == 514

@@ -134,3 +134,34 @@ def test_missing_files_and_tensors_are_named(tmp_path):
     index.write_text("{}")
     with pytest.raises(ModelError, match="weight_map"):
         load(tmp_path)
+
+
+def test_shards_without_an_index_are_read_together(tmp_path):
+    write_model(tmp_path, shards=3)
+    expected = load_weights(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    found = load_weights(tmp_path)
+    assert found.names() == expected.names()
+    np.testing.assert_array_equal(load(tmp_path).embedding.bits, expected.get(NAME, SHAPE).bits)
+    first, second = (tmp_path / f"model-0000{number}-of-00003.safetensors" for number in (1, 2))
+    content = second.read_bytes()
+    second.unlink()
+    with pytest.raises(ModelError, match=r"has 2 of 3 shards: model-00002-of-00003\.safetensors is missing"):
+        load_weights(tmp_path)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(ModelError, match=r"tensor .* is in model-00001-of-00003\.safetensors and in model-00002-of"):
+        load_weights(tmp_path)
+    second.write_bytes(content)
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="has shards of several checkpoints and no model"):
+        load_weights(tmp_path)
+
+
+def test_a_head_of_its_own_counts_where_the_file_says_tied(tmp_path):
+    """As in transformers, which then does not tie the two: a checkpoint does not store a head for nothing."""
+    write_model(tmp_path, tie_word_embeddings=False)
+    expected = load(tmp_path).head.weight.float32()
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": True}))
+    np.testing.assert_array_equal(load(tmp_path).head.weight.float32(), expected)
+    assert not np.array_equal(expected, load(tmp_path).embedding.float32())

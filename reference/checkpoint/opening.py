@@ -37,9 +37,11 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     embedding_name = f"{stem}{names.get('embed_tokens', 'embed_tokens')}.weight"
     embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size))
     layers = tuple(_Reader(config, weights, i, stem).layer() for i in range(config.num_layers))
-    # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
-    is_tied = config.tie_embeddings and config.quantization is None
     head_name = head_name_of(config, weights)
+    # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
+    # A head that is stored counts whatever config.json says; the text part of a multimodal model may lack one silently.
+    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization is None
+    is_tied = may_tie and head_name not in weights
     head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
     if config.head_bias:
         head = replace(head, bias=weights.get(head_name.replace(".weight", ".bias"), (config.vocab_size,)))

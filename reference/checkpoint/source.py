@@ -7,7 +7,12 @@ from abc import ABC, abstractmethod
 from hashlib import sha256
 from pathlib import Path
 
-from verbatim.reference.checkpoint.families import load_config, load_eagle_config, read_generation_defaults
+from verbatim.reference.checkpoint.families import (
+    load_config,
+    load_eagle_config,
+    read_generation_defaults,
+    unread_keys,
+)  # fmt: skip
 from verbatim.reference.checkpoint.foreign import check_readable
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
 from verbatim.reference.checkpoint.pooling import load_pooling
@@ -31,6 +36,10 @@ class ModelSource(ABC):
     @abstractmethod
     def config(self) -> ModelConfig:
         """The shape of the model."""
+
+    def unread(self) -> list[str]:
+        """The names of settings of the model that nothing here knows, and that are passed over; for the log."""
+        return []
 
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
@@ -85,6 +94,10 @@ class HuggingFaceSource(ModelSource):
         """From config.json and generation_config.json."""
         check_readable(self.path)
         return load_config(self.path)
+
+    def unread(self) -> list[str]:
+        """Keys of config.json."""
+        return unread_keys(self.path)
 
     def raw_config(self) -> dict:
         """config.json as it stands there."""

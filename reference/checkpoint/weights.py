@@ -1,13 +1,15 @@
 """Weights on disk: safetensors files, memory-mapped, widened to float32 only where they are used.
 
-A checkpoint is one `model.safetensors`, or several with `model.safetensors.index.json`. The format is eight bytes of
-header length, a JSON header of dtype, shape and byte range for each tensor, then the bytes
-(https://huggingface.co/docs/safetensors). Everything in it is checked before it is believed.
+A checkpoint is one `model.safetensors`, or several with `model.safetensors.index.json`, or several whose names
+count them (`model-00001-of-00003.safetensors`). The format is eight bytes of header length, a JSON header of dtype,
+shape and byte range for each tensor, then the bytes (https://huggingface.co/docs/safetensors). Everything in it is
+checked before it is believed.
 """
 
 import json
 import math
 import mmap
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from verbatim.reference.records.config import read_json
 from verbatim.reference.records.errors import ModelError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"(.+)-(\d{2,})-of-(\d{2,})\.safetensors")
 MAX_HEADER_BYTES = 100_000_000
 CHECKED_AT_ONCE = 1 << 20  # numbers: the memory that the check takes stays small
 FLOATS = ("F32", "F16", "BF16")
@@ -121,7 +124,8 @@ def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
     directory = Path(directory)
     index = directory / INDEX
     if not index.exists():
-        return {WHOLE: map_file(directory / WHOLE)}
+        files = [WHOLE] if (directory / WHOLE).exists() else _counted(directory) or [WHOLE]
+        return _without_repeats({file: map_file(directory / file) for file in files})
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ModelError(f"{index} has no weight_map")
@@ -133,6 +137,31 @@ def load_shards(directory: str | Path) -> dict[str, dict[str, Tensor]]:
         file: {name: tensor for name, tensor in shard.items() if weight_map.get(name) == file}
         for file, shard in shards.items()
     }
+
+
+def _counted(directory: Path) -> list[str]:
+    """The names of shards that lie there without an index; ModelError if they are not all of one checkpoint."""
+    found = sorted(path.name for path in directory.glob("*.safetensors") if SHARD.fullmatch(path.name))
+    sets = {(match[1], match[3]) for name in found if (match := SHARD.fullmatch(name))}
+    if len(sets) > 1:
+        raise ModelError(f"{directory} has shards of several checkpoints and no {INDEX}: {', '.join(found)}")
+    for stem, count in sets:
+        wanted = [f"{stem}-{number:0{len(count)}}-of-{count}.safetensors" for number in range(1, int(count) + 1)]
+        if missing := [name for name in wanted if name not in found]:
+            raise ModelError(f"{directory} has {len(found)} of {int(count)} shards: {missing[0]} is missing")
+        return wanted
+    return []
+
+
+def _without_repeats(shards: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """The same; ModelError if a tensor is in two of the files."""
+    places: dict[str, str] = {}
+    for file, shard in shards.items():
+        for name in shard:
+            if name in places:
+                raise ModelError(f"tensor {name} is in {places[name]} and in {file}, and there is no {INDEX}")
+            places[name] = file
+    return shards
 
 
 def _inside(directory: Path, name: str) -> Path:

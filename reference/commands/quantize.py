@@ -67,7 +67,7 @@ def plan_shards(source: Path, shards: dict[str, dict[str, Tensor]], quantization
     checkpoint = open_checkpoint(config, weights)
     # Fused matrices come as stretches of rows, NAME[0:48]; on disk they stay one.
     quantized = dict.fromkeys(matrix.weight.name.partition("[")[0] for matrix in checkpoint.quantized_matrices())
-    if config.tie_embeddings:
+    if checkpoint.head is not None and checkpoint.head.weight.name == checkpoint.embedding.name:
         quantized[checkpoint.embedding.name] = head_name_of(config, weights)
     return {file: _plan_shard(shard, quantized, quantization) for file, shard in shards.items()}
 
@@ -76,7 +76,7 @@ def _plan_shard(shard: dict[str, Tensor], quantized: dict[str, str | None], quan
     """Floats as stored, the wider first, then each matrix's integers and scales: so all of them begin aligned.
 
     `quantized` maps the names of matrices to None, or, for tied embeddings, to the name under which the head is written
-    while the embedding stays; a head that is stored and never read is left out.
+    while the embedding stays.
     """
     stored = [t for t in shard.values() if quantized.get(t.name, t.name) and t.name not in quantized.values()]
     stored.sort(key=lambda t: (-STORED_AS[t.dtype].itemsize, t.name))
@@ -131,7 +131,7 @@ def _write(plan: dict[str, list[Planned]], target: Path) -> None:
 
 def _finish(source: Path, target: Path, quantization: str, plan: dict[str, list[Planned]]) -> None:
     """What lies beside the weights; config.json, without which nothing loads, comes last."""
-    if (source / INDEX).exists():
+    if len(plan) > 1 or (source / INDEX).exists():
         weight_map = {tensor.name: file for file, tensors in plan.items() for tensor in tensors}
         total = sum(tensor.num_bytes for tensors in plan.values() for tensor in tensors)
         write_text(target / INDEX, _pretty({"metadata": {"total_size": total}, "weight_map": weight_map}))

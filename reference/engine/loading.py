@@ -1,5 +1,7 @@
 """From a model directory to an engine: everything that is read from disk, in one place."""
 
+import logging
+
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import Checkpoint
@@ -9,6 +11,8 @@ from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.parts import Parts
 from verbatim.reference.speculation.drafts import load_eagle_head, load_medusa_heads
+
+logger = logging.getLogger("verbatim")
 
 
 def load_engine(
@@ -27,6 +31,8 @@ def load_engine(
     limits = limits or EngineLimits()
     source = open_source(directory)
     config = limits.reshape(source.config())
+    if unread := source.unread():
+        logger.info("config.json has keys that are not known here, and are passed over: %s", ", ".join(unread))
     tokenizer = source.tokenizer()
     is_checked = model_lib is not None and model_lib.is_complete
     checkpoint = open_checkpoint(config, source.weights(is_checked=is_checked))

@@ -4,6 +4,8 @@ A library's cos or pow differs between platforms in the last bit; this table doe
 rounded IEEE operation. All engines use this table. (RoFormer, https://arxiv.org/abs/2104.09864.)
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from verbatim.reference.records.config import PositionScale, Rope, RopeScaling
@@ -40,6 +42,15 @@ def _linear(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.nda
     return frequencies / scaling.factor
 
 
+def _dynamic(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
+    """A larger base for a served context beyond the original one ("NTK-aware", https://arxiv.org/abs/2309.00071)."""
+    if scaling.context <= scaling.original_context:
+        return frequencies
+    ratio = scaling.factor * scaling.context / scaling.original_context - (scaling.factor - 1.0)
+    growth = power(ratio, np.array([rope.rotary_dim / (rope.rotary_dim - 2)]))[0]
+    return inverse_frequencies(replace(rope, theta=float(rope.theta * growth), scaling=None))
+
+
 def _llama3(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
     """Divide low frequencies by `factor`, keep high ones, blend those between by their number of rotations."""
     rotations = scaling.original_context * frequencies / (2 * PI)  # within the original context
@@ -55,8 +66,10 @@ def _yarn(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarr
     def index(rotations: float) -> float:  # of the frequency with so many rotations within the original context
         return size * natural_log(scaling.original_context / (rotations * 2 * PI)) / (2 * natural_log(rope.theta))
 
-    low = max(np.floor(index(scaling.beta_fast)), 0.0)
-    high = min(np.ceil(index(scaling.beta_slow)), size - 1.0)
+    low, high = index(scaling.beta_fast), index(scaling.beta_slow)
+    if scaling.truncates:
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0.0), min(high, size - 1.0)
     blend = 1 - np.clip((np.arange(size // 2) - low) / ((high - low) or 0.001), 0.0, 1.0)
     return (1 - blend) * (frequencies / scaling.factor) + blend * frequencies
 
@@ -66,7 +79,7 @@ def _longrope(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.n
     return frequencies / np.array(scaling.factors)
 
 
-SCALINGS = {"linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+SCALINGS = {"linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
 
 
 def natural_log(value: float) -> float:

@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ SIZES = (
 )  # fmt: skip
 # Of fields that came after fingerprints were first given: with its default such a field is as if it were not there.
 LATER = {"is_later": True}
+UNTOLD = {"is_untold": True}  # what a configuration could also be; what it is shows in the other fields
 
 
 def told(value: Any) -> str:
@@ -24,7 +25,8 @@ def told(value: Any) -> str:
         return f"({', '.join(map(told, value))}{',' * (len(value) == 1)})"
     if not is_dataclass(value):
         return repr(value)
-    shown = (row for row in fields(value) if "is_later" not in row.metadata or getattr(value, row.name) != row.default)
+    rows = [row for row in fields(value) if "is_untold" not in row.metadata]
+    shown = (row for row in rows if "is_later" not in row.metadata or getattr(value, row.name) != row.default)
     return f"{type(value).__name__}({', '.join(f'{row.name}={told(getattr(value, row.name))}' for row in shown)})"
 
 
@@ -32,8 +34,10 @@ def told(value: Any) -> str:
 class RopeScaling:
     """How rotary frequencies are stretched beyond the context that a model was first trained on (lengths in tokens).
 
-    `rope_type` is "linear", "llama3", "yarn" or "longrope"; each uses some of the numbers. `attention_factor`
-    multiplies cosines and sines. `factors` are longrope's, one a frequency.
+    `rope_type` is "linear", "dynamic", "llama3", "yarn" or "longrope"; each uses some of the numbers.
+    `attention_factor` multiplies cosines and sines. `factors` are longrope's, one a frequency; where those are the long
+    ones, `short` is what takes their place in a context of at most `short.original_context`. `truncates` is yarn's:
+    whether the range of blended frequencies has whole bounds. `context` is the served one, which dynamic depends on.
     """
 
     rope_type: str
@@ -45,6 +49,18 @@ class RopeScaling:
     beta_slow: float = 1.0
     attention_factor: float = 1.0
     factors: tuple[float, ...] = ()
+    truncates: bool = field(default=True, metadata=LATER)
+    context: int = field(default=0, metadata=LATER)
+    short: "RopeScaling | None" = field(default=None, metadata=UNTOLD)
+
+    def served(self, context: int) -> "RopeScaling":
+        """The stretch for a server whose context is so many tokens: one choice, whatever the length of a text.
+
+        Keys are cached, so they must not depend on what follows them.
+        """
+        if self.short is not None and context <= self.short.original_context:
+            return replace(self.short, original_context=0)
+        return replace(self, context=context) if self.rope_type == "dynamic" else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +70,10 @@ class Rope:
     theta: float = 10000.0
     rotary_dim: int
     scaling: RopeScaling | None = None
+
+    def served(self, context: int) -> "Rope":
+        """The positions for a server whose context is so many tokens."""
+        return self if self.scaling is None else replace(self, scaling=self.scaling.served(context))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +180,13 @@ class ModelConfig:
                 raise ModelError(f"config.json: the rotated part of a head must be even, not {layer.rope.rotary_dim}")
             if not isinstance(layer.sinks, int) or layer.sinks < 0:
                 raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
+
+    @property
+    def longest_context(self) -> int:
+        """The most tokens that a server may be given as its context: dynamic positions stretch beyond the model's."""
+        scalings = [layer.rope.scaling for layer in self.layers if layer.rope and layer.rope.scaling]
+        stretched = [int(s.factor * s.original_context) for s in scalings if s.rope_type == "dynamic"]
+        return max(self.context_size, min(stretched, default=0))
 
     @property
     def window(self) -> int | None:

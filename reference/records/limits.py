@@ -82,14 +82,15 @@ class EngineLimits:
         )
 
     def reshape(self, config: ModelConfig) -> ModelConfig:
-        """The model with a shorter context, or other sliding windows: those it has, or one a layer if it has none."""
+        """The model with a context and positions for it, or other sliding windows: its own, or one a layer if none."""
         context_size = self.context_window_size or config.context_size
-        if context_size > config.context_size:
+        if context_size > config.longest_context:
             raise ModelError(
-                f"context_window_size must be at most the model's own, {config.context_size}, not {context_size}"
+                f"context_window_size must be at most the model's own, {config.longest_context}, not {context_size}"
             )
         has_windows = any(layer.window for layer in config.layers)
-        layers = tuple(self._reshape_layer(layer, has_windows) for layer in config.layers)
+        reshaped = [self._reshape_layer(layer, has_windows) for layer in config.layers]
+        layers = tuple(replace(layer, rope=layer.rope and layer.rope.served(context_size)) for layer in reshaped)
         return replace(config, context_size=context_size, layers=layers)
 
     def _reshape_layer(self, layer: LayerConfig, has_windows: bool) -> LayerConfig:

@@ -18,6 +18,8 @@ from sanic import Sanic
 from sanic.log import logger
 from sanic.worker.constants import ProcessState
 
+from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.records.config import ModelConfig
 from verbatim.server.engine.backends import Place
 from verbatim.server.engine.memory import load_shape
 from verbatim.server.http.keys import load_keys
@@ -57,10 +59,14 @@ def rows(lineup: list[Options], base: str) -> Iterable[tuple[str, str]]:
     if options.speculative_mode != "disable":
         yield "drafts", options.speculative_mode
     yield "context", f"{model.config.context_size} tokens; {options.max_num_sequence} answers at once"
+    if positions := _positions(model.config):
+        yield "positions", positions
     yield "cache", _cache(options, place)
     yield "tool calls", _format(options, model)
     if model.thoughts:
         yield "thoughts", f"{model.thoughts.name}: they stand apart from the answer"
+    if unread := open_source(options.model).unread():
+        yield "unread", f"of config.json, as nothing here knows them: {', '.join(unread)}"
     yield "page", f"{base}/"
     yield "API", f"{base}/v1"
     yield "docs", f"{base}/docs"
@@ -76,6 +82,25 @@ def _format(options: Options, model: ServedModel) -> str:
     if options.tool_parser or model.dialect.is_shown(model.template.source):
         return model.dialect.name
     return f"{model.dialect.name} is assumed: the chat template shows no known format (--tool-parser names them)"
+
+
+def _positions(config: ModelConfig) -> str:
+    """Which rotary positions the served context has chosen; nothing where a model has only one kind."""
+    scalings = [layer.rope.scaling for layer in config.layers if layer.rope and layer.rope.scaling]
+    for scaling in scalings:
+        if scaling.rope_type == "longrope":
+            if scaling.short is None:
+                return "longrope, with the factors for short contexts"
+            limit = scaling.short.original_context
+            return (
+                f"longrope, with the factors for long contexts: those for short ones need --context-window-size {limit}"
+            )
+        if scaling.rope_type == "dynamic":
+            size, longest = scaling.context, config.longest_context
+            if size > scaling.original_context:
+                return f"dynamic, stretched for a context of {size} tokens"
+            return f"dynamic, not stretched: --context-window-size may be up to {longest}"
+    return ""
 
 
 def _cache(options: Options, place: Place) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from verbatim.reference.records.request import FinishReason, Request, StoppingParams
 from verbatim.reference.records.sequence import Sequence
 from verbatim.reference.text.tokenizers import load_tokenizer
-from verbatim.reference.text.tokenizers.json_file import BYTE_OF_CHARACTER
+from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 
 # Tokens cut words and characters anywhere; some continue nothing.
 PIECES = [

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from live_server import wait_until
+from small_models import write_chat_model
 from verbatim.demo import MODEL
 from verbatim.server.models.start_lines import is_local, rows
 from verbatim.server.settings.options import Options
@@ -91,6 +92,39 @@ def test_a_format_that_is_only_assumed_is_named_as_that(tmp_path):
     assert found["thoughts"] == "think: they stand apart from the answer"
     chosen = dict(rows([replace(options, tool_parser="granite", reasoning_parser="none")], "http://127.0.0.1:8000"))
     assert chosen["tool calls"] == "granite" and "thoughts" not in chosen
+
+
+FACTORS = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+LONGROPE = {"rope_type": "longrope", "short_factor": FACTORS, "long_factor": FACTORS} | {
+    "original_max_position_embeddings": 64
+}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "context", "words"),
+    [
+        (
+            LONGROPE,
+            None,
+            "longrope, with the factors for long contexts: those for short ones need --context-window-size 64",
+        ),
+        (LONGROPE, 64, "longrope, with the factors for short contexts"),
+        (
+            {"rope_type": "dynamic", "factor": 2.0},
+            None,
+            "dynamic, not stretched: --context-window-size may be up to 512",
+        ),
+        ({"rope_type": "dynamic", "factor": 2.0}, 300, "dynamic, stretched for a context of 300 tokens"),
+        (None, None, None),
+    ],
+)
+def test_positions_that_depend_on_the_context_are_named(tmp_path, scaling, context, words):
+    model = write_chat_model(tmp_path, rope_scaling=scaling, favourite_colour="green")
+    sizes = {"max_num_sequence": 1, "max_total_seq_length": 512, "prefill_chunk_size": 16}
+    options = Options(backend="reference", model=model, device="cpu", context_window_size=context, **sizes)
+    found = dict(rows([options], "http://127.0.0.1:8000"))
+    assert found.get("positions") == words
+    assert found["unread"] == "of config.json, as nothing here knows them: favourite_colour"
 
 
 def test_without_a_fast_path_the_reference_serves_and_says_so_once(unbuilt):

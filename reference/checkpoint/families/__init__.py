@@ -2,21 +2,27 @@
 
 Both spellings that transformers has used are read: version 4 writes `rope_theta`, `rope_scaling` and `torch_dtype`,
 version 5 writes `rope_parameters` and `dtype`. A field that would change the arithmetic and is not implemented is
-refused by name; a model is never run as something it is not.
+refused by name; a model is never run as something it is not. What a file leaves out has the value that transformers'
+class of the architecture gives it; sizes alone are never assumed.
 """
 
 import importlib
 import pkgutil
 from pathlib import Path
 
-from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.config_keys import EXPERTS, READ, check_keys, unread
+from verbatim.reference.checkpoint.config_values import check_values
+from verbatim.reference.checkpoint.families.family import DEFAULTS, Family
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import read_entry
 from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
 from verbatim.reference.records.errors import ModelError
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-MODEL_TYPES = {"gemma3": "gemma3_text"}  # where config.json has another `model_type` than the family's name
+LAYER_TYPES = ("full_attention", "sliding_attention")
+# Where null means something: none of it, or what follows from other fields. Elsewhere null is as if left out.
+NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping",
+            "bos_token_id", "eos_token_id")  # fmt: skip
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -24,12 +30,52 @@ def load_config(directory: str | Path) -> ModelConfig:
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
-    raw = read_json(directory / "config.json")
-    generation = read_generation_defaults(directory)
+    return read_config(read_json(directory / "config.json"), read_generation_defaults(directory))
+
+
+def read_config(raw: dict, generation: dict) -> ModelConfig:
+    """The same of the contents of the files. A value that cannot be, or arithmetic that we lack, is refused by name."""
     family = _family(raw)
-    raw = family.defaults | family.prepare(raw)
-    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed
+    known = _known_keys(family)
+    for part in (raw, raw.get("text_config") or {}):
+        check_values(part, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
+    whole = _complete(raw, family)
+    check_keys(whole, known, family.name)
+    return _config({name: value for name, value in whole.items() if name in known}, generation, family)
+
+
+def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:
+    """The model that another format describes, in config.json's words; `changes` are fields that differ from theirs."""
+    family = _family(raw)
+    return _config(_complete(raw, family), generation, family, **changes)
+
+
+def _config(raw: dict, generation: dict, family: Family, **changes) -> ModelConfig:
+    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed | changes
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
+
+
+def unread_keys(directory: str | Path) -> list[str]:
+    """The keys of config.json that nothing here knows, and that do not look as if they changed the arithmetic."""
+    raw = read_json(Path(directory) / "config.json")
+    family = _family(raw)
+    return unread(_complete(raw, family), _known_keys(family))
+
+
+def _known_keys(family: Family) -> set[str]:
+    return {*READ, *family.reads, *(EXPERTS if family.has_experts else ())}
+
+
+def _complete(raw: dict, family: Family) -> dict:
+    """In the common spelling, with what the file leaves out."""
+    found = {name: value for name, value in family.prepare(raw).items() if value is not None or name in NULLABLE}
+    if "num_experts" in found and family.has_experts:
+        found["num_local_experts"] = found.pop("num_experts")
+    found = DEFAULTS | family.defaults | found
+    for name in ("bos_token_id", "eos_token_id"):  # the family's id may lie outside of a small vocabulary
+        if name not in raw and isinstance(found[name], int) and found[name] >= required(found, "vocab_size"):
+            found[name] = None
+    return found
 
 
 def read_generation_defaults(directory: Path) -> dict:
@@ -40,11 +86,10 @@ def read_generation_defaults(directory: Path) -> dict:
 
 def load_eagle_config(directory: str | Path) -> ModelConfig:
     """Read the `config.json` of an eagle head: the fields of a Llama of one layer."""
-    raw = read_draft_config(directory, "eagle")
-    config = ModelConfig(
-        **_common(raw, {}, family_named("llama")), family="eagle", norms="between",
-        layers=_layers(raw, family_named("llama")),
-    )  # fmt: skip
+    llama = family_named("llama")
+    raw = _complete(read_draft_config(directory, "eagle"), llama)
+    fields = _common(raw, {}, llama)
+    config = ModelConfig(**fields, family="eagle", norms="between", layers=_layers(raw, llama))
     if config.num_layers != 1:
         raise ModelError(f"config.json: an eagle head has 1 layer, num_hidden_layers is {config.num_layers}")
     return config
@@ -74,8 +119,9 @@ def family_named(name: str) -> Family:
 
 
 def _family(raw: dict) -> Family:
+    check_values(raw, ("architectures", "model_type"))
     known = {name: family for family in families() for name in (family.architecture, *family.aliases)}
-    types = {MODEL_TYPES.get(family.name, family.name): family.architecture for family in families()}
+    types = {name: family.architecture for family in families() for name in family.model_types or (family.name,)}
     name = (raw.get("architectures") or [types.get(str(raw.get("model_type")))])[0]
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
@@ -91,7 +137,7 @@ def _family(raw: dict) -> Family:
 def _common(raw: dict, generation: dict, family: Family) -> dict:
     """What is read the same way for every family."""
     heads, hidden = required(raw, "num_attention_heads"), required(raw, "hidden_size")
-    activation = raw.get("hidden_activation") or raw.get("hidden_act", "silu")
+    activation = raw["hidden_act"]
     if activation not in ACTIVATIONS:
         raise ModelError(
             f"config.json: hidden_act {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
@@ -106,15 +152,13 @@ def _common(raw: dict, generation: dict, family: Family) -> dict:
         "num_kv_heads": raw.get("num_key_value_heads") or heads,
         "head_dim": raw.get("head_dim") or hidden // heads,
         "context_size": required(raw, "max_position_embeddings"),
-        "norm_epsilon": float(raw.get("rms_norm_eps", 1e-6)),
+        "norm_epsilon": float(raw["rms_norm_eps"]),
         "activation": ACTIVATIONS[activation],
-        "tie_embeddings": bool(raw.get("tie_word_embeddings", False)),
+        "tie_embeddings": bool(raw["tie_word_embeddings"]),
         "query_bias": has_bias,
         "output_bias": has_bias,
         "mlp_bias": bool(raw.get("mlp_bias", False)),
         "experts": _experts(raw, family),
-        "attention_softcap": raw.get("attn_logit_softcapping"),
-        "final_softcap": raw.get("final_logit_softcapping"),
         "eos_ids": token_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
         "quantization": read_entry(raw),
         "bos_id": next(iter(token_ids(raw.get("bos_token_id"))), None),
@@ -146,17 +190,21 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
 
 def _sliding(raw: dict, family: Family, num_layers: int) -> list[bool]:
     """Which layers attend to a sliding window only; transformers 5 lists them, 4 had a rule for each family."""
+    types = raw.get("layer_types")
+    if unknown := [layer_type for layer_type in types or () if layer_type not in LAYER_TYPES]:
+        supported = f"supported: {', '.join(LAYER_TYPES)}"
+        raise ModelError(f"config.json: layer_types has {unknown[0]!r}, which is not supported; {supported}")
     if not raw.get("sliding_window") or raw.get("use_sliding_window") is False:
         return [False] * num_layers
-    if raw.get("layer_types"):
-        if len(raw["layer_types"]) != num_layers:
-            raise ModelError(f"config.json: layer_types has {len(raw['layer_types'])} entries for {num_layers} layers")
-        return [layer_type == "sliding_attention" for layer_type in raw["layer_types"]]
+    if types:
+        if len(types) != num_layers:
+            raise ModelError(f"config.json: layer_types has {len(types)} entries for {num_layers} layers")
+        return [layer_type == "sliding_attention" for layer_type in types]
     return family.slides(raw, num_layers)
 
 
 def _experts(raw: dict, family: Family) -> Experts | None:
-    count = raw.get("num_local_experts") or raw.get("num_experts")
+    count = raw.get("num_local_experts")
     if not count:
         return None
     return Experts(

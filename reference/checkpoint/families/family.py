@@ -11,6 +11,11 @@ from typing import Any
 from verbatim.reference.records.errors import ModelError
 
 BESIDE_TEXT = ("architectures", "quantization", "tie_word_embeddings", "bos_token_id", "eos_token_id")
+# What config.json may leave out, and what transformers' classes mean by that; families have exceptions of their own.
+DEFAULTS: dict[str, Any] = {
+    "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 2048,
+    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 
 
 def no_scales(raw: dict) -> dict[str, float]:
@@ -36,14 +41,20 @@ def text_part(raw: dict) -> dict[str, Any]:
     if not isinstance(text, dict):
         raise ModelError(f"config.json: text_config must be an object, not {text!r}")
     beside = {name: raw[name] for name in BESIDE_TEXT if raw.get(name) is not None}
-    return {name: value for name, value in text.items() if value is not None} | beside
+    return text | beside
 
 
-def refuse(raw: dict, names: tuple[str, ...]) -> None:
-    """ModelError if config.json sets one of these fields, which would change the arithmetic."""
-    for name in names:
-        if raw.get(name):
-            raise ModelError(f"config.json: {name} = {raw[name]!r} is not supported for {raw.get('model_type')!r}")
+def rope_of_each_type(raw: dict, *, full: float, sliding: float) -> dict[str, Any]:
+    """config.json with rotary settings for each type of layer, as transformers 5 writes them.
+
+    `full` and `sliding` are the bases of layers without and with a window, where no settings have one.
+    """
+    given = raw.get("rope_parameters") or {}
+    if "full_attention" not in given and "sliding_attention" not in given:
+        given = {"full_attention": given}
+    whole = {"rope_theta": full} | (given.get("full_attention") or {}) | (raw.get("rope_scaling") or {})
+    near = {"rope_theta": sliding} | (given.get("sliding_attention") or {})
+    return raw | {"rope_scaling": None, "rope_parameters": {"full_attention": whole, "sliding_attention": near}}
 
 
 def every_layer(raw: dict, num_layers: int) -> list[bool]:
@@ -78,25 +89,29 @@ class ExpertNames:
 class Family:
     """One architecture.
 
-    `aliases` are further names of the architecture. `prepare` brings config.json to the common spelling and refuses
-    what the family can be and we cannot. `fixed` are fields of ModelConfig that hold whatever config.json says,
-    `defaults` fields of config.json that its files may leave out, `scales` the constant factors as ModelConfig names
-    them, `fields` what else it reads of config.json, `routing` the same of Experts. `slides` says which layers have the
-    window, where config.json does not list them itself. `names` maps names of tensors within a layer or the model, as
-    Llama has them, to the family's own.
+    `aliases` are further names of the architecture, `model_types` the names by which config.json calls it without any.
+    `prepare` brings config.json to the common spelling and refuses what the family can be and we cannot. `fixed` are
+    fields of ModelConfig that hold whatever config.json says, `defaults` fields of config.json that its files may leave
+    out, beside DEFAULTS, `reads` those that it reads beside what all families do (`config_keys.py`). `scales` are the
+    constant factors as ModelConfig names them, `fields` what else it makes of config.json, `routing` the same of
+    Experts. `slides` says which layers have the window, where config.json does not list them itself. `names` maps names
+    of tensors within a layer or the model, as Llama has them, to the family's own.
     """
 
     name: str
     architecture: str
     aliases: tuple[str, ...] = ()
+    model_types: tuple[str, ...] = ()  # none: the family's name
     prepare: Callable[[dict], dict[str, Any]] = as_it_is
     fixed: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
     scales: Callable[[dict], dict[str, float]] = no_scales
     fields: Callable[[dict], dict[str, Any]] = no_fields
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
     names: dict[str, str] = field(default_factory=dict)
     groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
+    has_experts: bool = False  # a mixture of them, if config.json counts more than none
     normalizes_experts: bool = False  # unless config.json says otherwise
     experts: ExpertNames = ExpertNames()

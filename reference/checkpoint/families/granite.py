@@ -1,6 +1,8 @@
 """Granite: Llama with constant factors on embeddings, attention, residuals and logits, with experts or without."""
 
-from verbatim.reference.checkpoint.families.family import ExpertNames, Family
+from verbatim.reference.checkpoint.families.family import ExpertNames, Family, no_layer
+
+FACTORS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
 
 
 def _scales(raw: dict) -> dict[str, float]:
@@ -13,12 +15,21 @@ def _scales(raw: dict) -> dict[str, float]:
 
 
 FAMILIES = (
-    Family(name="granite", architecture="GraniteForCausalLM", scales=_scales),
+    Family(
+        name="granite",
+        architecture="GraniteForCausalLM",
+        reads=(*FACTORS, "attention_bias", "mlp_bias"),
+        scales=_scales,
+        slides=no_layer,
+    ),
     Family(
         name="granitemoe",
         architecture="GraniteMoeForCausalLM",
         scales=_scales,
         defaults={"num_local_experts": 8, "num_experts_per_tok": 2},
+        reads=(*FACTORS, "attention_bias"),
+        slides=no_layer,
+        has_experts=True,
         normalizes_experts=True,
         experts=ExpertNames(
             part="block_sparse_moe.", router="router.layer", up="input_linear", down="output_linear", is_stacked=True

@@ -1,18 +1,12 @@
 """InternLM 2 and 2.5: Llama under other names, with query, key and value as one matrix, group by group."""
 
-from verbatim.reference.checkpoint.families.family import Family, no_layer, refuse
-
-
-def _without_biases(raw: dict) -> dict:
-    refuse(raw, ("bias",))
-    return raw
-
+from verbatim.reference.checkpoint.families.family import Family, no_layer
 
 FAMILIES = (
     Family(
         name="internlm2",
         architecture="InternLM2ForCausalLM",
-        prepare=_without_biases,
+        defaults={"bias": True},  # which is refused
         slides=no_layer,
         groups_queries=True,
         names={

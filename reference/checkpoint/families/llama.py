@@ -2,4 +2,6 @@
 
 from verbatim.reference.checkpoint.families.family import Family, no_layer
 
-FAMILIES = (Family(name="llama", architecture="LlamaForCausalLM", slides=no_layer),)
+FAMILIES = (
+    Family(name="llama", architecture="LlamaForCausalLM", reads=("mlp_bias", "attention_bias"), slides=no_layer),
+)

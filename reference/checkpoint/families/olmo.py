@@ -4,45 +4,46 @@ OLMo 3 has a window in three of four layers, and stretches the rotary positions 
 places of norms, and a mixture of experts.
 """
 
-from verbatim.reference.checkpoint.families.family import Family, no_layer, refuse
+from verbatim.reference.checkpoint.families.family import Family, no_layer, rope_of_each_type
 
 FIXED = {"norms": "after", "query_key_norm": "all"}
+DEFAULTS = {"rms_norm_eps": 1e-5, "bos_token_id": None, "eos_token_id": 50279}
 
 
 def _rope_of_each_type(raw: dict) -> dict:
-    """The spelling of transformers 5, where each type of layer has rotary settings of its own."""
-    if raw.get("rope_parameters"):
-        return raw
-    theta = {"rope_theta": raw.get("rope_theta") or 500000.0}
-    full = theta | (raw.get("rope_scaling") or {})
-    return raw | {"rope_parameters": {"full_attention": full, "sliding_attention": theta}}
+    theta = raw.get("rope_theta") or 500000.0
+    return rope_of_each_type(raw, full=theta, sliding=theta)
 
 
 def _three_of_four(raw: dict, num_layers: int) -> list[bool]:
     return [(i + 1) % 4 != 0 for i in range(num_layers)]
 
 
-def _without_clipping(raw: dict) -> dict:
-    refuse(raw, ("clip_qkv",))
-    return raw
-
-
 FAMILIES = (
-    Family(name="olmo2", architecture="Olmo2ForCausalLM", fixed=FIXED),
+    Family(
+        name="olmo2",
+        architecture="Olmo2ForCausalLM",
+        fixed=FIXED,
+        defaults=DEFAULTS,
+        reads=("attention_bias",),
+        slides=no_layer,
+    ),
     Family(
         name="olmo3",
         architecture="Olmo3ForCausalLM",
         prepare=_rope_of_each_type,
         fixed=FIXED,
-        defaults={"sliding_window": 4096, "rms_norm_eps": 1e-5},
+        defaults=DEFAULTS | {"sliding_window": 4096},
+        reads=("attention_bias",),
         slides=_three_of_four,
     ),
     Family(
         name="olmoe",
         architecture="OlmoeForCausalLM",
-        prepare=_without_clipping,
         fixed={"query_key_norm": "all"},
-        defaults={"rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8},
+        defaults=DEFAULTS | {"num_local_experts": 64, "num_experts_per_tok": 8, "max_position_embeddings": 4096},
+        reads=("attention_bias",),
         slides=no_layer,
+        has_experts=True,
     ),
 )

@@ -6,27 +6,11 @@ experts by the scores near the largest one (sparsemixer, https://arxiv.org/abs/2
 
 from typing import Any
 
-from verbatim.reference.checkpoint.families.family import ExpertNames, Family, no_layer, refuse
+from verbatim.reference.checkpoint.families.family import ExpertNames, Family, no_layer
 from verbatim.reference.records.errors import ModelError
 
 LAYER_NORMS = {"norm_type": "layer", "norm_bias": True}
 BIASES = dict.fromkeys(("query_bias", "output_bias", "mlp_bias", "head_bias"), True)
-
-
-def _without_head_norms(raw: dict) -> dict:
-    refuse(raw, ("qk_layernorm",))
-    return raw
-
-
-def _scaled_by_size(raw: dict) -> dict:
-    """Phi 3.5 MoE states the attention factor of its rotary positions itself."""
-    for spelling in ("rope_parameters", "rope_scaling"):
-        settings = raw.get(spelling) or {}
-        if "long_mscale" in settings:
-            original = settings.get("original_max_position_embeddings") or raw["original_max_position_embeddings"]
-            factor = settings["long_mscale" if raw["max_position_embeddings"] > original else "short_mscale"]
-            raw = raw | {spelling: settings | {"attention_factor": factor}}
-    return raw
 
 
 def _sparsemixer(raw: dict) -> dict[str, Any]:
@@ -39,8 +23,8 @@ FAMILIES = (
     Family(
         name="phi",
         architecture="PhiForCausalLM",
-        prepare=_without_head_norms,
         defaults={"hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+        reads=("layer_norm_eps",),
         fields=lambda raw: {"norm_epsilon": float(raw["layer_norm_eps"])},
         fixed=LAYER_NORMS | BIASES | {"norms": "parallel", "has_gate": False},
         slides=no_layer,
@@ -51,22 +35,35 @@ FAMILIES = (
             "mlp.down_proj": "mlp.fc2",
         },
     ),
-    Family(name="phi3", architecture="Phi3ForCausalLM", fixed={"has_fused_matrices": True}),
+    Family(
+        name="phi3",
+        architecture="Phi3ForCausalLM",
+        defaults={
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "eos_token_id": 32000,
+        },
+        fixed={"has_fused_matrices": True},
+    ),
     Family(
         name="phimoe",
         architecture="PhiMoEForCausalLM",
         aliases=("PhimoeForCausalLM",),
-        prepare=_scaled_by_size,
         defaults={
             "rms_norm_eps": 1e-5,
             "router_jitter_noise": 0.01,
             "num_local_experts": 16,
             "num_experts_per_tok": 2,
             "rope_theta": 1e6,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
         },
+        reads=("attention_bias", "lm_head_bias", "router_jitter_noise"),
         fields=lambda raw: {"head_bias": bool(raw.get("lm_head_bias", False))},
         routing=_sparsemixer,
         fixed=LAYER_NORMS,
+        has_experts=True,
         experts=ExpertNames(part="block_sparse_moe.", gate="w1", up="w3", down="w2"),
     ),
 )

@@ -4,7 +4,7 @@ from verbatim.reference.checkpoint.families.family import Family
 
 DEFAULTS = {
     "hidden_act": "gelu_pytorch_tanh", "use_bias": True, "norm_epsilon": 1e-5, "tie_word_embeddings": True,
-    "num_key_value_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 4096, "bos_token_id": 50256, "eos_token_id": 50256,
 }  # fmt: skip
 
 
@@ -18,6 +18,7 @@ FAMILIES = (
         name="starcoder2",
         architecture="Starcoder2ForCausalLM",
         defaults=DEFAULTS,
+        reads=("use_bias", "norm_epsilon", "layer_norm_epsilon", "norm_type"),  # the last one is the same number
         fields=_biases,
         fixed={"norm_type": "layer", "norm_bias": True, "has_gate": False},
         names={"mlp.up_proj": "mlp.c_fc", "mlp.down_proj": "mlp.c_proj"},

@@ -6,16 +6,18 @@ name (an alias), which no text can hold. A mark's own name in a text stays text.
 """
 
 import json
-import re
 import secrets
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from verbatim.reference.records.config import read_json
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer, token_content
+from verbatim.reference.text.tokenizers.added_tokens import WORD_BEGINS, WORD_ENDS, AddedToken, joined, without_joined
+from verbatim.reference.text.tokenizers.piece_bytes import names_byte_level, piece_decoder
 
-BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+OF_WORDS = ("WordPiece", "WordLevel")  # models whose text cannot be told from their pieces
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 # How the families that ship these two files cut text into words, and put it into a normal form.
 WORDS = {
@@ -43,20 +45,22 @@ class JsonTokenizer(Tokenizer):
             raise ModelError(f"{name} cannot be read: {error}") from None
         self._tokenizer.encode_special_tokens = True  # special tokens in text are text
         raw = json.loads(content)
-        is_byte_level = _names_byte_level(raw.get("decoder")) or _names_byte_level(raw.get("pre_tokenizer"))
+        if (model := (raw.get("model") or {}).get("type")) in OF_WORDS:
+            raise ModelError(f"{name}: a model of type {model!r} is not supported; supported: BPE, Unigram")
         added = {token["id"]: token for token in raw.get("added_tokens", [])}
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.control_ids = {token["content"]: i for i, token in added.items() if token.get("special")}
         self.added_ids = {token["content"]: i for i, token in added.items() if not token.get("special")}
-        to_bytes = _byte_level if is_byte_level else _byte_fallback
+        to_bytes = piece_decoder(raw, name)
         self._bytes = {}
         for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if i not in added:
                 self._bytes[i] = to_bytes(piece)
             else:
                 self._bytes[i] = b"" if added[i].get("special") else self._decoded(added[i]["content"])
-        first = self._tokenizer.encode("a", add_special_tokens=False).tokens
-        self.strips_first_space = not is_byte_level and bool(first) and first[0].startswith("▁")
+        first = self._tokenizer.encode("a", add_special_tokens=False).ids[:1]
+        is_byte_level = names_byte_level(raw.get("decoder")) or names_byte_level(raw.get("pre_tokenizer"))
+        self.strips_first_space = not is_byte_level and b"".join(map(self.token_bytes, first))[:1] == b" "
         start = self._tokenizer.encode("", add_special_tokens=True).ids
         bos_token = token_content(settings.get("bos_token"))
         bos = None if bos_token is None else self.control_ids.get(bos_token)
@@ -65,14 +69,17 @@ class JsonTokenizer(Tokenizer):
 
     def _add_aliases(self) -> None:
         """Give each mark a second name of the same settings; `_real_ids` maps the ids of these names to the marks'."""
-        from tokenizers import AddedToken
+        import tokenizers as library
 
         salt = secrets.token_hex(8)
         added = self._tokenizer.get_added_tokens_decoder()
-        self._aliases = {i: f"mark{salt}n{i}n" for i in added}
-        self._border = f"mark{salt}border"  # stands between two texts, and for an id that is no mark
-        tokens = [AddedToken(name, special=False, **_settings(added[i])) for i, name in self._aliases.items()]
-        self._tokenizer.add_tokens([*tokens, AddedToken(self._border, special=False, normalized=False)])
+        self._aliases = {i: _alike(token.content, f"mark{salt}n{i}n") for i, token in added.items()}
+        self._border = f"<mark{salt}border>"  # stands between two texts, and for an id that is no mark
+        self._marks = {
+            i: AddedToken(t.content, single_word=t.single_word, normalized=t.normalized) for i, t in added.items()
+        }
+        tokens = [library.AddedToken(name, special=False, **_settings(added[i])) for i, name in self._aliases.items()]
+        self._tokenizer.add_tokens([*tokens, library.AddedToken(self._border, special=False, normalized=False)])
         self._real_ids = {self._tokenizer.token_to_id(name): i for i, name in self._aliases.items()}
         self._border_id = self._tokenizer.token_to_id(self._border)
         self._controls = {i: name for name, i in self.control_ids.items()}
@@ -90,9 +97,14 @@ class JsonTokenizer(Tokenizer):
 
     def _encoded(self, parts: Sequence[str | int | None]) -> list[int]:
         """The ids of text and of marks; None is a border, which has no id in the result."""
+        parts = without_joined(parts, self._marks)
         while True:
             names = [part if isinstance(part, str) else self._alias(part) for part in parts]
-            found = self._tokenizer.encode("".join(names), add_special_tokens=False).ids
+            encoded = self._tokenizer.encode("".join(names), add_special_tokens=False)
+            found = encoded.ids
+            if unread := self._unread(parts, names, encoded):
+                parts = joined(parts, {at: self._marks[mark].content for at, mark in unread.items()})
+                continue
             spelled = {self._controls[i] for i in found if i in self._controls}
             cut = [piece for part in parts for piece in _cut(part, spelled)]
             if len(cut) == len(parts):
@@ -101,6 +113,18 @@ class JsonTokenizer(Tokenizer):
         others = iter([part for part in parts if not isinstance(part, str) and part not in self._aliases])
         ids = [next(others) if i == self._border_id else self._real_ids.get(i, i) for i in found]
         return [i for i in ids if i is not None]
+
+    def _unread(self, parts: Sequence[str | int | None], names: list[str], encoded) -> dict[int, int]:
+        """Marks that the library does not read where they stand, by their places among the parts.
+
+        It looks for a `normalized` mark by its name in normal form, which may begin with a space ("Prepend").
+        """
+        spans = [span for i, span in zip(encoded.ids, encoded.offsets, strict=True) if i in self._real_ids]
+        places = {at: mark for at, mark in enumerate(parts) if isinstance(mark, int) and mark in self._aliases}
+        if len(spans) == len(places):
+            return {}
+        starts = list(accumulate(map(len, names), initial=0))
+        return {at: mark for at, mark in places.items() if not any(a <= starts[at] < b for a, b in spans)}
 
     def _alias(self, mark: int | None) -> str:
         return self._border if mark is None else self._aliases.get(mark, self._border)
@@ -118,8 +142,13 @@ class JsonTokenizer(Tokenizer):
         return self._bytes.get(token_id, b"")
 
 
+def _alike(content: str, name: str) -> str:
+    """A name that begins and ends as the content does: in a word, or not."""
+    return f"{'' if WORD_BEGINS.match(content) else '<'}{name}{'' if WORD_ENDS.search(content) else '>'}"
+
+
 def _settings(token) -> dict[str, bool]:
-    return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+    return {name: getattr(token, name) for name in ("lstrip", "rstrip", "normalized")}
 
 
 def _cut(part: str | int | None, names: set[str]) -> list[str | int | None]:
@@ -148,7 +177,8 @@ def read_json_tokenizer(directory: Path, settings: dict) -> JsonTokenizer:
 
 def read_vocabulary(directory: Path, settings: dict) -> JsonTokenizer:
     """From vocab.json and merges.txt; the class that tokenizer_config.json names says how text is cut into words."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import AddedToken as LibraryToken
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     class_name = str(settings.get("tokenizer_class", "GPT2Tokenizer")).removesuffix("Fast")
     if class_name not in WORDS:
@@ -169,7 +199,7 @@ def read_vocabulary(directory: Path, settings: dict) -> JsonTokenizer:
     for _, token in sorted(_added_tokens(directory, settings).items()):
         kept = {name: token[name] for name in ("lstrip", "rstrip", "single_word", "normalized") if name in token}
         adds = tokenizer.add_special_tokens if token.get("special", True) else tokenizer.add_tokens
-        adds([AddedToken(token["content"], special=token.get("special", True), **kept)])
+        adds([LibraryToken(token["content"], special=token.get("special", True), **kept)])
     return JsonTokenizer(tokenizer.to_str(), settings, str(directory / VOCABULARY))
 
 
@@ -183,29 +213,3 @@ def _added_tokens(directory: Path, settings: dict) -> dict[int, dict]:
     known = read_json(directory / VOCABULARY)
     found = {known[name]: {"content": name} for name in specials if name in known}
     return found | {i: {"content": name, "special": True} for name, i in names.items()}
-
-
-def _names_byte_level(part) -> bool:
-    if not isinstance(part, dict):
-        return False
-    inner = [*part.get("decoders", []), *part.get("pretokenizers", [])]
-    return part.get("type") == "ByteLevel" or any(map(_names_byte_level, inner))
-
-
-def _byte_fallback(piece: str) -> bytes:
-    match = BYTE_PIECE.fullmatch(piece)
-    return bytes([int(match[1], 16)]) if match else piece.replace("▁", " ").encode()
-
-
-def _byte_level(piece: str) -> bytes:
-    return bytes(BYTE_OF_CHARACTER[character] for character in piece)
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
-
-
-BYTE_OF_CHARACTER = _byte_alphabet()

@@ -1,29 +1,48 @@
-"""A `tokenizer.model`, read by the `sentencepiece` library."""
+"""A `tokenizer.model`, read by the `sentencepiece` library, with the tokens that were added beside it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer
+from verbatim.reference.text.tokenizers.added_tokens import (
+    AddedToken,
+    cut_at_names,
+    read_added_tokens,
+    stripped,
+    without_joined,
+)
 
+NONE: Mapping[int, AddedToken] = MappingProxyType({})
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A `tokenizer.model`, and what `tokenizer_config.json` says about its start."""
+    """A sentencepiece model, given as bytes, and what `tokenizer_config.json` says about its start.
 
-    def __init__(self, directory: Path, settings: dict):
+    `name` is what errors call it; `added` are the tokens beside it by their ids.
+    """
+
+    def __init__(self, content: bytes, settings: dict, name: str, added: Mapping[int, AddedToken] = NONE):
         import sentencepiece  # here, so that a model with tokenizer.json needs only the other library
 
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise ModelError(f"{directory / 'tokenizer.model'} cannot be read: {error}") from None
+            raise ModelError(f"{name} cannot be read: {error}") from None
         processor = self._processor
-        self.vocab_size = processor.get_piece_size()
-        self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
-        marked = {processor.id_to_piece(i): i for i in range(self.vocab_size) if processor.is_control(i)}
-        self.control_ids = {**marked, **_added_control_ids(settings)}
+        num_pieces = processor.get_piece_size()
+        self._added = added
+        self._bytes = dict(enumerate(map(self._piece_bytes, range(num_pieces))))
+        marked = {processor.id_to_piece(i): i for i in range(num_pieces) if processor.is_control(i)}
+        self.control_ids = marked | {token.content: i for i, token in self._added.items() if token.is_special}
+        # What the library itself reads from a text ("user-defined" pieces) stays with it.
+        others = {i: token for i, token in self._added.items() if not token.is_special and i >= num_pieces}
+        self.added_ids = {token.content: i for i, token in others.items()}
+        self._bytes |= {i: b"" if token.is_special else token.content.encode() for i, token in self._added.items()}
+        self.vocab_size = max(num_pieces, *(i + 1 for i in self._added)) if self._added else num_pieces
         self._adds_space = processor.id_to_piece(processor.encode("a")[0]).startswith("▁")
         self._is_legacy = settings.get("legacy", True)
         self.strips_first_space = self._adds_space
@@ -42,7 +61,30 @@ class SentencePieceTokenizer(Tokenizer):
         return b"" if processor.is_unknown(token_id) else piece.replace("▁", " ").encode()
 
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
-        """Sentencepiece's own encoding; after a control token only old ("legacy") models put a space in front."""
+        """Sentencepiece's own encoding of what stands between the added tokens that a text names."""
+        return self._encoded(cut_at_names(text, self.added_ids), is_first=is_first)
+
+    def encode_pieces(self, pieces: Sequence[str | int]) -> list[int]:
+        """The same of a chat, whose marks take the white space beside them that they are declared to take.
+
+        Names of marks that the template knows are parted already where a message spells them.
+        """
+        parts: list[str | int] = []
+        for piece in pieces:
+            parts += [piece] if isinstance(piece, int) else cut_at_names(piece, self.added_ids)
+        return self._encoded(parts, is_first=True)
+
+    def _encoded(self, parts: Sequence[str | int], *, is_first: bool) -> list[int]:
+        ids: list[int] = []
+        for part in stripped(without_joined(parts, self._added), self._added):
+            if isinstance(part, str):
+                ids += self._text_ids(part, is_first=is_first and not ids)
+            elif part is not None:
+                ids.append(part)
+        return ids
+
+    def _text_ids(self, text: str, *, is_first: bool) -> list[int]:
+        """After a control token only old ("legacy") models put a space in front."""
         if is_first or self._is_legacy or not self._adds_space:
             return self._processor.encode(text)
         # A mark that the model knows keeps the space away from the text; its own pieces are cut off again.
@@ -51,9 +93,14 @@ class SentencePieceTokenizer(Tokenizer):
 
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
-        return self._bytes[token_id] if token_id < self.vocab_size else b""
+        return self._bytes.get(token_id, b"")
 
 
-def _added_control_ids(settings: dict) -> dict[str, int]:
-    added = settings.get("added_tokens_decoder", {})
-    return {token["content"]: int(i) for i, token in added.items() if token.get("special")}
+def read_sentencepiece(directory: Path, settings: dict) -> SentencePieceTokenizer:
+    """From tokenizer.model."""
+    path = directory / "tokenizer.model"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    return SentencePieceTokenizer(content, settings, str(path), read_added_tokens(directory, settings))

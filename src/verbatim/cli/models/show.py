@@ -47,7 +47,7 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     served = load_served_model(Options(model=directory))
     config = served.config
     yield "directory", str(directory)
-    yield "architecture", f"{', '.join(raw['architectures'])} (family {config.family})"
+    yield "architecture", f"{', '.join(raw.get('architectures') or [raw['model_type']])} (family {config.family})"
     yield "parameters", _number(num_parameters(tensors))
     yield "stored as", config.quantization or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
     yield "context", f"{config.context_size} tokens"
