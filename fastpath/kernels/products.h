@@ -90,9 +90,9 @@ enum { TAKES_BYTES = 0 };
 #ifdef LEVEL_AVX2
 INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int format) {
     __m256i factors = _mm256_set1_epi32(x), pairs;
-    if (format == W8A8) { /* a pair is at most 2 * 127 * 127, which fits 16 bits */
+    if (format == W8A8) { /* a pair is at most 2 * 128 * 127, which fits 16 bits; x has no -128, whose sign would stay */
         __m256i integers = (__m256i)(weights ^ (int32_t)0x80808080);
-        pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(integers, factors));
+        pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(integers), _mm256_sign_epi8(factors, integers));
     } else {
         pairs = _mm256_maddubs_epi16((__m256i)weights, factors);
     }

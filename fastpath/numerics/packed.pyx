@@ -61,14 +61,16 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     else:
         weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
-    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, quantization or source.weight.dtype)
+    form = source.format(quantization) or source.weight.dtype
+    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, form)
 
 
 def arrange(source, quantization=None):
     """A checkpoint's Matrix in the kernels' layout; perhaps a view."""
-    if quantization is None:
+    form = source.format(quantization)
+    if form is None:
         return _arrange_floats(source.weight.bits, source.weight.dtype)
-    return _arrange_integers(source.quantized(quantization))
+    return _arrange_integers(source.quantized(form))
 
 
 def _wrap(weights, bias, long outputs, long inputs, format: str) -> PackedMatrix:

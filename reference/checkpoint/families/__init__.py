@@ -24,11 +24,14 @@ def load_config(directory: str | Path) -> ModelConfig:
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelError(f"model directory {directory} does not exist")
-    raw = read_json(directory / "config.json")
-    generation = read_generation_defaults(directory)
+    return make_config(read_json(directory / "config.json"), read_generation_defaults(directory))
+
+
+def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:
+    """The ModelConfig of a config.json and a generation_config.json; `changes` are fields that differ from theirs."""
     family = _family(raw)
     raw = family.defaults | family.prepare(raw)
-    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed
+    fields = _common(raw, generation, family) | family.scales(raw) | family.fields(raw) | family.fixed | changes
     return ModelConfig(**fields, family=family.name, layers=_layers(raw, family))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer, read_settings
 from verbatim.reference.text.tokenizers import json_file, tekken_file
-from verbatim.reference.text.tokenizers.sentencepiece_file import SentencePieceTokenizer
+from verbatim.reference.text.tokenizers.sentencepiece_file import read_sentencepiece
 
 NAMES = ("tokenizer.json", "tokenizer.model", tekken_file.NAME, json_file.VOCABULARY)
 
@@ -19,7 +19,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         case "tokenizer.json":
             return json_file.read_json_tokenizer(directory, settings)
         case "tokenizer.model":
-            return SentencePieceTokenizer(directory, settings)
+            return read_sentencepiece(directory, settings)
         case tekken_file.NAME:
             return tekken_file.TekkenTokenizer(directory)
         case json_file.VOCABULARY:

@@ -10,15 +10,18 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A `tokenizer.model`, and what `tokenizer_config.json` says about its start."""
+    """A sentencepiece model, given as bytes, and what `tokenizer_config.json` says about its start.
 
-    def __init__(self, directory: Path, settings: dict):
+    `name` is what errors call it.
+    """
+
+    def __init__(self, content: bytes, settings: dict, name: str):
         import sentencepiece  # here, so that a model with tokenizer.json needs only the other library
 
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise ModelError(f"{directory / 'tokenizer.model'} cannot be read: {error}") from None
+            raise ModelError(f"{name} cannot be read: {error}") from None
         processor = self._processor
         self.vocab_size = processor.get_piece_size()
         self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
@@ -52,6 +55,16 @@ class SentencePieceTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
         return self._bytes[token_id] if token_id < self.vocab_size else b""
+
+
+def read_sentencepiece(directory: Path, settings: dict) -> SentencePieceTokenizer:
+    """From tokenizer.model."""
+    path = directory / "tokenizer.model"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    return SentencePieceTokenizer(content, settings, str(path))
 
 
 def _added_control_ids(settings: dict) -> dict[str, int]:
