@@ -25,9 +25,10 @@ ARCHITECTURES = {
     "MixtralForCausalLM": "llama", "Qwen3MoeForCausalLM": "qwen3moe", "Olmo2ForCausalLM": "olmo2",
     "GraniteForCausalLM": "granite", "SmolLM3ForCausalLM": "smollm3", "Qwen2MoeForCausalLM": "qwen2moe",
     "StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "PhiForCausalLM": "phi2",
-    "GemmaForCausalLM": "gemma", "OlmoeForCausalLM": "olmoe",
+    "GemmaForCausalLM": "gemma", "OlmoeForCausalLM": "olmoe", "GraniteMoeForCausalLM": "granitemoe",
+    "Olmo3ForCausalLM": "olmo2", "SeedOssForCausalLM": "seed_oss", "PhiMoEForCausalLM": "phimoe",
 }  # fmt: skip
-PAIRED = ("llama", "granite", "smollm3")
+PAIRED = ("llama", "granite", "granitemoe", "smollm3")
 
 
 def random_blocks(random, format: str, outputs: int, inputs: int) -> np.ndarray:
@@ -56,17 +57,18 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
     """A GGUF file of a model directory. `choose` is a format, or gives one for a name and a shape.
 
     Matrices whose rows are no whole blocks stay F32, as do vectors and routers. `vocabulary` adds to the writer;
-    `metadata` adds numbers, flags and texts under the architecture's name.
+    `metadata` adds numbers, flags, texts and arrays under the architecture's name, and float32 arrays as tensors.
     """
     source = open_source(directory)
     raw, random = json.loads((Path(directory) / "config.json").read_text()), np.random.default_rng(seed)
     name = ARCHITECTURES[raw["architectures"][0]]
     writer = gguf.GGUFWriter(path, name)
     for theirs, ours in SIZES.items():
-        if ours in raw:
+        if raw.get(ours) is not None:
             writer.add_uint32(f"{name}.{theirs}", raw[ours])
-    writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", raw.get("rms_norm_eps", 1e-6))
-    writer.add_float32(f"{name}.rope.freq_base", raw.get("rope_theta", 10000.0))
+    config = source.config()
+    writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", config.norm_epsilon)
+    writer.add_float32(f"{name}.rope.freq_base", config.layers[-1].rope.theta if config.layers[-1].rope else 2e6)
     for ending, value in metadata.items():
         key = f"{name}.{ending.replace('__', '.')}"
         if isinstance(value, bool):
@@ -77,6 +79,8 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
             writer.add_string(key, value)
         elif isinstance(value, float):
             writer.add_float32(key, value)
+        elif isinstance(value, np.ndarray):
+            writer.add_tensor(f"{ending}.weight", value)
         else:
             writer.add_array(key, value)
     if vocabulary:
@@ -107,6 +111,13 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             values = values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
         if name.startswith("gemma") and "norm" in stored:
             values = values + np.float32(1)
+        if "input_linear" in stored:  # Granite: each expert's gate, then its up
+            middle = values.shape[1] // 2
+            found[names.get_name(stored.replace("input_linear", "experts.w1"), (".weight",))] = values[:, :middle]
+            found[names.get_name(stored.replace("input_linear", "experts.w3"), (".weight",))] = values[:, middle:]
+            continue
+        if "shared_expert_gate" in stored:
+            values = values[0]  # llama.cpp drops dimensions of 1
         if ".experts." in stored:
             before, _, after = stored.partition(".experts.")
             index, _, ending = after.partition(".")

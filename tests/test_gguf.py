@@ -52,9 +52,24 @@ def test_floats_give_the_bits_of_the_directory(model, tmp_path):
 
 def test_each_matrix_has_a_format_of_its_own(model, tmp_path):
     formats = iter(range(1000))
-    names = ("Q8_0", "F16", "Q4_0", "F32", "Q5_0", "IQ4_NL", "BF16")
+    names = ("Q8_0", "F16", "Q4_0", "F32", "Q5_0", "IQ4_NL", "BF16", "Q4_1", "Q5_1", "MXFP4")
     file = write_gguf(tmp_path / "m.gguf", model, lambda name, shape: names[next(formats) % len(names)])
     np.testing.assert_array_equal(logits_of(fastpath, file, IDS), logits_of(reference, file, IDS))
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_blocks_of_256_in_a_whole_model(tmp_path, is_tied):
+    """As Q4_K_M mixes them; the embedding's rows are blocks, too, and the head's integers where it is tied to them."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8, "head_dim": 32}
+    directory = write_model(tmp_path / "model", tie_word_embeddings=is_tied, **sizes)
+    formats, names = iter(range(1000)), ("Q6_K", "Q4_K", "Q5_K", "Q2_K", "Q3_K", "IQ4_XS")
+    file = write_gguf(tmp_path / "m.gguf", directory, lambda name, shape: names[next(formats) % len(names)])
+    tensors = open_source(file).tensors()
+    assert {tensor.dtype for tensor in tensors.values()} == {"F32", *names}
+    assert tensors["model.embed_tokens.weight"].dtype == "Q6_K"
+    expected = logits_of(reference, file, IDS)
+    np.testing.assert_array_equal(logits_of(fastpath, file, IDS), expected)
+    assert np.isfinite(expected).all()
 
 
 def test_q8_0_is_as_good_as_eight_bits_are(stories):

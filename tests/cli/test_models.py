@@ -106,7 +106,12 @@ def test_a_file_of_a_repository_of_gguf_files(verbatim, tmp_path):
     assert not any("Q4_K_M" in path for path in verbatim.handler.paths)
     code, out, _ = verbatim("show", "acme/gguf:q8_0", HF_HUB_OFFLINE="1")
     assert code == 0
-    for row in (r"file +/.*/story-Q8_0\.gguf", "stored as +Q8_0, float32", "context +512 tokens", "fingerprint +verbatim-"):
+    for row in (
+        r"file +/.*/story-Q8_0\.gguf",
+        "stored as +Q8_0, float32",
+        "context +512 tokens",
+        "fingerprint +verbatim-",
+    ):
         assert re.search(row, out), row
     code, _, err = verbatim("pull", "acme/gguf:Q5_K_M")
     assert (code, "no file is in that format; the repository has model-Q4_K_M.gguf, story-Q8_0.gguf" in err) == (

@@ -52,6 +52,8 @@ class _Names:
         }
         norms = zip(NORMS, NORM_NAMES[config.norms], strict=True)
         self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
+        if config.family == "seed_oss":  # llama.cpp's name for it in this family
+            self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
         if config.has_fused_matrices:
             self.inner["ffn_up"] = "mlp.gate_up_proj"
         self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}

@@ -47,14 +47,22 @@ def raw_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
         "max_position_embeddings": found.required(".context_length", most=MAX_CONTEXT),
         "intermediate_size": found.integer(".feed_forward_length") or found.required(".expert_feed_forward_length"),
         "tie_word_embeddings": OUTPUT not in tensors,
-        "attention_bias": "blk.0.attn_q.bias" in tensors,
-        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
         "rope_theta": found.number(".rope.freq_base") or 10000.0,
         "partial_rotary_factor": (found.integer(".rope.dimension_count") or head_dim) / head_dim,
     }
     raw |= _epsilon(found) | _experts(found) | _rope(found, tensors)
     _refuse(found)
     return raw | known.more(found, tensors)
+
+
+def biases(tensors: Tensors) -> dict[str, bool]:
+    """Fields of ModelConfig: the matrices that have a bias, as the first layer shows."""
+    return {
+        "query_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
+        "output_bias": "blk.0.attn_output.bias" in tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
+        "head_bias": "output.bias" in tensors,
+    }
 
 
 def architecture_of(found: Metadata) -> Architecture:
@@ -146,10 +154,7 @@ def _llama(found: Metadata, tensors: Tensors) -> dict[str, Any]:
 
 
 def _qwen2_moe(found: Metadata, tensors: Tensors) -> dict[str, Any]:
-    return {
-        "qkv_bias": "blk.0.attn_q.bias" in tensors,
-        "shared_expert_intermediate_size": found.required(".expert_shared_feed_forward_length"),
-    }
+    return {"shared_expert_intermediate_size": found.required(".expert_shared_feed_forward_length")}
 
 
 def _gemma(found: Metadata, tensors: Tensors) -> dict[str, Any]:
@@ -217,12 +222,7 @@ def _granite(found: Metadata, tensors: Tensors) -> dict[str, Any]:
 
 
 def _stablelm(found: Metadata, tensors: Tensors) -> dict[str, Any]:
-    is_parallel = found.flag(".use_parallel_residual")
-    return {"use_parallel_residual": bool(is_parallel), "use_qkv_bias": "blk.0.attn_q.bias" in tensors}
-
-
-def _phimoe(found: Metadata, tensors: Tensors) -> dict[str, Any]:
-    return {"lm_head_bias": "output.bias" in tensors}
+    return {"use_parallel_residual": bool(found.flag(".use_parallel_residual"))}
 
 
 ARCHITECTURES = {
@@ -236,7 +236,7 @@ ARCHITECTURES = {
     "gemma3": Architecture(name="Gemma3ForCausalLM", more=_gemma3),
     "phi2": Architecture(name="PhiForCausalLM"),
     "phi3": Architecture(name="Phi3ForCausalLM", more=_phi3),
-    "phimoe": Architecture(name="PhiMoEForCausalLM", more=_phimoe),
+    "phimoe": Architecture(name="PhiMoEForCausalLM"),
     "olmo2": Architecture(name="Olmo2ForCausalLM", more=_olmo2),
     "olmoe": Architecture(name="OlmoeForCausalLM"),
     "granite": Architecture(name="GraniteForCausalLM", has_pairs=True, more=_granite),
@@ -244,11 +244,6 @@ ARCHITECTURES = {
     "internlm2": Architecture(name="LlamaForCausalLM", has_pairs=True),
     "smollm3": Architecture(name="SmolLM3ForCausalLM", has_pairs=True),
     "stablelm": Architecture(name="StableLmForCausalLM", more=_stablelm),
-    "starcoder2": Architecture(
-        name="Starcoder2ForCausalLM", more=lambda found, tensors: {"use_bias": "blk.0.attn_output.bias" in tensors}
-    ),
-    "seed_oss": Architecture(
-        name="SeedOssForCausalLM",
-        more=lambda found, tensors: {"attention_out_bias": "blk.0.attn_output.bias" in tensors},
-    ),
+    "starcoder2": Architecture(name="Starcoder2ForCausalLM"),
+    "seed_oss": Architecture(name="SeedOssForCausalLM"),
 }

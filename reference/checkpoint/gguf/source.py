@@ -9,7 +9,7 @@ from verbatim.reference.checkpoint.gguf.files import parts_of
 from verbatim.reference.checkpoint.gguf.header import Entry, read_header
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.names import rename
-from verbatim.reference.checkpoint.gguf.shapes import architecture_of, raw_config
+from verbatim.reference.checkpoint.gguf.shapes import architecture_of, biases, raw_config
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
 from verbatim.reference.checkpoint.model_source import ModelSource, digest_of
 from verbatim.reference.checkpoint.weights import Tensor
@@ -44,7 +44,8 @@ class GgufSource(ModelSource):
 
     def config(self) -> ModelConfig:
         """From the metadata, as the family reads the config.json that stands for it."""
-        return make_config(self.raw_config(), {}, quantization=GGUF, norm_offset=0.0)  # norms are stored as they act
+        changes = {"quantization": GGUF, "norm_offset": 0.0} | biases(self._opened[1])  # norms are stored as they act
+        return make_config(self.raw_config(), {}, **changes)
 
     def raw_config(self) -> dict[str, Any]:
         """The config.json that the metadata stands for."""
