@@ -158,9 +158,7 @@ INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32
     int is_zero = largest < 0x1p-100f;
     float factor = is_zero ? 0.0f : 127.0f / largest;
     *scale = is_zero ? 0.0f : largest / 127.0f;
-    for (int i = 0; i < GROUP; i++) {
-        integers[i] = (int8_t)(bits_of(x[i] * factor + ROUNDER) - ROUNDER_BITS);
-    }
+    for (int i = 0; i < GROUP; i++) { integers[i] = (int8_t)(bits_of(x[i] * factor + ROUNDER) - ROUNDER_BITS); }
     sums[0] = sums[1] = 0;
     for (int i = 0; i < GROUP / 2; i++) sums[0] += integers[i], sums[1] += integers[i + GROUP / 2];
     *correction = -128 * (sums[0] + sums[1]);

@@ -49,7 +49,9 @@ struct quantized {
 static inline int bits_of_format(int format) { return format == IQ4_XS ? 8 : format >= Q5_K ? 6 : 4; }
 static inline int parts_of(int format) { return format == Q2_K || format == Q3_K || format == Q6_K ? 2 : 1; }
 static inline int has_minimum(int format) { return format == Q2_K || format == Q4_K || format == Q5_K; }
-static inline int offset_of(int format) { return format == Q3_K ? 4 : format == Q6_K ? 32 : format == IQ4_XS ? 128 : 0; }
+static inline int offset_of(int format) {
+    return format == Q3_K ? 4 : format == Q6_K ? 32 : format == IQ4_XS ? 128 : 0;
+}
 
 /* Bytes of a group of a strip, without the block's scales. */
 static inline long group_bytes(int format) {
@@ -58,9 +60,13 @@ static inline long group_bytes(int format) {
 
 /* Bytes of one input of a strip, or, of a quantised matrix, of one group with its (share of the block's) scales. */
 static inline long step_bytes(int format) {
-    static const int each[] = {
-        [FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2,
-        [W8A8_SCALE] = GROUP + 4, [W8A8_MINIMUM] = GROUP + 8};
+    static const int each[] = {[FLOAT32] = 4,
+                               [BFLOAT16] = 2,
+                               [FLOAT16] = 2,
+                               [W8A8] = GROUP + 2,
+                               [W4A8] = GROUP / 2 + 2,
+                               [W8A8_SCALE] = GROUP + 4,
+                               [W8A8_MINIMUM] = GROUP + 8};
     if (format >= Q2_K) return group_bytes(format) + STRIP / 4 * (1 + has_minimum(format));
     return STRIP * each[format];
 }

@@ -1,23 +1,26 @@
 /* Matrix products: panels of rows and stretches of weights, so that weights are read from memory once a panel. */
 
 /* One function for each number of rows: small enough to keep sums in registers and to compile quickly. */
-#define EACH_COUNT(DO, ...) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) \
-    DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) DO(8, __VA_ARGS__)
-#define FLOAT_TILE(count, format) \
+#define EACH_COUNT(DO, ...)                                                                                           \
+    DO(1, __VA_ARGS__)                                                                                                \
+    DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) \
+        DO(8, __VA_ARGS__)
+#define FLOAT_TILE(count, format)                                                                             \
     static NOINLINE void tile_##format##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop, struct prefetch fetch) { \
-        (void)fetch; \
-        if (count <= FLOAT_ROWS) float_tile(w, x, y, first, start, stop, format, count, FLOAT_VECTORS); \
+                                                 long start, long stop, struct prefetch fetch) {              \
+        (void)fetch;                                                                                          \
+        if (count <= FLOAT_ROWS) float_tile(w, x, y, first, start, stop, format, count, FLOAT_VECTORS);       \
     }
-#define INTEGER_TILE(count, format) \
-    static NOINLINE void tile_##format##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop, struct prefetch fetch) { \
+#define INTEGER_TILE(count, format)                                                                                  \
+    static NOINLINE void tile_##format##_##count(const struct matrix *w, const void *x, float *y, long first,        \
+                                                 long start, long stop, struct prefetch fetch) {                     \
         if (count <= INTEGER_ROWS) integer_tile(w, x, y, first, start, stop, fetch, format, count, INTEGER_VECTORS); \
     }
-#define SUPERBLOCK_TILE(count, format) \
+#define SUPERBLOCK_TILE(count, format)                                                                        \
     static NOINLINE void tile_##format##_##count(const struct matrix *w, const void *x, float *y, long first, \
-                                               long start, long stop, struct prefetch fetch) { \
-        if (count <= INTEGER_ROWS) superblock_tile(w, x, y, first, start, stop, fetch, format, count, INTEGER_VECTORS); \
+                                                 long start, long stop, struct prefetch fetch) {              \
+        if (count <= INTEGER_ROWS)                                                                            \
+            superblock_tile(w, x, y, first, start, stop, fetch, format, count, INTEGER_VECTORS);              \
     }
 EACH_COUNT(FLOAT_TILE, FLOAT32)
 EACH_COUNT(FLOAT_TILE, BFLOAT16)
@@ -35,13 +38,19 @@ EACH_COUNT(SUPERBLOCK_TILE, IQ4_XS)
 
 #define TILE_NAME(count, format) tile_##format##_##count,
 static void (*const tiles[][8])(const struct matrix *w, const void *x, float *y, long first, long start, long stop,
-                                 struct prefetch fetch) = {
-    [FLOAT32] = {EACH_COUNT(TILE_NAME, FLOAT32)}, [BFLOAT16] = {EACH_COUNT(TILE_NAME, BFLOAT16)},
-    [FLOAT16] = {EACH_COUNT(TILE_NAME, FLOAT16)}, [W8A8] = {EACH_COUNT(TILE_NAME, W8A8)},
-    [W4A8] = {EACH_COUNT(TILE_NAME, W4A8)}, [W8A8_SCALE] = {EACH_COUNT(TILE_NAME, W8A8_SCALE)},
-    [W8A8_MINIMUM] = {EACH_COUNT(TILE_NAME, W8A8_MINIMUM)}, [Q2_K] = {EACH_COUNT(TILE_NAME, Q2_K)},
-    [Q3_K] = {EACH_COUNT(TILE_NAME, Q3_K)}, [Q4_K] = {EACH_COUNT(TILE_NAME, Q4_K)},
-    [Q5_K] = {EACH_COUNT(TILE_NAME, Q5_K)}, [Q6_K] = {EACH_COUNT(TILE_NAME, Q6_K)},
+                                struct prefetch fetch) = {
+    [FLOAT32] = {EACH_COUNT(TILE_NAME, FLOAT32)},
+    [BFLOAT16] = {EACH_COUNT(TILE_NAME, BFLOAT16)},
+    [FLOAT16] = {EACH_COUNT(TILE_NAME, FLOAT16)},
+    [W8A8] = {EACH_COUNT(TILE_NAME, W8A8)},
+    [W4A8] = {EACH_COUNT(TILE_NAME, W4A8)},
+    [W8A8_SCALE] = {EACH_COUNT(TILE_NAME, W8A8_SCALE)},
+    [W8A8_MINIMUM] = {EACH_COUNT(TILE_NAME, W8A8_MINIMUM)},
+    [Q2_K] = {EACH_COUNT(TILE_NAME, Q2_K)},
+    [Q3_K] = {EACH_COUNT(TILE_NAME, Q3_K)},
+    [Q4_K] = {EACH_COUNT(TILE_NAME, Q4_K)},
+    [Q5_K] = {EACH_COUNT(TILE_NAME, Q5_K)},
+    [Q6_K] = {EACH_COUNT(TILE_NAME, Q6_K)},
     [IQ4_XS] = {EACH_COUNT(TILE_NAME, IQ4_XS)},
 };
 
@@ -59,7 +68,8 @@ INLINE long panel_of(long row_bytes, long most) {
 
 /* What a single, memory-bound tile prefetches: its own weights, at a distance or just the next group's. */
 INLINE struct prefetch prefetch_own(const char *next, long lines, long groups) {
-    return prefetches_to_first_cache() ? (struct prefetch){NULL, 0} : (struct prefetch){next - (groups - 1) * lines * 64, lines};
+    return prefetches_to_first_cache() ? (struct prefetch){NULL, 0}
+                                       : (struct prefetch){next - (groups - 1) * lines * 64, lines};
 }
 
 /* What one of several tiles over a stretch of groups prefetches: its share of the next stretch, which has `lines` cache
@@ -85,18 +95,20 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
                     count = share_of(end - row, FLOAT_ROWS);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += FLOAT_VECTORS * WIDTH)
                         tiles[w->format][count - 1](w, x + row * w->inputs, y + row * w->outputs, first, start,
-                                                  min(start + BLOCK, w->inputs), (struct prefetch){NULL, 0});
+                                                    min(start + BLOCK, w->inputs), (struct prefetch){NULL, 0});
                 }
 }
 
 /* A stretch of a strip's weights stays in the L2 cache for all rows of the panel, or in L1 for a few rows. */
-static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
+static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
+                             float *y) {
     long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count, end, stop;
     long bytes = step_bytes(w->format);
     for (long top = 0; top < rows; top = end) {
         end = min(top + panel, rows);
         long num_tiles = (end - top + INTEGER_ROWS - 1) / INTEGER_ROWS;
-        long stretch = num_tiles > 1 && num_tiles <= FEW_TILES ? SHORT_STRETCH : LONG_STRETCH; /* of bytes, then of groups */
+        long stretch = num_tiles > 1 && num_tiles <= FEW_TILES ? SHORT_STRETCH
+                                                               : LONG_STRETCH; /* of bytes, then of groups */
         stretch = stretch / bytes / BLOCK_GROUPS * BLOCK_GROUPS;
         stretch = stretch ? stretch : BLOCK_GROUPS;
         for (long strip = from; strip < to; strip++)
@@ -108,7 +120,8 @@ static void linear_quantized(const struct matrix *w, const struct quantized *x, 
                     count = share_of(end - row, INTEGER_ROWS);
                     struct quantized part = rows_of(x, row, groups);
                     struct prefetch fetch = num_tiles == 1 ? prefetch_own(next, bytes / 64, stop - start)
-                                         : prefetch_share(next, then * bytes / 64, stop - start, tile, num_tiles);
+                                                           : prefetch_share(next, then * bytes / 64, stop - start, tile,
+                                                                            num_tiles);
                     long others = min(count, end - row - count);
                     if (start == 0) prefetch_sums(w, y + (row + count) * w->outputs, others, strip * STRIP);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += INTEGER_VECTORS * WIDTH)

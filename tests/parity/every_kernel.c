@@ -144,8 +144,8 @@ int main(void) {
         state = 1, digest = 14695981039346656037u;
         for (int i = 0; i < 6; i++)
             for (int format = FLOAT32; format <= IQ4_XS; format++)
-                products(*table, sizes[i][0], format < Q2_K ? sizes[i][1] : (sizes[i][1] + 255) / 256 * 256, sizes[i][2],
-                         format);
+                products(*table, sizes[i][0], format < Q2_K ? sizes[i][1] : (sizes[i][1] + 255) / 256 * 256,
+                         sizes[i][2], format);
         for (long tokens = 1; tokens < 8; tokens += 3)
             for (long head_dim = 2; head_dim < 70; head_dim += 31)
                 for (int format = FLOAT32; format <= FLOAT16; format++) {

@@ -63,6 +63,8 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Map a file and read its header; ModelError says in a line what is wrong with it."""
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is no file")
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except FileNotFoundError:

@@ -12,6 +12,13 @@ from verbatim.reference.records.errors import ModelError
 MOST = 1 << 31
 
 
+def _shown(value: Any) -> str:
+    """A wrong value in an error, in one line."""
+    if isinstance(value, np.ndarray):
+        return f"{len(value)} numbers"
+    return f"{len(value)} texts" if isinstance(value, list) else repr(value)[:100]
+
+
 class Metadata:
     """The metadata of a model; names that begin with a dot are those of its architecture."""
 
@@ -35,8 +42,7 @@ class Metadata:
         if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
             value = value.flat[0].item()
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            shown = "different numbers" if isinstance(value, np.ndarray) and value.size else repr(value)[:100]
-            raise self.error(name, f"must be a whole number from {least} to {most}, not {shown}")
+            raise self.error(name, f"must be a whole number from {least} to {most}, not {_shown(value)}")
         return value
 
     def required(self, name: str, *, most: int = MOST) -> int:
@@ -52,7 +58,7 @@ class Metadata:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(name, f"must be a finite number, not {repr(value)[:100]}")
+            raise self.error(name, f"must be a finite number, not {_shown(value)}")
         if is_positive and value <= 0:
             raise self.error(name, f"must be above 0, not {value}")
         return float(value)
@@ -61,14 +67,14 @@ class Metadata:
         """True or false."""
         value = self.get(name)
         if not isinstance(value, bool | None):
-            raise self.error(name, f"must be true or false, not {repr(value)[:100]}")
+            raise self.error(name, f"must be true or false, not {_shown(value)}")
         return value
 
     def text(self, name: str) -> str | None:
         """A text."""
         value = self.get(name)
         if not isinstance(value, str | None):
-            raise self.error(name, f"must be a text, not {repr(value)[:100]}")
+            raise self.error(name, f"must be a text, not {_shown(value)}")
         return value
 
     def error(self, name: str, what: str) -> ModelError:

@@ -142,8 +142,8 @@ def _refuse(found: Metadata) -> None:
     """What would change the arithmetic, and is not implemented."""
     for name in (".attention.max_alibi_bias", ".attention.clamp_kqv", ".rope.scaling.yarn_log_multiplier",
                  ".attention.temperature_scale", ".router_logit_softcapping", ".expert_group_count"):  # fmt: skip
-        if found.get(name):
-            raise found.error(name, f"= {found.get(name)!r} is not supported")
+        if value := found.number(name, is_positive=False):
+            raise found.error(name, f"= {value} is not supported")
     if found.flag(".attention.causal") is False:
         raise found.error(".attention.causal", "= False is not supported")
 

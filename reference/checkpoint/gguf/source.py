@@ -23,7 +23,7 @@ from verbatim.reference.text.tokenizers import gguf_file
 END_IDS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 BEGIN_ID = "tokenizer.ggml.bos_token_id"
 SAMPLING = {
-    "temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "repetition_penalty": "penalty_repeat",
+    "temperature": "temp", "top_p": "top_p", "min_p": "min_p", "repetition_penalty": "penalty_repeat",
 }  # fmt: skip
 TEMPLATE = "tokenizer.chat_template"
 
@@ -65,14 +65,19 @@ class GgufSource(ModelSource):
         found, _ = self._opened
         sources = {"default": read_template_file(file)} if file else {}
         if not file and (text := found.text(TEMPLATE)):
-            others = {name: found.text(f"{TEMPLATE}.{name}") for name in found.get("tokenizer.chat_templates") or ()}
+            names = found.get("tokenizer.chat_templates")
+            names = names if isinstance(names, list) else []
+            others = {name: found.text(f"{TEMPLATE}.{name}") for name in names}
             sources = {name: source for name, source in others.items() if source} | {"default": text}
         return make_template(sources, gguf_file.special_tokens(found.values), tokenizer)
 
     def generation_defaults(self) -> dict:
         """From `general.sampling`."""
         found, _ = self._opened
-        values = {ours: found.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
+        values: dict[str, Any] = {
+            ours: found.number(f"general.sampling.{theirs}", is_positive=False) for ours, theirs in SAMPLING.items()
+        }
+        values["top_k"] = found.integer("general.sampling.top_k", least=-1)
         return {name: value for name, value in values.items() if value is not None}
 
     def pooling(self) -> str:

@@ -7,15 +7,19 @@ there (`tokenizer.ggml.pre`); an unknown name is refused, since any other cut gi
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+import numpy as np
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer
-from verbatim.reference.text.tokenizers.json_file import JsonTokenizer
+from verbatim.reference.text.tokenizers.json_file import BYTE_OF_CHARACTER, JsonTokenizer
 from verbatim.reference.text.tokenizers.sentencepiece_file import SentencePieceTokenizer
 
 PREFIX = "tokenizer.ggml."
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # types of pieces, as sentencepiece numbers them
+TYPES = frozenset(range(1, 7))
+ALPHABET = BYTE_OF_CHARACTER.keys()  # a token with other characters is none that merges make
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 # Control tokens that end an answer, whatever the file names as its end.
 ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>")
@@ -59,31 +63,44 @@ NFC = ("qwen2", "deepseek-r1-qwen", "stablelm2")
 
 def read_gguf_tokenizer(name: str, values: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of a file's metadata; `name` is what errors call it."""
-    model, pieces = values.get(f"{PREFIX}model"), values.get(f"{PREFIX}tokens")
-    if not isinstance(pieces, list) or not pieces or not all(isinstance(piece, str) for piece in pieces):
+    model, pieces = values.get(f"{PREFIX}model"), _pieces(values)
+    if not pieces:
         raise ModelError(f"{name} has no tokenizer: {PREFIX}tokens is missing or no list of texts")
     types = _numbers(name, values, "token_type", len(pieces), [1] * len(pieces))
+    if not set(types) <= TYPES:
+        raise ModelError(f"{name}: {PREFIX}token_type holds {min(set(types) - TYPES)}; types are 1 to 6")
+    model = model if isinstance(model, str) else None
     if model == "llama":
         scores = _numbers(name, values, "scores", len(pieces), None)
-        content = _sentencepiece_model(pieces, scores, list(map(int, types)), values)
+        content = _sentencepiece_model(pieces, list(map(float, scores)), list(map(int, types)), values)
         return SentencePieceTokenizer(content, _settings(values, begins=True), name)
     if model == "gpt2":
         text, begins = _json(name, pieces, types, values)
         return JsonTokenizer(text, _settings(values, begins=begins), name)
-    raise ModelError(f"{name}: {PREFIX}model {model!r} is not supported; supported: llama, gpt2")
+    raise ModelError(f"{name}: {PREFIX}model {str(model)[:50]!r} is not supported; supported: llama, gpt2")
+
+
+def _pieces(values: Mapping[str, Any]) -> list[str]:
+    """The tokens; none where they are no list of texts."""
+    found = values.get(f"{PREFIX}tokens")
+    return found if isinstance(found, list) else []
+
+
+def _is_id(number: Any, pieces: list[str]) -> TypeGuard[int]:
+    return isinstance(number, int) and 0 <= number < len(pieces)
 
 
 def special_tokens(values: Mapping[str, Any]) -> dict[str, str]:
     """`bos_token` and the others that a template may name."""
-    pieces = values.get(f"{PREFIX}tokens") or []
+    pieces = _pieces(values)
     ids = {name: values.get(f"{PREFIX}{theirs}_token_id") for name, theirs in SPECIAL.items()}
-    return {name: pieces[i] for name, i in ids.items() if isinstance(i, int) and 0 <= i < len(pieces)}
+    return {name: pieces[i] for name, i in ids.items() if _is_id(i, pieces)}
 
 
 def end_ids(values: Mapping[str, Any]) -> list[int]:
     """The ids of control tokens that end an answer by their names."""
-    pieces, types = values.get(f"{PREFIX}tokens") or [], values.get(f"{PREFIX}token_type")
-    if types is None or len(types) != len(pieces):
+    pieces, types = _pieces(values), values.get(f"{PREFIX}token_type")
+    if not isinstance(types, np.ndarray) or len(types) != len(pieces):
         return []
     return [i for i, piece in enumerate(pieces) if piece in ENDS and types[i] == CONTROL]
 
@@ -91,14 +108,14 @@ def end_ids(values: Mapping[str, Any]) -> list[int]:
 def _settings(values: Mapping[str, Any], *, begins: bool) -> dict:
     """What tokenizer_config.json would say."""
     found = values.get(f"{PREFIX}add_bos_token")
-    return special_tokens(values) | {"add_bos_token": begins if found is None else bool(found)}
+    return special_tokens(values) | {"add_bos_token": found if isinstance(found, bool) else begins}
 
 
 def _numbers(name: str, values: Mapping[str, Any], field: str, count: int, default: list | None) -> list:
     found = values.get(f"{PREFIX}{field}")
     if found is None and default is not None:
         return default
-    if found is None or isinstance(found, str) or not hasattr(found, "tolist") or len(found) != count:
+    if not isinstance(found, np.ndarray) or len(found) != count:
         raise ModelError(f"{name}: {PREFIX}{field} must hold {count} numbers, one for each token")
     return found.tolist()
 
@@ -115,10 +132,10 @@ def _sentencepiece_model(pieces: list[str], scores: list[float], types: list[int
     ids = {field: values.get(f"{PREFIX}{name}_token_id") for field, name in ((41, "bos"), (42, "eos"))}
     unknown = types.index(UNKNOWN) if UNKNOWN in types else 0
     trainer = _number(3, 2) + _number(35, 1) + _number(40, unknown)
-    trainer += b"".join(_number(field, number) for field, number in ids.items() if isinstance(number, int))
+    trainer += b"".join(_number(field, number) for field, number in ids.items() if _is_id(number, pieces))
     adds_space = values.get(f"{PREFIX}add_space_prefix")
-    spaces = _number(3, 1 if adds_space is None else bool(adds_space))
-    spaces += _number(4, bool(values.get(f"{PREFIX}remove_extra_whitespaces"))) + _number(5, 1)
+    spaces = _number(3, adds_space is not False)
+    spaces += _number(4, values.get(f"{PREFIX}remove_extra_whitespaces") is True) + _number(5, 1)
     return b"".join(parts) + _field(2, trainer) + _field(3, _field(1, b"identity") + spaces)
 
 
@@ -145,8 +162,10 @@ def _float(number: int, value: float) -> bytes:
 def _json(name: str, pieces: list[str], types: list, values: Mapping[str, Any]) -> tuple[str, bool]:
     """A tokenizer.json, and whether a text begins with the first token."""
     pre = values.get(f"{PREFIX}pre", "default")
-    if pre not in PATTERNS:
-        raise ModelError(f"{name}: {PREFIX}pre {pre!r} is not supported; supported: {', '.join(sorted(PATTERNS))}")
+    if not isinstance(pre, str) or pre not in PATTERNS:
+        raise ModelError(
+            f"{name}: {PREFIX}pre {str(pre)[:50]!r} is not supported; supported: {', '.join(sorted(PATTERNS))}"
+        )
     merges = values.get(f"{PREFIX}merges")
     if not isinstance(merges, list):
         raise ModelError(f"{name}: {PREFIX}merges is missing or no list of texts")
@@ -154,7 +173,7 @@ def _json(name: str, pieces: list[str], types: list, values: Mapping[str, Any]) 
     added = [
         {"id": i, "content": piece, "special": types[i] == CONTROL, "single_word": False, "lstrip": False,
          "rstrip": False, "normalized": False}
-        for i, piece in enumerate(pieces) if types[i] in (CONTROL, USER_DEFINED)
+        for i, piece in enumerate(pieces) if types[i] in (CONTROL, USER_DEFINED) or not set(piece) <= ALPHABET
     ]  # fmt: skip
     splits = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
