@@ -10,10 +10,13 @@ import pytest
 from gguf_models import STORIES, random_blocks, story_words, write_gguf
 from small_models import logits_of, write_model
 from verbatim.fastpath import backend as fastpath
+from verbatim.fastpath.model.model_lib import open_model_lib
 from verbatim.reference import backend as reference
+from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, dequantize
-from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.errors import BackendError, ModelError
+from verbatim.reference.records.sequence import Chunk
 
 IDS = list(range(3, 27))
 SHAPE = {"hidden_size": 64, "intermediate_size": 96}
@@ -111,6 +114,30 @@ def test_a_source_says_what_the_file_says(stories, tmp_path):
 def test_a_format_that_is_asked_for_is_refused(stories):
     with pytest.raises(ModelError, match="stored as gguf and cannot be made into w4a8"):
         reference.load_model(stories, quantization="w4a8")
+
+
+def test_the_gpu_path_refuses_the_formats_by_name(stories):
+    from verbatim.fastpath.gpu.support import check_support
+
+    with pytest.raises(BackendError, match="not on the GPU path yet: the formats of GGUF files; --device cpu runs"):
+        check_support(open_source(stories).config())
+
+
+def test_packed_weights_are_kept_and_read(stories, tmp_path):
+    """Also those of matrices that stay float; the second time nothing is unpacked."""
+    path = tmp_path / "packed.safetensors"
+    ids = [1, 403, 407, 261]
+    logits = []
+    for _ in range(2):
+        model_lib = open_model_lib(stories, None, path)
+        source = open_source(stories)
+        config = source.config()
+        checkpoint = open_checkpoint(config, source.weights(is_checked=model_lib.is_complete))
+        model = fastpath.PARTS.Model(config, checkpoint, quantization="gguf", model_lib=model_lib)
+        cache = fastpath.PARTS.PagedCache(config, 1)
+        logits.append(model.forward([Chunk(token_ids=tuple(ids), start=0, pages=(cache.allocate(),))], cache))
+    np.testing.assert_array_equal(*logits)
+    assert open_model_lib(stories, None, path).is_complete
 
 
 def test_a_template_and_its_tokens(model, tmp_path):

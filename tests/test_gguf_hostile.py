@@ -70,7 +70,7 @@ def tensor(name="a", shape=(32,), type_=0, offset=0):
 
 
 ARCHITECTURE = entry("general.architecture", 8, text("llama"))
-KINDS = {
+DAMAGED = {
     "empty": (b"", "cannot be read"),
     "another format": (b"PK\3\4" + bytes(100), "does not begin with GGUF"),
     "cut in the version": (b"GGUF\3", "truncated or damaged"),
@@ -118,9 +118,9 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_header_is_refused(tmp_path, name):
-    content, *words = KINDS[name]
+    content, *words = DAMAGED[name]
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     refused(path, *words)

@@ -12,7 +12,7 @@
  *   W8A8_SCALE and W8A8_MINIMUM (N4g): W8A8 with float32 scales, the second with a float32 minimum behind the scale
  *   Q2_K and the next ones (N4g)  [outputs / 64][blocks of 256] times
  *       [8] times [words][64][4]  unsigned integers of a group: the four low bits as in W4A8, or whole bytes; then, of 6
- *                                 bits, [2][64][4]: in byte i the two high bits of i, i + 8, i + 16 and i + 24
+ *                                 bits, [2][64][4]: from bit 0 up the two high bits of k, k + 16, k + 4 and k + 20
  *                 [parts][64]     the factors of a group, or of each half of it; then the minimum factors, if it has them
  *       [64]                      the scale, a float16; then the minimum
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):

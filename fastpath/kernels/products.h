@@ -1,10 +1,10 @@
 /* Matrix products: panels of rows and stretches of weights, so that weights are read from memory once a panel. */
 
 /* One function for each number of rows: small enough to keep sums in registers and to compile quickly. */
-#define EACH_COUNT(DO, ...)                                                                                           \
-    DO(1, __VA_ARGS__)                                                                                                \
-    DO(2, __VA_ARGS__) DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) \
-        DO(8, __VA_ARGS__)
+#define EACH_COUNT(DO, ...) \
+    DO(1, __VA_ARGS__)      \
+    DO(2, __VA_ARGS__)      \
+    DO(3, __VA_ARGS__) DO(4, __VA_ARGS__) DO(5, __VA_ARGS__) DO(6, __VA_ARGS__) DO(7, __VA_ARGS__) DO(8, __VA_ARGS__)
 #define FLOAT_TILE(count, format)                                                                             \
     static NOINLINE void tile_##format##_##count(const struct matrix *w, const void *x, float *y, long first, \
                                                  long start, long stop, struct prefetch fetch) {              \

@@ -4,29 +4,28 @@
  * summed in a second pass over a block, whose sums take the registers of the first.
  */
 
-/* The integers of word `quad` that lie in the low or the high halves, with their two high bits, of 6. */
-INLINE ivec low_integers(ivec word, ivec two_bits, int quad, const int bits) {
+/* The integers that lie in the low or the high halves of a word's bytes; of 6 bits, with bits 4 and 5 of `tops`. */
+INLINE ivec low_integers(ivec word, ivec tops, const int bits) {
     ivec low = word & 0x0F0F0F0F;
-    if (bits == 6) low |= (quad < 2 ? two_bits << 4 : two_bits << 2) & 0x30303030;
-    return low;
+    return bits == 6 ? low | (tops & 0x30303030) : low;
 }
 
-INLINE ivec high_integers(ivec word, ivec two_bits, int quad, const int bits) {
-    ivec high = word >> 4 & 0x0F0F0F0F;
-    if (bits == 6) high |= (quad < 2 ? two_bits : two_bits >> 2) & 0x30303030;
-    return high;
-}
+INLINE ivec high_integers(ivec word, ivec tops, const int bits) { return low_integers(word >> 4, tops, bits); }
 
-/* WIDTH factors of 8 bits as floats. */
+/* WIDTH factors of 8 bits as floats. (Compilers convert bytes to floats in one step lane by lane.) */
 INLINE vec widen_factors(const uint8_t *address, const int is_signed) {
-    if (is_signed) {
-        signed_bytes bytes;
-        memcpy(&bytes, address, sizeof bytes);
-        return __builtin_convertvector(bytes, vec);
-    }
-    unsigned_bytes bytes;
+#ifdef LEVEL_AVX512
+    __m128i bytes = _mm_loadu_si128((const void *)address);
+    return (vec)_mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+#elif defined LEVEL_AVX2
+    __m128i bytes = _mm_loadl_epi64((const void *)address);
+    return (vec)_mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes));
+#else
+    signed_bytes bytes;
     memcpy(&bytes, address, sizeof bytes);
-    return __builtin_convertvector(bytes, vec);
+    ivec integers = __builtin_convertvector(bytes, ivec);
+    return __builtin_convertvector(is_signed ? integers : integers & 255, vec);
+#endif
 }
 
 /* Groups start to stop - 1, whole blocks, of the outputs from `first` on, for some rows of x. */
@@ -54,28 +53,34 @@ INLINE void superblock_tile(const struct matrix *w, const struct quantized *x, f
     if (r < rows) low##r##0 = START(r, 0);                                                                       \
     if (r < rows && parts == 2) high##r##0 = START(r, 1);                                                        \
     low##r##1 = low##r##2 = low##r##3 = low##r##0, high##r##1 = high##r##2 = high##r##3 = high##r##0;
-#define UNPACK(_, v)                                                                          \
-    ivec first##v = {0}, second##v = {0};                                                     \
-    if (v < vectors) {                                                                        \
-        ivec word = load_integers(weights + (quad * STRIP + v * WIDTH) * 4), two_bits = {0};  \
-        if (bits == 6) two_bits = load_integers(tops + ((quad & 1) * STRIP + v * WIDTH) * 4); \
-        first##v = bits == 8 ? word : low_integers(word, two_bits, quad, bits);               \
-        if (bits != 8) second##v = high_integers(word, two_bits, quad, bits);                 \
+#define LOAD_TOPS(_, v) \
+    ivec tops##v = {0}; \
+    if (v < vectors && bits == 6) tops##v = load_integers(tops + (quad / 2 * STRIP + v * WIDTH) * 4);
+#define LOW_TOPS0(v) tops##v << 4
+#define HIGH_TOPS0(v) tops##v << 2
+#define LOW_TOPS1(v) tops##v
+#define HIGH_TOPS1(v) tops##v >> 2
+#define UNPACK(odd, v)                                                               \
+    ivec first##v = {0}, second##v = {0};                                            \
+    if (v < vectors) {                                                               \
+        ivec word = load_integers(weights + ((quad + odd) * STRIP + v * WIDTH) * 4); \
+        first##v = bits == 8 ? word : low_integers(word, LOW_TOPS##odd(v), bits);    \
+        if (bits != 8) second##v = high_integers(word, HIGH_TOPS##odd(v), bits);     \
     }
 #define ADD_FIRST(r, v) \
     if (v < vectors) low##r##v = add_dot(low##r##v, first##v, four, dot_format);
 #define ADD_SECOND(r, v)                                                                        \
     if (v < vectors && parts == 1) low##r##v = add_dot(low##r##v, second##v, four, dot_format); \
     if (v < vectors && parts == 2) high##r##v = add_dot(high##r##v, second##v, four, dot_format);
-#define ADD_WORDS(r)                                                            \
-    if (r < rows) {                                                             \
-        const int8_t *four_at = integers + (r * groups + g) * GROUP + quad * 4; \
-        int32_t four = four_bytes(four_at);                                     \
-        EACH_VECTOR(ADD_FIRST, r)                                               \
-        if (bits != 8) {                                                        \
-            four = four_bytes(four_at + GROUP / 2);                             \
-            EACH_VECTOR(ADD_SECOND, r)                                          \
-        }                                                                       \
+#define ADD_WORDS(r, odd)                                                               \
+    if (r < rows) {                                                                     \
+        const int8_t *four_at = integers + (r * groups + g) * GROUP + (quad + odd) * 4; \
+        int32_t four = four_bytes(four_at);                                             \
+        EACH_VECTOR(ADD_FIRST, r)                                                       \
+        if (bits != 8) {                                                                \
+            four = four_bytes(four_at + GROUP / 2);                                     \
+            EACH_VECTOR(ADD_SECOND, r)                                                  \
+        }                                                                               \
     }
 #define FACTORS(_, v)                                                               \
     vec factor##v = {0}, other##v = {0};                                            \
@@ -93,12 +98,15 @@ INLINE void superblock_tile(const struct matrix *w, const struct quantized *x, f
         EACH_VECTOR(ADD_EXACT, r)                  \
     }
             EACH_ROW(NAME_PARTS)
-            ROLLED for (int quad = 0; quad < quads; quad++) {
-                if (is_alone) prefetch_weights(weights + PREFETCH_DISTANCE + quad * STRIP * 4, vectors * WIDTH * 4);
-                if (is_alone && bits == 6 && quad < 2)
-                    prefetch_weights(tops + PREFETCH_DISTANCE + quad * STRIP * 4, vectors * WIDTH * 4);
-                EACH_VECTOR(UNPACK, )
-                EACH_ROW(ADD_WORDS)
+            ROLLED for (int quad = 0; quad < quads; quad += 2) {
+                if (is_alone) {
+                    prefetch_weights(weights + PREFETCH_DISTANCE + quad * STRIP * 4, vectors * WIDTH * 4);
+                    prefetch_weights(weights + PREFETCH_DISTANCE + (quad + 1) * STRIP * 4, vectors * WIDTH * 4);
+                    if (bits == 6)
+                        prefetch_weights(tops + PREFETCH_DISTANCE + quad / 2 * STRIP * 4, vectors * WIDTH * 4);
+                }
+                EACH_VECTOR(LOAD_TOPS, ) { EACH_VECTOR(UNPACK, 0) EACH_ROW(ADD_WORDS, 0) }
+                { EACH_VECTOR(UNPACK, 1) EACH_ROW(ADD_WORDS, 1) }
             }
             EACH_VECTOR(FACTORS, )
             EACH_ROW(ADD_EXACTS)

@@ -23,7 +23,6 @@ typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
 typedef int16_t wordvec __attribute__((vector_size(4 * WIDTH)));
 typedef uint16_t halfvec __attribute__((vector_size(2 * WIDTH)));
 typedef int8_t signed_bytes __attribute__((vector_size(WIDTH)));
-typedef uint8_t unsigned_bytes __attribute__((vector_size(WIDTH)));
 
 INLINE long min(long a, long b) { return a < b ? a : b; }
 

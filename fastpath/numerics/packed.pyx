@@ -144,8 +144,9 @@ def _words_of(integers, int bits):
     low = integers[..., :16] & 15 | integers[..., 16:] << 4
     if bits == 4:
         return low
-    high = [integers[..., at : at + 8] >> 4 << shift for at, shift in ((0, 0), (8, 2), (16, 4), (24, 6))]
-    return np.concatenate([low, high[0] | high[1] | high[2] | high[3]], axis=-1)
+    high = (integers >> 4).reshape(*integers.shape[:2], 2, 2, 2, 4)  # half of the group, pair of words, word, byte
+    tops = high[..., 0, :, 0, :] | high[..., 1, :, 0, :] << 2 | high[..., 0, :, 1, :] << 4 | high[..., 1, :, 1, :] << 6
+    return np.concatenate([low, tops.reshape(*integers.shape[:2], 8)], axis=-1)
 
 
 def _in_strips(rows):
