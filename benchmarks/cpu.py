@@ -3,7 +3,8 @@
 Contenders run alternately, over random weights (models.py). The read bandwidth is measured beside every pair of runs,
 since it varies; integer and float peaks are measured once. llama.cpp runs in a separate process, under a Python that
 has `llama-cpp-python` and `gguf` (`--peer-python`); without it, only the fast path is measured. PyTorch, where it is
-installed, runs a prompt in bfloat16. Writes results/cpu.json and, with a peer, cpu.svg.
+installed, runs a prompt in bfloat16. With `--formats gguf` both read the same GGUF file. Writes results/cpu.json and,
+with a peer, cpu.svg.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cpu_plot import plot
+from benchmarks.gguf_model import write_model
 from benchmarks.machine import describe_machine, stolen_seconds
 from benchmarks.models import SHAPES, config_of, num_bytes, num_weights, random_checkpoint
 from verbatim.fastpath import backend
@@ -28,6 +32,7 @@ from verbatim.reference.records.sequence import Chunk
 
 PEER, TORCH = (str(Path(__file__).with_name("cpu_peer.py")),), ("-m", "benchmarks.cpu_torch")
 FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}
+MIXTURES = ("Q8_0", "Q4_0", "Q4_K_M")  # what --formats gguf stands for
 PROMPT, BATCHES, STEPS = 16, (1, 4, 16), 8
 PASS_TOKENS = TORCH_TOKENS = 512  # of a prompt at most; the prompt that PyTorch takes
 PROMPTS = ((0, 512), (0, 2016), (2000, 2016))  # tokens that are known, and all
@@ -36,10 +41,13 @@ PROMPTS = ((0, 512), (0, 2016), (2000, 2016))  # tokens that are known, and all
 class Ours:
     """The fast path's model over random weights."""
 
-    def __init__(self, shape: str, name: str):
+    def __init__(self, shape: str, name: str, file: Path | None = None):
         quantization = None if name == "bf16" else name
         config = config_of(shape)
-        self.model = backend.PARTS.Model(config, random_checkpoint(config), quantization=quantization)
+        self.model = (
+            backend.load_model(file) if file
+            else backend.PARTS.Model(config, random_checkpoint(config), quantization=quantization)
+        )  # fmt: skip
         self.cache = backend.PARTS.PagedCache(config, max(max(BATCHES) * 4, PROMPTS[-1][1] // 16))
         self.held = 0  # tokens of a prompt that the cache has
 
@@ -78,8 +86,9 @@ class Ours:
 class Peer:
     """llama.cpp or PyTorch in a separate process."""
 
-    def __init__(self, python: str, script: tuple[str, ...], shape: str, name: str):
-        command = [python, *script, json.dumps(SHAPES[shape]), FORMATS[name], str(threads.count())]
+    def __init__(self, python: str, script: tuple[str, ...], shape: str, name: str, file: Path | None = None):
+        command = [python, *script, json.dumps(SHAPES[shape]), FORMATS.get(name, name), str(threads.count())]
+        command += [str(file)] if file else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         word, _, self.build = self.process.stdout.readline().strip().partition(": ")
         if word != "ready":
@@ -135,11 +144,21 @@ def measure(contenders: dict, work: str, arguments: tuple, tokens: int, runs: in
 
 def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[dict]:
     """All measurements of one shape and format."""
-    contenders = {"ours": Ours(shape, name)}
+    if name in FORMATS:
+        return _compare(shape, name, None, peer_python, runs)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / f"{shape}-{name}.gguf"
+        write_model(file, SHAPES[shape], name)
+        return _compare(shape, name, file, peer_python, runs)
+
+
+def _compare(shape: str, name: str, file: Path | None, peer_python: str | None, runs: int) -> list[dict]:
+    contenders = {"ours": Ours(shape, name, file)}
     if peer_python:
-        contenders["llama.cpp"] = Peer(peer_python, PEER, shape, name)
+        contenders["llama.cpp"] = Peer(peer_python, PEER, shape, name, file)
     config = config_of(shape)
-    bytes_read, operations = num_bytes(config, None if name == "bf16" else name), 2 * num_weights(config)
+    bytes_read = file.stat().st_size if file else num_bytes(config, None if name == "bf16" else name)
+    operations = 2 * num_weights(config)
     common, found = {"shape": shape, "format": name}, []
     for batch in BATCHES:
         rates = measure(contenders, "decode", (batch, STEPS), batch * STEPS, runs)
@@ -147,7 +166,11 @@ def compare(shape: str, name: str, peer_python: str | None, runs: int) -> list[d
         share = statistics.median(rate / batch * bytes_read / bandwidth for rate, bandwidth in pairs)
         found.append(common | {"work": f"decode, batch {batch}", **rates, "share_of_bandwidth": share})
     for known, tokens in [prompt for prompt in PROMPTS if prompt[1] <= config.context_size]:
-        others = {"torch": Peer(sys.executable, TORCH, shape, name)} if has_torch() and tokens == TORCH_TOKENS else {}
+        others = (
+            {"torch": Peer(sys.executable, TORCH, shape, name)}
+            if has_torch() and not file and tokens == TORCH_TOKENS
+            else {}
+        )
         rates = measure(contenders | others, "prompt", (known, tokens), tokens - known, runs)
         for other in others.values():
             other.close()
@@ -189,29 +212,11 @@ def show(console: Console, result: dict) -> None:
     console.print("peaks measured: integers {:.0f} GOP/s, floats {:.0f} GFLOP/s, read {:.1f} GB/s".format(*peaks))
 
 
-def plot(result: dict, path: Path) -> None:
-    """Our tokens/s as multiples of llama.cpp's, from the lowest of ours to its highest and the other way round."""
-    import matplotlib.pyplot as plt  # of [bench]; what it costs to import, only this needs
-
-    rows = [row for row in result["measurements"] if "llama.cpp" in row][::-1]
-    figure, axes = plt.subplots(figsize=(8, 0.28 * len(rows) + 1), layout="constrained")
-    colours = dict(zip(FORMATS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
-    for at, row in enumerate(rows):
-        ours, peer = row["ours"], row["llama.cpp"]
-        ratio = ours["median"] / peer["median"]
-        span = [[ratio - ours["lowest"] / peer["highest"]], [ours["highest"] / peer["lowest"] - ratio]]
-        axes.barh(at, ratio, xerr=span, color=colours[row["format"]], ecolor="gray")
-    axes.set_yticks(range(len(rows)), [f"{row['shape']} {row['format']}, {row['work']}" for row in rows], fontsize=8)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel(f"tokens/s as multiples of llama.cpp's, {result['threads']} thread(s), medians of {result['runs']}")
-    figure.savefig(path)
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__.partition("\n")[0])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["Qwen2.5-0.5B", "Llama-3.2-1B"])
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--formats", nargs="+", choices=[*FORMATS, "gguf"], default=list(FORMATS))
     parser.add_argument("--threads", type=int, default=threads.count())
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peer-python", default=sys.executable)
@@ -229,7 +234,7 @@ def main() -> None:
     before = stolen_seconds()
     arguments.output.parent.mkdir(exist_ok=True)
     for shape in arguments.shapes:
-        for name in arguments.formats:
+        for name in [name for given in arguments.formats for name in (MIXTURES if given == "gguf" else (given,))]:
             result["measurements"] += compare(shape, name, peer, arguments.runs)
             result["stolen_seconds"] = stolen_seconds() - before
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,8 +1,8 @@
 """llama.cpp over random weights of the same shape and bits a weight, driven over pipes so that runs interleave.
 
-`python cpu_peer.py SIZES FORMAT THREADS` runs under any Python that has `llama-cpp-python` and `gguf`, and imports
-nothing of this project. SIZES is JSON. It answers each line of input, `decode BATCH STEPS` or `prompt KNOWN TOKENS`,
-with the seconds that the work took.
+`python cpu_peer.py SIZES FORMAT THREADS [FILE]` runs under any Python that has `llama-cpp-python` and `gguf`, and
+imports nothing of this project but gguf_model.py. SIZES is JSON; FILE is a GGUF file that is there already. It answers
+each line of input, `decode BATCH STEPS` or `prompt KNOWN TOKENS`, with the seconds that the work took.
 """
 
 import ctypes
@@ -12,57 +12,9 @@ import sys
 import tempfile
 import time
 
-import numpy as np
+from gguf_model import write_model
 
 PROMPT, CONTEXT, SEQUENCES, MOST = 16, 1024, 16, 512
-BYTES = {"Q8_0": 34, "Q4_0": 18}  # of a block of 32: a float16 scale, then the integers
-
-
-def write_model(path, sizes, format):
-    """A GGUF file of random weights, the head tied to the embedding, without a vocabulary."""
-    import gguf
-
-    writer, random = gguf.GGUFWriter(path, "llama"), np.random.default_rng(0)
-    writer.add_block_count(sizes["num_layers"])
-    writer.add_context_length(4096)
-    writer.add_embedding_length(sizes["hidden_size"])
-    writer.add_feed_forward_length(sizes["intermediate_size"])
-    writer.add_head_count(sizes["num_heads"])
-    writer.add_head_count_kv(sizes["num_kv_heads"])
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(sizes["head_dim"])
-    writer.add_rope_freq_base(500000.0)
-    writer.add_vocab_size(sizes["vocab_size"])
-    writer.add_tokenizer_model("no_vocab")
-
-    def matrix(name, outputs, inputs):
-        if format == "BF16":
-            values = random.standard_normal((outputs, inputs), np.float32) * np.float32(inputs**-0.5)
-            data = (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(outputs, -1)
-        else:
-            data = random.integers(0, 256, (outputs, inputs // 32, BYTES[format]), np.uint8)
-            data[:, :, :2] = np.frombuffer(np.float16(1e-3).tobytes(), np.uint8)
-            data = data.reshape(outputs, -1)
-        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[format])
-
-    hidden, intermediate = sizes["hidden_size"], sizes["intermediate_size"]
-    queries, keys = sizes["num_heads"] * sizes["head_dim"], sizes["num_kv_heads"] * sizes["head_dim"]
-    matrix("token_embd.weight", sizes["vocab_size"], hidden)
-    writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
-    for layer in range(sizes["num_layers"]):
-        block = f"blk.{layer}."
-        for norm in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"{block}{norm}.weight", np.ones(hidden, np.float32))
-        for name, shape in {
-            "attn_q": (queries, hidden), "attn_k": (keys, hidden), "attn_v": (keys, hidden),
-            "attn_output": (hidden, queries), "ffn_gate": (intermediate, hidden), "ffn_up": (intermediate, hidden),
-            "ffn_down": (hidden, intermediate),
-        }.items():  # fmt: skip
-            matrix(f"{block}{name}.weight", *shape)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 class Peer:
@@ -137,7 +89,10 @@ def main():
     sizes, format, threads = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "model.gguf")  # noqa: PTH118
-        write_model(path, sizes, format)
+        if len(sys.argv) > 4:
+            path = sys.argv[4]
+        else:
+            write_model(path, sizes, format)
         peer = Peer(path, threads)
     print("ready:", peer.llama.llama_print_system_info().decode().strip(), flush=True)
     for line in sys.stdin:

@@ -51,6 +51,10 @@ class RandomMatrix:
     num_inputs: int
     bias: None = None
 
+    def format(self, quantization: str | None) -> str | None:
+        """As a checkpoint's float matrix."""
+        return quantization
+
     def quantized(self, quantization: str) -> QuantizedTensor:
         """Random integers in that format, like Matrix.quantized."""
         outputs, groups = self.weight.shape[0], -(-self.num_inputs // GROUP_SIZE)

@@ -66,8 +66,9 @@ def test_every_family_is_found_by_its_file():
 
 
 FOREIGN = {
-    "a.gguf": ("a.gguf is a GGUF file", "HF://user/repo"),
-    "folder/model-Q4_K_M.gguf": ("has a GGUF file", "model-Q4_K_M.gguf", "HF://user/repo"),
+    "a.gguf": ("a.gguf is no GGUF file",),
+    "folder/model-Q4_K_M.gguf": ("model-Q4_K_M.gguf is no GGUF file",),
+    "folder/nothing.txt": ("config.json does not exist",),
     "weights.bin": ("weights.bin is a file of pickled weights",),
     "folder/pytorch_model-00001-of-00002.bin": ("pickled weights", "save_pretrained"),
     "folder/consolidated.00.pth": ("pickled weights", "safetensors"),

@@ -1,6 +1,7 @@
 """What the models on a GPU cannot compute yet, refused by name before anything is uploaded."""
 
 from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM
+from verbatim.reference.numerics.quantization import GGUF
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
 
@@ -9,6 +10,7 @@ def missing(config: ModelConfig) -> list[str]:
     """The parts of a model that have no kernel, in words; empty where the GPU path runs it."""
     experts = config.experts
     needs = {
+        "the formats of GGUF files": config.quantization == GGUF,
         f"head_dim {config.head_dim}, above {MAX_HEAD_DIM},": config.head_dim > MAX_HEAD_DIM,
         "layer norms": config.norm_type == "layer",
         "a feed-forward network without a gate": not config.has_gate,

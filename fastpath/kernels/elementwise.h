@@ -148,8 +148,8 @@ static void rotate(float *x, long heads, long head_dim, long half, const float *
 }
 
 /* N4: one full group of activations. */
-INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32_t *correction) {
-    int32_t largest_bits = 0, sum = 0; /* the bits of positive floats are ordered like the floats, NaN last */
+INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32_t *correction, int32_t *sums) {
+    int32_t largest_bits = 0; /* the bits of positive floats are ordered like the floats, NaN last */
     for (int i = 0; i < GROUP; i++) {
         int32_t bits = (int32_t)(bits_of(x[i]) & 0x7FFFFFFF);
         largest_bits = bits > largest_bits ? bits : largest_bits;
@@ -158,11 +158,10 @@ INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32
     int is_zero = largest < 0x1p-100f;
     float factor = is_zero ? 0.0f : 127.0f / largest;
     *scale = is_zero ? 0.0f : largest / 127.0f;
-    for (int i = 0; i < GROUP; i++) {
-        integers[i] = (int8_t)(bits_of(x[i] * factor + ROUNDER) - ROUNDER_BITS);
-        sum += integers[i];
-    }
-    *correction = -128 * sum;
+    for (int i = 0; i < GROUP; i++) { integers[i] = (int8_t)(bits_of(x[i] * factor + ROUNDER) - ROUNDER_BITS); }
+    sums[0] = sums[1] = 0;
+    for (int i = 0; i < GROUP / 2; i++) sums[0] += integers[i], sums[1] += integers[i + GROUP / 2];
+    *correction = -128 * (sums[0] + sums[1]);
 }
 
 static void quantize(const float *x, long rows, long n, const struct quantized *out) {
@@ -173,7 +172,8 @@ static void quantize(const float *x, long rows, long n, const struct quantized *
             float padded[GROUP] = {0};
             if (n - g * GROUP < GROUP) group = memcpy(padded, group, sizeof(float) * (n - g * GROUP));
             long at = row * groups + g;
-            quantize_group(group, out->integers + at * GROUP, out->scales + at, out->corrections + at);
+            quantize_group(group, out->integers + at * GROUP, out->scales + at, out->corrections + at,
+                           out->sums + at * 2);
         }
 }
 

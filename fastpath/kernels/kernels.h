@@ -9,6 +9,12 @@
  *   W4A8      [outputs / 64][groups] times [4][64][4]   the integer plus 8, two to a byte: k in the low half, k + 16
  *                                                       of the same group in the high half
  *                                     then [64]         the scale
+ *   W8A8_SCALE and W8A8_MINIMUM (N4g): W8A8 with float32 scales, the second with a float32 minimum behind the scale
+ *   Q2_K and the next ones (N4g)  [outputs / 64][blocks of 256] times
+ *       [8] times [words][64][4]  unsigned integers of a group: the four low bits as in W4A8, or whole bytes; then, of 6
+ *                                 bits, [2][64][4]: from bit 0 up the two high bits of k, k + 16, k + 4 and k + 20
+ *                 [parts][64]     the factors of a group, or of each half of it; then the minimum factors, if it has them
+ *       [64]                      the scale, a float16; then the minimum
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
  * as float32, float16 or bfloat16, here not in pairs.
@@ -19,7 +25,8 @@
 #include <stdint.h>
 
 enum { PACK = 16, STRIP = 64, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
-enum format { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8 }; /* of a matrix; the first three are dtypes as well */
+/* Of a matrix; the first three are dtypes as well. */
+enum format { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8, W8A8_SCALE, W8A8_MINIMUM, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS };
 
 struct matrix {
     const void *weights;
@@ -28,17 +35,39 @@ struct matrix {
     int format;
 };
 
-/* Rows of int8 with a float32 scale a group; `corrections` is -128 times the sum of a group's integers (N4). */
+/* Rows of int8 with a float32 scale a group; `corrections` is -128 times the sum of a group's integers (N4), `sums` the
+ * sum of each half. */
 struct quantized {
     int8_t *integers;     /* (rows, groups, 32) */
     float *scales;        /* (rows, groups) */
     int32_t *corrections; /* (rows, groups) */
+    int32_t *sums;        /* (rows, groups, 2) */
 };
 
-/* Bytes of one input of a strip, or, of a quantised matrix, of one group with its scales. */
+/* Of a format from Q2_K on: the bits of an integer, the parts of a group that have a factor each, whether they have a
+ * minimum factor, and what is added to an integer to make it unsigned. */
+static inline int bits_of_format(int format) { return format == IQ4_XS ? 8 : format >= Q5_K ? 6 : 4; }
+static inline int parts_of(int format) { return format == Q2_K || format == Q3_K || format == Q6_K ? 2 : 1; }
+static inline int has_minimum(int format) { return format == Q2_K || format == Q4_K || format == Q5_K; }
+static inline int offset_of(int format) {
+    return format == Q3_K ? 4 : format == Q6_K ? 32 : format == IQ4_XS ? 128 : 0;
+}
+
+/* Bytes of a group of a strip, without the block's scales. */
+static inline long group_bytes(int format) {
+    return STRIP * (GROUP / 8 * bits_of_format(format) + parts_of(format) * (1 + has_minimum(format)));
+}
+
+/* Bytes of one input of a strip, or, of a quantised matrix, of one group with its (share of the block's) scales. */
 static inline long step_bytes(int format) {
-    static const int each[] = {
-        [FLOAT32] = 4, [BFLOAT16] = 2, [FLOAT16] = 2, [W8A8] = GROUP + 2, [W4A8] = GROUP / 2 + 2};
+    static const int each[] = {[FLOAT32] = 4,
+                               [BFLOAT16] = 2,
+                               [FLOAT16] = 2,
+                               [W8A8] = GROUP + 2,
+                               [W4A8] = GROUP / 2 + 2,
+                               [W8A8_SCALE] = GROUP + 4,
+                               [W8A8_MINIMUM] = GROUP + 8};
+    if (format >= Q2_K) return group_bytes(format) + STRIP / 4 * (1 + has_minimum(format));
     return STRIP * each[format];
 }
 
@@ -80,7 +109,7 @@ struct work_item {
 /* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
-    return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at};
+    return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at, x->sums + at * 2};
 }
 
 enum activation { SILU, GELU_TANH, SIGMOID };

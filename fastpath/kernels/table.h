@@ -2,6 +2,8 @@
 #include "vector.h"
 #include "elementwise.h"
 #include "narrow.h"
+#include "tiles.h"
+#include "superblocks.h"
 #include "products.h"
 #include "pages.h"
 #include "attention.h"

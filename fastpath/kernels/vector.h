@@ -22,6 +22,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
 typedef int16_t wordvec __attribute__((vector_size(4 * WIDTH)));
 typedef uint16_t halfvec __attribute__((vector_size(2 * WIDTH)));
+typedef int8_t signed_bytes __attribute__((vector_size(WIDTH)));
 
 INLINE long min(long a, long b) { return a < b ? a : b; }
 

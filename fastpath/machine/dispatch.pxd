@@ -14,6 +14,14 @@ cdef extern from "kernels.h" nogil:
         FLOAT16
         W8A8
         W4A8
+        W8A8_SCALE
+        W8A8_MINIMUM
+        Q2_K
+        Q3_K
+        Q4_K
+        Q5_K
+        Q6_K
+        IQ4_XS
         SILU
         GELU_TANH
         SIGMOID
@@ -28,6 +36,7 @@ cdef extern from "kernels.h" nogil:
         int8_t *integers
         float *scales
         int32_t *corrections
+        int32_t *sums
 
     struct heads:
         long num_heads, num_kv_heads, head_dim, window, sinks
@@ -74,6 +83,12 @@ cdef extern from "kernels.h" nogil:
 
     quantized rows_of(const quantized *, long, long)
     matrix strip_of(const matrix *, long)
+    int bits_of_format(int)
+    int parts_of(int)
+    int has_minimum(int)
+    int offset_of(int)
+    long group_bytes(int)
+    long step_bytes(int)
     const kernels *const *available_kernels()
 
 

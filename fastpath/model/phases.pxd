@@ -47,7 +47,7 @@ cdef class Phases(Watched):
     cdef floats scores, shared_scores, gathered, expert_output
     cdef batch_rows step
     cdef PagedCache cache
-    cdef bint is_quantized
+    cdef bint is_quantized, is_mixed  # whether some matrices are integers, and perhaps others are not
     cdef _reserve(self, long rows)
     cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil
     cdef void _norm_rows(self, const float *weight, const float *bias, long start, long stop) noexcept nogil

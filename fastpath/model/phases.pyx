@@ -7,13 +7,14 @@ takes `members` is called by every thread and ends with a barrier.
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    GELU_TANH, GROUP, PACK, SILU, STRIP, address, matrix, quantized, rows_of, strip_of, table,
+    GELU_TANH, GROUP, PACK, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
 )
 from verbatim.fastpath.numerics.packed cimport multiply_strip, num_strips, share_products
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
 from verbatim.fastpath.model.attention import LOG2E, query_scale
+from verbatim.reference.numerics.quantization import GGUF
 from verbatim.reference.numerics.rotary import position_scales
 
 cdef enum:
@@ -55,7 +56,7 @@ cdef class Phases(Watched):
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
                                     config.experts.shared_size)
         self.weights = Layers(config, checkpoint, quantization, model_lib)
-        self.is_quantized = quantization is not None
+        self.is_quantized, self.is_mixed = quantization is not None, quantization == GGUF
 
     cdef _reserve(self, long rows):
         """Allocate scratch buffers for that many rows."""
@@ -64,7 +65,7 @@ cdef class Phases(Watched):
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
                   "attended": query_width, "projected": self.hidden,
-                  "gated": 0 if self.is_quantized else self.intermediate,
+                  "gated": 0 if self.is_quantized and not self.is_mixed else self.intermediate,
                   "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
                   "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
@@ -162,7 +163,7 @@ cdef class Phases(Watched):
         else:
             table().activate(gate, rows * width, self.activation, gate)
         for row in range(rows):
-            if self.is_quantized:
+            if part.down.format >= W8A8:
                 rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
                 table().quantize(gate + row * width, 1, width, &rounded)
             else:

@@ -87,6 +87,11 @@ def linear_quantized(x, weight):
     return _multiply(x, pack_integers(weight), _round(x))
 
 
+def linear_superblocks(x, weight):
+    """The same for scales that are integers times one number a block of 256 (N4g)."""
+    return _multiply(x, pack_integers(weight), _round(x))
+
+
 def rms_norm(x, weight, float epsilon):
     """x * (1 / sqrt(mean(x²) + epsilon)) * weight over the last axis (N5)."""
     x, weight = _float32(x), _float32(weight)

@@ -5,16 +5,23 @@ Float weights keep their stored dtype; the kernels widen them in registers (N1).
 
 import numpy as np
 
-from verbatim.fastpath.machine.dispatch cimport BFLOAT16, FLOAT16, FLOAT32, GROUP, STRIP, W4A8, W8A8, address, table
+from verbatim.fastpath.machine.dispatch cimport (
+    BFLOAT16, FLOAT16, FLOAT32, GROUP, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, STRIP, W4A8, W8A8, W8A8_MINIMUM, W8A8_SCALE,
+    address, bits_of_format, group_bytes, offset_of, step_bytes, table,
+)
 from verbatim.fastpath.machine.threads cimport claim_along, run, team
 from libc.stdint cimport int8_t, int32_t
 
 from verbatim.fastpath.machine.memory import HugePages
-from verbatim.reference.numerics.quantization import to_stored
+from verbatim.reference.numerics.quantization import SuperblockTensor, to_stored
 from verbatim.reference.checkpoint.weights import release
 
 STRIP_SIZE = STRIP  # outputs side by side
-FORMATS = {"F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8}
+FORMATS = {
+    "F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8, "MXFP4": W8A8_SCALE,
+    "Q4_1": W8A8_MINIMUM, "Q5_1": W8A8_MINIMUM, "Q2_K": Q2_K, "Q3_K": Q3_K, "Q4_K": Q4_K, "Q5_K": Q5_K, "Q6_K": Q6_K,
+    "IQ4_XS": IQ4_XS,
+}
 
 
 cdef class PackedMatrix:
@@ -44,8 +51,8 @@ def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
-    """Pack a QuantizedTensor: integers int8 (outputs, groups, 32) and scales float16 (outputs, groups)."""
-    weights = HugePages().copy(_arrange_integers(tensor))
+    """Pack a QuantizedTensor or SuperblockTensor (reference/numerics/quantization.py)."""
+    weights = HugePages().copy(_arrange_tensor(tensor))
     return _wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
 
 
@@ -61,14 +68,20 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     else:
         weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
-    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, quantization or source.weight.dtype)
+    form = source.format(quantization) or source.weight.dtype
+    return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, form)
 
 
 def arrange(source, quantization=None):
     """A checkpoint's Matrix in the kernels' layout; perhaps a view."""
-    if quantization is None:
+    form = source.format(quantization)
+    if form is None:
         return _arrange_floats(source.weight.bits, source.weight.dtype)
-    return _arrange_integers(source.quantized(quantization))
+    return _arrange_tensor(source.quantized(form))
+
+
+def _arrange_tensor(tensor):
+    return _arrange_superblocks(tensor) if isinstance(tensor, SuperblockTensor) else _arrange_integers(tensor)
 
 
 def _wrap(weights, bias, long outputs, long inputs, format: str) -> PackedMatrix:
@@ -89,15 +102,51 @@ def _arrange_integers(tensor):
     if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
         unsigned = _in_strips(to_stored(tensor))
     else:
-        unsigned = _in_strips(tensor.integers.view(np.uint8) ^ np.uint8(0x80))
+        unsigned = _in_strips(np.ascontiguousarray(tensor.integers).view(np.uint8) ^ np.uint8(0x80))
     strips, _, groups, each = unsigned.shape
-    packed = np.empty((strips, groups, STRIP * (each + 2)), np.uint8)
-    quads, scales = packed[:, :, : STRIP * each], packed[:, :, STRIP * each :].view(np.float16)
+    numbers = [array for array in (tensor.scales, tensor.minimums) if array is not None]
+    size = tensor.scales.dtype.itemsize
+    packed = np.empty((strips, groups, STRIP * (each + size * len(numbers))), np.uint8)
+    quads, scales = packed[:, :, : STRIP * each], packed[:, :, STRIP * each :].view(tensor.scales.dtype)
     quads.reshape(strips, groups, each // 4, STRIP, 4)[...] = (
         unsigned.reshape(strips, STRIP, groups, each // 4, 4).transpose(0, 2, 3, 1, 4)
     )  # fmt: skip
-    scales[...] = _in_strips(tensor.scales).transpose(0, 2, 1)
+    for i, array in enumerate(numbers):
+        scales[:, :, STRIP * i : STRIP * (i + 1)] = _in_strips(array).transpose(0, 2, 1)
     return packed
+
+
+def _arrange_superblocks(tensor):
+    """Blocks of 256, each strip's side by side, as kernels.h describes them."""
+    cdef int format = FORMATS[tensor.format]
+    words = _words_of(tensor.integers.view(np.uint8) + np.uint8(offset_of(format)), bits_of_format(format))
+    strips = _in_strips(words)  # (strips, 64, groups, bytes of a group)
+    blocks = strips.shape[2] // 8
+    size, count = group_bytes(format), words.shape[2] // 4
+    packed = np.empty((len(strips), blocks, 8 * step_bytes(format)), np.uint8)
+    groups = packed[:, :, : 8 * size].reshape(len(strips), blocks, 8, size)
+    by_group = strips.reshape(len(strips), STRIP, blocks, 8, count, 4).transpose(0, 2, 3, 4, 1, 5)
+    groups[..., : count * STRIP * 4].reshape(by_group.shape)[...] = by_group
+    factors = [array.view(np.uint8) for array in (tensor.factors, tensor.minimum_factors) if array is not None]
+    parts = _in_strips(np.concatenate(factors, axis=2))  # (strips, 64, groups, parts)
+    by_group = parts.reshape(len(strips), STRIP, blocks, 8, -1).transpose(0, 2, 3, 4, 1)
+    groups[..., count * STRIP * 4 :].reshape(by_group.shape)[...] = by_group
+    numbers = [array.astype(np.float16) for array in (tensor.scales, tensor.minimums) if array is not None]
+    by_block = _in_strips(np.stack(numbers, axis=2)).transpose(0, 2, 3, 1)  # (strips, blocks, numbers, 64)
+    packed[:, :, 8 * size :].view(np.float16).reshape(by_block.shape)[...] = by_block
+    return packed
+
+
+def _words_of(integers, int bits):
+    """The bytes of a group (outputs, groups, 32): as they are, or four low bits each, then two high bits of 6."""
+    if bits == 8:
+        return integers
+    low = integers[..., :16] & 15 | integers[..., 16:] << 4
+    if bits == 4:
+        return low
+    high = (integers >> 4).reshape(*integers.shape[:2], 2, 2, 2, 4)  # half of the group, pair of words, word, byte
+    tops = high[..., 0, :, 0, :] | high[..., 1, :, 0, :] << 2 | high[..., 0, :, 1, :] << 4 | high[..., 1, :, 1, :] << 6
+    return np.concatenate([low, tops.reshape(*integers.shape[:2], 8)], axis=-1)
 
 
 def _in_strips(rows):
@@ -118,9 +167,11 @@ cdef class Activations:
         self.integers = np.empty((rows, num_groups, GROUP), np.int8)
         self.scales = np.empty((rows, num_groups), np.float32)
         self.corrections = np.empty((rows, num_groups), np.int32)
+        self.sums = np.empty((rows, num_groups, 2), np.int32)
         self.c.integers = <int8_t *>address(self.integers)
         self.c.scales = <float *>address(self.scales)
         self.c.corrections = <int32_t *>address(self.corrections)
+        self.c.sums = <int32_t *>address(self.sums)
 
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil:

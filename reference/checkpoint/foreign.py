@@ -4,7 +4,7 @@ from pathlib import Path
 
 from verbatim.reference.records.errors import ModelError
 
-WANTED = "give a directory with config.json and safetensors files, or HF://user/repo"
+WANTED = "give a directory with config.json and safetensors files, a GGUF file, or HF://user/repo"
 PICKLED = (".bin", ".pt", ".pth")
 
 
@@ -19,8 +19,6 @@ def check_readable(path: Path) -> None:
     files = sorted(file for file in path.iterdir() if file.is_file())
     if any(file.suffix == ".safetensors" for file in files):
         return
-    if found := [file for file in files if file.suffix == ".gguf"]:
-        raise ModelError(f"{path} has {_description(found[0])} ({found[0].name}): {WANTED}")
     if found := [file for file in files if file.suffix in PICKLED]:
         raise ModelError(
             f"{path} has pickled weights ({found[0].name}), which may run code when they are read: "
@@ -30,8 +28,6 @@ def check_readable(path: Path) -> None:
 
 def _description(path: Path) -> str:
     """What a file is, in a few words."""
-    if path.suffix == ".gguf":
-        return "a GGUF file, which is not supported"
     if path.suffix in PICKLED:
         return "a file of pickled weights, which is not supported"
     return "a single file of weights" if path.suffix == ".safetensors" else "a file"

@@ -11,8 +11,9 @@ import numpy as np
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
-from verbatim.reference.checkpoint.weights import Tensor, Weights
-from verbatim.reference.numerics.quantization import SCALES, STORED_DTYPES, stored_shape
+from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS
+from verbatim.reference.numerics.quantization import GGUF, SCALES, STORED_DTYPES, stored_shape
 from verbatim.reference.records.config import Experts, ModelConfig
 
 STEMS = ("model.", "language_model.model.", "model.language_model.")  # the first whose embedding is there
@@ -35,12 +36,12 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     names = family_named(config.family).names
     stem = _stem(config, weights)
     embedding_name = f"{stem}{names.get('embed_tokens', 'embed_tokens')}.weight"
-    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size))
+    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size), dtypes=_dtypes(config))
     layers = tuple(_Reader(config, weights, i, stem).layer() for i in range(config.num_layers))
     head_name = head_name_of(config, weights)
     # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
     # A head that is stored counts whatever config.json says; the text part of a multimodal model may lack one silently.
-    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization is None
+    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization in (None, GGUF)
     is_tied = may_tie and head_name not in weights
     head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
     if config.head_bias:
@@ -93,15 +94,21 @@ def _stem(config: ModelConfig, weights: Weights) -> str:
     return next((stem for stem in STEMS if f"{stem}{name}.weight" in weights), STEMS[0])
 
 
+def _dtypes(config: ModelConfig) -> tuple[str, ...]:
+    """What a matrix that stands for floats may be stored as."""
+    return (*FLOATS, *BLOCK_FORMATS) if config.quantization == GGUF else FLOATS
+
+
 def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, int], *, count: int = 0) -> Matrix:
     """A matrix without its bias, float or as the integers that the configuration promises.
 
     With `count`, that many matrices lie in one tensor (count, outputs, inputs); they are returned below each other.
     """
     below = (count or 1) * shape[0], shape[1]
-    if config.quantization is None:
-        stored = weights.get(name, (count, *shape) if count else shape)
-        return Matrix(weight=replace(stored, bits=stored.bits.reshape(below)), num_inputs=shape[1])
+    if config.quantization in (None, GGUF):
+        stored = weights.get(name, (count, *shape) if count else shape, dtypes=_dtypes(config))
+        stored = replace(stored, bits=stored.bits.reshape(below)) if count else stored
+        return Matrix(weight=stored, num_inputs=shape[1])
     integers_shape = stored_shape(config.quantization, *below)
     return Matrix(
         weight=weights.get(name, integers_shape, dtypes=(STORED_DTYPES[config.quantization],)),

@@ -1,10 +1,8 @@
 """A model on disk as one object: a source gives its shape, words, weights and identity; callers open no file.
 
-`open_source` chooses the kind of source by what lies at the path. Another format on disk is one more class here.
+`open_source` chooses the kind of source by what lies at the path. Another format on disk is one more class.
 """
 
-from abc import ABC, abstractmethod
-from hashlib import sha256
 from pathlib import Path
 
 from verbatim.reference.checkpoint.families import (
@@ -14,77 +12,18 @@ from verbatim.reference.checkpoint.families import (
     unread_keys,
 )  # fmt: skip
 from verbatim.reference.checkpoint.foreign import check_readable
+from verbatim.reference.checkpoint.gguf.files import find_file
+from verbatim.reference.checkpoint.gguf.source import GgufSource
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
+from verbatim.reference.checkpoint.model_source import ModelSource, digest_of
 from verbatim.reference.checkpoint.pooling import load_pooling
-from verbatim.reference.checkpoint.weights import Tensor, Weights, load_shards
+from verbatim.reference.checkpoint.weights import Tensor, load_shards
 from verbatim.reference.records.config import ModelConfig, read_json
 from verbatim.reference.text.template import ChatTemplate, load_template
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.reference.text.tokenizers import load_tokenizer
 
 HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
-READ_BYTES = 64 << 20  # of all files together, at most, for a digest
-BLOCK_BYTES = 64 << 10  # each may be a movement of a disk's head
-
-
-class ModelSource(ABC):
-    """A model, or what drafts for one, at `path`. Every method raises ModelError naming what is missing or wrong."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    @abstractmethod
-    def config(self) -> ModelConfig:
-        """The shape of the model."""
-
-    def unread(self) -> list[str]:
-        """The names of settings of the model that nothing here knows, and that are passed over; for the log."""
-        return []
-
-    @abstractmethod
-    def tokenizer(self) -> Tokenizer:
-        """Its vocabulary."""
-
-    @abstractmethod
-    def chat_template(self, tokenizer: Tokenizer, file: Path | None = None) -> ChatTemplate | None:
-        """Its chat template, or that of a file in its place; None if it has none."""
-
-    @abstractmethod
-    def generation_defaults(self) -> dict:
-        """What its authors recommend for sampling, under the names of generation_config.json; may be empty."""
-
-    @abstractmethod
-    def pooling(self) -> str:
-        """How an embedding is made of its states: "mean" or "last"."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """Name, shape, dtype and bytes of every tensor; the bytes are mapped and not read."""
-
-    @abstractmethod
-    def weight_files(self) -> list[Path]:
-        """The files that the weights and the shape depend on, sorted."""
-
-    @abstractmethod
-    def digest(self, beginning: bytes = b"") -> str:
-        """SHA-256 in hex of `beginning` and of the model's files; of large files blocks at even distances are read."""
-
-    @property
-    @abstractmethod
-    def created(self) -> int:
-        """When the model was made or fetched, in Unix seconds."""
-
-    @abstractmethod
-    def eagle_config(self) -> ModelConfig:
-        """The shape of an eagle head."""
-
-    @abstractmethod
-    def medusa(self) -> MedusaCheckpoint:
-        """The tensors of medusa heads."""
-
-    def weights(self, *, is_checked: bool = False) -> Weights:
-        """The tensors, each checked as it is taken; `is_checked` spares the search for values that are not finite."""
-        return Weights(self.tensors(), is_checked=is_checked)
 
 
 class HuggingFaceSource(ModelSource):
@@ -133,16 +72,7 @@ class HuggingFaceSource(ModelSource):
 
     def digest(self, beginning: bytes = b"") -> str:
         """Of names, sizes and contents of all files that are fetched of a model."""
-        digest = sha256(beginning)
-        paths = sorted({path for pattern in HUGGING_FACE_FILES for path in self.path.glob(pattern)})
-        stride = BLOCK_BYTES * max(1, -(-sum(path.stat().st_size for path in paths) // READ_BYTES))
-        for path in paths:
-            digest.update(f"{path.name} {path.stat().st_size} ".encode())
-            with path.open("rb") as file:
-                for start in range(0, path.stat().st_size, stride):
-                    file.seek(start)
-                    digest.update(file.read(BLOCK_BYTES))
-        return digest.hexdigest()
+        return digest_of({path for pattern in HUGGING_FACE_FILES for path in self.path.glob(pattern)}, beginning)
 
     @property
     def created(self) -> int:
@@ -160,6 +90,10 @@ class HuggingFaceSource(ModelSource):
         return load_medusa(self.path)
 
 
-def open_source(path: str | Path) -> HuggingFaceSource:
-    """The source at a path; the method that needs a missing file raises the error."""
-    return HuggingFaceSource(path)
+def open_source(path: str | Path) -> ModelSource:
+    """The source at a path; the method that needs a missing file raises the error.
+
+    A GGUF file is one, and so is a directory that holds a single model in GGUF files and no config.json.
+    """
+    file = find_file(Path(path))
+    return HuggingFaceSource(path) if file is None else GgufSource(file)

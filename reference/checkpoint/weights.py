@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from verbatim.reference.numerics import blocks
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.records.config import read_json
 from verbatim.reference.records.errors import ModelError
 
@@ -35,19 +37,28 @@ STORED_AS: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named array as stored: `bits` is float32, float16, for BF16 the upper 16 bits of a float32, or integers."""
+    """One named array as stored: `bits` is float32, float16, for BF16 the upper 16 bits of a float32, or integers.
+
+    In a format of GGUF it is uint8 (..., blocks, bytes of a block). `num_pairs` is the number of heads whose rows
+    (first half, second half) lie in turn: 0, half, 1, half + 1, ...; `Weights.get` puts them in order.
+    """
 
     name: str
     dtype: str
     bits: np.ndarray
+    num_pairs: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in elements."""
+        if self.dtype in BLOCK_FORMATS:
+            return (*self.bits.shape[:-2], self.bits.shape[-2] * BLOCK_FORMATS[self.dtype].size)
         return self.bits.shape
 
     def float32(self) -> np.ndarray:
-        """The values widened to float32, exactly (N1)."""
+        """The values widened to float32, exactly (N1), or dequantised (N4g)."""
+        if self.dtype in BLOCK_FORMATS:
+            return blocks.dequantize(self.dtype, self.bits)
         if self.dtype == "BF16":
             return (self.bits.astype(np.uint32) << 16).view(np.float32)
         return self.bits.astype(np.float32)
@@ -56,8 +67,17 @@ class Tensor:
         """Some of its rows, not copied."""
         return Tensor(f"{self.name}[{start}:{stop}]", self.dtype, self.bits[start:stop])
 
+    def in_order(self) -> "Tensor":
+        """The tensor with the rows of each head in order, a copy; itself where they are."""
+        if not self.num_pairs:
+            return self
+        pairs = self.bits.reshape(self.num_pairs, -1, 2, *self.bits.shape[1:])
+        return Tensor(self.name, self.dtype, pairs.swapaxes(1, 2).reshape(self.bits.shape))
+
     def is_finite(self) -> bool:
         """Whether no element is NaN or infinite: an exponent of all ones is either."""
+        if self.dtype in BLOCK_FORMATS:
+            return blocks.is_finite(self.dtype, self.bits)
         numbers = self.bits.reshape(-1)
         for part in (numbers[at : at + CHECKED_AT_ONCE] for at in range(0, numbers.size, CHECKED_AT_ONCE)):
             is_wild = (part & 0x7F80) == 0x7F80 if self.dtype == "BF16" else ~np.isfinite(part)  # integers never are
@@ -93,8 +113,9 @@ class Weights:
             raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
         if not (self._is_checked or tensor.is_finite()):
             raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
+        ordered = tensor.in_order()
         release(tensor.bits)
-        return tensor
+        return ordered
 
 
 def release(array: np.ndarray) -> None:

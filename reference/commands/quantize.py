@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from verbatim.reference.checkpoint.opening import head_name_of, open_checkpoint
 from verbatim.reference.checkpoint.shard_writer import Planned, write_shard, write_text
-from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.checkpoint.source import HuggingFaceSource, open_source
 from verbatim.reference.checkpoint.weights import INDEX, STORED_AS, Tensor, Weights
 from verbatim.reference.numerics.quantization import (
     SCALES,
@@ -53,7 +53,7 @@ def quantize_directory(source: Path, target: Path, quantization: str) -> None:
     check_format(quantization)
     if open_source(source).config().quantization:
         raise ModelError(f"{source} is quantised already: give the float checkpoint")
-    shards = open_source(source).shards()
+    shards = HuggingFaceSource(source).shards()
     plan = plan_shards(source, shards, quantization)
     _begin(source, target, quantization, [*shards, "config.json"])
     _write(plan, target)

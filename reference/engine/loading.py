@@ -45,7 +45,7 @@ def load_engine(
     elif mode == "eagle":
         draft = load_eagle_head(parts, draft_directory, config, checkpoint)
     else:  # one that is stored in integers stays as it is: draft tokens change no answer (N11)
-        draft_format = open_source(draft_directory).config().quantization or quantization
+        draft_format = None if open_source(draft_directory).config().quantization else quantization
         draft = load_model(parts, draft_directory, quantization=draft_format)
     return Engine(parts, config, model, tokenizer, limits=limits, draft_model=draft)
 

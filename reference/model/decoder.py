@@ -19,10 +19,12 @@ from verbatim.reference.numerics.arithmetic import (
     layer_norm,
     linear,
     linear_quantized,
+    linear_superblocks,
     rms_norm,
     rotate,
     sigmoid,
 )
+from verbatim.reference.numerics.quantization import SuperblockTensor
 from verbatim.reference.numerics.rotary import position_scales, rotary_table
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.sequence import Chunk, wanted_rows
@@ -33,13 +35,16 @@ class Linear:
 
     def __init__(self, matrix: Matrix, quantization: str | None = None):
         self.bias = None if matrix.bias is None else matrix.bias.float32()
-        self.quantized = matrix.quantized(quantization) if quantization else None
+        form = matrix.format(quantization)
+        self.quantized = matrix.quantized(form) if form else None
         # In Fortran order, since `linear` reads columns.
-        self.weight = None if quantization else np.asfortranarray(matrix.weight.float32())
+        self.weight = None if form else np.asfortranarray(matrix.weight.float32())
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x times the matrix transposed, plus the bias."""
-        if self.quantized is not None:
+        if isinstance(self.quantized, SuperblockTensor):
+            y = linear_superblocks(x, self.quantized)
+        elif self.quantized is not None:
             y = linear_quantized(x, self.quantized)
         else:
             assert self.weight is not None

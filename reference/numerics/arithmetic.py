@@ -6,7 +6,7 @@ and no bits, so they appear here only where the result is exact. docs/numerics.m
 
 import numpy as np
 
-from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor
+from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor, SuperblockTensor
 
 LANES = 32
 BLOCK = 256
@@ -94,7 +94,7 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def linear_quantized(x: np.ndarray, weight: QuantizedTensor) -> np.ndarray:
-    """The product of int8 activations and weights (N4): exact integer dots of 32, scaled, then summed as in N3.
+    """The product of int8 activations and weights (N4, N4g): exact integer dots of 32, scaled, then summed as in N3.
 
     x float32 (rows, inputs); returns float32 (rows, outputs).
     """
@@ -102,14 +102,57 @@ def linear_quantized(x: np.ndarray, weight: QuantizedTensor) -> np.ndarray:
     weight_scales = weight.scales.astype(np.float32)
     total = np.zeros((x.shape[0], weight.integers.shape[0]), np.float32)
     num_groups = scales.shape[1]
+    sums = _scaled_sums(integers, scales, 1)
     for start in range(0, num_groups, GROUPS_PER_BLOCK):
         block = np.zeros_like(total)
         for g in range(start, min(start + GROUPS_PER_BLOCK, num_groups)):
-            # A dot of 32 products of int8 stays below 2^24, so float32 holds it exactly in whatever order BLAS adds.
-            dot = integers[:, g].astype(np.float32) @ weight.integers[:, g].astype(np.float32).T
-            block += dot * (scales[:, g, None] * weight_scales[None, :, g])
+            block += _dot(integers[:, g], weight.integers[:, g]) * (scales[:, g, None] * weight_scales[None, :, g])
+            if weight.minimums is not None:
+                block += sums[:, g] * weight.minimums[None, :, g]
         total += block
     return total
+
+
+def linear_superblocks(x: np.ndarray, weight: SuperblockTensor) -> np.ndarray:
+    """The same for scales that are integers times one number a block of 256 (N4g): a group's sum is an exact integer.
+
+    x float32 (rows, inputs); returns float32 (rows, outputs).
+    """
+    integers, scales = quantize_activations(x)
+    factors, parts = weight.factors.astype(np.float32), weight.factors.shape[2]
+    sums = _scaled_sums(integers, scales, parts)
+    total = np.zeros((x.shape[0], len(factors)), np.float32)
+    size = GROUP_SIZE // parts
+    for index in range(weight.scales.shape[1]):
+        block = np.zeros_like(total)
+        groups = range(index * GROUPS_PER_BLOCK, (index + 1) * GROUPS_PER_BLOCK)
+        for g in groups:
+            halves = [slice(part * size, (part + 1) * size) for part in range(parts)]
+            dots = [_dot(integers[:, g, at], weight.integers[:, g, at]) for at in halves]
+            # The sum of both halves stays below 2^24, so float32 holds it exactly.
+            block += sum(dot * factors[None, :, g, part] for part, dot in enumerate(dots)) * scales[:, g, None]
+        block = block * weight.scales[None, :, index]
+        if weight.minimums is not None and weight.minimum_factors is not None:
+            below = np.zeros_like(total)
+            for g in groups:
+                for part in range(parts):
+                    below += sums[:, g, part, None] * weight.minimum_factors[None, :, g, part].astype(np.float32)
+            block = block - below * weight.minimums[None, :, index]
+        total += block
+    return total
+
+
+def _dot(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Integer products, int8 (rows, n) by (outputs, n). A dot of 32 products of int8 stays below 2^24, so float32
+    holds it exactly in whatever order BLAS adds.
+    """
+    return x.astype(np.float32) @ weights.astype(np.float32).T
+
+
+def _scaled_sums(integers: np.ndarray, scales: np.ndarray, parts: int) -> np.ndarray:
+    """The exact sum of each part of a group's integers times the group's scale, float32 (rows, groups, parts)."""
+    sums = integers.reshape(*scales.shape, parts, -1).sum(axis=-1, dtype=np.int32)
+    return sums.astype(np.float32) * scales[..., None]
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:

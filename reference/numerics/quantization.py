@@ -12,6 +12,7 @@ from verbatim.reference.records.errors import ModelError
 
 GROUP_SIZE = 32
 FORMATS = ("w8a8", "w4a8")
+GGUF = "gguf"  # each matrix has the format that its file gives it
 VERSION = 1  # of the stored layout
 SCALES = "_scales"  # suffix of a matrix's name for its scales
 STORED_DTYPES = {"w8a8": "I8", "w4a8": "U8"}
@@ -22,13 +23,37 @@ ROWS_AT_ONCE = 512  # outputs rounded at a time, to bound memory
 class QuantizedTensor:
     """A matrix as small integers: `integers` int8 (outputs, groups, 32), `scales` float16 (outputs, groups).
 
-    The last group is padded with zeros past `num_inputs`.
+    The last group is padded with zeros past `num_inputs`. Some formats of GGUF files have float32 scales, and
+    `minimums` float32 (outputs, groups), which are added to each weight of a group (N4g).
     """
 
     format: str
     integers: np.ndarray
     scales: np.ndarray
     num_inputs: int
+    minimums: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuperblockTensor:
+    """A matrix of one of GGUF's K formats: small integers, whose scales are small integers, too (N4g).
+
+    `integers` int8 (outputs, groups, 32); `factors` int8 (outputs, groups, parts), of each half of a group or of the
+    whole; `scales` float32 (outputs, blocks) of 256 inputs. With `minimum_factors` uint8 and `minimums` float32, shaped
+    alike, a weight is scale * factor * integer - minimum * minimum_factor.
+    """
+
+    format: str
+    integers: np.ndarray
+    factors: np.ndarray
+    scales: np.ndarray
+    minimum_factors: np.ndarray | None = None
+    minimums: np.ndarray | None = None
+
+    @property
+    def num_inputs(self) -> int:
+        """Inputs: whole blocks."""
+        return self.integers.shape[1] * GROUP_SIZE
 
 
 def check_format(quantization: str | None) -> None:

@@ -213,10 +213,25 @@ def load_template(directory: str | Path, tokenizer: Tokenizer, file: Path | None
     """The template of a model directory, `file` instead of it if the user has one of their own; None without."""
     directory = Path(directory)
     settings = read_settings(directory)
+    if file:
+        return make_template({"default": read_template_file(file)}, settings, tokenizer)
     try:
-        sources = {"default": file.read_text(encoding="utf-8")} if file else _sources(directory, settings)
+        sources = _sources(directory, settings)
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"the chat template of {file or directory} cannot be read: {error}") from None
+        raise ModelError(f"the chat template of {directory} cannot be read: {error}") from None
+    return make_template(sources, settings, tokenizer)
+
+
+def read_template_file(file: Path) -> str:
+    """The text of a template's file; ModelError if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"the chat template of {file} cannot be read: {error}") from None
+
+
+def make_template(sources: dict[str, str], settings: dict, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """The template of these texts by name, None without a default; `settings` name special tokens."""
     if not sources.get("default"):
         return None
     contents = {name: token_content(value) for name, value in settings.items() if name.endswith("_token")}

@@ -18,7 +18,8 @@ from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
 from verbatim.server.settings.hub import SCHEME
 
 MAX_INTEGER_DIGITS = 15
-HUB_NAME = re.compile(r"HF://[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+HUB_NAME = re.compile(r"HF://[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", re.ASCII)
+MODEL_NAMES = "a directory, a GGUF file, or HF://user/repo[:FORMAT][@revision]"
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -134,9 +135,9 @@ def _json_object(text: str) -> str:
 
 
 def _model(text: str) -> Path | str:
-    """A model that ships, by its name alone; else a directory (`./demo` is one in any case), or a name on the hub.
+    """A model that ships, by its name alone; else a directory (`./demo` is one), a GGUF file, or a name on the hub.
 
-    Which of the last two is meant is not always clear, but HF:// makes it so.
+    A directory and a name on the hub may look alike; HF:// makes it clear.
     """
     if text in EMBEDDED:
         return EMBEDDED[text].absolute()
@@ -144,7 +145,7 @@ def _model(text: str) -> Path | str:
         if HUB_NAME.fullmatch(SCHEME + text) and not Path(text).exists() and not Path(text).parent.exists():
             raise ArgumentTypeError(f"there is no directory {text!r}; on the Hugging Face hub that is {SCHEME}{text}")
         return _path(text)
-    return text if HUB_NAME.fullmatch(text) else _refuse("model", text, "a directory, or HF://user/repo[@revision]")
+    return text if HUB_NAME.fullmatch(text) else _refuse("model", text, MODEL_NAMES)
 
 
 def _models(text: str) -> tuple[Path | str, ...]:
@@ -155,7 +156,7 @@ DEVICE = ValueType(_device, "DEVICE")
 FILE = ValueType(_path, "FILE")
 JSON_OBJECT = ValueType(_json_object, "JSON")
 FLAG = ValueType(_flag, "")
-MODEL = ValueType(_model, "DIR|HF://USER/REPO")
+MODEL = ValueType(_model, "DIR|FILE.gguf|HF://USER/REPO[:FORMAT]")
 MODELS = ValueType(_models, "DIR,...")
 NAME = ValueType(_name, "NAME")
 NAMES = ValueType(_names, "NAME,...")

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from gguf_models import STORIES, story_words, write_gguf
 from hub_server import commit_of, hub
 from small_models import write_chat_model, write_model
 from terminal import Terminal
@@ -28,7 +29,7 @@ def verbatim(tmp_path):
     config = json.loads((models / "odd/config.json").read_text())
     (models / "odd/config.json").write_text(json.dumps(config | {"architectures": ["MambaForCausalLM"]}))
     (models / "gguf").mkdir()
-    (models / "gguf/model.gguf").write_bytes(b"GGUF")
+    (models / "gguf/model-Q4_K_M.gguf").write_bytes(b"GGUF")
     with hub(tmp_path / "models") as (url, handler):
         names = ("PATH", "PYTHONPATH", "HOME")
         kept = {name: os.environ[name] for name in names if name in os.environ}
@@ -96,6 +97,32 @@ def test_a_model_is_fetched_listed_shown_and_removed(verbatim, tmp_path, monkeyp
     assert not other.exists()
 
 
+def test_a_file_of_a_repository_of_gguf_files(verbatim, tmp_path):
+    write_gguf(tmp_path / "models/acme/gguf/story-Q8_0.gguf", STORIES, "Q8_0", vocabulary=story_words)
+    code, out, err = verbatim("pull", "acme/gguf:q8_0")
+    assert code == 0, err
+    assert re.search(r"acme/gguf: [\d.]+ KiB in 1 file\n", out)
+    assert "serve it: verbatim serve --model HF://acme/gguf:q8_0\n" in out
+    assert not any("Q4_K_M" in path for path in verbatim.handler.paths)
+    code, out, _ = verbatim("show", "acme/gguf:q8_0", HF_HUB_OFFLINE="1")
+    assert code == 0
+    for row in (
+        r"file +/.*/story-Q8_0\.gguf",
+        "stored as +Q8_0, float32",
+        "context +512 tokens",
+        "fingerprint +verbatim-",
+    ):
+        assert re.search(row, out), row
+    code, _, err = verbatim("pull", "acme/gguf:Q5_K_M")
+    assert (code, "no file is in that format; the repository has model-Q4_K_M.gguf, story-Q8_0.gguf" in err) == (
+        1,
+        True,
+    )
+    code, _, err = verbatim("pull", "acme/gguf:Q4_K_M")
+    assert code == 1
+    assert "model-Q4_K_M.gguf is truncated or damaged" in err
+
+
 def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):
     code, out, err = verbatim("pull", "acme/odd")
     assert (code, out) == (1, "")
@@ -103,7 +130,7 @@ def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):
     assert "'MambaForCausalLM' is not supported; supported: GemmaForCausalLM" in err
     assert not any("safetensors" in path for path in verbatim.handler.paths)
     code, _, err = verbatim("pull", "acme/gguf")
-    assert (code, "it has no config.json" in err) == (1, True)
+    assert (code, "of a repository of GGUF files name one: acme/gguf:Q4_K_M" in err) == (1, True)
     assert "acme/odd" not in verbatim("list")[1]
     assert re.search(r"acme/odd .*cannot be served: config.json: architecture", verbatim("list", "--all")[1])
     code, _, err = verbatim("pull", "--anyway", "acme/odd")
@@ -146,6 +173,7 @@ def test_a_directory_is_shown_and_never_removed(verbatim, tmp_path):
         ("HF://a/b@v1", "HF://a/b@v1"),
         ("hf.co/a/b.c-d", "HF://a/b.c-d"),
         ("https://huggingface.co/a/b/", "HF://a/b"),
+        ("hf.co/a/b:Q4_K_M", "HF://a/b:Q4_K_M"),
         ("https://huggingface.co/a/b/tree/feature/x", "HF://a/b@feature/x"),
     ],
 )

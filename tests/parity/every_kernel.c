@@ -34,12 +34,20 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     long bytes = strips * strip_bytes(&w), step = step_bytes(format);
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = format == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
-    for (long i = 0; i < bytes && format == W8A8; i++) weights[i] |= 1; /* -128 is not valid */
-    for (long end = step; format >= W8A8 && end <= bytes; end += step)  /* the scales of a group */
-        for (long i = 1; i <= STRIP; i++)
-            ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
+    if (format == W8A8_SCALE || format == W8A8_MINIMUM) { /* float32 scales and minimums of a group: about 2^-10 */
+        for (long end = step; end <= bytes; end += step)
+            for (long i = 1; i <= (format == W8A8_MINIMUM ? 2 * STRIP : STRIP); i++)
+                ((uint32_t *)(weights + end))[-i] = 0x3A800000 | (random_bits() >> 12);
+    } else if (format >= W8A8) { /* float16 scales of a group, or of a block and with its minimum */
+        long numbers = format >= Q2_K ? STRIP * (1 + has_minimum(format)) : STRIP;
+        step *= format >= Q2_K ? 8 : 1;
+        for (long end = step; end <= bytes; end += step)
+            for (long i = 1; i <= numbers; i++)
+                ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
+    }
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
-    struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4)};
+    struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4),
+                                malloc(rows * groups * 8)};
     w.weights = weights;
     table->quantize(x, rows, inputs, &rounded);
     for (long strip = 0; strip < strips; strip++)
@@ -49,7 +57,7 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     if (sum != sum) abort();
     count_in(y, rows * outputs * sizeof(float)), count_in(&sum, sizeof sum);
     free(weights), free(x), free(y);
-    free(rounded.integers), free(rounded.scales), free(rounded.corrections);
+    free(rounded.integers), free(rounded.scales), free(rounded.corrections), free(rounded.sums);
 }
 
 /* Elements in a dtype of the KV cache, and widened again. */
@@ -135,8 +143,9 @@ int main(void) {
     for (const struct kernels *const *table = available_kernels(); *table; table++) {
         state = 1, digest = 14695981039346656037u;
         for (int i = 0; i < 6; i++)
-            for (int format = FLOAT32; format <= W4A8; format++)
-                products(*table, sizes[i][0], sizes[i][1], sizes[i][2], format);
+            for (int format = FLOAT32; format <= IQ4_XS; format++)
+                products(*table, sizes[i][0], format < Q2_K ? sizes[i][1] : (sizes[i][1] + 255) / 256 * 256,
+                         sizes[i][2], format);
         for (long tokens = 1; tokens < 8; tokens += 3)
             for (long head_dim = 2; head_dim < 70; head_dim += 31)
                 for (int format = FLOAT32; format <= FLOAT16; format++) {

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from verbatim.reference.checkpoint.gguf.source import GgufSource
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import BackendError, ModelError
 from verbatim.reference.text.tokenizers import NAMES as TOKENIZER_FILES
@@ -46,15 +47,28 @@ def packed_files() -> list[Packed]:
 
 
 def obstacle(directory: Path) -> str | None:
-    """Why a model cannot be served, None if it can as far as its files show; weights are not read."""
-    source = open_source(directory)
+    """Why a model cannot be served, None if it can as far as its files show; weights are not read.
+
+    Several models in GGUF files are each served by name.
+    """
     try:
+        source = open_source(directory)
         source.config()
         source.tensors()
     except ModelError as error:
         return str(error).replace(f"{directory}/", "")
+    if isinstance(source, GgufSource):
+        return _gguf_obstacle(source)
     names = TOKENIZER_FILES
     return None if any((directory / name).exists() for name in names) else f"it has neither {' nor '.join(names)}"
+
+
+def _gguf_obstacle(source: GgufSource) -> str | None:
+    try:
+        source.tokenizer()
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def wide_console() -> Console:

@@ -1,6 +1,7 @@
 """`verbatim pull MODEL`: fetch a model of the Hugging Face hub, and say whether it can be served."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -22,7 +23,9 @@ def pull(words: list[str]) -> int:
 
 
 def _pull(
-    model: Annotated[str, Parameter(help="user/repo, HF://user/repo[@revision], hf.co/user/repo or its URL")],
+    model: Annotated[
+        str, Parameter(help="user/repo, user/repo:Q4_K_M (a GGUF file), HF://user/repo[@revision], or its URL")
+    ],
     /,
     *,
     revision: Annotated[str | None, Parameter(help="a branch, a tag or a commit (default: main)")] = None,
@@ -30,13 +33,14 @@ def _pull(
 ) -> int:
     """Fetch a model from the Hugging Face hub into its cache. Exit code 1 if it cannot be served."""
     repository = read_repository(model, revision)
-    if not anyway and (reason := _shape_obstacle(repository)):
+    if not anyway and not repository.format and (reason := _shape_obstacle(repository)):
         print(f"{repository.name} cannot be served, its weights are not fetched: {reason}", file=sys.stderr)
         return 1
     directory = fetch(repository.url)
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    print(f"{repository.name}: {size(sum(path.stat().st_size for path in files))} in {len(files)} files")
-    print(f"revision {directory.name}")
+    files = open_source(directory).weight_files() if repository.format else directory.rglob("*")
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    print(f"{repository.name}: {size(sum(sizes))} in {len(sizes)} file{'s' * (len(sizes) != 1)}")
+    print(f"revision {revision_of(directory)}")
     print(f"in {directory}")
     if reason := obstacle(directory):
         print(f"cannot be served: {reason}", file=sys.stderr)
@@ -45,11 +49,16 @@ def _pull(
     return 0
 
 
+def revision_of(path: Path) -> str:
+    """The commit of a snapshot in the hub's cache, of the directory or of a file in it."""
+    return path.parts[path.parts.index("snapshots") + 1]
+
+
 def _shape_obstacle(repository: Repository) -> str | None:
     """Why a model cannot be served, as its config.json shows."""
     directory = fetch(repository.url, files=SHAPE_FILES)
     if not (directory / SHAPE_FILES[0]).exists():
-        return f"it has no {SHAPE_FILES[0]} (GGUF and other formats are not read: name the repository of the original)"
+        return f"it has no {SHAPE_FILES[0]}; of a repository of GGUF files name one: {repository.name}:Q4_K_M"
     try:
         open_source(directory).config()
     except ModelError as error:

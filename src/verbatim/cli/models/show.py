@@ -1,5 +1,6 @@
 """`verbatim show MODEL`: what a model is, and what it needs, from its files alone."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from verbatim.cli.models.names import find_directory
 from verbatim.cli.options import read_words
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.weights import Tensor
-from verbatim.reference.numerics.quantization import FORMATS, SCALES, STORED_DTYPES
+from verbatim.reference.numerics.quantization import FORMATS, GGUF, SCALES, STORED_DTYPES
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 from verbatim.server.engine.memory import Needs, estimate
@@ -29,7 +30,10 @@ def show(words: list[str]) -> int:
 
 
 def _show(
-    model: Annotated[str, Parameter(help="an embedded model, a directory, or user/repo in the hub's cache")], /
+    model: Annotated[
+        str, Parameter(help="an embedded model, a directory, a GGUF file, or user/repo in the hub's cache")
+    ],
+    /,
 ) -> None:
     """Show what a model is and what it needs, from its files alone."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -46,10 +50,11 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     raw, tensors = source.raw_config(), source.tensors()
     served = load_served_model(Options(model=directory))
     config = served.config
-    yield "directory", str(directory)
+    yield "directory" if directory.is_dir() else "file", str(directory)
     yield "architecture", f"{', '.join(raw.get('architectures') or [raw['model_type']])} (family {config.family})"
     yield "parameters", _number(num_parameters(tensors))
-    yield "stored as", config.quantization or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
+    stored = config.quantization if config.quantization in FORMATS else None
+    yield "stored as", stored or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
     yield "context", f"{config.context_size} tokens"
     yield "vocabulary", f"{config.vocab_size} tokens"
     yield "layers", f"{config.num_layers}{_windows(config)}"
@@ -59,7 +64,8 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     yield "tool calls", f"in the format {served.dialect.name}" if served.template else "no"
     yield "recommended", _defaults(source.generation_defaults())
     for name in (None, *FORMATS) if config.quantization is None else (config.quantization,):
-        yield f"weights, {name or 'as stored'}", size(needs(directory, config, quantization=name).weights)
+        wanted = None if name == GGUF else name
+        yield f"weights, {wanted or 'as stored'}", size(needs(directory, config, quantization=wanted).weights)
     for dtype in KV_CACHE_DTYPES:
         yield f"cache, {dtype}", f"{size(needs(directory, config, kv_cache_dtype=dtype).token)} for each token"
     yield "fingerprint", served.fingerprint
@@ -68,7 +74,7 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
 def num_parameters(tensors: dict[str, Tensor]) -> int:
     """How many weights there are; scales of quantised ones are none."""
     counted = [tensor for name, tensor in tensors.items() if not name.endswith(SCALES)]
-    return sum(tensor.bits.size * (2 if tensor.dtype == PACKED else 1) for tensor in counted)
+    return sum(math.prod(tensor.shape) * (2 if tensor.dtype == PACKED else 1) for tensor in counted)
 
 
 def needs(directory: Path, config: ModelConfig, **options: Any) -> Needs:

@@ -1,0 +1,115 @@
+"""The tensors of a GGUF file under the names that the model's family has elsewhere."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from verbatim.reference.checkpoint.families import family_named
+from verbatim.reference.checkpoint.gguf.header import Entry
+from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING
+from verbatim.reference.checkpoint.opening import NORM_NAMES
+from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import ModelError
+
+LAYER = re.compile(r"blk\.(\d{1,6})\.(.+)\.(weight|bias)")
+SINGLE_EXPERT = re.compile(r"ffn_(gate|up|down)\.(\d{1,6})")  # as files had them before 2024
+READ_ELSEWHERE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # shapes.py
+NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")  # in the order of NORM_NAMES
+MATRICES = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+PARTS = ("gate", "up", "down")
+
+
+def rename(config: ModelConfig, entries: Mapping[str, Entry], *, has_pairs: bool) -> dict[str, Tensor]:
+    """Name -> tensor; stacked experts come apart, nothing is copied. ModelError for a tensor that has no use.
+
+    With `has_pairs` the rows of queries and keys are marked as pairs, which `Weights.get` puts in order.
+    """
+    names = _Names(config, has_pairs=has_pairs)
+    tensors: dict[str, Tensor] = {}
+    for name, entry in entries.items():
+        for tensor in names.of(name, entry):
+            tensors[tensor.name] = tensor
+    return tensors
+
+
+class _Names:
+    def __init__(self, config: ModelConfig, *, has_pairs: bool):
+        self.config, self.family, self.has_pairs = config, family_named(config.family), has_pairs
+        known, experts = self.family.names, self.family.experts
+        self.outer = {
+            EMBEDDING: f"model.{known.get('embed_tokens', 'embed_tokens')}.weight",
+            "output_norm.weight": f"model.{known.get('norm', 'norm')}.weight",
+            "output_norm.bias": f"model.{known.get('norm', 'norm')}.bias",
+            "output.weight": f"{known.get('lm_head', 'lm_head')}.weight",
+            "output.bias": f"{known.get('lm_head', 'lm_head')}.bias",
+        }
+        norms = zip(NORMS, NORM_NAMES[config.norms], strict=True)
+        self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
+        if config.family == "seed_oss":  # llama.cpp's name for it in this family
+            self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
+        if config.has_fused_matrices:
+            self.inner["ffn_up"] = "mlp.gate_up_proj"
+        self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}
+        self.inner["ffn_gate_inp"] = experts.part + experts.router
+        self.inner["ffn_gate_inp_shexp"] = experts.part + experts.shared_gate
+        self.expert = {"gate": experts.gate, "up": experts.up, "down": experts.down}
+        for part in PARTS:
+            self.inner[f"ffn_{part}_shexp"] = f"{experts.part}{experts.shared}.{self.expert[part]}"
+
+    def of(self, name: str, entry: Entry) -> Iterator[Tensor]:
+        """What a stored tensor becomes."""
+        if name in self.outer:
+            yield Tensor(self.outer[name], entry.format, entry.bits())
+            return
+        match = LAYER.fullmatch(name)
+        if match is None:
+            if name not in READ_ELSEWHERE:
+                raise ModelError(f"weights: tensor {name} is not known for the family {self.config.family}")
+            return
+        prefix, inner, ending = f"model.layers.{int(match[1])}.", match[2], match[3]
+        if inner in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"):
+            yield from self._stack(prefix, inner.split("_")[1], entry)
+        elif single := SINGLE_EXPERT.fullmatch(inner):
+            yield Tensor(self._expert_name(prefix, int(single[2]), single[1]), entry.format, entry.bits())
+        elif inner == "attn_qkv" and not self.config.has_fused_matrices:
+            yield from self._apart(prefix, ending, entry)
+        elif inner in self.inner:
+            bits = entry.bits()
+            if inner == "ffn_gate_inp_shexp" and len(entry.shape) == 1:
+                bits = bits[None]
+            yield Tensor(f"{prefix}{self.inner[inner]}.{ending}", entry.format, bits, self._num_pairs(inner))
+        else:
+            raise ModelError(f"weights: tensor {name} is not known for the family {self.config.family}")
+
+    def _num_pairs(self, inner: str) -> int:
+        """Heads of queries or keys whose rows lie in pairs, 0 for none."""
+        heads = {"attn_q": self.config.num_heads, "attn_k": self.config.num_kv_heads}
+        return heads.get(inner, 0) if self.has_pairs else 0
+
+    def _stack(self, prefix: str, part: str, entry: Entry) -> Iterator[Tensor]:
+        if len(entry.shape) != 3:
+            raise ModelError(f"weights: tensor {entry.name} must hold a matrix of each expert, not {entry.shape}")
+        bits = entry.bits()
+        for index in range(entry.shape[0]):
+            yield Tensor(self._expert_name(prefix, index, part), entry.format, bits[index])
+
+    def _expert_name(self, prefix: str, index: int, part: str) -> str:
+        return f"{prefix}{self.family.experts.part}experts.{index}.{self.expert[part]}.weight"
+
+    def _apart(self, prefix: str, ending: str, entry: Entry) -> Iterator[Tensor]:
+        """Query, key and value of one matrix, for a family that has them apart."""
+        sizes = np.array([self.config.num_heads, *[self.config.num_kv_heads] * 2]) * self.config.head_dim
+        if entry.shape[0] != sizes.sum():
+            raise ModelError(f"weights: tensor {entry.name} has {entry.shape[0]} rows, not {sizes.sum()}")
+        start, bits = 0, entry.bits()
+        for part, size in zip(("attn_q", "attn_k", "attn_v"), sizes.tolist(), strict=True):
+            rows = bits[start : start + size]
+            yield Tensor(f"{prefix}{self.inner[part]}.{ending}", entry.format, rows, self._num_pairs(part))
+            start += size

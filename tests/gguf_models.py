@@ -1,0 +1,146 @@
+"""Makes GGUF files of model directories, for tests, with the package `gguf`: metadata, names and bytes are its own."""
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import sentencepiece
+
+from verbatim.demo import EMBEDDED
+from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS
+
+STORIES = EMBEDDED["stories260k"]
+WRITTEN = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4")  # those that the package can make of floats
+SIZES = {
+    "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim", "attention.value_length": "head_dim",
+    "context_length": "max_position_embeddings", "vocab_size": "vocab_size",
+}  # fmt: skip
+ARCHITECTURES = {
+    "LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3",
+    "Gemma2ForCausalLM": "gemma2", "Gemma3ForCausalLM": "gemma3", "Phi3ForCausalLM": "phi3",
+    "MixtralForCausalLM": "llama", "Qwen3MoeForCausalLM": "qwen3moe", "Olmo2ForCausalLM": "olmo2",
+    "GraniteForCausalLM": "granite", "SmolLM3ForCausalLM": "smollm3", "Qwen2MoeForCausalLM": "qwen2moe",
+    "StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "PhiForCausalLM": "phi2",
+    "GemmaForCausalLM": "gemma", "OlmoeForCausalLM": "olmoe", "GraniteMoeForCausalLM": "granitemoe",
+    "Olmo3ForCausalLM": "olmo2", "SeedOssForCausalLM": "seed_oss", "PhiMoEForCausalLM": "phimoe",
+}  # fmt: skip
+PAIRED = ("llama", "granite", "granitemoe", "smollm3")
+
+
+def random_blocks(random, format: str, outputs: int, inputs: int) -> np.ndarray:
+    """Bytes of a random matrix: all integers and factors occur, scales are small numbers of both signs."""
+    known = BLOCK_FORMATS[format]
+    blocks = random.integers(0, 256, (outputs, inputs // known.size, known.num_bytes), dtype=np.uint8)
+    for at in known.halves:
+        spread = 2e-2 if known.size == 32 else 2e-3 if len(known.halves) > 1 else 5e-4
+        numbers = (random.standard_normal(blocks.shape[:2]) * spread).astype("<f2")
+        blocks[..., at : at + 2] = numbers.view(np.uint8).reshape(*blocks.shape[:2], 2)
+    if format == "MXFP4":
+        blocks[..., 0] = random.integers(118, 124, blocks.shape[:2])
+    return blocks.reshape(outputs, -1)
+
+
+def encode(random, format: str, values: np.ndarray) -> np.ndarray:
+    """A matrix in a format: rounded by the package where it can, else random bytes."""
+    dtype = gguf.GGMLQuantizationType[format]
+    if format in ("F32", "F16", "BF16") or format in WRITTEN:
+        return gguf.quants.quantize(values, dtype)
+    blocks = [random_blocks(random, format, *rows.shape) for rows in values.reshape(-1, *values.shape[-2:])]
+    return np.stack(blocks).reshape(*values.shape[:-1], -1)
+
+
+def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, seed: int = 0, **metadata) -> Path:
+    """A GGUF file of a model directory. `choose` is a format, or gives one for a name and a shape.
+
+    Matrices whose rows are no whole blocks stay F32, as do vectors and routers. `vocabulary` adds to the writer;
+    `metadata` adds numbers, flags, texts and arrays under the architecture's name, and float32 arrays as tensors.
+    """
+    source = open_source(directory)
+    raw, random = json.loads((Path(directory) / "config.json").read_text()), np.random.default_rng(seed)
+    name = ARCHITECTURES[raw["architectures"][0]]
+    writer = gguf.GGUFWriter(path, name)
+    for theirs, ours in SIZES.items():
+        if raw.get(ours) is not None:
+            writer.add_uint32(f"{name}.{theirs}", raw[ours])
+    config = source.config()
+    writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", config.norm_epsilon)
+    writer.add_float32(f"{name}.rope.freq_base", config.layers[-1].rope.theta if config.layers[-1].rope else 2e6)
+    for ending, value in metadata.items():
+        key = f"{name}.{ending.replace('__', '.')}"
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, np.ndarray):
+            writer.add_tensor(f"{ending}.weight", value)
+        else:
+            writer.add_array(key, value)
+    if vocabulary:
+        vocabulary(writer)
+    for stored, values in _tensors(name, raw, source.tensors()).items():
+        format = choose if isinstance(choose, str) else choose(stored, values.shape)
+        size = BLOCK_FORMATS[format].size if format in BLOCK_FORMATS else 1
+        if values.ndim == 1 or "ffn_gate_inp" in stored or values.shape[-1] % size:
+            format = "F32"
+        writer.add_tensor(stored, encode(random, format, values), raw_dtype=gguf.GGMLQuantizationType[format])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
+    """Values under the package's own names, changed as llama.cpp's converter changes them."""
+    arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == name)
+    names = gguf.get_tensor_name_map(arch, raw["num_hidden_layers"])
+    found: dict[str, np.ndarray] = {}
+    stacks: dict[str, dict[int, np.ndarray]] = {}
+    for stored, tensor in tensors.items():
+        values = tensor.float32()
+        if name in PAIRED and (".q_proj." in stored or ".k_proj." in stored):
+            heads = raw["num_attention_heads" if ".q_proj." in stored else "num_key_value_heads"]
+            values = values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+        if name.startswith("gemma") and "norm" in stored:
+            values = values + np.float32(1)
+        if "input_linear" in stored:  # Granite: each expert's gate, then its up
+            middle = values.shape[1] // 2
+            found[names.get_name(stored.replace("input_linear", "experts.w1"), (".weight",))] = values[:, :middle]
+            found[names.get_name(stored.replace("input_linear", "experts.w3"), (".weight",))] = values[:, middle:]
+            continue
+        if "shared_expert_gate" in stored:
+            values = values[0]  # llama.cpp drops dimensions of 1
+        if ".experts." in stored:
+            before, _, after = stored.partition(".experts.")
+            index, _, ending = after.partition(".")
+            stacks.setdefault(f"{before}.experts.{ending}", {})[int(index)] = values
+            continue
+        found[names.get_name(stored, (".weight", ".bias"))] = values
+    for stored, parts in stacks.items():
+        found[names.get_name(stored, (".weight",))] = np.stack([parts[i] for i in range(len(parts))])
+    return found
+
+
+def story_words(writer):
+    """The vocabulary of stories260k, as llama.cpp's converter writes it."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(STORIES / "tokenizer.model"))
+    every = range(processor.get_piece_size())
+    types = [
+        2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1
+        for i in every
+    ]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([processor.id_to_piece(i) for i in every])
+    writer.add_token_scores([processor.get_score(i) for i in every])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_remove_extra_whitespaces(True)

@@ -1,0 +1,98 @@
+"""Every family from a GGUF file of floats: the bits that its directory gives, with the names that `gguf` knows."""
+
+import numpy as np
+import pytest
+
+from family_models import write_family
+from gguf_models import write_gguf
+from small_models import logits_of
+from verbatim.fastpath import backend as fastpath
+from verbatim.reference import backend as reference
+from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.records.errors import ModelError
+
+IDS = list(range(3, 43))
+FACTORS = [1.0, 1.125, 1.25, 1.5, 2.0, 2.5]
+HEADS = {"head_dim": 16}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
+GELU = {"hidden_activation": "gelu_pytorch_tanh"}
+GEMMA2 = GELU | {"sliding_window": 24, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0,
+          "final_logit_softcapping": 30.0, "num_hidden_layers": 4}  # fmt: skip
+LLAMA3 = {"rope_type": "longrope", "long_factor": [1.0] * 4 + [8.0] * 4, "short_factor": [1.0] * 8,
+          "attention_factor": 1.0, "original_max_position_embeddings": 128}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+GRANITE = {"embedding_scale": 12.0, "attention__scale": 0.015625, "residual_scale": 0.22, "logit_scale": 6.0}
+# Name -> what of tests/family_models.py it begins with, its architecture, changes of config.json, metadata.
+FAMILIES = {
+    "llama": ("internlm2", "Llama", HEADS, {}),
+    "llama 3": ("internlm2", "Llama", HEADS | {"rope_scaling": LLAMA3, "original_max_position_embeddings": 128},
+                {"rope_freqs": np.float32(LLAMA3["long_factor"])}),
+    "mixtral": ("internlm2", "Mixtral", HEADS | {"num_local_experts": 4, "num_experts_per_tok": 2},
+                {"expert_count": 4, "expert_used_count": 2}),
+    "qwen2": ("internlm2", "Qwen2", HEADS | {"rope_scaling": YARN},
+              {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0,
+               "rope__scaling__original_context_length": 64}),
+    "qwen3": ("internlm2", "Qwen3", HEADS | {"tie_word_embeddings": True}, {}),
+    "qwen3_moe": ("internlm2", "Qwen3Moe", HEADS | EXPERTS,
+                  {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32}),
+    "qwen2_moe": ("qwen2_moe", "Qwen2Moe", {},
+                  {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32,
+                   "expert_shared_feed_forward_length": 72}),
+    "gemma": ("gemma", "Gemma", {}, {}),
+    "gemma2": ("internlm2", "Gemma2", HEADS | GEMMA2, {"attention__sliding_window": 24}),
+    "gemma3": ("internlm2", "Gemma3", HEADS | {"num_hidden_layers": 6, "query_pre_attn_scalar": 16,
+                                               "sliding_window": 24, "rope_local_base_freq": 10000.0,
+                                               "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+               {"attention__sliding_window": 24, "rope__scaling__type": "linear", "rope__scaling__factor": 8.0}),
+    "phi": ("phi", "Phi", {}, {"rope__dimension_count": 8}),
+    "phi3": ("internlm2", "Phi3", {"original_max_position_embeddings": 64, "sliding_window": 24, "rope_scaling": {
+                 "rope_type": "longrope", "long_factor": FACTORS, "short_factor": FACTORS, "attention_factor": 1.25}},
+             {"rope_factors_long": np.float32(FACTORS), "rope_factors_short": np.float32(FACTORS),
+              "rope__scaling__attn_factor": 1.25, "rope__scaling__original_context_length": 64,
+              "attention__sliding_window": 24}),
+    "olmo2": ("internlm2", "Olmo2", HEADS, {}),
+    "olmo3": ("olmo3", "Olmo3", {"rope_scaling": YARN},
+              {"attention__sliding_window": 24, "attention__sliding_window_pattern": [True, True, True, False],
+               "rope__scaling__type": "yarn", "rope__scaling__factor": 4.0,
+               "rope__scaling__original_context_length": 64}),
+    "olmoe": ("olmoe", "Olmoe", {}, {"expert_count": 6, "expert_used_count": 3}),
+    "granitemoe": ("granitemoe", "GraniteMoe", {}, GRANITE | {"expert_count": 5, "expert_used_count": 2}),
+    "smollm3": ("internlm2", "SmolLM3", HEADS | {"num_hidden_layers": 4, "rope_theta": 2e6}, {}),
+    "stablelm": ("stablelm", "StableLm", {}, {"rope__dimension_count": 4}),
+    "stablelm, parallel": ("stablelm, parallel", "StableLm", {},
+                           {"rope__dimension_count": 6, "use_parallel_residual": True}),
+    "starcoder2": ("starcoder2", "Starcoder2", {"sliding_window": None, "tie_word_embeddings": True}, {}),
+    "seed_oss": ("seed_oss", "SeedOss", {}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_gives_the_bits_of_its_directory(tmp_path, name):
+    base, architecture, changes, metadata = FAMILIES[name]
+    changes = changes | {"architectures": [f"{architecture}ForCausalLM"]}
+    directory = write_family(tmp_path / "model", base, **changes)
+    file = write_gguf(tmp_path / "m.gguf", directory, "F32", **metadata)
+    expected = logits_of(reference, directory, IDS)
+    np.testing.assert_array_equal(logits_of(reference, file, IDS), expected)
+    np.testing.assert_array_equal(logits_of(fastpath, file, IDS), expected)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"attention__clamp_kqv": 8.0}, "llama.attention.clamp_kqv = 8.0 is not supported"),
+        ({"rope__scaling__type": "longrope", "rope__scaling__factor": 4.0}, "'longrope' with an attention factor"),
+        ({"attention__value_length": 8}, "llama.attention.value_length must be that of keys, 16"),
+        ({"block_count": 1 << 30}, "llama.block_count must be a whole number from 1 to 21, not 1073741824"),
+        ({"expert_count": 4, "expert_used_count": 5}, "llama.expert_used_count must be a whole number from 1 to 4"),
+        ({"rope__freq_base": float("nan")}, "llama.rope.freq_base must be a finite number, not nan"),
+        ({"attention__head_count": "four"}, "llama.attention.head_count must be a whole number"),
+        ({"rope_freqs": np.zeros(8, np.float32)}, "tensor rope_freqs.weight must hold numbers above 0"),
+        ({"attn_sinks": np.zeros(8, np.float32)}, "tensor attn_sinks.weight is not known for the family llama"),
+    ],
+)
+def test_what_would_change_the_arithmetic_is_refused_by_name(tmp_path, metadata, message):
+    directory = write_family(tmp_path / "model", "internlm2", architectures=["LlamaForCausalLM"], **HEADS)
+    file = write_gguf(tmp_path / "m.gguf", directory, "F32", **metadata)
+    with pytest.raises(ModelError, match=message):
+        open_source(file).tensors()
