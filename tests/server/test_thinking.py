@@ -2,6 +2,7 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,9 +13,10 @@ from verbatim.conformance.probe import Budget, Probe
 from verbatim.conformance.runner import judge
 from verbatim.demo import MODEL
 from verbatim.reference.text.template import ChatTemplate
+from verbatim.server.api.anthropic.request import BODY, OUTPUT_CONFIG, with_effort
 from verbatim.server.api.messages import read_messages
 from verbatim.server.api.registry import adapter_of
-from verbatim.server.api.thinking import with_history
+from verbatim.server.api.thinking import take_wishes, with_history
 from verbatim.server.http.sse import read_event
 
 SWITCH = "{%- if enable_thinking is not defined or enable_thinking %}{{- '<think>\\n' }}{%- endif %}"
@@ -233,6 +235,21 @@ def test_an_earlier_thought_reaches_the_template(answer):
     for name in ("thinking", "reasoning", "reasoning_content"):
         template = ChatTemplate("{{ messages[0]." + name + " }}", {})
         assert template.render(with_history([message], template)) == ["Hm."]
+
+
+@pytest.mark.parametrize(("effort", "told"), [("low", "low"), ("high", "high"), ("xhigh", "high"), ("max", "high")])
+def test_the_effort_of_a_message_reaches_a_template_that_reads_it_and_turns_nothing_on(effort, told):
+    model = SimpleNamespace(template=ChatTemplate("{{ reasoning_effort }}{{ enable_thinking }}", {}), thoughts=None)
+    for thinking, switch in (({}, {}), ({"thinking": {"type": "enabled"}}, {"enable_thinking": True})):
+        fields = BODY.read({"model": "m", "messages": HELLO, "max_tokens": 9, **thinking}, "")
+        wishes = with_effort(take_wishes(fields), OUTPUT_CONFIG.read({"effort": effort}, "output_config"))
+        assert wishes.variables(model, {}) == {"reasoning_effort": told, **switch}
+
+
+def test_an_effort_that_there_is_not_is_refused(server):
+    body = {"model": "verbatim-demo", "messages": HELLO, "max_tokens": 4, "output_config": {"effort": "very"}}
+    answer = server.http.post("/v1/messages", json=body)
+    assert answer.status_code == 400 and "output_config.effort" in answer.text and "xhigh" in answer.text
 
 
 def test_an_earlier_thought_may_come_back(server):

@@ -19,7 +19,7 @@ REQUEST: dict[str, Foreign] = PROMPT | {
     **anything(OBJECT, "metadata"),
 }
 
-OUTPUT_CONFIG = wishes(effort="high") | anything(None, "task_budget")
+OUTPUT_CONFIG = anything(None, "task_budget")
 BLOCK: dict[str, Foreign] = foreign_fields.PART | foreign_fields.CALL
 TOOL = foreign_fields.TOOL
 MESSAGE = foreign_fields.MESSAGE

@@ -25,7 +25,7 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.schemas import held_schema
 from verbatim.server.api.templating import VARIABLE_FIELDS, Templating, take_variables
-from verbatim.server.api.thinking import SHARED, THINKING, answer_parser, take_wishes, with_history
+from verbatim.server.api.thinking import SHARED, THINKING, Wishes, answer_parser, take_wishes, with_history
 from verbatim.server.api.tools import ToolUse
 from verbatim.server.api.value_types import (
     OBJECT,
@@ -50,8 +50,12 @@ FORMAT = Object(
     required("type", one_of("json_schema"), "The type of the format."),
     required("schema", OBJECT, "The JSON schema that the answer fits.", example={"type": "object"}),
 )
+USUAL_EFFORT = "high"
 OUTPUT_CONFIG = Object(
     Field("format", FORMAT, "What the answer must be."),
+    Field(
+        "effort", one_of("low", "medium", USUAL_EFFORT, "xhigh", "max"), "How much it thinks, where `thinking` is on."
+    ),
     foreign=foreign_fields.OUTPUT_CONFIG,
 )
 PROMPT = (
@@ -122,10 +126,20 @@ def _take_prompt(
     """The ids of the prompt, the tools, the grammar of the answer's text, and the thought in front of it."""
     messages = to_messages(fields["system"], fields["messages"])
     fields["model"]
-    wishes, tools = take_wishes(fields), take_tools(fields)
+    config = fields["output_config"]
+    wishes, tools = with_effort(take_wishes(fields), config), take_tools(fields)
     variables = wishes.variables(model, take_variables(fields, model.template))
     prompt_ids = encode(messages, tools, model, variables)
-    return prompt_ids, tools, _take_format(fields), wishes.thinking(model, prompt_ids, variables)
+    return prompt_ids, tools, _take_format(fields, config), wishes.thinking(model, prompt_ids, variables)
+
+
+def with_effort(wishes: Wishes, config: Fields | None) -> Wishes:
+    """The wishes with `output_config.effort`, which does not make a model think: `thinking` does that."""
+    effort = config["effort"] if config is not None else None
+    if config is None or effort is None:
+        return wishes
+    named = {} if effort == USUAL_EFFORT else {"effort": config.where("effort")}
+    return replace(wishes, effort=effort, paths=wishes.paths | named)
 
 
 def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: dict[str, Any]) -> tuple[int, ...]:
@@ -140,9 +154,8 @@ def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: 
     return tuple(model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None)))
 
 
-def _take_format(fields: Fields) -> Grammar | None:
+def _take_format(fields: Fields, config: Fields | None) -> Grammar | None:
     """The grammar of `output_config.format`, or of the field that it was before."""
-    config = fields["output_config"]
     of_config = _read_format(config["format"]) if config is not None else None
     if config is not None:
         config.done()
