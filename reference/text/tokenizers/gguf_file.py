@@ -52,14 +52,8 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gpt-4o", "llama4"), (GPT4O,)),
     "seed-coder": (SEED,),
 }
-WHOLE_WORDS = (
-    "llama-bpe",
-    "llama3",
-    "llama-v3",
-    "falcon3",
-    "tekken",
-)  # a word that is a piece is not merged from parts
-BEGINS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken")  # with the first token, where the file does not say
+# A word that is a piece is not merged from parts; a text begins with the first token where the file does not say.
+WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken")
 NFC = ("qwen2", "deepseek-r1-qwen", "stablelm2")
 
 
@@ -119,7 +113,7 @@ def _settings(values: Mapping[str, Any], *, begins: bool) -> dict:
 
 def _marks(pieces: list[str], types: list, values: Mapping[str, Any]) -> dict[int, AddedToken]:
     """Control tokens that take the white space behind them: Phi 3's do, and the file does not say it."""
-    if values.get("general.architecture") != "phi3":
+    if str(values.get("general.architecture")) != "phi3":
         return {}
     return {
         i: AddedToken(piece, rstrip=True)
@@ -210,7 +204,7 @@ def _json(name: str, pieces: list[str], types: list, values: Mapping[str, Any]) 
             "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
         },
     }  # fmt: skip
-    return json.dumps(content, ensure_ascii=False), pre in BEGINS
+    return json.dumps(content, ensure_ascii=False), pre in WHOLE_WORDS
 
 
 def _pair(name: str, merge: str) -> list[str]:
