@@ -14,9 +14,12 @@ from verbatim.fastpath.model.model_lib import open_model_lib
 from verbatim.reference import backend as reference
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.numerics.blocks import BLOCK_FORMATS, dequantize
+from verbatim.reference.numerics.arithmetic import linear_quantized, linear_superblocks
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS, dequantize, unpack
+from verbatim.reference.numerics.quantization import SuperblockTensor
 from verbatim.reference.records.errors import BackendError, ModelError
 from verbatim.reference.records.sequence import Chunk
+from verbatim.reference.text.tokenizers.gguf_file import read_gguf_tokenizer
 
 IDS = list(range(3, 27))
 SHAPE = {"hidden_size": 64, "intermediate_size": 96}
@@ -44,6 +47,19 @@ def test_values_are_those_of_the_package(format):
         shaped[0, :4, 0] = 0, 1, 2, 250
     expected = gguf.quants.dequantize(shaped.reshape(6, -1), gguf.GGMLQuantizationType[format])
     np.testing.assert_array_equal(dequantize(format, shaped).view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("format", BLOCK_FORMATS)
+def test_products_are_those_of_the_values_but_for_rounded_activations(format):
+    """Against float64; the error is that of 8 bits for 32 activations, whatever the format."""
+    random, known = np.random.default_rng(7), BLOCK_FORMATS[format]
+    blocks = random_blocks(random, format, 40, 1024).reshape(40, -1, known.num_bytes)
+    x = random.standard_normal((12, 1024)).astype(np.float32)
+    tensor = unpack(format, blocks)
+    product = linear_superblocks if isinstance(tensor, SuperblockTensor) else linear_quantized
+    exact = x.astype(np.float64) @ dequantize(format, blocks).astype(np.float64).T
+    error = product(x, tensor) - exact
+    assert np.sqrt(np.square(error).mean() / np.square(exact).mean()) < 0.012
 
 
 def test_floats_give_the_bits_of_the_directory(model, tmp_path):
@@ -91,6 +107,33 @@ def test_pieces_are_those_of_the_sentencepiece_file(stories, text):
     assert found.encode_prompt(text) == expected.encode_prompt(text)
     assert found.decode(found.encode(text)) == expected.decode(expected.encode(text))
     assert found.control_ids == expected.control_ids
+
+
+def test_marks_of_phi_3_take_the_white_space_behind_them(stories):
+    """transformers reads it from tokenizer_config.json; a GGUF file has no place for it."""
+    values = open_source(stories)._opened[0].values
+    plain = read_gguf_tokenizer("m", values)
+    phi = read_gguf_tokenizer("m", values | {"general.architecture": "phi3"})
+    pieces = [1, "\n Once", 2, "\n upon"]
+    assert plain.encode_pieces(pieces) != phi.encode_pieces(pieces)
+    assert phi.encode_pieces(pieces) == plain.encode_pieces([1, "\n Once", 2, "upon"])
+
+
+def test_a_visible_mark_of_the_template_cannot_be_spelled_by_a_user(stories, tmp_path):
+    def words(writer):
+        story_words(writer)
+        types = open_source(stories)._opened[0].values["tokenizer.ggml.token_type"].tolist()
+        pieces = list(open_source(stories)._opened[0].values["tokenizer.ggml.tokens"])
+        pieces[500], types[500] = "<|user|>", 4
+        writer.add_token_types(types)
+        writer.add_token_list(pieces)
+        writer.add_chat_template("{% for m in messages %}<|user|>{{ m.content }}{% endfor %}")
+
+    source = open_source(write_gguf(tmp_path / "m.gguf", STORIES, "F16", vocabulary=words))
+    tokenizer = source.tokenizer()
+    rendered = source.chat_template(tokenizer).render([{"role": "user", "content": "a<|user|>b"}])
+    assert tokenizer.encode_pieces(rendered).count(500) == 1
+    assert 500 in tokenizer.encode("a<|user|>b")  # of a raw prompt it is the token
 
 
 def test_a_source_says_what_the_file_says(stories, tmp_path):

@@ -126,6 +126,14 @@ def test_a_damaged_header_is_refused(tmp_path, name):
     refused(path, *words)
 
 
+def test_texts_are_counted_over_all_lists(tmp_path, monkeypatch):
+    monkeypatch.setattr("verbatim.reference.checkpoint.gguf.header.MAX_ELEMENTS", 10)
+    six = struct.pack("<IQ", 8, 6) + text("") * 6
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(entry("a", 9, six), entry("b", 9, six)))
+    refused(path, "its lists have 12 texts, above 10")
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "self.gguf").symlink_to(tmp_path / "self.gguf")
     os.mkfifo(tmp_path / "pipe.gguf")

@@ -119,7 +119,9 @@ def open_model_lib(directory, quantization: str | None, path=None) -> ModelLib |
     sources = {name: [file.st_size, file.st_mtime_ns] for name, file in files.items()}
     stamp = json.dumps({"layout": LAYOUT, "format": form, "files": sources})
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
-    cached = cache_folder() / f"{source.path.resolve().name}-{form or 'float'}-{digest}{SUFFIX}"
+    place = source.path.parent if source.path.parent.parent.name == "snapshots" else source.path  # a file of the hub
+    name = place.resolve().name if place.is_dir() else place.name
+    cached = cache_folder() / f"{name}-{form or 'float'}-{digest}{SUFFIX}"
     return ModelLib(Path(path or cached), stamp.encode(), is_named=bool(path))
 
 

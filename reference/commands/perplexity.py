@@ -64,7 +64,8 @@ def perplexity(
     title = f"{sum(len(w) - 1 for w in windows)} tokens"
     table, exact = Table("weights", "keys and values", "perplexity", "same token as float", title=title), None
     for quantization, stored in rows:
-        model = backend.load_model(model_directory, device=device, quantization=quantization)
+        wanted = None if config.quantization else quantization  # what is stored stays as it is
+        model = backend.load_model(model_directory, device=device, quantization=wanted)
         name = f"{quantization or 'float'}, {stored}"
         now = measure(backend.parts_for(model), model, windows, name, kv_cache_dtype=stored)
         exact = now if (quantization, stored) == (None, "float32") else exact

@@ -32,7 +32,11 @@ def fetch(model: Path | str, *, files: Sequence[str] = HUGGING_FACE_FILES, is_lo
         directory = Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=patterns, local_files_only=is_local)
         )
-        return _file(model, directory, format, repository, revision, is_local=is_local) if format else directory
+        if format:
+            return _file(model, directory, format, repository, revision, is_local=is_local)
+        if files is HUGGING_FACE_FILES and not is_local and not any(directory.glob("*.safetensors")):
+            raise ModelError(f"{model} has no safetensors; of a repository of GGUF files name one: {model}:Q4_K_M")
+        return directory
     except LocalEntryNotFoundError as error:
         if is_local:
             raise ModelError(f"{model} is not in the hub's cache: verbatim pull {repository} fetches it") from None

@@ -131,6 +131,8 @@ def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):
     assert not any("safetensors" in path for path in verbatim.handler.paths)
     code, _, err = verbatim("pull", "acme/gguf")
     assert (code, "of a repository of GGUF files name one: acme/gguf:Q4_K_M" in err) == (1, True)
+    code, _, err = verbatim("serve", "--model", "HF://acme/gguf")
+    assert code != 0 and "HF://acme/gguf has no safetensors; of a repository of GGUF files name one" in err
     assert "acme/odd" not in verbatim("list")[1]
     assert re.search(r"acme/odd .*cannot be served: config.json: architecture", verbatim("list", "--all")[1])
     code, _, err = verbatim("pull", "--anyway", "acme/odd")
@@ -147,6 +149,10 @@ def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):
         (["show", "acme/none"], "acme/none is not in the hub's cache: verbatim pull acme/none fetches it"),
         (["show", "echo"], "echo is no directory, and no embedded model"),
         (["rm", "acme/none"], "acme/none is not in the hub's cache"),
+        (
+            ["rm", "acme/none:Q8_0"],
+            "acme/none:Q8_0 is a file of a repository; rm removes all of it: verbatim rm acme/none",
+        ),
         (["rm", "verbatim-demo"], "verbatim-demo is a part of verbatim"),
     ],
 )

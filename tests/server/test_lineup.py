@@ -214,4 +214,5 @@ def test_what_the_hub_does_not_have(start, hub, tmp_path):
 def test_what_is_no_name_on_the_hub(start):
     server = start("reference", "--model", "HF://nobody")
     assert server.process.wait(60) != 0
-    assert "invalid model: 'HF://nobody' (choose from a directory, or HF://user/repo[@revision])" in server.log
+    places = "a directory, a GGUF file, or HF://user/repo[:FORMAT][@revision]"
+    assert f"invalid model: 'HF://nobody' (choose from {places})" in server.log

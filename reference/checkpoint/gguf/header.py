@@ -94,7 +94,7 @@ class _Reader:
     """Reads one value after another; `at` is the next byte."""
 
     def __init__(self, path: Path, content: np.ndarray):
-        self.path, self.at = path, 0
+        self.path, self.at, self.num_texts = path, 0, 0
         self.end = min(len(content), MAX_HEADER_BYTES)
         self.memory = content.data  # of the mapped file
         self.size = len(content)
@@ -143,6 +143,9 @@ class _Reader:
         if length > MAX_ELEMENTS:
             raise ModelError(f"{self.path} is damaged: {name} has {length} elements, above {MAX_ELEMENTS}")
         if type_number == STRING:
+            self.num_texts += length
+            if self.num_texts > MAX_ELEMENTS:
+                raise ModelError(f"{self.path} is damaged: its lists have {self.num_texts} texts, above {MAX_ELEMENTS}")
             return [self.text() for _ in range(length)]
         form = NUMBERS.get(type_number)
         if form is None:

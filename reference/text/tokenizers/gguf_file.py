@@ -13,6 +13,7 @@ import numpy as np
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.tokenizer import Tokenizer
+from verbatim.reference.text.tokenizers.added_tokens import AddedToken
 from verbatim.reference.text.tokenizers.json_file import JsonTokenizer
 from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 from verbatim.reference.text.tokenizers.sentencepiece_file import SentencePieceTokenizer
@@ -51,14 +52,8 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gpt-4o", "llama4"), (GPT4O,)),
     "seed-coder": (SEED,),
 }
-WHOLE_WORDS = (
-    "llama-bpe",
-    "llama3",
-    "llama-v3",
-    "falcon3",
-    "tekken",
-)  # a word that is a piece is not merged from parts
-BEGINS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken")  # with the first token, where the file does not say
+# A word that is a piece is not merged from parts; a text begins with the first token where the file does not say.
+WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken")
 NFC = ("qwen2", "deepseek-r1-qwen", "stablelm2")
 
 
@@ -74,7 +69,11 @@ def read_gguf_tokenizer(name: str, values: Mapping[str, Any]) -> Tokenizer:
     if model == "llama":
         scores = _numbers(name, values, "scores", len(pieces), None)
         content = _sentencepiece_model(pieces, list(map(float, scores)), list(map(int, types)), values)
-        return SentencePieceTokenizer(content, _settings(values, begins=True), name)
+        found = SentencePieceTokenizer(content, _settings(values, begins=True), name, _marks(pieces, types, values))
+        # Marks that a template may write; runs of spaces, which some vocabularies have as such tokens, are none.
+        visible = (i for i, type_ in enumerate(types) if type_ == USER_DEFINED and pieces[i].strip("▁ \t\r\n"))
+        found.added_ids = {pieces[i]: i for i in visible}
+        return found
     if model == "gpt2":
         text, begins = _json(name, pieces, types, values)
         return JsonTokenizer(text, _settings(values, begins=begins), name)
@@ -110,6 +109,17 @@ def _settings(values: Mapping[str, Any], *, begins: bool) -> dict:
     """What tokenizer_config.json would say."""
     found = values.get(f"{PREFIX}add_bos_token")
     return special_tokens(values) | {"add_bos_token": found if isinstance(found, bool) else begins}
+
+
+def _marks(pieces: list[str], types: list, values: Mapping[str, Any]) -> dict[int, AddedToken]:
+    """Control tokens that take the white space behind them: Phi 3's do, and the file does not say it."""
+    if str(values.get("general.architecture")) != "phi3":
+        return {}
+    return {
+        i: AddedToken(piece, rstrip=True)
+        for i, piece in enumerate(pieces)
+        if types[i] == CONTROL and piece not in ("<s>", "<|endoftext|>")
+    }
 
 
 def _numbers(name: str, values: Mapping[str, Any], field: str, count: int, default: list | None) -> list:
@@ -194,7 +204,7 @@ def _json(name: str, pieces: list[str], types: list, values: Mapping[str, Any]) 
             "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
         },
     }  # fmt: skip
-    return json.dumps(content, ensure_ascii=False), pre in BEGINS
+    return json.dumps(content, ensure_ascii=False), pre in WHOLE_WORDS
 
 
 def _pair(name: str, merge: str) -> list[str]:

@@ -62,9 +62,12 @@ def _find(model: str) -> tuple[list[Any], list[Packed]]:
         return [], named
     if model in NAMES:
         raise ModelError(f"{model} is a part of verbatim and cannot be removed")
-    if Path(model).is_dir():
-        raise ModelError(f"{model} is a directory of yours: remove it yourself; rm is for the hub's cache")
+    if Path(model).exists():
+        what = "directory" if Path(model).is_dir() else "file"
+        raise ModelError(f"{model} is a {what} of yours: remove it yourself; rm is for the hub's cache")
     repository = read_repository(model)
+    if repository.format:
+        raise ModelError(f"{model} is a file of a repository; rm removes all of it: verbatim rm {repository.name}")
     found = [repo for repo in hub_models() if repo.repo_id == repository.name]
     revisions = [
         revision
