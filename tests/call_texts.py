@@ -10,6 +10,26 @@ from verbatim.reference.dialects import CallArguments, CallStart, TextDelta, cho
 from verbatim.reference.text.grammar import GrammarCompiler
 from verbatim.reference.text.tokenizers import load_tokenizer
 
+SHOWN = {  # what a template says of calls, of the formats whose arguments are JSON
+    "granite": "<|tool_call|>[{{ calls }}]",
+    "phi4_mini": "<|tool|>{{ tools }}<|/tool|>",
+    "nemotron": "<TOOLCALL>[{{ call }}]</TOOLCALL>",
+    "jamba": "<tool_calls>[{{ calls }}]</tool_calls>",
+    "hunyuan_a13b": "<|extra_4|>{{ tools }}<tool_calls>[{{ calls }}]</tool_calls>",
+    "xlam": '[{"name": "func_name1", "arguments": {}}]',
+    "functools": "formatted as functools[{{ calls }}]",
+    "internlm": "<|action_start|><|plugin|>",
+    "command_r7b": "<|START_ACTION|>[{{ calls }}]<|END_ACTION|>",
+    "apertus": "<|tools_prefix|>[",
+    "deepseek_v3": "{{ '<｜tool▁call▁begin｜>' + type + '<｜tool▁sep｜>' + name + '\\n' + '```json' + arguments }}",
+    "deepseek_v31": "{{ '<｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' + arguments + '<｜tool▁call▁end｜>' }}",
+    "kimi_k2": "<|tool_calls_section_begin|><|tool_call_begin|>",
+    "harmony": "{{ '<|start|>assistant to=functions.' + name + '<|channel|>commentary json<|message|>' }}",
+    "hermes": "<tool_call>{{ call }}</tool_call>",
+    "llama3": '{"name": function name, "parameters": dictionary}',
+    "mistral": "[TOOL_CALLS]{{ calls }}",
+}
+
 
 def read_calls(pieces, name, tools, *, is_cut=False):
     """Text, and calls as (name, text of the arguments)."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_texts import accepts, check_cuts, check_written, compile_for, read_calls
+from call_texts import SHOWN, accepts, check_cuts, check_written, compile_for, read_calls
 from verbatim.reference.dialects import choose_dialect
 from verbatim.reference.dialects.json_format import NUMBER
 from verbatim.reference.dialects.json_formats import FORMATS
@@ -56,25 +56,6 @@ TRANSCRIPTS = {  # as models write them, in our words; each calls look(city="Ber
     "mistral": ['[TOOL_CALLS]look[ARGS]{"city": "Bern"}', '[TOOL_CALLS]look[CALL_ID]abcdefghi[ARGS]{"city": "Bern"}',
                 '[TOOL_CALLS] [{"name": "look", "arguments": {"city": "Bern"}, "id": "abcdefghi"}]'],
 }  # fmt: skip
-SHOWN = {  # what a template says of calls
-    "granite": "<|tool_call|>[{{ calls }}]",
-    "phi4_mini": "<|tool|>{{ tools }}<|/tool|>",
-    "nemotron": "<TOOLCALL>[{{ call }}]</TOOLCALL>",
-    "jamba": "<tool_calls>[{{ calls }}]</tool_calls>",
-    "hunyuan_a13b": "<|extra_4|>{{ tools }}<tool_calls>[{{ calls }}]</tool_calls>",
-    "xlam": '[{"name": "func_name1", "arguments": {}}]',
-    "functools": "formatted as functools[{{ calls }}]",
-    "internlm": "<|action_start|><|plugin|>",
-    "command_r7b": "<|START_ACTION|>[{{ calls }}]<|END_ACTION|>",
-    "apertus": "<|tools_prefix|>[",
-    "deepseek_v3": "{{ '<｜tool▁call▁begin｜>' + type + '<｜tool▁sep｜>' + name + '\\n' + '```json' + arguments }}",
-    "deepseek_v31": "{{ '<｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' + arguments + '<｜tool▁call▁end｜>' }}",
-    "kimi_k2": "<|tool_calls_section_begin|><|tool_call_begin|>",
-    "harmony": "{{ '<|start|>assistant to=functions.' + name + '<|channel|>commentary json<|message|>' }}",
-    "hermes": "<tool_call>{{ call }}</tool_call>",
-    "llama3": '{"name": function name, "parameters": dictionary}',
-    "mistral": "[TOOL_CALLS]{{ calls }}",
-}
 
 
 def parse(pieces, name, *, is_cut=False):

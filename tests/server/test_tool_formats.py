@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 
+from call_texts import SHOWN as JSON_SHOWN
 from small_models import write_byte_tokenizer, write_model
 from verbatim.reference.backend import load_engine
 from verbatim.reference.records.errors import UnsupportedError
@@ -12,7 +13,8 @@ from verbatim.server.api.chat.request import read_chat
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
 
-SHOWN = {  # what a template says of calls
+SHOWN = JSON_SHOWN | {  # what a template says of calls
+    "functionary": "<function=name>{{ arguments }}</function>",
     "qwen3_coder": "<tool_call>\n<function=name>\n<parameter=key>\nvalue\n</parameter>\n</function>\n</tool_call>",
     "seed_oss": "<seed:tool_call>\n<function=name>\n<parameter=key>value</parameter>\n</function>\n</seed:tool_call>",
     "glm45": "<tool_call>{name}\n<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n</tool_call>",
@@ -58,7 +60,8 @@ def engine(directory):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_template_chooses_and_a_forced_call_fits(name, directory, engine):
-    (directory / "chat_template.jinja").write_text(SHOWN[name] + "{{ messages[0].content }}", encoding="utf-8")
+    source = "{% set name, type, arguments = 'name', 'function', '{}' %}" + SHOWN[name] + "{{ messages[0].content }}"
+    (directory / "chat_template.jinja").write_text(source, encoding="utf-8")
     model = load_served_model(Options(backend="reference", model=directory, device="cpu", quantization=None))
     assert model.dialect.name == name
     tool = {"type": "function", "function": {"name": "look", "parameters": PARAMETERS}}
