@@ -13,6 +13,7 @@ from gguf_models import STORIES, story_words, write_gguf
 from hub_server import commit_of, hub
 from small_models import write_chat_model, write_model
 from terminal import Terminal
+from verbatim.cli.models.fit import fits
 from verbatim.cli.models.names import read_repository
 from verbatim.demo import MODEL
 from verbatim.fastpath.model.model_lib import open_model_lib
@@ -189,3 +190,16 @@ def test_a_repository_has_many_spellings(text, url):
     for bad in ("", "a", "a/b/c", "a/b c", "../b", "https://example.com/a/b"):
         with pytest.raises(ModelError, match="is no model of the hub"):
             read_repository(bad)
+
+
+def test_the_doctor_says_whether_a_model_fits(verbatim, tmp_path):
+    found = dict(fits(MODEL, free=1 << 30))
+    assert found["chat"] == "yes; tool calls as hermes" and found["on a GPU"].startswith("yes")
+    assert found["fits, as stored"].startswith("yes: 6.7 MiB of weights, 4 answers at once, 2048 tokens in the cache")
+    assert found["fits, w4a8"].startswith("yes: 2.1 MiB of weights")
+    little = dict(fits(MODEL, free=1 << 20))
+    assert little["fits, as stored"].startswith("no: the memory does not suffice")
+    code, told, wrong = verbatim("doctor", "--model", "demo")
+    assert (code, wrong) == (0, "") and "LlamaForCausalLM" in told
+    code, told, wrong = verbatim("doctor", "--model", tmp_path / "models/acme/odd")
+    assert (code, wrong) == (1, "") and "cannot be served" in told and "MambaForCausalLM" in told

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from verbatim.cli.options import read_words
 from verbatim.cli.version import cpu_levels, package_version, revision
@@ -25,13 +28,34 @@ def doctor(words: list[str]) -> int:
     return read_words("doctor", _doctor, words)
 
 
-def _doctor() -> int:
+def _doctor(
+    *,
+    model: Annotated[
+        str | None, Parameter(help="also say whether this model can be served here: a directory, a file, user/repo")
+    ] = None,
+) -> int:
     """Report what this machine can do, and what is missing. Exit code 0 if the fast path can serve here."""
     for name, text in report():
         print(f"{name:<18} {text}")
     reason = why_not()
     print(f"{'fast path':<18} {f'cannot serve: {reason}' if reason else 'can serve: verbatim serve'}")
-    return int(reason is not None)
+    is_fit = model is None or _tell_of(model)
+    return int(reason is not None or not is_fit)
+
+
+def _tell_of(model: str) -> bool:
+    """Print what is known of a model; whether some way to hold it fits."""
+    from verbatim.cli.models.fit import fits
+    from verbatim.cli.models.names import find_directory
+
+    try:
+        found = list(fits(find_directory(model).absolute()))
+    except VerbatimError as error:
+        print(f"{'model':<18} cannot be served: {error}")
+        return False
+    for name, text in found:
+        print(f"{name:<18} {text}")
+    return any(name.startswith("fits") and text.startswith("yes") for name, text in found)
 
 
 def report() -> Iterator[tuple[str, str]]:
