@@ -101,15 +101,12 @@ def gptq(bits=4, group=128, *, symmetric=True, version=1, order=None) -> Encode:
         if order == "random":
             groups = np.random.default_rng(w.shape[1]).permutation(groups)
         q, zeros, scales, weights = rounded(w, bits, group, symmetric=symmetric, group_of=groups)
-        # The first version stores zero points less 1, so it has no 0: from 1 on they are as they were.
-        if version == 1:
-            weights = weights + scales.astype(np.float32)[:, groups] * ((zeros == 0)[:, groups] * -1.0).astype(
-                np.float32
-            )
-            zeros = np.maximum(zeros, 1) - 1
+        stored = packed(zeros.T, bits).view(np.uint32)
+        if version == 1:  # a zero point of 0 borrows from the next one
+            stored = stored - np.uint32({4: 0x11111111, 8: 0x01010101}[bits])
         parts = {
             "qweight": ("I32", packed(q, bits).T), "scales": ("F16", scales.T),
-            "qzeros": ("I32", packed(zeros.T, bits)),
+            "qzeros": ("I32", stored.view(np.int32)),
         }  # fmt: skip
         if order:
             parts["g_idx"] = "I32", groups.astype(np.int32)
@@ -211,6 +208,10 @@ LAYOUTS: dict[str, tuple[dict, Encode, set[str]]] = {  # name -> quantization_co
     "compressed-float8": (
         compressed("float-quantized", num_bits=8, type="float", strategy="channel"),
         float8("channel", end="weight_scale"), {"BF16"},
+    ),
+    "compressed-blocks": (
+        compressed("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[64, 64]),
+        float8("block", end="weight_scale", block=64), {"BF16"},
     ),
     "fp8-block": (FP8 | {"weight_block_size": [128, 128]}, float8("block"), {"BF16"}),
     "fp8-tensor": (FP8, float8("tensor", end="weight_scale"), {"BF16"}),

@@ -25,7 +25,7 @@ def read_matrix(parts: Parts, settings: Settings) -> MadeTensor:
     if "weight_packed" in parts:
         return _packed(parts)
     if parts.get("weight", ("I8", "F8_E4M3")).dtype == "F8_E4M3":
-        return read_float8(parts, SCALE, (0, 0))
+        return read_float8(parts, SCALE, settings.block)
     return _bytes(parts)
 
 

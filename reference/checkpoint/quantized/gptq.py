@@ -10,6 +10,7 @@ from verbatim.reference.checkpoint.quantized.matrices import MadeTensor, Packed,
 from verbatim.reference.checkpoint.quantized.parts import Parts, centred, fields
 from verbatim.reference.checkpoint.quantized.settings import Settings
 
+ONES = {4: 0x11111111, 8: 0x01010101}  # 1 in each integer of a word
 ENDS = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -24,11 +25,11 @@ def read_matrix(parts: Parts, settings: Settings) -> MadeTensor:
     zero_words = parts.words("qzeros", (num_groups, -(-outputs // per_word)))
 
     def zeros(first: int, last: int) -> np.ndarray:
-        """Not kept to `bits` after the offset: where 15 is stored, and 1 is added, the zero point is 16."""
-        start = first // per_word
-        stored = fields(zero_words[:, start : -(-last // per_word)], bits, along=1)
-        stored = stored[:, first - start * per_word : last - start * per_word]
-        return stored.T.astype(np.int16) + np.int16(settings.zero_offset - (1 << bits - 1))
+        """The offset is added to whole words, with carry and modulo 2^32, since it was subtracted so."""
+        start = first // per_word * per_word
+        whole = zero_words[:, start // per_word : -(-last // per_word)] + np.uint32(settings.zero_offset * ONES[bits])
+        unpacked = centred(fields(whole, bits, along=1), bits).astype(np.int16)
+        return unpacked[:, first - start : last - start].T
 
     packed = Packed(
         bits=bits, num_inputs=num_inputs, group_size=size, zeros=zeros,

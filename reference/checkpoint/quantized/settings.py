@@ -82,7 +82,12 @@ def _compressed(found: dict) -> Settings:
     )
     groups = _object(found.get("config_groups") or {}, "config_groups")
     texts = [_compressed_group(name, _object(group, f"config_groups.{name}")) for name, group in groups.items()]
-    return Settings(method=COMPRESSED, text=", ".join(["compressed-tensors", *dict.fromkeys(texts)]))
+    text = ", ".join(["compressed-tensors", *dict.fromkeys(texts)])
+    blocks = {_block(COMPRESSED, "block_structure", (group.get("weights") or {}).get("block_structure"))
+              for group in groups.values()} - {(0, 0)}  # fmt: skip
+    if len(blocks) > 1:
+        raise ModelError(f"config.json: {KEY} (method {COMPRESSED}): block_structure must be the same in all groups")
+    return Settings(method=COMPRESSED, text=text, block=next(iter(blocks), (0, 0)))
 
 
 def _compressed_group(name: str, group: dict) -> str:
@@ -102,12 +107,17 @@ def _compressed_group(name: str, group: dict) -> str:
 
 def _fp8(found: dict) -> Settings:
     _check(FP8, "fmt", found.get("fmt") or "e4m3", ("e4m3", "float8_e4m3fn"))
-    block = found.get("weight_block_size")
+    block = _block(FP8, "weight_block_size", found.get("weight_block_size"))
+    return Settings(method=FP8, text=f"FP8, blocks of {block[0]} by {block[1]}" if any(block) else "FP8", block=block)
+
+
+def _block(method: str, name: str, block: Any) -> tuple[int, int]:
+    """The outputs and inputs of a block; (0, 0) where there is none."""
     if block is None:
-        return Settings(method=FP8, text="FP8")
-    if not isinstance(block, list) or len(block) != 2 or not all(type(n) is int and n > 0 for n in block):
-        raise ModelError(f"config.json: {KEY} (method fp8): weight_block_size must be two sizes, not {block!r}")
-    return Settings(method=FP8, text=f"FP8, blocks of {block[0]} by {block[1]}", block=(block[0], block[1]))
+        return 0, 0
+    if not isinstance(block, list) or len(block) != 2 or not all(type(size) is int and size > 0 for size in block):
+        raise ModelError(f"config.json: {KEY} (method {method}): {name} must be two sizes, not {block!r}")
+    return block[0], block[1]
 
 
 def _check(method: str, name: str, value: Any, supported: tuple) -> None:
