@@ -88,7 +88,7 @@ def test_what_other_programs_call_a_model_is_refused_with_what_to_give_instead(t
 
 
 @pytest.mark.parametrize(
-    ("config", "word"), [({"quant_method": "awq"}, "method awq"), ({"bits": 4}, "method of no name")]
+    ("config", "word"), [({"quant_method": "bitsandbytes"}, "method bitsandbytes"), ({"bits": 4}, "method of no name")]
 )
 def test_a_quantized_checkpoint_is_refused_by_its_method(tmp_path, config, word):
     write_model(tmp_path)

@@ -91,7 +91,7 @@ def rewrite_header(path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda h: h[NAME].update(dtype="F8_E4M3"), "stored as F8_E4M3; supported: F32, F16, BF16"),
+        (lambda h: h[NAME].update(dtype="F8_E5M2"), "stored as F8_E5M2; supported: F32, F16, BF16"),
         (lambda h: h[NAME].update(shape=[96, 49]), r"needs 18816"),
         (lambda h: h[NAME].update(data_offsets=[-4, 18428]), "truncated"),
         (lambda h: h[NAME].update(data_offsets=[0, 10**12]), "truncated"),

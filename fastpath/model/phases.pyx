@@ -14,7 +14,7 @@ from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
 from verbatim.fastpath.model.attention import LOG2E, query_scale
-from verbatim.reference.numerics.quantization import GGUF
+from verbatim.reference.numerics.quantization import MIXED
 from verbatim.reference.numerics.rotary import position_scales
 
 cdef enum:
@@ -56,7 +56,7 @@ cdef class Phases(Watched):
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
                                     config.experts.shared_size)
         self.weights = Layers(config, checkpoint, quantization, model_lib)
-        self.is_quantized, self.is_mixed = quantization is not None, quantization == GGUF
+        self.is_quantized, self.is_mixed = quantization is not None, quantization in MIXED
 
     cdef _reserve(self, long rows):
         """Allocate scratch buffers for that many rows."""

@@ -20,7 +20,7 @@ STRIP_SIZE = STRIP  # outputs side by side
 FORMATS = {
     "F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8, "MXFP4": W8A8_SCALE,
     "Q4_1": W8A8_MINIMUM, "Q5_1": W8A8_MINIMUM, "Q2_K": Q2_K, "Q3_K": Q3_K, "Q4_K": Q4_K, "Q5_K": Q5_K, "Q6_K": Q6_K,
-    "IQ4_XS": IQ4_XS,
+    "IQ4_XS": IQ4_XS, "I8_SCALE": W8A8_SCALE, "I8_MINIMUM": W8A8_MINIMUM,
 }
 
 
@@ -76,7 +76,7 @@ def arrange(source, quantization=None):
     """A checkpoint's Matrix in the kernels' layout; perhaps a view."""
     form = source.format(quantization)
     if form is None:
-        return _arrange_floats(source.weight.bits, source.weight.dtype)
+        return _arrange_floats(source.weight.numbers(), source.weight.dtype)
     return _arrange_tensor(source.quantized(form))
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from verbatim.reference.records.errors import ModelError
 
 READ = frozenset((  # by all families
-    "architectures", "model_type", "quantization", "vocab_size", "hidden_size", "intermediate_size",
-    "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
-    "original_max_position_embeddings", "rms_norm_eps", "hidden_act", "tie_word_embeddings", "bos_token_id",
-    "eos_token_id", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "layer_types",
-    "sliding_window", "use_sliding_window", "attention_sink_size", "no_rope_layers", "no_rope_layer_interval",
+    "architectures", "model_type", "quantization", "quantization_config", "vocab_size", "hidden_size",
+    "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "max_position_embeddings", "original_max_position_embeddings", "rms_norm_eps", "hidden_act",
+    "tie_word_embeddings", "bos_token_id", "eos_token_id", "rope_theta", "rope_scaling", "rope_parameters",
+    "partial_rotary_factor", "layer_types", "sliding_window", "use_sliding_window", "attention_sink_size",
+    "no_rope_layers", "no_rope_layer_interval",
 ))  # fmt: skip
 EXPERTS = frozenset((  # by those that have a mixture of experts
     "num_local_experts", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob",

@@ -33,6 +33,10 @@ class ModelSource(ABC):
         """The names of settings of the model that nothing here knows, and that are passed over; for the log."""
         return []
 
+    def stored_as(self) -> str:
+        """The format of the quantised matrices in a few words; "" where each has its own, or all are floats."""
+        return ""
+
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
         """Its vocabulary."""

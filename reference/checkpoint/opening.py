@@ -10,10 +10,11 @@ import numpy as np
 
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
-from verbatim.reference.numerics.quantization import GGUF, SCALES, STORED_DTYPES, stored_shape
+from verbatim.reference.numerics.quantization import MIXED, SCALES, STORED_DTYPES, stored_shape
 from verbatim.reference.records.config import Experts, ModelConfig
 
 STEMS = ("model.", "language_model.model.", "model.language_model.")  # the first whose embedding is there
@@ -36,12 +37,12 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     names = family_named(config.family).names
     stem = _stem(config, weights)
     embedding_name = f"{stem}{names.get('embed_tokens', 'embed_tokens')}.weight"
-    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size), dtypes=_dtypes(config))
+    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size), dtypes=_dtypes(config)).plain()
     layers = tuple(_Reader(config, weights, i, stem).layer() for i in range(config.num_layers))
     head_name = head_name_of(config, weights)
     # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
     # A head that is stored counts whatever config.json says; the text part of a multimodal model may lack one silently.
-    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization in (None, GGUF)
+    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization in (None, *MIXED)
     is_tied = may_tie and head_name not in weights
     head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
     if config.head_bias:
@@ -96,7 +97,7 @@ def _stem(config: ModelConfig, weights: Weights) -> str:
 
 def _dtypes(config: ModelConfig) -> tuple[str, ...]:
     """What a matrix that stands for floats may be stored as."""
-    return (*FLOATS, *BLOCK_FORMATS) if config.quantization == GGUF else FLOATS
+    return (*FLOATS, *BLOCK_FORMATS, *COMPUTED) if config.quantization in MIXED else FLOATS
 
 
 def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, int], *, count: int = 0) -> Matrix:
@@ -105,7 +106,7 @@ def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, 
     With `count`, that many matrices lie in one tensor (count, outputs, inputs); they are returned below each other.
     """
     below = (count or 1) * shape[0], shape[1]
-    if config.quantization in (None, GGUF):
+    if config.quantization in (None, *MIXED):
         stored = weights.get(name, (count, *shape) if count else shape, dtypes=_dtypes(config))
         stored = replace(stored, bits=stored.bits.reshape(below)) if count else stored
         return Matrix(weight=stored, num_inputs=shape[1])
@@ -226,7 +227,11 @@ class _Reader:
 
     def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False, count: int = 0) -> Matrix:
         found = _matrix(self.config, self.weights, f"{self.stored(name)}.weight", (outputs, inputs), count=count)
-        return replace(found, bias=self.bias(name, outputs)) if has_bias else found
+        if has_bias:
+            return replace(found, bias=self.bias(name, outputs))
+        if isinstance(found.weight, MadeTensor) and f"{self.stored(name)}.bias" in self.weights:
+            check_zero(self.bias(name, outputs))
+        return found
 
     def split(self, fused: Matrix, sizes: tuple[int, ...]) -> tuple[Matrix, ...]:
         """Cut one stored matrix into several by its outputs."""
@@ -241,13 +246,12 @@ class _Reader:
         config = self.config
         shared_by = config.num_heads // config.num_kv_heads
 
-        def select(name: str, part: slice) -> Matrix:
-            def rows(tensor: Tensor) -> Tensor:
-                groups = tensor.bits.reshape(config.num_kv_heads, shared_by + 2, config.head_dim, *tensor.shape[1:])
-                bits = np.ascontiguousarray(groups[:, part]).reshape(-1, *tensor.shape[1:])
-                return Tensor(f"{tensor.name}[{name}]", tensor.dtype, bits)
+        groups = np.arange(fused.weight.shape[0]).reshape(config.num_kv_heads, shared_by + 2, config.head_dim)
 
-            return replace(fused, weight=rows(fused.weight), scales=fused.scales and rows(fused.scales))
+        def select(name: str, part: slice) -> Matrix:
+            chosen = groups[:, part].reshape(-1)
+            scales = fused.scales and fused.scales.select(f"{fused.scales.name}[{name}]", chosen)
+            return replace(fused, weight=fused.weight.select(f"{fused.weight.name}[{name}]", chosen), scales=scales)
 
         return (
             select("query", slice(shared_by)),

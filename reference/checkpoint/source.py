@@ -17,7 +17,10 @@ from verbatim.reference.checkpoint.gguf.source import GgufSource
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
 from verbatim.reference.checkpoint.model_source import ModelSource, digest_of
 from verbatim.reference.checkpoint.pooling import load_pooling
+from verbatim.reference.checkpoint.quantized.reading import read_tensors
+from verbatim.reference.checkpoint.quantized.settings import read_settings
 from verbatim.reference.checkpoint.weights import Tensor, load_shards
+from verbatim.reference.numerics.quantization import read_entry
 from verbatim.reference.records.config import ModelConfig, read_json
 from verbatim.reference.text.template import ChatTemplate, load_template
 from verbatim.reference.text.tokenizer import Tokenizer
@@ -37,6 +40,12 @@ class HuggingFaceSource(ModelSource):
     def unread(self) -> list[str]:
         """Keys of config.json."""
         return unread_keys(self.path)
+
+    def stored_as(self) -> str:
+        """From `quantization` or `quantization_config` of config.json."""
+        raw = self.raw_config()
+        settings = read_settings(raw)
+        return settings.text if settings else read_entry(raw) or ""
 
     def raw_config(self) -> dict:
         """config.json as it stands there."""
@@ -63,8 +72,10 @@ class HuggingFaceSource(ModelSource):
         return load_shards(self.path)
 
     def tensors(self) -> dict[str, Tensor]:
-        """From model.safetensors or all shards."""
-        return {name: tensor for shard in self.shards().values() for name, tensor in shard.items()}
+        """From model.safetensors or all shards; matrices that another tool quantised under their float names."""
+        stored = {name: tensor for shard in self.shards().values() for name, tensor in shard.items()}
+        settings = read_settings(self.raw_config())
+        return read_tensors(stored, settings) if settings else stored
 
     def weight_files(self) -> list[Path]:
         """All safetensors, and config.json."""

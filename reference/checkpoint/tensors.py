@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack
-from verbatim.reference.numerics.quantization import GGUF, QuantizedTensor, SuperblockTensor, from_stored, quantize
+from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored, quantize
 from verbatim.reference.records.config import LayerConfig
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # in most families
@@ -16,7 +17,7 @@ class Matrix:
     """A linear layer as stored: weight (outputs, inputs), and a bias (outputs,) where the model has one.
 
     In a quantised checkpoint `weight` holds integers as N4 lays them out, and `scales` is there; routers stay float. In
-    a GGUF file `weight` alone holds both, in the format that its dtype names.
+    a GGUF file, and in what other tools quantised, `weight` alone holds both, in the format that its dtype names.
     """
 
     weight: Tensor
@@ -28,12 +29,16 @@ class Matrix:
         """The format of its integers, as QuantizedTensor names it: stored or wanted; None to compute in floats."""
         if self.weight.dtype in BLOCK_FORMATS:
             return BLOCK_FORMATS[self.weight.dtype].computed
-        return None if quantization == GGUF else quantization
+        if isinstance(self.weight, GroupedTensor):
+            return self.weight.dtype
+        return None if quantization in MIXED else quantization
 
     def quantized(self, quantization: str) -> QuantizedTensor | SuperblockTensor:
         """The integers of N4 and N4g: as stored, or made from the float weight."""
         if self.weight.dtype in BLOCK_FORMATS:
             return unpack(self.weight.dtype, self.weight.bits)
+        if isinstance(self.weight, GroupedTensor):
+            return self.weight.quantized()
         if self.scales is None:
             return quantize(self.weight.name, self.weight.float32(), quantization)
         return from_stored(self.weight.name, quantization, self.weight.bits, self.scales.bits, self.num_inputs)

@@ -30,8 +30,11 @@ STORED_AS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: its bits
-    "I8": np.dtype("i1"),  # only for the integers of a quantised checkpoint (N4)
+    "I8": np.dtype("i1"),  # this and all that follow only in quantised checkpoints
     "U8": np.dtype("u1"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "F8_E4M3": np.dtype("u1"),  # its bits
 }
 
 
@@ -62,6 +65,18 @@ class Tensor:
         if self.dtype == "BF16":
             return (self.bits.astype(np.uint32) << 16).view(np.float32)
         return self.bits.astype(np.float32)
+
+    def numbers(self) -> np.ndarray:
+        """`bits`, or what stands for them in a matrix that is made of other numbers of the file."""
+        return self.bits
+
+    def plain(self) -> "Tensor":
+        """The tensor with all its numbers in `bits`."""
+        return self
+
+    def select(self, name: str, indices: np.ndarray) -> "Tensor":
+        """Rows in any order, a copy under a name of its own."""
+        return Tensor(name, self.dtype, self.bits[indices])
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Some of its rows, not copied."""

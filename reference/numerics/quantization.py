@@ -12,7 +12,10 @@ from verbatim.reference.records.errors import ModelError
 
 GROUP_SIZE = 32
 FORMATS = ("w8a8", "w4a8")
-GGUF = "gguf"  # each matrix has the format that its file gives it
+GGUF = "gguf"
+METHODS = ("awq", "gptq", "compressed-tensors", "fp8")  # values of quant_method in config.json
+MIXED = (GGUF, *METHODS)  # each matrix has the format that its file gives it
+WIDE_FORMATS = ("I8_SCALE", "I8_MINIMUM")  # int8 with float32 scales, perhaps minimums, for what w8a8 cannot hold
 VERSION = 1  # of the stored layout
 SCALES = "_scales"  # suffix of a matrix's name for its scales
 STORED_DTYPES = {"w8a8": "I8", "w4a8": "U8"}
@@ -23,8 +26,8 @@ ROWS_AT_ONCE = 512  # outputs rounded at a time, to bound memory
 class QuantizedTensor:
     """A matrix as small integers: `integers` int8 (outputs, groups, 32), `scales` float16 (outputs, groups).
 
-    The last group is padded with zeros past `num_inputs`. Some formats of GGUF files have float32 scales, and
-    `minimums` float32 (outputs, groups), which are added to each weight of a group (N4g).
+    The last group is padded with zeros past `num_inputs`. Some formats of files have float32 scales, and `minimums`
+    float32 (outputs, groups), which are added to each weight of a group (N4g).
     """
 
     format: str

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from verbatim.reference.checkpoint.opening import text_tensors
+from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor, RoundedTensor
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
+from verbatim.reference.numerics.quantization import MIXED
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.server.engine.cgroups import rest_of_limits
@@ -127,12 +129,16 @@ def _weights(directory: Path | str, backend: str, quantization: str | None) -> i
 
 def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int:
     """The reference widens floats to float32 and keeps four bits in eight; the fast path keeps both as they are."""
-    is_narrow, count = backend == "fastpath", tensor.bits.size
+    is_narrow, count = backend == "fastpath", math.prod(tensor.shape)
+    if isinstance(tensor, GroupedTensor):
+        return tensor.num_bytes if is_narrow else count * 5 // 4
+    if isinstance(tensor, RoundedTensor):
+        return 2 * count if is_narrow else 4 * count
     if tensor.dtype in BLOCK_FORMATS:  # the fast path's strips are hardly larger than the file's blocks
         return tensor.bits.nbytes * 17 // 16 if is_narrow else math.prod(tensor.shape) * 5 // 4
     if tensor.dtype in ("I8", "U8"):
         return count if is_narrow or tensor.dtype == "I8" else 2 * count
-    if quantization and tensor.bits.ndim == 2:
+    if quantization not in (None, *MIXED) and tensor.bits.ndim == 2:
         return count // 16 + (count // 2 if quantization == "w4a8" and is_narrow else count)
     return tensor.bits.nbytes if is_narrow else 4 * count
 

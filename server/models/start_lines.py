@@ -51,7 +51,8 @@ def address(app: Sanic) -> str:
 def rows(lineup: list[Options], base: str) -> Iterable[tuple[str, str]]:
     """Names and texts of the block's lines."""
     options, model, place = lineup[0], load_served_model(lineup[0]), Place.of(lineup[0])
-    weights = options.quantization or model.config.quantization or "weights as stored"
+    stored = open_source(options.model).stored_as() or model.config.quantization
+    weights = options.quantization or stored or "weights as stored"
     yield "model", f"{options.model_id} ({weights}, cache {options.kv_cache_dtype})"
     for other in lineup[1:]:
         yield f"and {lineup.index(other)}", f"{other.model_id}{' (embeddings only)' * other.is_for_embeddings}"

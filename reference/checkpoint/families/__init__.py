@@ -13,6 +13,7 @@ from pathlib import Path
 from verbatim.reference.checkpoint.config_keys import EXPERTS, READ, check_keys, unread
 from verbatim.reference.checkpoint.config_values import check_values
 from verbatim.reference.checkpoint.families.family import DEFAULTS, Family
+from verbatim.reference.checkpoint.quantized.settings import read_settings
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import read_entry
 from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
@@ -125,12 +126,6 @@ def _family(raw: dict) -> Family:
     name = (raw.get("architectures") or [types.get(str(raw.get("model_type")))])[0]
     if name not in known:
         raise ModelError(f"config.json: architecture {name!r} is not supported; supported: {', '.join(known)}")
-    if quantized := raw.get("quantization_config"):
-        method = quantized.get("quant_method", "of no name") if isinstance(quantized, dict) else "of no name"
-        raise ModelError(
-            f"config.json: quantization_config is not supported (method {method}): "
-            "give the float checkpoint, and --quantization w8a8 or w4a8"
-        )
     return known[name]
 
 
@@ -160,7 +155,7 @@ def _common(raw: dict, generation: dict, family: Family) -> dict:
         "mlp_bias": bool(raw.get("mlp_bias", False)),
         "experts": _experts(raw, family),
         "eos_ids": token_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
-        "quantization": read_entry(raw),
+        "quantization": settings.method if (settings := read_settings(raw)) else read_entry(raw),
         "bos_id": next(iter(token_ids(raw.get("bos_token_id"))), None),
     }
 

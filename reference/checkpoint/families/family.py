@@ -10,7 +10,14 @@ from typing import Any
 
 from verbatim.reference.records.errors import ModelError
 
-BESIDE_TEXT = ("architectures", "quantization", "tie_word_embeddings", "bos_token_id", "eos_token_id")
+BESIDE_TEXT = (
+    "architectures",
+    "quantization",
+    "quantization_config",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+)
 # What config.json may leave out, and what transformers' classes mean by that; families have exceptions of their own.
 DEFAULTS: dict[str, Any] = {
     "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 2048,

@@ -13,7 +13,7 @@ from verbatim.cli.models.names import find_directory
 from verbatim.cli.options import read_words
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.weights import Tensor
-from verbatim.reference.numerics.quantization import FORMATS, GGUF, SCALES, STORED_DTYPES
+from verbatim.reference.numerics.quantization import FORMATS, MIXED, SCALES, STORED_DTYPES
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 from verbatim.server.engine.memory import Needs, estimate
@@ -53,8 +53,7 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     yield "directory" if directory.is_dir() else "file", str(directory)
     yield "architecture", f"{', '.join(raw.get('architectures') or [raw['model_type']])} (family {config.family})"
     yield "parameters", _number(num_parameters(tensors))
-    stored = config.quantization if config.quantization in FORMATS else None
-    yield "stored as", stored or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
+    yield "stored as", source.stored_as() or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
     yield "context", f"{config.context_size} tokens"
     yield "vocabulary", f"{config.vocab_size} tokens"
     yield "layers", f"{config.num_layers}{_windows(config)}"
@@ -64,7 +63,7 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     yield "tool calls", f"in the format {served.dialect.name}" if served.template else "no"
     yield "recommended", _defaults(source.generation_defaults())
     for name in (None, *FORMATS) if config.quantization is None else (config.quantization,):
-        wanted = None if name == GGUF else name
+        wanted = None if name in MIXED else name
         yield f"weights, {wanted or 'as stored'}", size(needs(directory, config, quantization=wanted).weights)
     for dtype in KV_CACHE_DTYPES:
         yield f"cache, {dtype}", f"{size(needs(directory, config, kv_cache_dtype=dtype).token)} for each token"
