@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from small_models import SMALL, random_tensors
+from verbatim.reference.checkpoint.source import open_source
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # which output lies at each place of a word
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "head_dim": 32}
@@ -40,6 +41,21 @@ def write_quantized(
         (path / "config.json").write_text(json.dumps(config | extra))
         write_tensors(path / "model.safetensors", content)
     return directory / "model", directory / "float"
+
+
+def quantize_directory(directory: Path, entry: dict, encode: Encode, ends: tuple[str, ...]) -> Path:
+    """Make integers, in place, of the matrices of a float32 model whose names end so."""
+    tensors: Stored = {}
+    for name, tensor in open_source(directory).tensors().items():
+        stem = name.removesuffix(".weight")
+        if stem.endswith(ends):
+            tensors |= {f"{stem}.{end}": part for end, part in encode(tensor.float32())[0].items()}
+        else:
+            tensors[name] = "F32", tensor.float32().copy()
+    write_tensors(directory / "model.safetensors", tensors)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": entry}))
+    return directory
 
 
 def write_tensors(path: Path, tensors: Stored) -> None:
@@ -184,7 +200,7 @@ LAYOUTS: dict[str, tuple[dict, Encode, set[str]]] = {  # name -> quantization_co
     "awq-32": (AWQ | {"group_size": 32, "version": "GEMM"}, awq(32), {"w8a8"}),
     "awq-rows": (AWQ | {"group_size": -1}, awq(-1), {"w8a8"}),
     "awq-64-symmetric": (AWQ | {"group_size": 64, "zero_point": False}, awq(64, zero_point=False), {"w4a8"}),
-    "awq-no-zeros": (AWQ | {"group_size": 64}, awq(64, zero_point=False, has_zeros=False), {"w4a8"}),
+    "awq-no-zeros": (AWQ | {"group_size": 64, "zero_point": False}, awq(64, zero_point=False, has_zeros=False), {"w4a8"}),
     "gptq-4": (GPTQ | {"bits": 4, "group_size": 128, "sym": True}, gptq(4, 128), {"w4a8"}),
     "gptq-4-rows": (GPTQ | {"bits": 4, "group_size": -1}, gptq(4, -1, order="plain"), {"w4a8"}),
     "gptq-4-asymmetric": (GPTQ | {"bits": 4, "group_size": 32}, gptq(4, 32, symmetric=False), {"w8a8"}),

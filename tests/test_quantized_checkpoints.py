@@ -6,7 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from quantized_models import AWQ, FP8, GPTQ, INT4, LAYOUTS, SHAPE, compressed, gptq, write_quantized
+from family_models import write_family
+from quantized_models import (
+    AWQ,
+    FP8,
+    GPTQ,
+    INT4,
+    LAYOUTS,
+    SHAPE,
+    compressed,
+    gptq,
+    quantize_directory,
+    write_quantized,
+)  # fmt: skip
 from small_models import logits_of, write_model
 from verbatim.fastpath import backend as fastpath
 from verbatim.fastpath.gpu.support import missing
@@ -66,6 +78,23 @@ def test_fused_matrices_are_cut_by_rows(tmp_path):
     for part, rows in ((tensors[MATRIX].rows(3, 70), slice(3, 70)), (tensors[MATRIX].select("x", [9, 2]), [9, 2])):
         np.testing.assert_array_equal(part.quantized().integers, whole.integers[rows])
         np.testing.assert_array_equal(part.quantized().scales, whole.scales[rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("internlm2", ("wqkv", "wo", "w1", "w2", "w3")),  # query, key and value in one matrix, group by group
+        ("qwen2_moe", ("_proj",)),  # every expert apart, and one of every token
+    ],
+)
+def test_other_families_with_rows_of_no_whole_groups(tmp_path, name, ends):
+    """48 inputs: the second group of 32 is short."""
+    write_family(tmp_path, name)
+    exact = logits_of(reference, tmp_path, IDS)
+    quantize_directory(tmp_path, GPTQ | {"bits": 8, "group_size": -1}, gptq(8, -1, symmetric=False), ends)
+    expected = logits_of(reference, tmp_path, IDS)
+    np.testing.assert_array_equal(logits_of(fastpath, tmp_path, IDS), expected)
+    assert 0 < np.abs(expected - exact).max() < 0.1 * np.ptp(exact)
 
 
 @pytest.mark.parametrize("name", ["awq-128", "gptq-8-asymmetric", "fp8-block", "gptq-act-order"])
@@ -164,6 +193,11 @@ def number(value):
 
 DAMAGED = {
     "no scales": ("awq-128", lambda parts: parts.pop("scales"), "q_proj.scales is missing"),
+    "no zero points": ("awq-128", lambda parts: parts.pop("qzeros"), "q_proj.qzeros is missing"),
+    "no zero points of columns": (
+        "words-4-asymmetric", lambda parts: parts.pop("weight_zero_point"), "q_proj.weight_zero_point is missing",
+    ),
+    "no order": ("gptq-act-order", lambda parts: parts.pop("g_idx"), "q_proj.g_idx is missing"),
     "no integers": ("gptq-4", lambda parts: parts.pop("qweight"), "q_proj.qweight is missing"),
     "scales of fewer groups": ("gptq-v2", put("scales", lambda d, b: (d, b[:1])), r"scales has shape \(1, 128\), not"),
     "zeros of another shape": ("awq-32", put("qzeros", lambda d, b: (d, b[:, :1])), "qzeros has shape"),

@@ -23,6 +23,8 @@ def read_tensors(stored: dict[str, Tensor], settings: Settings) -> dict[str, Ten
             continue
         if f"{stem}.weight" in stored and ("weight" not in parts or "weight_packed" in parts):
             raise ModelError(f"weights: {stem} is there twice, as {method.ENDS[0]} and as weight")
+        if missing := [end for end in settings.needs if end not in parts]:
+            raise ModelError(f"weights: tensor {stem}.{missing[0]} is missing")
         for end in parts:
             del tensors[f"{stem}.{end}"]
         tensors[f"{stem}.weight"] = method.read_matrix(Parts(stem, parts), settings)

@@ -24,7 +24,8 @@ class Settings:
     """A method of METHODS, what is told of it in a few words, and how its integers are laid out.
 
     `bits` is the size of an integer, `group_size` the number of inputs that share a scale (0: all inputs), and
-    `zero_offset` what is added to a stored zero point; all are 0 where the tensors themselves say it.
+    `zero_offset` what is added to a stored zero point; all are 0 where the tensors themselves say it. `block` is the
+    outputs and inputs that share a scale, `needs` the tensors without which a matrix would be taken for another.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Settings:
     group_size: int = 0
     zero_offset: int = 0
     block: tuple[int, int] = (0, 0)
+    needs: tuple[str, ...] = ()
 
 
 def read_settings(raw: dict) -> Settings | None:
@@ -56,7 +58,8 @@ def _awq(found: dict) -> Settings:
     _check(AWQ, "bits", bits, (4,))
     _check(AWQ, "version", str(found.get("version") or "gemm").lower(), ("gemm",))
     size = _group_size(AWQ, found.get("group_size", found.get("q_group_size", 128)))
-    return Settings(method=AWQ, text=f"AWQ, {bits} bits, {_groups(size)}", bits=4, group_size=size)
+    needs = () if found.get("zero_point") is False else ("qzeros",)
+    return Settings(method=AWQ, text=f"AWQ, {bits} bits, {_groups(size)}", bits=4, group_size=size, needs=needs)
 
 
 def _gptq(found: dict) -> Settings:
@@ -66,11 +69,11 @@ def _gptq(found: dict) -> Settings:
     for name in ("dynamic", "is_marlin_format"):
         _check(GPTQ, name, found.get(name) or None, (None,))
     size = _group_size(GPTQ, found.get("group_size", -1))
-    order = ", act-order" if found.get("desc_act") else ""
-    text = f"GPTQ, {bits} bits, {_groups(size)}{order}"
+    order, needs = (", act-order", ("g_idx",)) if found.get("desc_act") else ("", ())
     return Settings(
-        method=GPTQ, text=text, bits=int(bits or 0), group_size=size, zero_offset=CONVENTIONS[str(convention)]
-    )
+        method=GPTQ, text=f"GPTQ, {bits} bits, {_groups(size)}{order}", bits=int(bits or 0), group_size=size,
+        zero_offset=CONVENTIONS[str(convention)], needs=needs,
+    )  # fmt: skip
 
 
 def _compressed(found: dict) -> Settings:
@@ -83,11 +86,16 @@ def _compressed(found: dict) -> Settings:
     groups = _object(found.get("config_groups") or {}, "config_groups")
     texts = [_compressed_group(name, _object(group, f"config_groups.{name}")) for name, group in groups.items()]
     text = ", ".join(["compressed-tensors", *dict.fromkeys(texts)])
-    blocks = {_block(COMPRESSED, "block_structure", (group.get("weights") or {}).get("block_structure"))
-              for group in groups.values()} - {(0, 0)}  # fmt: skip
+    weights = [group.get("weights") or {} for group in groups.values()]
+    blocks = {_block(COMPRESSED, "block_structure", part.get("block_structure")) for part in weights} - {(0, 0)}
     if len(blocks) > 1:
         raise ModelError(f"config.json: {KEY} (method {COMPRESSED}): block_structure must be the same in all groups")
-    return Settings(method=COMPRESSED, text=text, block=next(iter(blocks), (0, 0)))
+    conditions = {
+        "weight_zero_point": all(part.get("symmetric") is False for part in weights),
+        "weight_g_idx": all(part.get("actorder") == "group" for part in weights),
+    }
+    needs = tuple(end for end, is_needed in conditions.items() if weights and is_needed)
+    return Settings(method=COMPRESSED, text=text, block=next(iter(blocks), (0, 0)), needs=needs)
 
 
 def _compressed_group(name: str, group: dict) -> str:
