@@ -200,7 +200,9 @@ LAYOUTS: dict[str, tuple[dict, Encode, set[str]]] = {  # name -> quantization_co
     "awq-32": (AWQ | {"group_size": 32, "version": "GEMM"}, awq(32), {"w8a8"}),
     "awq-rows": (AWQ | {"group_size": -1}, awq(-1), {"w8a8"}),
     "awq-64-symmetric": (AWQ | {"group_size": 64, "zero_point": False}, awq(64, zero_point=False), {"w4a8"}),
-    "awq-no-zeros": (AWQ | {"group_size": 64, "zero_point": False}, awq(64, zero_point=False, has_zeros=False), {"w4a8"}),
+    "awq-no-zeros": (
+        AWQ | {"group_size": 64, "zero_point": False}, awq(64, zero_point=False, has_zeros=False), {"w4a8"},
+    ),
     "gptq-4": (GPTQ | {"bits": 4, "group_size": 128, "sym": True}, gptq(4, 128), {"w4a8"}),
     "gptq-4-rows": (GPTQ | {"bits": 4, "group_size": -1}, gptq(4, -1, order="plain"), {"w4a8"}),
     "gptq-4-asymmetric": (GPTQ | {"bits": 4, "group_size": 32}, gptq(4, 32, symmetric=False), {"w8a8"}),
