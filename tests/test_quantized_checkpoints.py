@@ -31,6 +31,10 @@ from verbatim.reference.engine.loading import make_model
 from verbatim.reference.records.errors import ModelError
 
 IDS = list(range(3, 24))
+TEXTS = {
+    "awq-128": "AWQ, 4 bits, groups of 128", "gptq-act-order": "GPTQ, 4 bits, groups of 32, act-order",
+    "int8": "compressed-tensors, 8 bits, channels", "fp8-block": "FP8, blocks of 128 by 128",
+}  # fmt: skip
 MATRIX = "model.layers.1.mlp.down_proj.weight"
 
 
@@ -45,6 +49,7 @@ def test_numbers_are_those_that_the_tool_stored(layout):
     name, quantized, floats = layout
     found, expected = open_source(quantized).tensors(), open_source(floats).tensors()
     assert found.keys() == expected.keys()
+    assert open_source(quantized).stored_as() == TEXTS.get(name, open_source(quantized).stored_as())
     made = [tensor for tensor in found.values() if "proj" in tensor.name and "layers.0.mlp.up" not in tensor.name]
     assert {tensor.dtype for tensor in made} == LAYOUTS[name][2]
     for tensor in found.values():
