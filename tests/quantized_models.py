@@ -185,6 +185,26 @@ def float8(shares: str, *, end="weight_scale_inv", block=128) -> Encode:
     return encode
 
 
+def put(end, make):
+    """A change of one part: `make` gives its dtype and bits anew."""
+
+    def change(parts):
+        dtype, bits = parts[end]
+        parts[end] = make(dtype, bits.copy())
+
+    return change
+
+
+def number(value):
+    """A change of the first number of a part."""
+
+    def change(dtype, bits):
+        bits.reshape(-1)[0] = value
+        return dtype, bits
+
+    return change
+
+
 def compressed(form: str, **weights) -> dict:
     """A quantization_config of compressed-tensors with one group of layers."""
     group = {"targets": ["Linear"], "weights": weights, "input_activations": None}

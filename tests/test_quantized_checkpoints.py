@@ -16,6 +16,8 @@ from quantized_models import (
     SHAPE,
     compressed,
     gptq,
+    number,
+    put,
     quantize_directory,
     write_quantized,
 )  # fmt: skip
@@ -178,22 +180,6 @@ def changed(layout, stem, change):
         return parts, weights
 
     return wrong
-
-
-def put(end, make):
-    def change(parts):
-        dtype, bits = parts[end]
-        parts[end] = make(dtype, bits.copy())
-
-    return change
-
-
-def number(value):
-    def change(dtype, bits):
-        bits.reshape(-1)[0] = value
-        return dtype, bits
-
-    return change
 
 
 DAMAGED = {
