@@ -21,6 +21,8 @@ from verbatim.reference.numerics.quantization import MXFP4
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.server.engine.memory import estimate
+from verbatim.server.settings.options import Options
 
 IDS = np.random.default_rng(1).integers(0, SIZES["vocab_size"], 80).tolist()
 QUANTIZATION = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}
@@ -98,6 +100,13 @@ def test_nothing_of_the_experts_is_copied_to_open_them(stored):
         assert np.shares_memory(matrix.weight.bits, weights._tensors[f"{EXPERTS}{name}_blocks"].bits)
         assert np.shares_memory(matrix.scales.bits, weights._tensors[f"{EXPERTS}{name}_scales"].bits)
         assert matrix.format(MXFP4) == "MXFP4"
+
+
+def test_the_memory_that_experts_take_is_estimated(stored):
+    tensors, found = bits_of(stored), estimate(Options(model=stored), load_config(stored), 1, 1).weights
+    floats = sum(t.bits.nbytes for name, t in tensors.items() if not name.endswith(("_blocks", "_scales")))
+    integers = sum(t.bits.size * 2 * 9 // 8 for name, t in tensors.items() if name.endswith("_blocks"))
+    assert floats + integers <= found < 1.1 * (floats + integers), "9 bits a weight"
 
 
 def test_a_library_of_packed_weights_changes_no_bit(stored, tmp_path):
