@@ -52,6 +52,13 @@ PUBLISHED = {
             "short_mscale": 1.24, "original_max_position_embeddings": 32,
         },
     }),
+    "gpt_oss": ("GptOssForCausalLM", {
+        "attention_bias": True, "experts_per_token": 2, "head_dim": 16, "hidden_act": "silu", "hidden_size": 64,
+        "initial_context_length": 16, "layer_types": ["sliding_attention", "full_attention"], "model_type": "gpt_oss",
+        "num_experts_per_tok": 2, "num_local_experts": 5, "rms_norm_eps": 1e-5, "rope_scaling": YARN | {
+            "truncate": False,
+        }, "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 24, "swiglu_limit": 0.7,
+    }),
     "granitemoe": ("GraniteMoeForCausalLM", GRANITE | {"num_local_experts": 5, "num_experts_per_tok": 2}),
     "olmoe": ("OlmoeForCausalLM", {
         "num_experts": 6, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "rope_scaling": None,
@@ -74,7 +81,10 @@ PUBLISHED = {
 
 
 class RandomWeights(Weights):
-    """Random tensors that are made, and kept in `made`, as they are asked for; norms' weights are near 1."""
+    """Random tensors that are made, and kept in `made`, as they are asked for; norms' weights are near 1.
+
+    Bytes are those of MXFP4: any blocks, and exponents for numbers of about 0.2.
+    """
 
     def __init__(self, dtype: str = "F32", seed: int = 0, stem: str = "model."):
         super().__init__({})
@@ -86,6 +96,10 @@ class RandomWeights(Weights):
 
     def get(self, name, shape, *, dtypes=()):
         random = np.random.default_rng([self.seed, *name.encode()])
+        if dtypes == ("U8",):
+            low, high = (122, 125) if name.endswith("_scales") else (0, 256)
+            self.made[name] = random.integers(low, high, shape).astype(np.uint8)
+            return Tensor(name, "U8", self.made[name])
         is_norm = "norm" in name and name.endswith("weight")
         self.made[name] = (random.standard_normal(shape) * 0.2 + is_norm).astype(np.float32)
         return Tensor(name, self.dtype, stored_bits(self.made[name], self.dtype))

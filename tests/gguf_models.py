@@ -27,6 +27,7 @@ ARCHITECTURES = {
     "StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "PhiForCausalLM": "phi2",
     "GemmaForCausalLM": "gemma", "OlmoeForCausalLM": "olmoe", "GraniteMoeForCausalLM": "granitemoe",
     "Olmo3ForCausalLM": "olmo2", "SeedOssForCausalLM": "seed_oss", "PhiMoEForCausalLM": "phimoe",
+    "GptOssForCausalLM": "gpt-oss",
 }  # fmt: skip
 PAIRED = ("llama", "granite", "granitemoe", "smollm3")
 
@@ -118,15 +119,30 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             continue
         if "shared_expert_gate" in stored:
             values = values[0]  # llama.cpp drops dimensions of 1
+        if name == "gpt-oss" and ".experts." in stored:
+            found |= _apart(stored, values, names)
+            continue
         if ".experts." in stored:
             before, _, after = stored.partition(".experts.")
             index, _, ending = after.partition(".")
             stacks.setdefault(f"{before}.experts.{ending}", {})[int(index)] = values
             continue
-        found[names.get_name(stored, (".weight", ".bias"))] = values
+        ending = ".weight" if stored.endswith("sinks") else ""
+        found[names.get_name(stored, (".weight", ".bias")) + ending] = values
     for stored, parts in stacks.items():
         found[names.get_name(stored, (".weight",))] = np.stack([parts[i] for i in range(len(parts))])
     return found
+
+
+def _apart(stored: str, values: np.ndarray, names) -> dict[str, np.ndarray]:
+    """gpt-oss: gate and up, which lie in turn, one after the other, each row the weights of an output."""
+    bias = stored.endswith("_bias")
+    whole, ending = (stored.removesuffix("_bias"), ".bias") if bias else (stored, ".weight")
+    values = values if bias else values.swapaxes(1, 2)
+    parts = {whole: values}
+    if "gate_up_proj" in whole:
+        parts = {whole.replace("gate_up", role): values[:, i::2] for i, role in enumerate(("gate", "up"))}
+    return {names.get_name(part) + ending: np.ascontiguousarray(rows) for part, rows in parts.items()}
 
 
 def story_words(writer):

@@ -175,11 +175,16 @@ def stored_bits(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) -> None:
-    """Write a safetensors file by hand, so that the reader is tested against the format and not against itself."""
+    """Write a safetensors file by hand, so that the reader is tested against the format and not against itself.
+
+    Floats are stored in `dtype`, bytes as they are.
+    """
     header, parts, offset = {}, [], 0
     for name, values in tensors.items():
-        data = stored_bits(values, dtype).tobytes()
-        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [offset, offset + len(data)]}
+        is_bytes = values.dtype == np.uint8
+        data = (values if is_bytes else stored_bits(values, dtype)).tobytes()
+        stored_as = "U8" if is_bytes else dtype
+        header[name] = {"dtype": stored_as, "shape": list(values.shape), "data_offsets": [offset, offset + len(data)]}
         parts.append(data)
         offset += len(data)
     encoded = json.dumps(header).encode()

@@ -66,6 +66,10 @@ VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "n
 GRANITE = {
     "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0,
 }  # fmt: skip
+GPT_OSS = {
+    "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 20, "head_dim": 16, "swiglu_limit": 0.5,
+    "rope_parameters": YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
+}  # fmt: skip
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -127,6 +131,8 @@ CASES = {
         "stablelm", {"use_parallel_residual": True, "use_qkv_bias": True, "partial_rotary_factor": 0.5}
     ),
     "phi": ("phi", {"partial_rotary_factor": 0.4, "num_attention_heads": 3, "num_key_value_heads": 3}),
+    "gpt_oss": ("gpt_oss", GPT_OSS),
+    "gpt_oss, without biases of attention": ("gpt_oss", GPT_OSS | {"attention_bias": False, "layer_types": None}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),

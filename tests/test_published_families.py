@@ -16,7 +16,7 @@ from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.model.experts import expert_weights
 from verbatim.reference.numerics.rotary import position_scales
-from verbatim.reference.records.config import Experts, PositionScale, Rope
+from verbatim.reference.records.config import ClampedGate, Experts, PositionScale, Rope
 from verbatim.reference.records.errors import BackendError, ModelError
 
 IDS = np.random.default_rng(1).integers(0, SIZES["vocab_size"], 80).tolist()
@@ -111,6 +111,8 @@ def test_biases_norms_and_gates_are_the_family_s(tmp_path):
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
+        ("gpt_oss", {"swiglu_limit": -7.0}, "swiglu_limit must be a number above 0, not -7.0"),
+        ("gpt_oss", {"experts_per_token": 4}, "experts_per_token = 4 is not supported for 'gpt_oss'"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported"),
         ("internlm2", {"bias": True}, "bias = True is not supported"),
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),
@@ -125,6 +127,19 @@ def test_biases_norms_and_gates_are_the_family_s(tmp_path):
 def test_what_would_change_the_arithmetic_is_refused_by_name(tmp_path, name, changes, words):
     with pytest.raises(ModelError, match=words):
         read(tmp_path, name, **changes)
+
+
+def test_gpt_oss_has_what_its_config_leaves_out(tmp_path):
+    raw = {"vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3}
+    raw |= {"model_type": "gpt_oss", "num_attention_heads": 64}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    config = load_config(tmp_path)
+    assert [layer.window for layer in config.layers] == [128, None, 128]
+    assert (config.has_sink_scores, config.query_bias, config.output_bias) == (True, True, True)
+    assert config.clamped_gate == ClampedGate(alpha=1.702, limit=7.0)
+    assert (config.experts.num_experts, config.experts.num_per_token, config.experts.has_biases) == (128, 4, True)
+    scaling = config.layers[0].rope.scaling
+    assert (scaling.factor, scaling.original_context, scaling.truncates) == (32.0, 4096, False)
 
 
 def test_sparsemixer_takes_shares_among_near_scores():
@@ -148,6 +163,7 @@ def test_factors_of_queries_grow_by_steps():
     ("name", "words"),
     [("phi", "layer norms, a feed-forward network without a gate, a parallel residual"),
      ("qwen2_moe", "a shared expert"), ("phimoe", "layer norms, sparsemixer routing"),
+     ("gpt_oss", "sink scores of attention, a clamped gate, biases of experts"),
      ("ministral3", "queries scaled by position"), ("olmo3", None), ("granitemoe", None)],
 )  # fmt: skip
 def test_the_gpu_path_names_what_it_lacks(tmp_path, name, words):

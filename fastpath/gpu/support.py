@@ -17,6 +17,9 @@ def missing(config: ModelConfig) -> list[str]:
         "a feed-forward network without a gate": not config.has_gate,
         "a parallel residual": config.norms == "parallel",
         "queries scaled by position": config.position_scale is not None,
+        "sink scores of attention": config.has_sink_scores,
+        "a clamped gate": config.clamped_gate is not None,
+        "biases of experts": experts is not None and experts.has_biases,
         "a shared expert": experts is not None and experts.shared_size > 0,
         "sparsemixer routing": experts is not None and experts.routing == "sparsemixer",
     }

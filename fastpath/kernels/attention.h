@@ -218,8 +218,16 @@ static void attend_rows(const struct heads *shape, const struct work_item *item,
     }
 }
 
-static void finish_row(const struct row *row, long head_dim, float *out) {
-    for (long d = 0; d < head_dim; d++) out[d] = row->total[d] / row->weight;
+/* Divide by the sum of weights. A head's sink score is merged before, as the last block, which has no value. */
+static void finish_row(const struct row *row, long head_dim, const float *sink_score, float *out) {
+    if (!sink_score) {
+        for (long d = 0; d < head_dim; d++) out[d] = row->total[d] / row->weight;
+        return;
+    }
+    float score = *sink_score * LOG2E, block_peak = ceilf(score), peak = max(block_peak, row->peak);
+    float keep = exp2_of(row->peak - peak), take = exp2_of(block_peak - peak);
+    float weight = row->weight * keep + exp2_of(score - block_peak) * take;
+    for (long d = 0; d < head_dim; d++) out[d] = row->total[d] * keep / weight;
 }
 
 /* N8 */
@@ -233,9 +241,11 @@ static void attend(const struct heads *shape, const struct work_item *item,
     for (long start = item->from; start < item->to; start += SHARED_ROWS) {
         int count = (int)min(SHARED_ROWS, item->to - start);
         long at[SHARED_ROWS];
+        const float *sink_scores[SHARED_ROWS];
         for (int r = 0; r < count; r++) {
             long token = (start + r) / shared_by, head = item->kv_head * shared_by + (start + r) % shared_by;
             at[r] = token * width + head * head_dim;
+            sink_scores[r] = shape->sink_scores ? shape->sink_scores + head : NULL;
             for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = item->queries[at[r] + d] * shape->scale;
             rows[r].query = scaled + r * head_dim;
             rows[r].total = totals + r * padded;
@@ -243,6 +253,6 @@ static void attend(const struct heads *shape, const struct work_item *item,
             set_window(shape, item->positions[token], &rows[r]);
         }
         attend_rows(shape, item, start + SHARED_ROWS < item->to ? NULL : next, rows, count);
-        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, item->out + at[r]);
+        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, sink_scores[r], item->out + at[r]);
     }
 }

@@ -85,6 +85,15 @@ static void gate_all(float *gate, const float *up, long n, int activation) {
     for (long i = 0; i < n; i++) gate[i] *= up[i];
 }
 
+/* N9a */
+static void clamped_gate(float *gate, const float *up, long n, float alpha, float limit) {
+    for (long i = 0; i < n; i++) {
+        float a = gate[i] > limit ? limit : gate[i], b = up[i] > limit ? limit : up[i];
+        b = b < -limit ? -limit : b;
+        gate[i] = (b + 1.0f) * (a * sigmoid_of(a * alpha));
+    }
+}
+
 static void softcap_all(float *x, long n, float cap, float factor) {
     for (long i = 0; i < n; i++) x[i] = factor * tanh_of(x[i] / cap);
 }

@@ -88,13 +88,14 @@ static inline struct matrix strip_of(const struct matrix *w, long strip) {
 }
 
 /* A layer's attention parameters. `scale` multiplies the queries, `cap` (0: none) is the softcap of scores; a token
- * attends to the last `window` keys (0: all) and to the first `sinks`. `stored` is the dtype of keys and values:
- * FLOAT32, BFLOAT16 or FLOAT16. */
+ * attends to the last `window` keys (0: all) and to the first `sinks`. `sink_scores` (num_heads,), or NULL, are scores
+ * without a value. `stored` is the dtype of keys and values: FLOAT32, BFLOAT16 or FLOAT16. */
 struct heads {
     long num_heads, num_kv_heads, head_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
     int stored;
     const void *keys, *values;
+    const float *sink_scores;
 };
 
 /* Attention rows `from` to `to` - 1 of one sequence and key-value head: a row for each token and each query head that
@@ -136,6 +137,8 @@ struct kernels {
     /* N7 */ void (*activate)(const float *x, long n, int activation, float *y);
     /* N7; x = factor * tanh(x / cap) */ void (*softcap)(float *x, long n, float cap, float factor);
     /* gate = activation(gate) * up */ void (*gate)(float *gate, const float *up, long n, int activation);
+    /* N9a; gate = (up + 1) * (gate * sigmoid(gate * alpha)), both clamped */
+    void (*clamped_gate)(float *gate, const float *up, long n, float alpha, float limit);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
     /* N8; prefetches the keys and values of `next`, the caller's probable next item, or NULL */
     void (*attend)(const struct heads *shape, const struct work_item *item, const struct work_item *next);

@@ -25,6 +25,7 @@ const struct kernels TABLE = {
     .activate = activate_all,
     .softcap = softcap_all,
     .gate = gate_all,
+    .clamped_gate = clamped_gate,
     .add = add_all,
     .attend = attend,
     .peak = peak,

@@ -44,6 +44,7 @@ cdef extern from "kernels.h" nogil:
         int stored
         const void *keys
         const void *values
+        const float *sink_scores
 
     struct work_item:
         const float *queries
@@ -70,6 +71,7 @@ cdef extern from "kernels.h" nogil:
         void (*activate)(const float *, long, int, float *) noexcept nogil
         void (*softcap)(float *, long, float, float) noexcept nogil
         void (*gate)(float *, const float *, long, int) noexcept nogil
+        void (*clamped_gate)(float *, const float *, long, float, float) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
         void (*attend)(const heads *, const work_item *, const work_item *) noexcept nogil
         float (*peak)(const float *, long, int *) noexcept nogil

@@ -27,12 +27,12 @@ def query_scale(long head_dim, scale=None, cap=None) -> float:
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
 
-def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0):
+def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0, sink_scores=None):
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
-    (tokens,) with every position below num_keys. `scale`, `cap`, `window`, `sinks` as in reference/model/attention.py.
-    Returns (tokens, heads, head_dim).
+    (tokens,) with every position below num_keys. `scale`, `cap`, `window`, `sinks` and `sink_scores` as in
+    reference/model/attention.py. Returns (tokens, heads, head_dim).
     """
     cdef heads shape
     cdef work_item item
@@ -41,6 +41,8 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
     shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
+    sink_scores = None if sink_scores is None else np.ascontiguousarray(sink_scores, np.float32)
+    shape.sink_scores = NULL if sink_scores is None else <const float *>address(sink_scores)
     shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kernel_dtype(keys)
     config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
     pages = np.arange(pages_for(num_keys), dtype=np.int32)

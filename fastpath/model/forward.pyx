@@ -48,6 +48,7 @@ cdef class ForwardPass(Phases):
         cdef heads shape = self.shape
         shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kernel_dtype
         shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
+        shape.sink_scores = layer.sink_scores
         self.show(index, b"attention norm", self.normed, rows, self.hidden)
         self._project(members, layer, index)
         self._rotate_and_store(members, layer, index)

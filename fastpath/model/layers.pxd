@@ -11,6 +11,7 @@ cdef struct layer_weights:
     const float *attention_out_norm
     const float *query_norm
     const float *key_norm
+    const float *sink_scores
     const float *mlp_norm
     const float *mlp_norm_bias
     const float *mlp_out_norm

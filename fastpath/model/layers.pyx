@@ -47,6 +47,7 @@ cdef class Layers:
         into.attention_out_norm = self._vector(layer.attention_out_norm)
         into.mlp_out_norm = self._vector(layer.mlp_out_norm)
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
+        into.sink_scores = self._vector(layer.sink_scores, 0)
         into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
         into.value, into.output = self._matrix(layer.value, quantization), self._matrix(layer.output, quantization)
         into.window, into.sinks = layer.config.window or 0, layer.config.sinks
@@ -68,7 +69,7 @@ cdef class Layers:
             into.parts[<long>i].down = self._matrix(part.down, quantization)
 
     cdef const float *_vector(self, tensor, offset=None) except? NULL:
-        """The address of a norm's weight or, with an offset of 0, of its bias; NULL for None."""
+        """The address of a norm's weight or, with an offset of 0, of another vector; NULL for None."""
         if tensor is None:
             return NULL
         values = np.ascontiguousarray(tensor.float32() + np.float32(self.norm_offset if offset is None else offset))

@@ -38,7 +38,7 @@ cdef class Phases(Watched):
     cdef float epsilon, residual_scale
     cdef int activation
     cdef bint norms_heads, normalizes_experts, has_layer_norms, is_parallel, is_sparsemixer
-    cdef float tolerance
+    cdef float tolerance, gate_alpha, gate_limit  # a limit of 0: the gate is not clamped
     cdef const float *query_scales
     cdef object owner
     cdef Activations rounded, rounded_gated
@@ -58,5 +58,6 @@ cdef class Phases(Watched):
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
     cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
     cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil
+    cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil
     cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
                    bint norms_next) noexcept nogil

@@ -43,6 +43,8 @@ cdef class Phases(Watched):
         self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
         self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
         self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
+        if config.clamped_gate is not None:
+            self.gate_alpha, self.gate_limit = config.clamped_gate.alpha, config.clamped_gate.limit
         self.norms_heads, self.has_layer_norms = config.query_key_norm == "head", config.norm_type == "layer"
         self.is_parallel, self.query_scales = config.norms == "parallel", NULL
         if config.position_scale is not None:
@@ -159,7 +161,7 @@ cdef class Phases(Watched):
         multiply_strip(&gates, 0)
         if has_gate:
             multiply_strip(&ups, 0)
-            table().gate(gate, up, rows * width, self.activation)
+            self._gate_rows(gate, up, rows * width)
         else:
             table().activate(gate, rows * width, self.activation, gate)
         for row in range(rows):
@@ -168,6 +170,13 @@ cdef class Phases(Watched):
                 table().quantize(gate + row * width, 1, width, &rounded)
             else:
                 memcpy(self.gated + (start + row) * intermediate + column, gate + row * width, width * sizeof(float))
+
+    cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil:
+        """gate = activation(gate) * up, or the clamped gate of the family (N9a)."""
+        if self.gate_limit:
+            table().clamped_gate(gate, up, count, self.gate_alpha, self.gate_limit)
+        else:
+            table().gate(gate, up, count, self.activation)
 
     cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
                    bint norms_next) noexcept nogil:

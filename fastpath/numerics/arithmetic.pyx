@@ -152,6 +152,14 @@ def gelu_tanh(x):
     return _activate(_float32(x), GELU_TANH)
 
 
+def clamped_gate(gate, up, alpha, limit):
+    """(up + 1) * (gate * sigmoid(gate * alpha)), gate clamped to at most `limit`, up to -limit and limit (N9a)."""
+    y, up = np.empty(gate.shape, np.float32), _float32(up)
+    y[...] = gate
+    table().clamped_gate(<float *>address(y), <const float *>address(up), y.size, alpha, limit)
+    return y
+
+
 def tanh(x):
     """1 - 2 / (1 + 2^(x * 2 log2(e))) (N7)."""
     y = np.empty(np.shape(x), np.float32)

@@ -45,6 +45,7 @@ ALIASES = {  # what other programs call the same number
     "num_heads": "num_attention_heads", "n_head": "num_attention_heads", "n_heads": "num_attention_heads",
     "n_kv_heads": "num_key_value_heads", "num_kv_heads": "num_key_value_heads", "kv_channels": "head_dim",
     "ffn_hidden_size": "intermediate_size", "norm_eps": "rms_norm_eps", "layer_norm_epsilon": "rms_norm_eps",
+    "experts_per_token": "num_experts_per_tok",
 }  # fmt: skip
 SAME: dict[str, tuple] = {  # where only such a value is what is computed anyway
     "scale_attn_weights": (True,), "mlp_type": ("default",), "norm_type": ("rms_norm", "rmsnorm"), "no_bias": (True,),

@@ -18,7 +18,8 @@ INTEGERS = {  # least and greatest
 ABOVE_ZERO = frozenset((
     "rms_norm_eps", "layer_norm_eps", "norm_epsilon", "norm_eps", "rope_theta", "rope_local_base_freq",
     "query_pre_attn_scalar", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling",
-    "attn_logit_softcapping", "final_logit_softcapping", "original_max_position_embeddings",
+    "attn_logit_softcapping", "final_logit_softcapping", "original_max_position_embeddings", "swiglu_alpha",
+    "swiglu_limit",
 ))  # fmt: skip
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((

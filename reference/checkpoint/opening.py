@@ -6,15 +6,15 @@ text part lie behind one of two further prefixes.
 
 from dataclasses import replace
 
-import numpy as np
-
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.grouped_queries import split_groups
+from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
-from verbatim.reference.numerics.quantization import MIXED, SCALES, STORED_DTYPES, stored_shape
+from verbatim.reference.numerics.quantization import GGUF, MIXED, MXFP4, SCALES, STORED_DTYPES, stored_shape
 from verbatim.reference.records.config import Experts, ModelConfig
 
 STEMS = ("model.", "language_model.model.", "model.language_model.")  # the first whose embedding is there
@@ -146,6 +146,7 @@ class _Reader:
             output=self.matrix("self_attn.o_proj", hidden, self.num_queries, has_bias=config.output_bias),
             query_norm=self.head_norm("self_attn.q_norm", self.num_queries),
             key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
+            sink_scores=self.sink_scores(),
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
             mlp_out_norm=norms[3],
@@ -156,7 +157,7 @@ class _Reader:
     def attention_inputs(self) -> tuple[Matrix, Matrix, Matrix]:
         hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
         if self.family.groups_queries:
-            return self.split_groups(self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
+            return split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
         if self.config.has_fused_matrices:
             query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
             return query, key, value
@@ -181,21 +182,31 @@ class _Reader:
     def mixture(self, experts: Experts) -> dict:
         """The router, the experts, and the expert of every token where there is one."""
         known = self.family.experts
-        found: dict = {"router": self.float_matrix(f"{known.part}{known.router}", experts.num_experts)}
-        parts = self.stacked_experts(experts) if known.is_stacked else [
-            self.expert(f"experts.{i}.", experts.intermediate_size) for i in range(experts.num_experts)
-        ]  # fmt: skip
+        router = f"{known.part}{known.router}"
+        found: dict = {"router": self.float_matrix(router, experts.num_experts, has_bias=experts.has_biases)}
+        parts = self.all_experts(experts)
         if experts.shared_size:
             found["shared"] = self.expert(f"{known.shared}.", experts.shared_size)
         if experts.has_shared_gate:
             found["shared_gate"] = self.float_matrix(f"{known.part}{known.shared_gate}", 1)
         return found | {"experts": tuple(parts)}
 
-    def expert(self, name: str, inner: int) -> FeedForward:
+    def all_experts(self, experts: Experts) -> list[FeedForward]:
+        known, count, inner = self.family.experts, experts.num_experts, experts.intermediate_size
+        if known.interleaved and self.config.quantization != GGUF:
+            prefix, hidden = self.prefix + known.part, self.config.hidden_size
+            reader = InterleavedExperts(self.weights, prefix, count=count, hidden=hidden, inner=inner)
+            return reader.read(*known.interleaved, may_be_mxfp4=self.config.quantization == MXFP4)
+        if known.is_stacked:
+            return self.stacked_experts(experts)
+        return [self.expert(f"experts.{i}.", inner, has_bias=experts.has_biases) for i in range(count)]
+
+    def expert(self, name: str, inner: int, *, has_bias: bool = False) -> FeedForward:
         known, hidden = self.family.experts, self.config.hidden_size
         prefix, names = f"{known.part}{name}", (known.gate, known.up, known.down)
         shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
-        return FeedForward(*(self.matrix(prefix + name, *shape) for name, shape in zip(names, shapes, strict=True)))
+        found = zip(names, shapes, strict=True)
+        return FeedForward(*(self.matrix(prefix + name, *shape, has_bias=has_bias) for name, shape in found))
 
     def stacked_experts(self, experts: Experts) -> list[FeedForward]:
         known, hidden, count = self.family.experts, self.config.hidden_size, experts.num_experts
@@ -206,10 +217,16 @@ class _Reader:
         downs = self.split(self.matrix(known.part + known.down, hidden, inner, count=count), (hidden,) * count)
         return [FeedForward(gates_and_ups[2 * i], gates_and_ups[2 * i + 1], downs[i]) for i in range(count)]
 
-    def float_matrix(self, name: str, outputs: int) -> Matrix:
+    def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
         """Float in every checkpoint (N9)."""
-        hidden = self.config.hidden_size
-        return Matrix(weight=self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden)), num_inputs=hidden)
+        hidden, bias = self.config.hidden_size, self.bias(name, outputs) if has_bias else None
+        weight = self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden))
+        return Matrix(weight=weight, bias=bias, num_inputs=hidden)
+
+    def sink_scores(self) -> Tensor | None:
+        if not self.config.has_sink_scores:
+            return None
+        return self.weights.get(f"{self.prefix}self_attn.sinks", (self.config.num_heads,))
 
     def head_norm(self, name: str, num_features: int) -> Tensor | None:
         if self.config.query_key_norm is None:
@@ -240,21 +257,3 @@ class _Reader:
             parts.append(fused.rows(start, start + size))
             start += size
         return tuple(parts)
-
-    def split_groups(self, fused: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """Query, key and value of rows that hold, for each key-value head, its queries, its key, then its value."""
-        config = self.config
-        shared_by = config.num_heads // config.num_kv_heads
-
-        groups = np.arange(fused.weight.shape[0]).reshape(config.num_kv_heads, shared_by + 2, config.head_dim)
-
-        def select(name: str, part: slice) -> Matrix:
-            chosen = groups[:, part].reshape(-1)
-            scales = fused.scales and fused.scales.select(f"{fused.scales.name}[{name}]", chosen)
-            return replace(fused, weight=fused.weight.select(f"{fused.weight.name}[{name}]", chosen), scales=scales)
-
-        return (
-            select("query", slice(shared_by)),
-            select("key", slice(shared_by, shared_by + 1)),
-            select("value", slice(shared_by + 1, None)),
-        )

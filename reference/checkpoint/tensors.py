@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
 from verbatim.reference.checkpoint.weights import Tensor
-from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack, unpack_mxfp4
 from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored, quantize
 from verbatim.reference.records.config import LayerConfig
 
@@ -17,7 +17,8 @@ class Matrix:
     """A linear layer as stored: weight (outputs, inputs), and a bias (outputs,) where the model has one.
 
     In a quantised checkpoint `weight` holds integers as N4 lays them out, and `scales` is there; routers stay float. In
-    a GGUF file, and in what other tools quantised, `weight` alone holds both, in the format that its dtype names.
+    a GGUF file, and in what other tools quantised, `weight` alone holds both, in the format that its dtype names. For
+    MXFP4 of gpt-oss `scales` are U8, its exponents.
     """
 
     weight: Tensor
@@ -31,6 +32,8 @@ class Matrix:
             return BLOCK_FORMATS[self.weight.dtype].computed
         if isinstance(self.weight, GroupedTensor):
             return self.weight.dtype
+        if self.scales is not None and self.scales.dtype == "U8":
+            return "MXFP4"
         return None if quantization in MIXED else quantization
 
     def quantized(self, quantization: str) -> QuantizedTensor | SuperblockTensor:
@@ -41,6 +44,8 @@ class Matrix:
             return self.weight.quantized()
         if self.scales is None:
             return quantize(self.weight.name, self.weight.float32(), quantization)
+        if self.scales.dtype == "U8":
+            return unpack_mxfp4(self.weight.bits, self.scales.bits)
         return from_stored(self.weight.name, quantization, self.weight.bits, self.scales.bits, self.num_inputs)
 
     def rows(self, start: int, stop: int) -> "Matrix":
@@ -66,7 +71,8 @@ class FeedForward:
 class Layer:
     """One decoder layer. Norms that its family does not have are None; `router` and `experts` only with experts.
 
-    `shared` is the expert of every token, `shared_gate` (1, hidden) the float matrix of its weight.
+    `sink_scores` (heads,) are learned scores without a key. `shared` is the expert of every token, `shared_gate` (1,
+    hidden) the float matrix of its weight.
     """
 
     config: LayerConfig
@@ -78,6 +84,7 @@ class Layer:
     output: Matrix
     query_norm: Tensor | None
     key_norm: Tensor | None
+    sink_scores: Tensor | None = None
     mlp_norm: Tensor | None
     mlp_out_norm: Tensor | None
     mlp: FeedForward | None

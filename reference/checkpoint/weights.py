@@ -108,7 +108,7 @@ class Weights:
     """
 
     def __init__(self, tensors: dict[str, Tensor], *, is_checked: bool = False):
-        self._tensors, self._is_checked = tensors, is_checked
+        self._tensors, self.is_checked = tensors, is_checked
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -126,7 +126,7 @@ class Weights:
             raise ModelError(f"weights: tensor {name} is stored as {tensor.dtype}, not as {' or '.join(dtypes)}")
         if tensor.shape != shape:
             raise ModelError(f"weights: tensor {name} has shape {tensor.shape}, config.json asks for {shape}")
-        if not (self._is_checked or tensor.is_finite()):
+        if not (self.is_checked or tensor.is_finite()):
             raise ModelError(f"weights: tensor {name} holds NaN or infinite values")
         ordered = tensor.in_order()
         release(tensor.bits)

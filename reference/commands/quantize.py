@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.opening import head_name_of, open_checkpoint
 from verbatim.reference.checkpoint.shard_writer import Planned, write_shard, write_text
 from verbatim.reference.checkpoint.source import HuggingFaceSource, open_source
@@ -51,8 +52,12 @@ def quantize_on_disk(source: Path, target: Path, quantization: str) -> None:
 def quantize_directory(source: Path, target: Path, quantization: str) -> None:
     """Make `target` of `source`, or resume an earlier run; ModelError says what stands in the way."""
     check_format(quantization)
-    if open_source(source).config().quantization:
+    config = open_source(source).config()
+    if config.quantization:
         raise ModelError(f"{source} is quantised already: give the float checkpoint")
+    if family_named(config.family).experts.interleaved:
+        raise ModelError(f"{source}: experts of the family {config.family} cannot be written as integers, "
+                         "but --quantization makes integers of them while loading")  # fmt: skip
     shards = HuggingFaceSource(source).shards()
     plan = plan_shards(source, shards, quantization)
     _begin(source, target, quantization, [*shards, "config.json"])

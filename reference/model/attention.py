@@ -17,13 +17,15 @@ LOG2E = 1.4426950408889634
 def attention(
     queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray, *,
     scale: float | None = None, cap: float | None = None, window: int | None = None, sinks: int = 0,
+    sink_scores: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
     (tokens,) with every position below num_keys. Each key-value head serves an equal run of heads. `scale` is
     1 / sqrt(head_dim) by default, `cap` is the softcap of scores, `window` is the number of keys that a token attends
-    to, its own included; every token attends to the first `sinks` keys. Returns (tokens, heads, head_dim).
+    to, its own included; every token attends to the first `sinks` keys. `sink_scores` float32 (heads,) are scores that
+    take part in the softmax without a value. Returns (tokens, heads, head_dim).
     """
     _, num_heads, head_dim = queries.shape
     keys, values = widen(keys), widen(values)
@@ -39,7 +41,7 @@ def attention(
         block = _block(queries, block_keys, block_values, is_visible, cap)
         state = _merge(state, block, np.any(is_visible, axis=1, keepdims=True))
     assert state is not None, "there are no keys"
-    _, weight, total = state
+    _, weight, total = state if sink_scores is None else _merge_sinks(state, sink_scores * np.float32(LOG2E))
     return total / weight[..., None]
 
 
@@ -81,3 +83,11 @@ def _merge(past, block, has_visible):
     take = np.where(has_visible, exp2(np.minimum(block[0] - peak, np.float32(0))), np.float32(0))
     weight = past[1] * keep + block[1] * take
     return peak, weight, past[2] * keep[..., None] + block[2] * take[..., None]
+
+
+def _merge_sinks(past, scores):
+    """Merge each head's sink score, a power of two, as the last block: it has a weight and no value."""
+    block_peak = np.ceil(scores)  # (heads,)
+    peak = np.maximum(past[0], block_peak)
+    keep, take = exp2(past[0] - peak), exp2(block_peak - peak)
+    return peak, past[1] * keep + exp2(scores - block_peak) * take, past[2] * keep[..., None]

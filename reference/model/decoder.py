@@ -16,6 +16,7 @@ from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
 from verbatim.reference.numerics.arithmetic import (
     ACTIVATIONS,
+    clamped_gate,
     layer_norm,
     linear,
     linear_quantized,
@@ -70,17 +71,19 @@ class Norm:
 
 
 class Network:
-    """The feed-forward network, or one expert: down(activation(gate(x)) * up(x)), without a gate: of up(x)."""
+    """The feed-forward network, or one expert (N9a): down(activation(gate(x)) * up(x)), without a gate: of up(x)."""
 
-    def __init__(self, stored: FeedForward, activation: str, quantization: str | None):
+    def __init__(self, stored: FeedForward, config: ModelConfig, quantization: str | None):
         self.gate = Linear(stored.gate, quantization) if stored.gate else None
         self.up, self.down = Linear(stored.up, quantization), Linear(stored.down, quantization)
-        self.activate = ACTIVATIONS[activation]
+        self.activate, self.clamped = ACTIVATIONS[config.activation], config.clamped_gate
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Rows float32 (rows, hidden) to rows of the same shape."""
         if self.gate is None:
             return self.down(self.activate(self.up(x)))
+        if self.clamped:
+            return self.down(clamped_gate(self.gate(x), self.up(x), self.clamped.alpha, self.clamped.limit))
         return self.down(self.activate(self.gate(x)) * self.up(x))
 
 
@@ -96,10 +99,11 @@ class DecoderLayer:
         self.attention_out_norm = Norm(config, stored.attention_out_norm)
         self.mlp_norm = Norm(config, stored.mlp_norm, stored.mlp_norm_bias)
         self.mlp_out_norm = Norm(config, stored.mlp_out_norm)
-        self.mlp = Network(stored.mlp, config.activation, quantization) if stored.mlp else None
+        self.sink_scores = stored.sink_scores.float32() if stored.sink_scores else None
+        self.mlp = Network(stored.mlp, config, quantization) if stored.mlp else None
         self.router = Linear(stored.router) if stored.router else None
-        self.experts = [Network(expert, config.activation, quantization) for expert in stored.experts]
-        self.shared = Network(stored.shared, config.activation, quantization) if stored.shared else None
+        self.experts = [Network(expert, config, quantization) for expert in stored.experts]
+        self.shared = Network(stored.shared, config, quantization) if stored.shared else None
         self.shared_gate = Linear(stored.shared_gate) if stored.shared_gate else None
 
     def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
@@ -133,7 +137,7 @@ class DecoderLayer:
             attended[rows] = attention(
                 queries[rows], *cached, np.arange(chunk.start, stop),
                 scale=config.attention_scale, cap=config.attention_softcap,
-                window=self.layer_config.window, sinks=self.layer_config.sinks,
+                window=self.layer_config.window, sinks=self.layer_config.sinks, sink_scores=self.sink_scores,
             )  # fmt: skip
         attended = show(index, "attention", attended).reshape(len(x), -1)
         return self.attention_out_norm(show(index, "output", self.output(attended)))

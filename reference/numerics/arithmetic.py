@@ -151,7 +151,7 @@ def _dot(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _scaled_sums(integers: np.ndarray, scales: np.ndarray, parts: int) -> np.ndarray:
     """The exact sum of each part of a group's integers times the group's scale, float32 (rows, groups, parts)."""
-    sums = integers.reshape(*scales.shape, parts, -1).sum(axis=-1, dtype=np.int32)
+    sums = integers.reshape(*scales.shape, parts, GROUP_SIZE // parts).sum(axis=-1, dtype=np.int32)
     return sums.astype(np.float32) * scales[..., None]
 
 
@@ -225,6 +225,13 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     """x / 2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) (N7), the form of GELU that Gemma uses."""
     cubic = x + np.float32(0.044715) * x * x * x
     return np.float32(0.5) * x * (np.float32(1) + tanh(np.float32(0.7978845608028654) * cubic))
+
+
+def clamped_gate(gate: np.ndarray, up: np.ndarray, alpha: float, limit: float) -> np.ndarray:
+    """(up + 1) * (gate * sigmoid(gate * alpha)), gate clamped to at most `limit`, up to -limit and limit (N9a)."""
+    bound = np.float32(limit)
+    gate, up = np.minimum(gate, bound), np.maximum(np.minimum(up, bound), -bound)
+    return (up + np.float32(1)) * (gate * sigmoid(gate * np.float32(alpha)))
 
 
 ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh}

@@ -118,10 +118,23 @@ def _iq4_nl(b: np.ndarray) -> QuantizedTensor:
 
 
 def _mxfp4(b: np.ndarray) -> QuantizedTensor:
-    """The scale is a power of two, 2^(byte - 128), half of the format's own since the integers are doubled."""
-    exponent = b[..., 0].astype(np.uint32)
+    return _plain("MXFP4", MXFP4_VALUES[_nibbles(b[..., 1:])], _mxfp4_scales(b[..., 0]))
+
+
+def _mxfp4_scales(exponents: np.ndarray) -> np.ndarray:
+    """2^(byte - 128), half of the format's own scale since the integers are doubled."""
+    exponent = exponents.astype(np.uint32)
     bits = np.where(exponent < 2, np.uint32(0x00200000) << exponent, (np.maximum(exponent, 1) - 1) << 23)
-    return _plain("MXFP4", MXFP4_VALUES[_nibbles(b[..., 1:])], bits.astype(np.uint32).view(np.float32))
+    return bits.astype(np.uint32).view(np.float32)
+
+
+def unpack_mxfp4(stored: np.ndarray, exponents: np.ndarray) -> QuantizedTensor:
+    """MXFP4 as safetensors of gpt-oss hold it (N4g): nibbles uint8 (outputs, groups, 16), exponents (outputs, groups).
+
+    Byte i of a group has weight 2 i in its low half and weight 2 i + 1 in its high half.
+    """
+    nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], GROUP_SIZE)
+    return _plain("MXFP4", MXFP4_VALUES[nibbles], _mxfp4_scales(exponents))
 
 
 def _groups(integers: np.ndarray, last: int = GROUP_SIZE) -> np.ndarray:

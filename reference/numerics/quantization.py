@@ -13,7 +13,8 @@ from verbatim.reference.records.errors import ModelError
 GROUP_SIZE = 32
 FORMATS = ("w8a8", "w4a8")
 GGUF = "gguf"
-METHODS = ("awq", "gptq", "compressed-tensors", "fp8")  # values of quant_method in config.json
+MXFP4 = "mxfp4"
+METHODS = ("awq", "gptq", "compressed-tensors", "fp8", MXFP4)  # values of quant_method in config.json
 MIXED = (GGUF, *METHODS)  # each matrix has the format that its file gives it
 WIDE_FORMATS = ("I8_SCALE", "I8_MINIMUM")  # int8 with float32 scales, perhaps minimums, for what w8a8 cannot hold
 VERSION = 1  # of the stored layout

@@ -103,7 +103,7 @@ class Experts:
 
     `routing` is "softmax", or "sparsemixer" (Phi 3.5 MoE), which drops scores that lie more than `tolerance` below the
     largest, relatively. A shared expert of `shared_size`, 0 for none, serves every token, behind a gate of its own
-    where `has_shared_gate`.
+    where `has_shared_gate`. With `has_biases` the router and each expert's matrices have them.
     """
 
     num_experts: int
@@ -114,6 +114,15 @@ class Experts:
     tolerance: float = field(default=0.0, metadata=LATER)
     shared_size: int = field(default=0, metadata=LATER)
     has_shared_gate: bool = field(default=False, metadata=LATER)
+    has_biases: bool = field(default=False, metadata=LATER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClampedGate:
+    """gpt-oss's gate in place of activation(gate) * up: both are clamped to `limit`, `alpha` is the sigmoid's (N9a)."""
+
+    alpha: float
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +157,12 @@ class ModelConfig:
     mlp_bias: bool = False
     head_bias: bool = field(default=False, metadata=LATER)
     has_gate: bool = field(default=True, metadata=LATER)  # in the feed-forward network
+    clamped_gate: ClampedGate | None = field(default=None, metadata=LATER)
     has_fused_matrices: bool = False  # Phi-3 stores query, key, value as one, and gate, up as one
     experts: Experts | None = None
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     attention_softcap: float | None = None
+    has_sink_scores: bool = field(default=False, metadata=LATER)  # one learned score a head beside those of its keys
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0

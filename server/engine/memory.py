@@ -18,7 +18,7 @@ from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
-from verbatim.reference.numerics.quantization import MIXED
+from verbatim.reference.numerics.quantization import MIXED, MXFP4
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.server.engine.cgroups import rest_of_limits
@@ -136,6 +136,8 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
         return 2 * count if is_narrow else 4 * count
     if tensor.dtype in BLOCK_FORMATS:  # the fast path's strips are hardly larger than the file's blocks
         return tensor.bits.nbytes * 17 // 16 if is_narrow else math.prod(tensor.shape) * 5 // 4
+    if tensor.dtype == "U8" and quantization == MXFP4:  # of MXFP4, kept as 8 bits
+        return count * 9 // 4
     if tensor.dtype in ("I8", "U8"):
         return count if is_narrow or tensor.dtype == "I8" else 2 * count
     if quantization not in (None, *MIXED) and tensor.bits.ndim == 2:

@@ -10,14 +10,17 @@ def draw(tokens, heads, kv_heads, head_dim, keys, seed=0):
     return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def softmax_attention(queries, keys, values, positions, window=None, sinks=0):
-    """The textbook's, in float64."""
+def softmax_attention(queries, keys, values, positions, window=None, sinks=0, sink_scores=None):
+    """The textbook's, in float64; a sink score is the score of a key whose value is 0."""
     shared_by = queries.shape[1] // keys.shape[1]
     keys, values = (np.repeat(x.astype(np.float64), shared_by, axis=1) for x in (keys, values))
     scores = np.einsum("thd,khd->thk", queries.astype(np.float64), keys) / np.sqrt(queries.shape[2])
     places, position = np.arange(len(keys)), positions[:, None, None] + np.zeros_like(scores)
     scores[places > position] = -np.inf
     scores[(places <= position - (window or len(keys))) & (places >= sinks)] = -np.inf
+    if sink_scores is not None:
+        column = np.broadcast_to(sink_scores.astype(np.float64)[None, :, None], (*scores.shape[:2], 1))
+        scores, values = np.concatenate([scores, column], axis=2), np.concatenate([values, np.zeros_like(values[:1])])
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.einsum("thk,khd->thd", weights / weights.sum(axis=-1, keepdims=True), values)
 
@@ -70,6 +73,32 @@ def test_a_window_and_its_sinks(part, window, sinks):
     found = part("model.attention").attention(queries, keys, values, positions, window=window, sinks=sinks)
     expected = softmax_attention(queries, keys, values, positions, window, sinks)
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [0.5, 30.0])
+@pytest.mark.parametrize(("window", "sinks"), [(None, 0), (20, 0), (20, 4)])
+def test_sink_scores_take_a_share_of_the_weights(part, window, sinks, size):
+    queries, keys, values = draw(9, 4, 2, 16, 200)
+    scores = np.array([-1, 0, 0.1, 1], np.float32) * np.float32(size)
+    positions = np.array([0, 4, 21, 63, 64, 100, 140, 198, 199])
+    options = {"window": window, "sinks": sinks, "sink_scores": scores}
+    found = part("model.attention").attention(queries, keys, values, positions, **options)
+    np.testing.assert_allclose(found, softmax_attention(queries, keys, values, positions, **options), atol=2e-6)
+
+
+def test_a_sink_score_is_merged_after_all_keys(part):
+    """So its bits do not depend on blocks, pages or chunks: a token has them in whatever chunk it comes."""
+    attention = part("model.attention").attention
+    queries, keys, values = draw(150, 4, 2, 24, 150)
+    scores = np.array([-40, -0.3, 2, 40], np.float32)
+    whole = attention(queries, keys, values, np.arange(150), sink_scores=scores)
+    for start in range(0, 150, 7):
+        rows = np.arange(start, min(start + 7, 150))
+        piece = attention(queries[rows], keys[: rows[-1] + 1], values[: rows[-1] + 1], rows, sink_scores=scores)
+        np.testing.assert_array_equal(piece.view(np.uint32), whole[rows].view(np.uint32))
+    without = attention(queries, keys, values, np.arange(150))
+    lowest = attention(queries, keys, values, np.arange(150), sink_scores=np.full(4, -300, np.float32))
+    np.testing.assert_array_equal(lowest.view(np.uint32), without.view(np.uint32))
 
 
 def test_what_a_window_hides_may_be_anything(part):

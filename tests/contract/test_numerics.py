@@ -197,6 +197,17 @@ def test_silu_is_close_to_its_formula(part):
     np.testing.assert_allclose(part("numerics.arithmetic").silu(x), exact, rtol=1e-5, atol=1e-30)
 
 
+def test_the_clamped_gate_is_its_formula_in_order(part):
+    numerics = part("numerics.arithmetic")
+    gate, up = np.linspace(-20, 20, 801).astype(np.float32), np.linspace(15, -15, 801).astype(np.float32)
+    found = numerics.clamped_gate(gate, up, 1.702, 7.0)
+    a, b = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
+    expected = (b + np.float32(1)) * (a * numerics.sigmoid(a * np.float32(1.702)))
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+    exact = (b.astype(np.float64) + 1) * (a / (1 + np.exp(-1.702 * a.astype(np.float64))))
+    np.testing.assert_allclose(found, exact, atol=2e-5)
+
+
 def test_sigmoid_is_close_to_its_formula(part):
     x = np.linspace(-80, 80, 10_001).astype(F)
     exact = 1 / (1 + np.exp(-x.astype(np.float64)))

@@ -81,13 +81,14 @@ static void attention(const struct kernels *table, long tokens, long num_keys, l
     int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
     for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
     for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
-    shape.keys = keys, shape.values = values;
+    float *sink_scores = floats(shape.num_heads);
+    shape.keys = keys, shape.values = values, shape.sink_scores = window ? sink_scores : NULL;
     struct work_item items[2];
     for (int head = 0; head < 2; head++)
         items[head] = (struct work_item){queries, out, numbers, positions, head, 0, tokens * 3};
     for (int head = 0; head < 2; head++) table->attend(&shape, &items[head], head == 0 ? &items[1] : NULL);
     count_in(out, tokens * 6 * head_dim * sizeof(float));
-    free(queries), free(out), free(keys), free(values), free(numbers), free(positions);
+    free(queries), free(out), free(keys), free(values), free(numbers), free(positions), free(sink_scores);
 }
 
 /* Elementwise kernels, on rows of an odd length. */
@@ -105,6 +106,7 @@ static void elements(const struct kernels *table, long rows, long n) {
         table->activate(x, rows * n, activation, y), count_in(y, rows * n * sizeof(float));
         table->gate(x, y, rows * n, activation), count_in(x, rows * n * sizeof(float));
     }
+    table->clamped_gate(x, y, rows * n, 1.702f, 0.5f), count_in(x, rows * n * sizeof(float));
     table->rotate(x, rows, n, n / 2, weight, weight), count_in(x, rows * n * sizeof(float));
     free(x), free(y), free(weight), free(weights);
 }

@@ -160,6 +160,12 @@ def test_exponentials(seed, length, spread):
     both("log2", np.maximum(np.abs(x), np.float32(1e-37)))
 
 
+@PARITY
+@given(SEEDS, SIZES, SPREADS, st.sampled_from([0.3, 7.0]))
+def test_clamped_gate(seed, length, spread, limit):
+    both("clamped_gate", numbers(seed, length, spread=spread), numbers(seed + 1, length, spread=spread), 1.702, limit)
+
+
 def test_exponentials_on_a_sweep_of_all_floats():
     x = np.arange(0, 2**32, 40_009, dtype=np.uint64).astype(np.uint32).view(np.float32)
     x = x[np.isfinite(x)]
@@ -174,20 +180,21 @@ def test_exponentials_on_a_sweep_of_all_floats():
 @given(
     SEEDS, st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.sampled_from([2, 8, 10, 16, 24, 64, 80, 128]),
     st.integers(1, 200), SPREADS, st.sampled_from([None, 0.1, 1.0]), st.sampled_from([None, 0.7, 50.0]),
-    st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)), STORED,
+    st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)), STORED, st.booleans(),
 )  # fmt: skip
-def test_attention(seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks, dtype):
+def test_attention(
+    seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks, dtype, has_sink_scores
+):
     shape = (num_keys, kv_heads, head_dim)
     stored = [reference_numerics.narrow(numbers(seed + i, *shape, spread=min(spread, 8)), dtype) for i in range(2)]
     queries = numbers(seed + 2, tokens, kv_heads * shared_by, head_dim, spread=min(spread, 8))
     positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
     positions = np.sort(positions) if seed % 2 else positions
+    scores = numbers(seed + 3, kv_heads * shared_by, spread=spread) if has_sink_scores else None
+    options = {"scale": scale, "cap": cap, "window": window, "sinks": sinks, "sink_scores": scores}
     with poisoned():
-        found = fast_attention.attention(queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks)
-    expected = reference_attention.attention(
-        queries, *stored, positions, scale=scale, cap=cap, window=window, sinks=sinks
-    )
-    same(found, expected)
+        found = fast_attention.attention(queries, *stored, positions, **options)
+    same(found, reference_attention.attention(queries, *stored, positions, **options))
 
 
 @PARITY

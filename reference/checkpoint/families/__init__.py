@@ -15,7 +15,7 @@ from verbatim.reference.checkpoint.config_values import check_values
 from verbatim.reference.checkpoint.families.family import DEFAULTS, Family
 from verbatim.reference.checkpoint.quantized.settings import read_settings
 from verbatim.reference.checkpoint.rope_settings import read_rope
-from verbatim.reference.numerics.quantization import read_entry
+from verbatim.reference.numerics.quantization import MXFP4, read_entry
 from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
 from verbatim.reference.records.errors import ModelError
 
@@ -155,9 +155,17 @@ def _common(raw: dict, generation: dict, family: Family) -> dict:
         "mlp_bias": bool(raw.get("mlp_bias", False)),
         "experts": _experts(raw, family),
         "eos_ids": token_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
-        "quantization": settings.method if (settings := read_settings(raw)) else read_entry(raw),
+        "quantization": _quantization(raw, family),
         "bos_id": next(iter(token_ids(raw.get("bos_token_id"))), None),
     }
+
+
+def _quantization(raw: dict, family: Family) -> str | None:
+    """How the checkpoint holds its matrices, as ModelConfig names it."""
+    settings = read_settings(raw)
+    if settings is not None and settings.method == MXFP4 and not family.experts.interleaved:
+        raise ModelError(f"config.json: quantization_config is not supported (method {MXFP4} for {family.name!r})")
+    return settings.method if settings else read_entry(raw)
 
 
 def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:

@@ -79,7 +79,9 @@ class ExpertNames:
     """How the tensors of a mixture of experts are called within a layer.
 
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
-    and up one after the other, `down` has down. `shared` and `shared_gate` belong to the expert of every token.
+    and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
+    has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py). `shared` and `shared_gate`
+    belong to the expert of every token.
     """
 
     part: str = "mlp."
@@ -88,6 +90,7 @@ class ExpertNames:
     up: str = "up_proj"
     down: str = "down_proj"
     is_stacked: bool = False
+    interleaved: tuple[str, ...] = ()
     shared: str = "shared_expert"
     shared_gate: str = "shared_expert_gate"
 

@@ -52,11 +52,12 @@ class _Names:
         }
         norms = zip(NORMS, NORM_NAMES[config.norms], strict=True)
         self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
-        if config.family == "seed_oss":  # llama.cpp's name for it in this family
+        if config.family in ("seed_oss", "gpt_oss"):  # llama.cpp's name for it in these families
             self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
         if config.has_fused_matrices:
             self.inner["ffn_up"] = "mlp.gate_up_proj"
         self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}
+        self.inner["attn_sinks"] = "self_attn.sinks"
         self.inner["ffn_gate_inp"] = experts.part + experts.router
         self.inner["ffn_gate_inp_shexp"] = experts.part + experts.shared_gate
         self.expert = {"gate": experts.gate, "up": experts.up, "down": experts.down}
@@ -75,16 +76,17 @@ class _Names:
             return
         prefix, inner, ending = f"model.layers.{int(match[1])}.", match[2], match[3]
         if inner in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"):
-            yield from self._stack(prefix, inner.split("_")[1], entry)
+            yield from self._stack(prefix, inner.split("_")[1], ending, entry)
         elif single := SINGLE_EXPERT.fullmatch(inner):
-            yield Tensor(self._expert_name(prefix, int(single[2]), single[1]), entry.format, entry.bits())
+            yield Tensor(self._expert_name(prefix, int(single[2]), single[1], ending), entry.format, entry.bits())
         elif inner == "attn_qkv" and not self.config.has_fused_matrices:
             yield from self._apart(prefix, ending, entry)
         elif inner in self.inner:
             bits = entry.bits()
             if inner == "ffn_gate_inp_shexp" and len(entry.shape) == 1:
                 bits = bits[None]
-            yield Tensor(f"{prefix}{self.inner[inner]}.{ending}", entry.format, bits, self._num_pairs(inner))
+            name = f"{prefix}{self.inner[inner]}{'' if inner == 'attn_sinks' else '.' + ending}"
+            yield Tensor(name, entry.format, bits, self._num_pairs(inner))
         else:
             raise ModelError(f"weights: tensor {name} is not known for the family {self.config.family}")
 
@@ -93,15 +95,16 @@ class _Names:
         heads = {"attn_q": self.config.num_heads, "attn_k": self.config.num_kv_heads}
         return heads.get(inner, 0) if self.has_pairs else 0
 
-    def _stack(self, prefix: str, part: str, entry: Entry) -> Iterator[Tensor]:
-        if len(entry.shape) != 3:
-            raise ModelError(f"weights: tensor {entry.name} must hold a matrix of each expert, not {entry.shape}")
+    def _stack(self, prefix: str, part: str, ending: str, entry: Entry) -> Iterator[Tensor]:
+        if len(entry.shape) != (3 if ending == "weight" else 2):
+            what = "matrix" if ending == "weight" else "bias"
+            raise ModelError(f"weights: tensor {entry.name} must hold a {what} of each expert, not {entry.shape}")
         bits = entry.bits()
         for index in range(entry.shape[0]):
-            yield Tensor(self._expert_name(prefix, index, part), entry.format, bits[index])
+            yield Tensor(self._expert_name(prefix, index, part, ending), entry.format, bits[index])
 
-    def _expert_name(self, prefix: str, index: int, part: str) -> str:
-        return f"{prefix}{self.family.experts.part}experts.{index}.{self.expert[part]}.weight"
+    def _expert_name(self, prefix: str, index: int, part: str, ending: str) -> str:
+        return f"{prefix}{self.family.experts.part}experts.{index}.{self.expert[part]}.{ending}"
 
     def _apart(self, prefix: str, ending: str, entry: Entry) -> Iterator[Tensor]:
         """Query, key and value of one matrix, for a family that has them apart."""

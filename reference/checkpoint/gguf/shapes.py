@@ -225,6 +225,13 @@ def _stablelm(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     return {"use_parallel_residual": bool(found.flag(".use_parallel_residual"))}
 
 
+def _gpt_oss(found: Metadata, tensors: Tensors) -> dict[str, Any]:
+    """YaRN's range has no whole bounds, which the metadata does not mention; without it there is no YaRN at all."""
+    scaling = _rope(found, tensors).get("rope_scaling", {"rope_type": "default"})
+    window = {"sliding_window": found.required(".attention.sliding_window")}
+    return window | {"rope_scaling": scaling | {"truncate": False} if scaling["rope_type"] == "yarn" else scaling}
+
+
 ARCHITECTURES = {
     "llama": Architecture(name="LlamaForCausalLM", has_pairs=True, more=_llama),
     "qwen2": Architecture(name="Qwen2ForCausalLM"),
@@ -246,4 +253,5 @@ ARCHITECTURES = {
     "stablelm": Architecture(name="StableLmForCausalLM", more=_stablelm),
     "starcoder2": Architecture(name="Starcoder2ForCausalLM"),
     "seed_oss": Architecture(name="SeedOssForCausalLM"),
+    "gpt-oss": Architecture(name="GptOssForCausalLM", more=_gpt_oss),
 }

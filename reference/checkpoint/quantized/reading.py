@@ -2,7 +2,7 @@
 
 from verbatim.reference.checkpoint.quantized import awq, compressed, float8, gptq
 from verbatim.reference.checkpoint.quantized.parts import Parts
-from verbatim.reference.checkpoint.quantized.settings import AWQ, COMPRESSED, FP8, GPTQ, Settings
+from verbatim.reference.checkpoint.quantized.settings import AWQ, COMPRESSED, FP8, GPTQ, MXFP4, Settings
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.errors import ModelError
 
@@ -10,7 +10,9 @@ METHOD_MODULES = {AWQ: awq, GPTQ: gptq, COMPRESSED: compressed, FP8: float8}
 
 
 def read_tensors(stored: dict[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """Each matrix that the tool quantised as NAME.weight; all other tensors as they are."""
+    """Each matrix that the tool quantised as NAME.weight; all other tensors as they are, and all of MXFP4."""
+    if settings.method == MXFP4:
+        return dict(stored)
     method = METHOD_MODULES[settings.method]
     found: dict[str, dict[str, Tensor]] = {}
     for name in stored:

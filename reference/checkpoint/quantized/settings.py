@@ -11,7 +11,7 @@ from verbatim.reference.records.errors import ModelError
 
 KEY = "quantization_config"
 INSTEAD = "give the float checkpoint, and --quantization w8a8 or w4a8, or a GGUF file"
-AWQ, GPTQ, COMPRESSED, FP8 = METHODS
+AWQ, GPTQ, COMPRESSED, FP8, MXFP4 = METHODS
 CONVENTIONS = {"gptq": 1, "gptq_v2": 0}  # what is added to a stored zero point
 COMPRESSED_FORMATS = (
     "dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision",
@@ -44,7 +44,7 @@ def read_settings(raw: dict) -> Settings | None:
     if not found:
         return None
     method = found.get("quant_method") if isinstance(found, dict) else None
-    readers = {AWQ: _awq, GPTQ: _gptq, COMPRESSED: _compressed, FP8: _fp8}
+    readers = {AWQ: _awq, GPTQ: _gptq, COMPRESSED: _compressed, FP8: _fp8, MXFP4: _mxfp4}
     if not isinstance(method, str) or method not in readers:
         shown = method if isinstance(method, str) else "of no name"
         raise ModelError(
@@ -117,6 +117,11 @@ def _fp8(found: dict) -> Settings:
     _check(FP8, "fmt", found.get("fmt") or "e4m3", ("e4m3", "float8_e4m3fn"))
     block = _block(FP8, "weight_block_size", found.get("weight_block_size"))
     return Settings(method=FP8, text=f"FP8, blocks of {block[0]} by {block[1]}" if any(block) else "FP8", block=block)
+
+
+def _mxfp4(found: dict) -> Settings:
+    """Which matrices are floats, their tensors say (interleaved_experts.py)."""
+    return Settings(method=MXFP4, text="MXFP4")
 
 
 def _block(method: str, name: str, block: Any) -> tuple[int, int]:
