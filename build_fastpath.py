@@ -130,7 +130,7 @@ class ParallelBuild(build_ext):
         why_not, self.failures = missing_compiler(), []
         if why_not is None:
             self._translate()
-            self.extensions.sort(key=lambda extension: -size_of(extension))
+            self.extensions.sort(key=lambda extension: (not extension.name.endswith("dispatch"), -size_of(extension)))
             with quiet_unless(self.verbose > 1):
                 super().run()
             why_not = "; ".join(self.failures)
