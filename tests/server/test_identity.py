@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from verbatim.demo import MODEL
-from verbatim.reference.checkpoint import source
+from verbatim.reference.checkpoint import model_source
 from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.records.config import told
 from verbatim.server.models import identity
@@ -93,7 +93,7 @@ def test_every_file_counts(copy, name):
 
 def test_of_large_models_blocks_from_end_to_end_are_read(copy, monkeypatch):
     """A training that moves every weight shows, though not all are read."""
-    monkeypatch.setattr(source, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(model_source, "READ_BYTES", 1 << 20)
     before, path = fingerprint(copy), copy / "model.safetensors"
     content = path.read_bytes()
     assert len(content) > 4 << 20
