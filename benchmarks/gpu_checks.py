@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ["tests/gpu/test_kernels.py", "tests/gpu/test_sampling_kernels.py"]
+ON_A_DEVICE = ["tests/gpu/models_on_a_device.py", "tests/gpu/engines_on_a_device.py"]
 NEEDED = ("numpy", "pytest", "llguidance", "tokenizers", "sentencepiece", "jinja2", "rich", "pycuda")
 
 NO_TIME = "no time is left"
@@ -45,7 +46,7 @@ def steps(out: Path, is_rehearsal: bool) -> list[Step]:
     return [
         Step(name="build", command=build, seconds=180, lacks="it is built already" if is_built else None),
         Step(name="kernels", command=[*tests, *KERNELS], seconds=120),
-        Step(name="models", command=[*tests, "tests/gpu/on_a_device.py"], seconds=120),
+        Step(name="models", command=[*tests, *ON_A_DEVICE], seconds=120),
         Step(name="racecheck", command=[*watched, "racecheck", *tests, *KERNELS], seconds=75, lacks=no_sanitizer),
         Step(name="memcheck", command=[*watched, "memcheck", *tests, *KERNELS], seconds=45, lacks=no_sanitizer),
         Step(name="benchmark", command=[*speed, *["--rehearse"] * is_rehearsal], seconds=600),

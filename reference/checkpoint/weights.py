@@ -206,14 +206,19 @@ def _inside(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def map_file(path: Path) -> dict[str, Tensor]:
-    """Map one safetensors file: its tensors by name. ModelError if its header does not fit its length."""
+def map_bytes(path: Path) -> np.ndarray:
+    """All bytes of a file, uint8, mapped and not read; ModelError if that cannot be."""
     try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
+        return np.memmap(path, dtype=np.uint8, mode="r")
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (ValueError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from None
+
+
+def map_file(path: Path) -> dict[str, Tensor]:
+    """Map one safetensors file: its tensors by name. ModelError if its header does not fit its length."""
+    content = map_bytes(path)
     header_size = int.from_bytes(content[:8].tobytes(), "little") if len(content) >= 8 else 0
     if not 2 <= header_size <= min(MAX_HEADER_BYTES, len(content) - 8):
         raise ModelError(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from verbatim.reference.checkpoint.weights import STORED_AS
+from verbatim.reference.checkpoint.weights import STORED_AS, map_bytes
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.records.errors import ModelError
 
@@ -65,12 +65,7 @@ def read_header(path: Path) -> Header:
     """Map a file and read its header; ModelError says in a line what is wrong with it."""
     if path.exists() and not path.is_file():
         raise ModelError(f"{path} is no file")
-    try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
-    except FileNotFoundError:
-        raise ModelError(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
+    content = map_bytes(path)
     reader = _Reader(path, content)
     if bytes(content[:4]) != MAGIC:
         raise ModelError(f"{path} is no GGUF file: it does not begin with GGUF")
