@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from verbatim.reference.records.request import FinishReason, Output, Request
+from verbatim.reference.records.request import FinishReason, Output, Request, TokenLogprob
 from verbatim.reference.text.thoughts import ThoughtCounter
 from verbatim.server.api.fields import answer, required
 from verbatim.server.api.token_ids import TokenIds
@@ -142,12 +142,17 @@ class ChunkBuilder(Builder, Generic[C]):
         key = output[:2]  # request id and choice
         is_first = not self._latest
         self._latest[key] = output
+        if output.prompt_logprobs:
+            self.add_prompt_logprobs(output.prompt_logprobs)
         if self.thoughts:
             self.thoughts[key].push(output.token_ids)
         items = self.choices[key].take(output)
         if self._ids is None:
             return [self.chunk([item]) for item in items]
         return self._with_ids(self._ids, self.choices[key], output, items, is_first=is_first)
+
+    def add_prompt_logprobs(self, entries: Sequence[TokenLogprob]) -> None:
+        """What the builder does with those of the prompt's tokens, if it shows them."""
 
     def _with_ids(
         self, token_ids: TokenIds, choice: C, output: Output, items: list[dict], *, is_first: bool

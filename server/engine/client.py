@@ -6,6 +6,7 @@ One connection serves all requests of a worker. When it breaks, every running re
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -123,10 +124,17 @@ class EngineClient:
             while any(num_open.values()):
                 batch: list[Output] = []
                 failure = None
-                for item in await inbox.take():
-                    if failure := _failure(item, watch):
+                items = await inbox.take()
+                now = time.monotonic()
+                for item in items:
+                    if isinstance(item, VerbatimError):
+                        failure = item
                         break
-                    num_open[item.request_id] -= item.finish_reason is not None
+                    watch.take(item, now)
+                    if item.finish_reason is not None:
+                        if failure := _failure(item):
+                            break
+                        num_open[item.request_id] -= 1
                     batch.append(item)
                 if batch:
                     yield batch
@@ -194,11 +202,8 @@ class EngineClient:
             waiters.clear()
 
 
-def _failure(item: Output | VerbatimError, watch: Stopwatch) -> VerbatimError | None:
-    """What an item says has gone wrong; an output is timed on the way."""
-    if isinstance(item, VerbatimError):
-        return item
-    watch.take(item)
-    if item.finish_reason in FAILURES:
-        return FAILURES[item.finish_reason](item.error or "The engine failed on this request.")
+def _failure(output: Output) -> VerbatimError | None:
+    """What the end of a choice says has gone wrong."""
+    if output.finish_reason in FAILURES:
+        return FAILURES[output.finish_reason](output.error or "The engine failed on this request.")
     return None

@@ -124,7 +124,7 @@ def output_from_json(values: list) -> Output:
         values[EMBEDDING] = tuple(values[EMBEDDING])
         for at in LOGPROBS_AT:
             values[at] = tuple([_token_logprob(entry) for entry in values[at]])
-    return Output._make(values)
+    return tuple.__new__(Output, values)  # as _make does, which checks the number too
 
 
 def _token_logprob(entry: list) -> TokenLogprob:

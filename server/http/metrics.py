@@ -120,9 +120,9 @@ class Stopwatch:
         self._gaps = [0] * (len(NEXT_TOKEN_SECONDS) + 1)  # how many by bucket
         self._gaps_seconds, self._num_tokens = 0.0, 0
 
-    def take(self, output: Output) -> None:
-        """What the output adds."""
-        metrics, key, now = self.metrics, output[:2], time.monotonic()
+    def take(self, output: Output, now: float) -> None:
+        """What the output adds, which came at `now` by time.monotonic."""
+        metrics, key = self.metrics, output[:2]
         if count := len(output.token_ids):
             if before := self._latest.get(key):
                 gap = now - before

@@ -3,10 +3,11 @@
 Text between the markers of a tool call is parsed only if the request has tools and may call them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from verbatim.reference.dialects import CallArguments, CallStart, Delta, DialectParser, TextDelta, ThoughtDelta
-from verbatim.reference.records.request import FinishReason, Output
+from verbatim.reference.records.request import FinishReason, Output, TokenLogprob
 from verbatim.server.api.builder import ChunkBuilder, is_cut
 from verbatim.server.api.logprobs import chat_entry
 
@@ -25,11 +26,9 @@ class ChatBuilder(ChunkBuilder["ChatChoice"]):
         super().__init__(**settings)
         self._scores: list[dict] = []
 
-    def take(self, output: Output) -> list[dict]:
-        """The chunks that this output adds."""
-        if output.prompt_logprobs:
-            self._scores += map(chat_entry, output.prompt_logprobs)
-        return super().take(output)
+    def add_prompt_logprobs(self, entries: Sequence[TokenLogprob]) -> None:
+        """Keep them for the whole answer."""
+        self._scores += map(chat_entry, entries)
 
     def whole(self) -> dict:
         """The whole answer. Nothing comes before the prompt's first token, so that one has no probability."""
@@ -53,6 +52,7 @@ class ChatChoice:
         self.parser = parser
         self.logprobs: list[dict] | None = [] if wants_logprobs else None
         self.has_begun = False
+        self.is_text_only = parser is None and not wants_logprobs
         self.shows_thought = shows_thought
         self.content: list[str] = []
         self.thought = ""
@@ -61,10 +61,15 @@ class ChatChoice:
 
     def take(self, output: Output) -> list[dict]:
         """The role first, then text and calls as they come, at last an empty item with the finish reason."""
+        if self.is_text_only and self.has_begun and not output.finish_reason:  # as nearly always: no call to spare
+            if not (text := output.text):
+                return []
+            self.content.append(text)
+            return [{"index": self.index, "delta": {"content": text}, "logprobs": None, "finish_reason": None}]
         if self.echo and not self.has_begun:
             return self._begin_with_echo(output)
         deltas = self._deltas(output)
-        if self.has_begun and self.logprobs is None and not output.finish_reason:  # as nearly always
+        if self.has_begun and self.logprobs is None and not output.finish_reason:
             return [self._item(delta) for delta in deltas]
         items = [] if self.has_begun else [self._item({"role": "assistant", "content": "", "refusal": None})]
         self.has_begun = True
