@@ -107,8 +107,11 @@ def top_p_works(probe: Probe) -> None:
     fault="default greedy",
 )
 def default_temperature(probe: Probe) -> None:
-    answers = varied(probe, open_question(probe, 1), temperature=...)
-    expect(len(answers) > 1, "different answers", "six equal answers")
+    open_question(probe, 1)
+    for prompt in OPEN:  # a model may recommend less than 1, at which not all of them vary
+        if len(varied(probe, prompt, temperature=...)) > 1:
+            return
+    expect(False, "different answers", f"six equal answers to each of {len(OPEN)} questions")
 
 
 @case(
