@@ -59,12 +59,12 @@ def new_engine(backend, random_model, drafts):
     return make
 
 
-def requests(temperature):
+def requests(temperature, max_tokens=16):
     sampling = SamplingParams(temperature=temperature, seed=4, logprobs=2, top_p=0.9, frequency_penalty=0.3)
     prompts = [tuple(range(300, 330)), (301, 302, 303) * 7, (305,), tuple(range(310, 320)) * 3]
     return [
         Request(
-            request_id=str(i), prompt_ids=ids, stopping=StoppingParams(max_tokens=25), n=1 + i % 2,
+            request_id=str(i), prompt_ids=ids, stopping=StoppingParams(max_tokens=max_tokens), n=1 + i % 2,
             sampling=dataclasses.replace(sampling, logit_bias=FEW if i > 1 else {}),
         )
         for i, ids in enumerate(prompts)
@@ -115,7 +115,8 @@ def check_answers(new_engine, mode, temperature):
 def test_with_narrower_pages_too(new_engine, mode):
     limits = {"kv_cache_dtype": "bfloat16", "max_total_seq_length": 160}
     engine = new_engine(mode, 3, **limits)
-    assert run(engine, requests(1)) == run(new_engine(**limits), requests(1)) != run(new_engine(), requests(1))
+    wanted = requests(1, max_tokens=25)
+    assert run(engine, wanted) == run(new_engine(**limits), wanted) != run(new_engine(), wanted)
     assert engine.stats()["accepted_tokens"] > 0
     draft_cache = getattr(engine.drafts.speculator, "cache", engine.cache)
     assert draft_cache.dtype == engine.cache.dtype == "bfloat16"

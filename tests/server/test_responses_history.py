@@ -175,8 +175,9 @@ def test_tokens_are_counted(server):
 
 def test_a_number_beyond_the_machine_s_integers_is_a_number(server):
     """Nothing ends the answer before the context is full."""
-    answer = post(server, max_output_tokens=None, min_tokens=10**30).json()
+    answer = post(server, input="word " * 1900, max_output_tokens=None, min_tokens=10**30).json()
     assert (answer["status"], answer["usage"]["total_tokens"]) == ("incomplete", 2048)
+    assert answer["usage"]["output_tokens"] > 20
 
 
 def test_what_is_not_offered_says_so(server):
