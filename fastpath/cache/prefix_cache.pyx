@@ -40,15 +40,19 @@ cdef class Node:
 
 
 cdef class PrefixCache:
-    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages."""
+    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages.
+
+    `max_ended` bounds how many ended sequences `trim` leaves in the tree; -1 is no bound.
+    """
 
     cdef readonly PagedCache cache
     cdef dict _roots
     cdef list _made, _heap  # the node of each page, None until the page is first inserted
-    cdef long _clock
+    cdef long _clock, max_ended
 
-    def __init__(self, PagedCache cache):
+    def __init__(self, PagedCache cache, long max_ended=-1):
         self.cache, self._roots, self._made, self._heap, self._clock = cache, {}, [None] * cache.num_pages, [], 0
+        self.max_ended = max_ended
 
     def match(self, token_ids, str salt="") -> tuple[list[int], int]:
         """Return the pages of the longest known prefix, each with one more user, and how many tokens it has."""
@@ -104,6 +108,25 @@ cdef class PrefixCache:
         self._release_nodes(_below([oldest]))
         self._queue(node)
         return True
+
+    def trim(self) -> None:
+        """Evict the least recently used of the ended sequences until `max_ended` are left.
+
+        An ended sequence is a leaf that eviction could free, with those of the nodes above it that no other sequence
+        needs. With a bound the tree holds little beside what runs, so it is walked.
+        """
+        cdef Node node, parent
+        if self.max_ended < 0:
+            return
+        leaves = sorted([(-node.used, node.page) for node in self._nodes() if self._is_leaf(node)])
+        for _, page in leaves[self.max_ended :]:
+            node = self._made[page]
+            while self._is_leaf(node):
+                parent = node.parent
+                del parent.children[node.token_ids]
+                self._release_nodes([node])
+                node = parent
+            self._queue(node)
 
     cdef Node _add_child(self, Node parent, bytes token_ids, page):
         """Put a page's node under its parent; it is made when the page is first inserted."""

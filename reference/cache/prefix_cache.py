@@ -24,10 +24,13 @@ class Node:
 
 
 class PrefixCache:
-    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages."""
+    """The tree over `cache`, one root a salt: requests with different salts never see each other's pages.
 
-    def __init__(self, cache):
-        self.cache = cache
+    `max_ended` bounds how many ended sequences `trim` leaves in the tree; -1 is no bound.
+    """
+
+    def __init__(self, cache, max_ended: int = -1):
+        self.cache, self.max_ended = cache, max_ended
         self._roots: dict[str, Node] = {}
         self._clock = 0
 
@@ -82,6 +85,22 @@ class PrefixCache:
         del oldest.parent.children[oldest.token_ids]
         self.cache.release([node.page for node in _below([oldest])])
         return True
+
+    def trim(self) -> None:
+        """Evict the least recently used of the ended sequences until `max_ended` are left.
+
+        An ended sequence is a leaf that eviction could free, with those of the nodes above it that no other sequence
+        needs. One that another continues is a part of that one, and counts once with it.
+        """
+        if self.max_ended < 0:
+            return
+        leaves = [node for node in self._nodes() if not node.children and self._is_idle(node)]
+        leaves.sort(key=lambda node: node.used, reverse=True)
+        for node in leaves[self.max_ended :]:
+            while node.page is not None and not node.children and self._is_idle(node):
+                del node.parent.children[node.token_ids]
+                self.cache.release([node.page])
+                node = node.parent
 
     def clear(self) -> None:
         """Evict everything, pinned or not; pages in use stay with their users."""

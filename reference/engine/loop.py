@@ -36,7 +36,8 @@ class Engine:
         num_pages = limits.num_pages(config, parts.page_size)
         self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
         self.executor: Executor = LocalExecutor(model, self.cache)
-        self.prefix_cache = parts.PrefixCache(self.cache) if limits.prefix_cache_mode == "radix" else None
+        max_ended = limits.prefix_cache_max_num_recycling_seqs
+        self.prefix_cache = parts.PrefixCache(self.cache, max_ended) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequence=limits.max_num_sequence, window=config.window,
             prefill_chunk_size=limits.prefill_chunk_size, prefill_mode=limits.prefill_mode, sinks=config.sinks,

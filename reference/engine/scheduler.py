@@ -57,6 +57,8 @@ class Scheduler:
         """Remove a finished sequence; the prefix cache keeps its pages, or they are free."""
         self.remember(sequence, sequence.num_computed)
         self._drop_pages(sequence)
+        if self.prefix_cache is not None:
+            self.prefix_cache.trim()
         if sequence in self.running:
             self.running.remove(sequence)
         else:

@@ -31,8 +31,9 @@ class EngineLimits:
     The names are those of the server's options. `prefill_chunk_size` is tokens a step. `spec_draft_length` is how many
     draft tokens to propose, 0 for what suits the batch; `spec_tree_width` how many branches of them, more than 1 with a
     draft model only. `context_window_size`, `sliding_window_size` and `attention_sink_size` stand in for the model's
-    own. `gpu_memory_utilization` is the share of a GPU's free memory that may be used. `kv_cache_dtype` is what keys
-    and values are rounded to when they are stored (N1), those of a draft model too.
+    own. `prefix_cache_max_num_recycling_seqs` bounds the ended sequences that the prefix cache keeps; -1 is no bound.
+    `gpu_memory_utilization` is the share of a GPU's free memory that may be used. `kv_cache_dtype` is what keys and
+    values are rounded to when they are stored (N1), those of a draft model too.
     """
 
     max_num_sequence: int = 16
@@ -41,6 +42,7 @@ class EngineLimits:
     max_queue: int = 256
     prefill_mode: str = "hybrid"
     prefix_cache_mode: str = "radix"
+    prefix_cache_max_num_recycling_seqs: int = -1
     speculative_mode: str = "disable"
     spec_draft_length: int = 0
     spec_tree_width: int = 1
@@ -64,6 +66,8 @@ class EngineLimits:
                 f"one of {', '.join(PREFIX_CACHE_MODES)}")  # fmt: skip
         require(self.speculative_mode in SPECULATIVE_MODES, "speculative_mode", self.speculative_mode,
                 f"one of {', '.join(SPECULATIVE_MODES)}")  # fmt: skip
+        most_ended = self.prefix_cache_max_num_recycling_seqs
+        require(most_ended >= -1, "prefix_cache_max_num_recycling_seqs", most_ended, "at least -1")
         require_integer("spec_draft_length", self.spec_draft_length, 0, MAX_DRAFT_LENGTH)
         require_integer("spec_tree_width", self.spec_tree_width, 1, MAX_TREE_WIDTH)
         require(

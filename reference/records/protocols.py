@@ -91,6 +91,9 @@ class PrefixCache(Protocol):
     def evict(self) -> bool:
         """Free a page; False if there is none to be freed."""
 
+    def trim(self) -> None:
+        """Evict ended sequences beyond the bound on them."""
+
     def clear(self) -> None:
         """Evict everything."""
 

@@ -62,8 +62,8 @@ MODES = ("local", "interactive", "server")
 UNKNOWN_FIELDS = ("ignore", "warn", "refuse")
 OVERRIDABLE = (
     "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
-    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode", "spec_draft_length",
-    "spec_tree_width",
+    "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode",
+    "prefix_cache_max_num_recycling_seqs", "spec_draft_length", "spec_tree_width",
 )  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 REASONING_PARSERS = thoughts.NAMES
@@ -119,6 +119,9 @@ class Options:
     prefill_mode: str = option("Engine", one_of(PREFILL_MODES), "prompts beside answers, or in turn", default="hybrid")
     prefix_cache_mode: str = option(
         "Engine", one_of(PREFIX_CACHE_MODES), "keep what prompts begin with", default="radix"
+    )
+    prefix_cache_max_num_recycling_seqs: int = option(
+        "Engine", integer(-1, 1 << 20), "ended sequences that it keeps, -1: as many as there is space for", default=-1
     )
 
     speculative_mode: str = option(

@@ -7,10 +7,11 @@ from typing import Any
 APP = "verbatim.server.app:app"
 GENERAL = ("Socket binding", "Worker")  # Sanic's groups that the short help shows
 PROG = "verbatim serve"
+ACTIONS = ("serve", "exec", "status", "restart", "stop")  # of Sanic's command, where it takes a word without dashes
 
 
 def serve(words: list[str]) -> None:
-    """Serve as the words say until told to stop; ends with SystemExit if that cannot be.
+    """Serve as the words say until told to stop; ends with SystemExit if that cannot be. The first may be the model.
 
     The current directory has no say in what is imported, here and in all processes that are started.
     """
@@ -27,8 +28,17 @@ def serve(words: list[str]) -> None:
     from sanic.__main__ import main
 
     os.environ["PYTHONSAFEPATH"] = "1"
-    sys.argv[1:] = [APP, *words]
+    sys.argv[1:] = [APP, *name_model(words)]
     main()
+
+
+def name_model(words: list[str]) -> list[str]:
+    """The words with `--model` in front of a model that comes first without it, as other servers' commands have it."""
+    if not words or words[0].startswith("-") or words[0] in ACTIONS:
+        return words
+    if any(word.partition("=")[0] == "--model" for word in words):
+        raise SystemExit(f"{PROG}: the model is named twice: {words[0]!r}, and by --model")
+    return ["--model", *words]
 
 
 def help_text(groups: list[Any]) -> str:
@@ -36,7 +46,7 @@ def help_text(groups: list[Any]) -> str:
     import argparse
 
     parser = argparse.ArgumentParser(
-        prog=PROG, usage=f"{PROG} [OPTION ...]", description="Serve a model behind OpenAI's API.", add_help=False,
+        prog=PROG, usage=f"{PROG} [MODEL] [OPTION ...]", description="Serve a model behind OpenAI's API.", add_help=False,
         formatter_class=lambda prog: argparse.RawTextHelpFormatter(prog, max_help_position=36),
         epilog="Sanic's other options (TLS, development, output, daemon) work, too: --help-all shows them.",
     )  # fmt: skip

@@ -17,6 +17,7 @@ from verbatim.demo import EMBEDDED
 from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
 from verbatim.server.settings.hub import SCHEME
 
+OTHER_DEVICES = ("metal", "vulkan", "rocm", "opencl")  # of MLC LLM
 MAX_INTEGER_DIGITS = 15
 HUB_NAME = re.compile(r"HF://[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", re.ASCII)
 MODEL_NAMES = "a directory, a GGUF file, or HF://user/repo[:FORMAT][@revision]"
@@ -87,7 +88,10 @@ def share() -> ValueType:
 def _device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
         return text
-    return _refuse("device", text, "'auto', 'cpu', 'cuda', 'cuda:0', ...")
+    allowed = "'auto', 'cpu', 'cuda', 'cuda:0', ..."
+    if re.fullmatch(rf"({'|'.join(OTHER_DEVICES)})(:[0-9]+)?", text):
+        allowed += f" (there are no kernels for {text.partition(':')[0]}: cpu runs everywhere, cuda on NVIDIA's GPUs)"
+    return _refuse("device", text, allowed)
 
 
 def _path(text: str) -> Path:

@@ -18,7 +18,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def new_tree(part, config):
     cache, prefix_cache = part("cache.pages"), part("cache.prefix_cache")
-    return lambda num_pages=64: prefix_cache.PrefixCache(cache.PagedCache(config, num_pages))
+    return lambda num_pages=64, max_ended=-1: prefix_cache.PrefixCache(cache.PagedCache(config, num_pages), max_ended)
 
 
 def compute(tree, token_ids, salt="", **options):
@@ -35,9 +35,10 @@ def check(tree, *holdings):
     tree.cache.check([tree.pages(), *holdings])
 
 
-def matched(tree, token_ids, salt=""):
+def matched(tree, token_ids, salt="", *others):
+    """How many tokens the tree knows; `others` are pages in use."""
     pages, count = tree.match(tuple(token_ids), salt)
-    check(tree, pages)
+    check(tree, pages, *others)
     assert len(pages) == -(-count // SIZE)
     tree.cache.release(pages)
     return count
@@ -95,6 +96,45 @@ def test_a_page_in_use_and_a_pinned_one_stay(new_tree):
         check(tree)
     assert matched(tree, range(20)) == 20
     assert matched(tree, range(50, 70)) == 0
+
+
+@pytest.mark.parametrize("max_ended", [0, 1, 2])
+def test_so_many_ended_sequences_are_kept(new_tree, max_ended):
+    """The latest; of one that is let go, what another needs stays, and so does what is pinned."""
+    tree = new_tree(max_ended=max_ended)
+    compute(tree, range(300, 320), is_pinned=True)
+    beginning = list(range(32))
+    for last in (50, 60, 70):
+        compute(tree, [*beginning, *range(last, last + 8)])
+        tree.trim()
+        check(tree)
+    ended = [last for last in (50, 60, 70) if matched(tree, [*beginning, *range(last, last + 8)]) == 40]
+    assert ended == [50, 60, 70][3 - max_ended :]
+    assert matched(tree, beginning) == (32 if max_ended else 0)
+    assert matched(tree, range(300, 320)) == 20
+    assert tree.num_idle == {0: 0, 1: 3, 2: 4}[max_ended]
+
+
+def test_what_is_in_use_has_not_ended(new_tree):
+    tree = new_tree(max_ended=0)
+    compute(tree, range(40))
+    pages, count = tree.match(tuple(range(40)))
+    tree.trim()
+    check(tree, pages)
+    assert (count, matched(tree, range(40), "", pages)) == (40, 40)
+    tree.cache.release(pages)
+    tree.trim()
+    check(tree)
+    assert tree.pages() == []
+
+
+def test_a_sequence_that_another_continues_counts_with_it(new_tree):
+    tree = new_tree(max_ended=1)
+    for length in (20, 40, 70):
+        compute(tree, range(length))
+        tree.trim()
+        check(tree)
+    assert matched(tree, range(70)) == 70
 
 
 def test_clear_forgets_everything(new_tree):

@@ -10,6 +10,7 @@ import pytest
 
 from live_server import Server
 from verbatim.cli.main import COMMANDS
+from verbatim.server.settings.serving import name_model
 
 ROOT = Path(__file__).parents[2]
 VERBATIM = (sys.executable, "-m", "verbatim")
@@ -60,6 +61,25 @@ def test_every_command_has_help_and_suggests_the_option_that_was_meant(command):
     done = verbatim(command, misspelt, "x", "x")
     assert done.returncode == 2
     assert done.stderr.endswith(f": {misspelt}: did you mean {meant}?\n") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["demo", "--port", "1"], ["--model", "demo", "--port", "1"]),
+        (["--port", "1"], ["--port", "1"]),
+        (["stop"], ["stop"]),
+        ([], []),
+    ],
+)
+def test_the_first_word_of_serve_may_be_the_model(words, expected):
+    assert name_model(words) == expected
+
+
+def test_a_model_that_is_named_twice():
+    done = verbatim("serve", "demo", "--model=stories260k")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "verbatim serve: the model is named twice: 'demo', and by --model\n"
 
 
 def test_the_help_of_serve_begins_with_our_options():

@@ -20,6 +20,7 @@ def run(*arguments) -> tuple[int, str]:
     ("arguments", "words"),
     [
         (["--backend", "banana"], ["--backend", "banana", "reference", "fastpath"]),
+        (["--device", "metal:0"], ["--device", "metal", "no kernels", "cpu runs everywhere", "cuda"]),
         (["--device", "tpu"], ["--device", "tpu", "cpu", "cuda"]),
         (["--quantization", "q3"], ["--quantization", "q3", "w8a8"]),
         (["--kv-cache-dtype", "fp8"], ["--kv-cache-dtype", "fp8", "float32", "float16", "bfloat16"]),
@@ -47,6 +48,10 @@ def run(*arguments) -> tuple[int, str]:
         (["--context-window-size", "4096"], ["context_window_size", "2048", "4096"]),
         (["--overrides", "max_num_sequence"], ["--overrides", "max_num_sequence", "NAME=VALUE"]),
         (["--overrides", "max_num_sequence=0"], ["--overrides", "max_num_sequence", "'0'", "1 to 4096"]),
+        (["--overrides", "tensor_parallel_shards=2"], ["tensor_parallel_shards must be 1, not 2", "one device"]),
+        (["--overrides", "max_history_size=x"], ["--overrides", "max_history_size", "'x'", "whole numbers"]),
+        (["--overrides", "max_single_sequence_length=9;context_window_size=8"], ["contradicts", "context_window_size"]),
+        (["--overrides", "prefix_cache_max_num_recycling_seqs=-2"], ["recycling_seqs", "'-2'", "-1 to"]),
         (["--overrides", "banana=1"], ["--overrides", "'banana'", "max_num_sequence", "spec_tree_width"]),
         (["--overrides", "gpu_memory_utilization=2"], ["--overrides", "gpu_memory_utilization", "at most 1"]),
         (["--chat-template", "/no/such/template"], ["/no/such/template"]),
@@ -155,7 +160,10 @@ def test_python_m_server_is_the_same(start):
     assert server.stop() == 0
 
 
-OVERRIDES = "max_num_sequence=3; max_total_seq_length=320 ;prefill_chunk_size=16;context_window_size=200"
+OVERRIDES = (
+    "max_num_sequence=3; max_total_seq_length=320 ;prefill_chunk_size=16;max_single_sequence_length=200;opt=O2;"
+    "tensor_parallel_shards=1;pipeline_parallel_stages=1;prefix_cache_max_num_recycling_seqs=0"
+)
 
 
 def test_overrides_reach_the_engine(start):
@@ -165,6 +173,8 @@ def test_overrides_reach_the_engine(start):
     whole = server.complete(prompt=[5] * 150, max_tokens=60, ignore_eos=True)
     assert whole.json()["usage"]["total_tokens"] == 200
     assert server.complete(prompt=[5] * 200, max_tokens=1).json()["error"]["code"] == "context_length_exceeded"
+    again = server.complete(prompt=[5] * 150, max_tokens=1).json()["usage"]
+    assert again["prompt_tokens_details"]["cached_tokens"] == server.health()["cached_pages"] == 0
 
 
 def test_a_template_and_a_name_of_ones_own(start, tmp_path):

@@ -210,11 +210,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize(
         num_pages=st.integers(5, 14), sequences=st.integers(1, 5), extra=st.sampled_from([0, 1, 7, 40]),
-        has_tree=st.booleans(),
+        has_tree=st.booleans(), max_ended=st.sampled_from([-1, -1, 0, 2]),
     )  # fmt: skip
-    def open(self, num_pages, sequences, extra, has_tree):
+    def open(self, num_pages, sequences, extra, has_tree, max_ended):
         self.cache = self.part("cache.pages").PagedCache(CONFIG, num_pages)
-        self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache) if has_tree else None
+        self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache, max_ended) if has_tree else None
         self.scheduler = self.part("engine.scheduler").Scheduler(
             self.cache, self.tree, max_num_sequence=sequences, prefill_chunk_size=sequences + extra
         )
