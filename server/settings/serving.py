@@ -46,7 +46,8 @@ def help_text(groups: list[Any]) -> str:
     import argparse
 
     parser = argparse.ArgumentParser(
-        prog=PROG, usage=f"{PROG} [MODEL] [OPTION ...]", description="Serve a model behind OpenAI's API.", add_help=False,
+        prog=PROG, usage=f"{PROG} [MODEL] [OPTION ...]", add_help=False,
+        description="Serve a model behind OpenAI's API.",
         formatter_class=lambda prog: argparse.RawTextHelpFormatter(prog, max_help_position=36),
         epilog="Sanic's other options (TLS, development, output, daemon) work, too: --help-all shows them.",
     )  # fmt: skip
