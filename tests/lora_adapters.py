@@ -40,6 +40,13 @@ def write_adapter(
     return tensors
 
 
+def shapes_in(directory: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a model directory."""
+    content = (directory / "model.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
 def merged(tensors: dict[str, np.ndarray], adapter: dict[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
     """The model's tensors with scale * B A added, computed in float64."""
     found = dict(tensors)

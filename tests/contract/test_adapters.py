@@ -1,13 +1,12 @@
 """LoRA adapters: what they add, and that a row depends on its own adapter alone (N13)."""
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 
 from family_models import write_family
-from lora_adapters import ATTENTION, NETWORK, merged, write_adapter
+from lora_adapters import ATTENTION, NETWORK, merged, shapes_in, write_adapter
 from small_models import SMALL, random_tensors, tensor_shapes, write_model, write_safetensors
 from verbatim.reference.checkpoint.lora.adapter import open_adapter
 from verbatim.reference.records.sequence import Chunk
@@ -81,12 +80,6 @@ FAMILIES = {  # each with modules of an adapter, under the names of the family
     "no gate, parallel": ({"family": "phi"}, ("self_attn.dense", "mlp.fc1", "mlp.fc2"), {}),
     "experts": ({"family": "qwen2_moe", "quantization": "w8a8"}, ATTENTION, {}),
 }
-
-
-def shapes_in(directory):
-    content = (directory / "model.safetensors").read_bytes()
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
