@@ -99,8 +99,13 @@ def _pairs(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     for name, tensor in tensors.items():
         match = TENSOR.fullmatch(name)
         if match is None:
-            raise ModelError(f"tensor {name[:200]} is none of a LoRA matrix, which is not supported; {MERGE}")
-        pairs.setdefault(match[1].removeprefix(PREFIX), {})[match[2]] = tensor
+            is_outer = any(part in name for part in (".base_layer.", "lora_embedding_"))
+            what = "a trained embedding or head" if is_outer else "none of a LoRA matrix"
+            raise ModelError(f"tensor {name[:200]} is {what}, which is not supported; {MERGE}")
+        pair = pairs.setdefault(match[1].removeprefix(PREFIX), {})
+        if match[2] in pair:
+            raise ModelError(f"tensors {pair[match[2]].name} and {name} are the same matrix")
+        pair[match[2]] = tensor
     if not pairs:
         raise ModelError(f"{WEIGHTS} holds no tensors")
     return pairs

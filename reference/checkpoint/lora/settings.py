@@ -27,7 +27,7 @@ REFUSED = {  # where it is on
     "arrow_config": "is a mixture of adapters",
     "target_parameters": "adapts parameters of experts",
 }
-CHANGED_BASE = ("pissa", "olora", "corda")
+CHANGED_BASE = ("pissa", "olora", "corda", "lora_ga")
 READ = (
     "peft_type", "r", "lora_alpha", "use_rslora", "bias", "target_modules", "exclude_modules", "layers_to_transform",
     "layers_pattern", "rank_pattern", "alpha_pattern", "init_lora_weights", "base_model_name_or_path",
