@@ -34,6 +34,7 @@ from verbatim.server.http.keys import load_keys
 from verbatim.server.http.metrics import Metrics, make_directory
 from verbatim.server.models import lineup, start_lines
 from verbatim.server.models.served import ServedModels, load_served_model
+from verbatim.server.routes.adapters import adapter_routes
 from verbatim.server.routes.apis import api_routes
 from verbatim.server.routes.debug import debug_routes
 from verbatim.server.routes.docs import docs_routes
@@ -73,7 +74,7 @@ def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
         dumps=dumps,
         log_config=logging,
     )
-    for make_routes in (*ROUTES, debug_routes) if options.enable_debug else ROUTES:
+    for make_routes in (*ROUTES, debug_routes, adapter_routes) if options.enable_debug else ROUTES:
         app.blueprint(make_routes())
     app.add_signal(admit, "http.routing.before")
     app.add_signal(count, "http.lifecycle.response")
@@ -189,7 +190,13 @@ async def connect(app: Sanic) -> None:
         start_engines(app)  # --single-process: there is no main process beside this one
     app.ctx.metrics = Metrics()
     app.ctx.engines = {
-        model.model_id: EngineClient(path, app.ctx.metrics, model.model_id, load_wait=options.load_wait)
+        model.model_id: EngineClient(
+            path,
+            app.ctx.metrics,
+            model.model_id,
+            load_wait=options.load_wait,
+            take_adapters=partial(app.ctx.models.set_adapters, model.model_id),
+        )
         for model, path in zip(models, sockets(models), strict=True)
     }
     app.ctx.is_stopping = False

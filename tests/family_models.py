@@ -73,6 +73,7 @@ PUBLISHED = {
         "use_parallel_residual": False, "qk_layernorm": False,
     }),
     "stablelm, parallel": ("StableLmForCausalLM", {"partial_rotary_factor": 0.5, "use_parallel_residual": True}),
+    "phi3": ("Phi3ForCausalLM", {"original_max_position_embeddings": 256, "sliding_window": None}),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,
         "partial_rotary_factor": 0.5, "qk_layernorm": False,

@@ -77,7 +77,20 @@ cdef class Model(ForwardPass):
         return self.scratch["normed"][: len(x)].copy()
 
     cdef _run(self, chunks, PagedCache cache, beside=None):
-        """The hidden states (tokens, hidden) of a batch after all layers."""
+        """The hidden states (tokens, hidden) of a batch after all layers; chunks of an adapter run side by side."""
+        order = self.adapters.order(chunks) if self.watch is None and beside is None else None
+        if order is None:
+            return self._run_in_order(chunks, cache, beside)
+        ends = np.cumsum([len(chunk.token_ids) for chunk in chunks])
+        rows = np.concatenate([np.arange(ends[i] - len(chunks[i].token_ids), ends[i]) for i in order])
+        states = self._run_in_order([chunks[i] for i in order], cache, None)
+        x = np.empty_like(states)
+        x[rows] = states
+        return x
+
+    cdef _run_in_order(self, chunks, PagedCache cache, beside):
+        """The same in the order of the chunks."""
+        self.adapters.apply(chunks)
         ids, positions, pages, spans = self._lay_out(chunks, cache)
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)

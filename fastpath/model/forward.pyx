@@ -5,6 +5,7 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, table, work_item
+from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
 from verbatim.fastpath.model.experts cimport expert_weights, sparsemixer_weights
 from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.numerics.packed cimport product
@@ -61,7 +62,7 @@ cdef class ForwardPass(Phases):
         self._attend(members, &shape)
         self.show(index, b"attention", self.attended, rows, query_width)
         self._round(members, self.attended, rows, query_width)
-        self._multiply(members, &output, 1)
+        self._multiply_adapted(members, &output, 1, index, OUTPUT)
         self.show(index, b"output", self.projected, rows, self.hidden)
         self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel)
         if self.is_parallel:  # the feed-forward network takes the rows that attention took
@@ -74,7 +75,7 @@ cdef class ForwardPass(Phases):
         products[0] = product(&layer.query, self.normed, &self.rounded.c, rows, self.queries)
         products[1] = product(&layer.key, self.normed, &self.rounded.c, rows, self.keys)
         products[2] = product(&layer.value, self.normed, &self.rounded.c, rows, self.values)
-        self._multiply(members, products, 3)
+        self._multiply_adapted(members, products, 3, index, QUERY)
         self.show(index, b"query", self.queries, rows, self.shape.num_heads * self.shape.head_dim)
         self.show(index, b"key", self.keys, rows, self.key_width)
         self.show(index, b"value", self.values, rows, self.key_width)
@@ -157,7 +158,7 @@ cdef class ForwardPass(Phases):
             self._mix(members, layer)
             self.show(index, b"experts", self.projected, rows, self.hidden)
         else:
-            self._gate(members, layer.parts, self.normed, rows, self.projected)
+            self._gate(members, layer.parts, self.normed, rows, self.projected, index)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
         self._add(members, layer.mlp_out_norm, following.attention_norm, following.attention_norm_bias, not is_last)
 
@@ -173,7 +174,7 @@ cdef class ForwardPass(Phases):
             count = self._gather(members, layer.num_experts, expert)
             if count:
                 self._round(members, self.gathered, count, self.hidden)
-                self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output)
+                self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output, -1)
                 self._scatter(members, layer.num_experts, expert)
         if layer.has_shared:
             self._add_shared(members, layer)
@@ -193,7 +194,7 @@ cdef class ForwardPass(Phases):
         if has_gate:
             self._multiply(members, &gate, 1)
         self._round(members, self.normed, rows, hidden)
-        self._gate(members, &layer.parts[layer.num_experts], self.normed, rows, self.expert_output)
+        self._gate(members, &layer.parts[layer.num_experts], self.normed, rows, self.expert_output, -1)
         while claim_rows(members, rows, &start, &stop):
             if has_gate:
                 table().activate(self.shared_scores + start, stop - start, SIGMOID, self.shared_scores + start)

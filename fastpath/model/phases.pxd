@@ -1,6 +1,7 @@
 # A decoder's shape, weights and scratch buffers, and the rows of a batch.
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport heads
+from verbatim.fastpath.model.adapters cimport Adapters
 from verbatim.fastpath.model.layers cimport Layers, gated
 from verbatim.fastpath.numerics.packed cimport Activations, product
 from verbatim.fastpath.machine.threads cimport team
@@ -31,6 +32,7 @@ cdef bint claim_rows(team *members, long rows, long *start, long *stop) noexcept
 
 cdef class Phases(Watched):
     cdef readonly object config
+    cdef readonly Adapters adapters
     cdef Layers weights
     cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity
     cdef long num_experts, experts_per_token
@@ -48,6 +50,7 @@ cdef class Phases(Watched):
     cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized, is_mixed  # whether some matrices are integers, and perhaps others are not
+    cdef bint keeps_gated  # the floats that a feed-forward network's last matrix takes
     cdef _reserve(self, long rows)
     cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil
     cdef void _norm_rows(self, const float *weight, const float *bias, long start, long stop) noexcept nogil
@@ -56,8 +59,12 @@ cdef class Phases(Watched):
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
-    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil
-    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil
+    cdef void _multiply_adapted(self, team *members, const product *products, long count, long layer,
+                                long place) noexcept nogil
+    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y,
+                    long layer) noexcept nogil
+    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip,
+                          long layer) noexcept nogil
     cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil
     cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
                    bint norms_next) noexcept nogil

@@ -9,6 +9,7 @@ import numpy as np
 from verbatim.fastpath.machine.dispatch cimport (
     GELU_TANH, GROUP, PACK, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
 )
+from verbatim.fastpath.model.adapters cimport DOWN, GATE, UP
 from verbatim.fastpath.numerics.packed cimport multiply_strip, num_strips, share_products
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
@@ -57,17 +58,19 @@ cdef class Phases(Watched):
             self.tolerance = config.experts.tolerance
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
                                     config.experts.shared_size)
-        self.weights = Layers(config, checkpoint, quantization, model_lib)
+        self.weights, self.adapters = Layers(config, checkpoint, quantization, model_lib), Adapters(config.layers)
         self.is_quantized, self.is_mixed = quantization is not None, quantization in MIXED
 
     cdef _reserve(self, long rows):
         """Allocate scratch buffers for that many rows."""
-        if rows <= self.capacity:
+        cdef bint keeps_gated = not self.is_quantized or self.is_mixed or self.adapters.has_any()
+        if rows <= self.capacity and (self.keeps_gated or not keeps_gated):
             return
+        rows, self.keeps_gated = max(rows, self.capacity), keeps_gated
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
                   "attended": query_width, "projected": self.hidden,
-                  "gated": 0 if self.is_quantized and not self.is_mixed else self.intermediate,
+                  "gated": self.intermediate if keeps_gated else 0,
                   "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
                   "gathered": self.hidden if self.num_experts else 0,
                   "expert_output": self.hidden if self.num_experts else 0}
@@ -130,22 +133,36 @@ cdef class Phases(Watched):
         share_products(members, products, count)
         finish_phase(members)
 
-    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y) noexcept nogil:
+    cdef void _multiply_adapted(self, team *members, const product *products, long count, long layer,
+                                long place) noexcept nogil:
+        """Products of all rows with the matrices of a layer from `place` on, and what adapters add to them."""
+        if self.adapters.num_runs and layer >= 0:
+            self.adapters.multiply(members, products, count, layer, place)
+        else:
+            self._multiply(members, products, count)
+
+    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y,
+                    long layer) noexcept nogil:
         """y = down(activation(gate(x)) * up(x)); for quantised weights the rows are already rounded.
 
-        Without a gate, y = down(activation(up(x))).
+        Without a gate, y = down(activation(up(x))). `layer` is that of a dense network, whose rows are the batch's and
+        may have adapters, or -1.
         """
         cdef long strips = num_strips(&part.up), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start
         cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
+        layer = layer if self.adapters.num_runs else -1
+        if layer >= 0:
+            self.adapters.lower(members, x, layer, GATE, 2)
         item = claim_along(members, items)
         while item < items:
             start = item // strips * GATED_ROWS
-            self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), item % strips)
+            self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), item % strips, layer)
             item = claim_along(members, items)
         finish_phase(members)
-        self._multiply(members, &down, 1)
+        self._multiply_adapted(members, &down, 1, layer, DOWN)
 
-    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip) noexcept nogil:
+    cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip,
+                          long layer) noexcept nogil:
         """A strip of activation(gate(x)) * up(x); for quantised weights its floats stay in the processor's cache."""
         cdef float[2 * GATED_ROWS * STRIP + PACK] buffer
         cdef float *gate = buffer + (64 - <size_t>buffer % 64) % 64 // sizeof(float)
@@ -159,8 +176,13 @@ cdef class Phases(Watched):
         cdef product gates = product(&gate_strip, x + start * inputs, &rounded, rows, gate)
         cdef product ups = product(&up_strip, x + start * inputs, &rounded, rows, up)
         multiply_strip(&gates, 0)
+        if layer >= 0 and has_gate:
+            self.adapters.add_strip(layer, GATE, 0, gate, start, rows, strip, width)
         if has_gate:
             multiply_strip(&ups, 0)
+        if layer >= 0:
+            self.adapters.add_strip(layer, UP, 1, up if has_gate else gate, start, rows, strip, width)
+        if has_gate:
             self._gate_rows(gate, up, rows * width)
         else:
             table().activate(gate, rows * width, self.activation, gate)
@@ -168,7 +190,7 @@ cdef class Phases(Watched):
             if part.down.format >= W8A8:
                 rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
                 table().quantize(gate + row * width, 1, width, &rounded)
-            else:
+            if part.down.format < W8A8 or layer >= 0:
                 memcpy(self.gated + (start + row) * intermediate + column, gate + row * width, width * sizeof(float))
 
     cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil:

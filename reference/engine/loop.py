@@ -7,6 +7,7 @@ names of reference/ or of fastpath/. An executor computes what the loop has plan
 
 from math import inf
 
+from verbatim.reference.engine.adapters import LoadedAdapters
 from verbatim.reference.engine.answers import AnswerFactory
 from verbatim.reference.engine.executor import LocalExecutor
 from verbatim.reference.records.config import ModelConfig
@@ -31,8 +32,7 @@ class Engine:
         limits: EngineLimits | None = None, draft_model=None,
     ):  # fmt: skip
         limits = limits or EngineLimits()
-        self.parts, self.config, self.tokenizer = parts, config, tokenizer
-        self.max_queue = limits.max_queue
+        self.parts, self.config, self.tokenizer, self.max_queue = parts, config, tokenizer, limits.max_queue
         num_pages = limits.num_pages(config, parts.page_size)
         self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
         self.executor: Executor = LocalExecutor(model, self.cache)
@@ -47,6 +47,7 @@ class Engine:
         self.drafts = DraftVerifier(speculator, limits.spec_draft_length, parts.adaptive_length)
         self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, Answer] = {}
+        self.adapters = LoadedAdapters(model, config, self._answers)
         self._observers: tuple[Observer, ...] = ()
         self._num_steps = 0
 
@@ -65,6 +66,7 @@ class Engine:
         `now` is in seconds, on the clock that `step` is told.
         """
         check_request(request, self.config.vocab_size, self.context_size)
+        self.adapters.check(request)
         if any(sequence.request.request_id == request.request_id for sequence in self._answers):
             raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
         if len(self.scheduler.waiting) >= self.max_queue:
@@ -86,31 +88,29 @@ class Engine:
 
     def step(self, *, now: float = 0.0) -> list[Output]:
         """One pass of the model over what the scheduler chose; what it adds to each choice."""
-        observers = self._observers
-        for observer in observers:
+        for observer in self._observers:
             observer.on_step()
         outputs = self._expire(now)
         self.drafts.propose(self.scheduler.running, lambda sequence: self._answers[sequence].stopper.max_tokens)
-        for observer in observers if self.drafts.speculator else ():
+        for observer in self._observers if self.drafts.speculator else ():
             observer.on_propose()
         if work := self.scheduler.schedule():
             self._num_steps += 1
             outputs += self._compute(work)
-        if observers:
+        if self._observers:
             self._close(outputs)
         return outputs
 
     def _compute(self, work: Work) -> list[Output]:
         """The forward pass over a step's work, its samples, and what they add to each choice."""
-        observers = self._observers
-        for observer in observers:
+        for observer in self._observers:
             observer.on_schedule(work)
         rows = self.drafts.forward(self.executor, self.cache, work, self.scheduler.prefill_chunk_size)
-        for observer in observers:
+        for observer in self._observers:
             observer.on_forward(work)
         drawn = self.parts.sample_batch(rows, work, self._answers)
         outputs, ended = self.parts.extend_decoding(work, self._answers, drawn)
-        if observers:
+        if self._observers:
             for (sequence, _), output, row in zip(work, outputs, drawn, strict=False):
                 self._show(sequence, row, output)
         for sequence in ended:
@@ -258,3 +258,4 @@ class Engine:
         self.scheduler.remove(sequence)
         self.drafts.forget(sequence)
         del self._answers[sequence]
+        self.adapters.sweep()

@@ -69,7 +69,7 @@ class Scheduler:
         if self.prefix_cache is not None:
             request = sequence.request
             token_ids = sequence.tokens(0, num_tokens)
-            self.prefix_cache.insert(token_ids, sequence.pages, request.cache_salt, is_pinned=request.is_pinned)
+            self.prefix_cache.insert(token_ids, sequence.pages, request.page_salt, is_pinned=request.is_pinned)
 
     def schedule(self) -> list[tuple[Sequence, Chunk]]:
         """Return the next step's work; it is empty only if nothing waits or runs."""
@@ -125,7 +125,8 @@ class Scheduler:
             token_ids, num_logits = (output_ids[-1],), 1
         if drafts:
             token_ids += tuple(drafts)
-        chunk = tuple.__new__(Chunk, (token_ids, start, sequence.pages, num_logits + num_drafts))  # faster than Chunk()
+        fields = (token_ids, start, sequence.pages, num_logits + num_drafts, sequence.request.adapter)
+        chunk = tuple.__new__(Chunk, fields)  # faster than Chunk()
         plan.append((sequence, chunk))
         return stop - start + num_drafts
 
@@ -206,7 +207,7 @@ class Scheduler:
     def _match_prefix(self, sequence: Sequence) -> None:
         """Start with the pages that the prefix cache has, up to the first token whose logits are wanted."""
         token_ids = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
-        pages, sequence.num_computed = self.prefix_cache.match(token_ids, sequence.request.cache_salt)
+        pages, sequence.num_computed = self.prefix_cache.match(token_ids, sequence.request.page_salt)
         sequence.pages = tuple(pages)
         if not sequence.output_ids:  # a preempted sequence, or a fork, has counted its prompt already
             sequence.num_cached = sequence.num_computed

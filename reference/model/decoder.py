@@ -12,6 +12,7 @@ import numpy as np
 from verbatim.reference.cache.pages import PagedCache
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.model.adapters import Adapters, Delta
 from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
 from verbatim.reference.numerics.arithmetic import (
@@ -32,9 +33,13 @@ from verbatim.reference.records.sequence import Chunk, wanted_rows
 
 
 class Linear:
-    """A matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs)."""
+    """A matrix with its bias, float or quantised: called with (rows, inputs), returns (rows, outputs).
+
+    `deltas` are what LoRA adapters add to some rows of the present pass (N13).
+    """
 
     def __init__(self, matrix: Matrix, quantization: str | None = None):
+        self.deltas: list[tuple[slice, Delta]] = []
         self.bias = None if matrix.bias is None else matrix.bias.float32()
         form = matrix.format(quantization)
         self.quantized = matrix.quantized(form) if form else None
@@ -50,7 +55,10 @@ class Linear:
         else:
             assert self.weight is not None
             y = linear(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        y = y if self.bias is None else y + self.bias
+        for rows, delta in self.deltas:
+            y[rows] = y[rows] + delta(x[rows])
+        return y
 
 
 class Norm:
@@ -105,6 +113,13 @@ class DecoderLayer:
         self.experts = [Network(expert, config, quantization) for expert in stored.experts]
         self.shared = Network(stored.shared, config, quantization) if stored.shared else None
         self.shared_gate = Linear(stored.shared_gate) if stored.shared_gate else None
+
+    def places(self) -> dict[str, Linear]:
+        """The functions that a LoRA adapter can change: those of attention, and of a dense network."""
+        found = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
+        if self.mlp:
+            found |= {"up": self.mlp.up, "down": self.mlp.down} | ({"gate": self.mlp.gate} if self.mlp.gate else {})
+        return found
 
     def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Add attention and the feed-forward network to x (tokens, hidden); a parallel one has attention's norm."""
@@ -173,6 +188,7 @@ class Model:
         self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
         self.layers = [DecoderLayer(config, layer, quantization) for layer in checkpoint.layers]
+        self.adapters = Adapters([layer.places() for layer in self.layers])
         self.norm = Norm(config, checkpoint.norm, checkpoint.norm_bias)
         self.head = Linear(checkpoint.head, quantization) if checkpoint.head else None
         self.fusion = Linear(checkpoint.fusion) if checkpoint.fusion else None
@@ -201,6 +217,7 @@ class Model:
 
     def _run(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
         """The hidden states (tokens, hidden) of a batch after all layers."""
+        self.adapters.apply(chunks)
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}

@@ -18,11 +18,28 @@ Pages = list[int] | tuple[int, ...]  # their numbers, in the order of positions
 Work = list[tuple[Sequence, Chunk]]  # of a step: each sequence with its chunk, in the order of the rows
 
 
+class Adapters(Protocol):
+    """The LoRA adapters that a model has in memory."""
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the adapter with this key is there."""
+
+    def add(self, adapter: Any) -> None:
+        """Take one into memory."""
+
+    def remove(self, key: str) -> None:
+        """Take one out of memory."""
+
+
 class Model(Protocol):
     """A decoder with its weights in memory."""
 
     config: ModelConfig
     watch: Callable[[int | None, str, np.ndarray], None] | None
+
+    @property
+    def adapters(self) -> Adapters:
+        """The LoRA adapters that are in memory."""
 
     def forward(self, chunks: list[Chunk], cache: Any) -> Any:
         """Logits float32 (wanted rows, vocab)."""

@@ -119,7 +119,8 @@ class Request:
     requests with different `cache_salt` apart, and never evicts what a pinned one computed. `visible_ids` are control
     tokens whose name is part of the answer's text. `prompt_logprobs` is how many alternatives to report beside each
     token of the prompt, None for nothing of the kind; with it `max_tokens` may be 0. With `pooling` nothing is
-    generated: the answer is a vector (pooling.py). After `timeout` seconds the request is given up.
+    generated: the answer is a vector (pooling.py). After `timeout` seconds the request is given up. `adapter` is the
+    key of the LoRA adapter that answers, "" for the model itself.
     """
 
     request_id: str
@@ -135,6 +136,12 @@ class Request:
     prompt_logprobs: int | None = None
     pooling: str | None = None
     timeout: float | None = None
+    adapter: str = ""
+
+    @property
+    def page_salt(self) -> str:
+        """What keeps its pages apart from others': the adapter that computes them, and what the caller says."""
+        return f"{self.adapter}/{self.cache_salt}"
 
     @property
     def needs_guide(self) -> bool:

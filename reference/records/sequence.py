@@ -13,12 +13,14 @@ class Chunk(NamedTuple):
     """One sequence's share of a forward pass: consecutive tokens, and the pages that hold its keys and values.
 
     `num_logits` is for how many of the last tokens logits are wanted; `pages` reach over position start + tokens - 1.
+    `adapter` is the key of the request's LoRA adapter.
     """
 
     token_ids: tuple[int, ...]
     start: int
     pages: tuple[int, ...]
     num_logits: int = 1
+    adapter: str = ""
 
 
 def wanted_rows(chunks: list[Chunk]) -> np.ndarray:

@@ -20,6 +20,6 @@ def side_chunks(work: list[tuple[Sequence, Chunk]], cache, prefill_chunk_size: i
             if pages is None:
                 break
             budget -= len(token_ids)
-            side = Chunk(token_ids=token_ids, start=chunk.start, pages=tuple(pages), num_logits=len(draft_ids))
+            side = chunk._replace(token_ids=token_ids, pages=tuple(pages), num_logits=len(draft_ids))
             sides.setdefault(sequence, []).append(side)
     return sides

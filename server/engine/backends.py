@@ -40,7 +40,8 @@ def check_backend(options: Options) -> None:
         raise BackendError(f"--backend {options.backend} has no --numerics {options.numerics}; it has 'exact' alone")
     if options.threads and options.backend != "fastpath":  # which reads VERBATIM_THREADS itself
         raise BackendError(f"--backend {options.backend} has no --threads: how many NumPy takes, it decides")
-    backend.gpu_of(options.device)
+    if backend.gpu_of(options.device) and options.lora:
+        raise BackendError("--lora: a model on a GPU has no LoRA adapters; use --device cpu")
 
 
 def fit_lineup(lineup: Sequence[tuple[Options, ModelConfig]]) -> list[Options]:

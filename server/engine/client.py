@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -51,9 +51,16 @@ class Inbox:
 
 
 class EngineClient:
-    """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model."""
+    """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model.
 
-    def __init__(self, path: str, metrics: Metrics, model_id: str, *, load_wait: float = 0):
+    `take_adapters` is told of the engine's LoRA adapters, as `NamedAdapters.describe` has them.
+    """
+
+    def __init__(
+        self, path: str, metrics: Metrics, model_id: str, *, load_wait: float = 0,
+        take_adapters: Callable[[list[dict]], None] = lambda adapters: None,
+    ):  # fmt: skip
+        self.take_adapters = take_adapters
         self.path, self.metrics, self.model_id, self.load_wait = path, metrics, model_id, load_wait
         self._loaded = asyncio.Event()  # also set when there is nothing to wait for any more
         self._writer: asyncio.StreamWriter | None = None
@@ -150,9 +157,9 @@ class EngineClient:
         """The engine's own counts. EngineUnavailableError if it is not there or does not answer in time."""
         return await self._ask("stats", {"stats": None})
 
-    async def debug(self, command: str):
+    async def debug(self, command: str, **arguments: str):
         """What a command of debugging.py gives; RequestError if it is refused."""
-        answer = await self._ask("debugged", {"debug": command})
+        answer = await self._ask("debugged", {"debug": command, "with": arguments})
         if "refused" in answer:
             raise wire.error_from_json(answer["refused"])
         return answer["result"]
@@ -188,6 +195,8 @@ class EngineClient:
                 inbox.put(wire.output_from_json(values))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
+        if "adapters" in message:
+            self.take_adapters(message["adapters"])
         for name in self._waiters.keys() & message.keys():
             waiter = self._waiters[name].popleft()
             if not waiter.done():  # else nobody waits any more

@@ -8,10 +8,13 @@ import io
 import pstats
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from verbatim.reference.records.errors import RequestError, UnsupportedError
+from verbatim.reference.records.errors import RequestError, UnsupportedError, VerbatimError
 from verbatim.reference.records.request import FinishReason, Output
 from verbatim.server.engine import wire
 
@@ -36,19 +39,21 @@ class Debugger:
         self.loop, self.tracer = loop, tracer
         self._profile: cProfile.Profile | None = None
         self._started = time.time()
-        self._commands = {
+        self._commands: dict[str, Callable[..., Any]] = {
             "dump_event_trace": self.dump_event_trace,
             "dump_engine_metrics": self.dump_engine_metrics,
             "reset_engine": self.reset_engine,
             "profiler_start": self.profiler_start,
             "profiler_stop": self.profiler_stop,
+            "load_lora_adapter": self.load_adapter,
+            "unload_lora_adapter": self.unload_adapter,
         }
 
-    def run(self, name: str) -> dict:
+    def run(self, name: str, arguments: dict[str, str]) -> dict:
         """The frame that answers a command."""
         try:
-            return {"debugged": {"result": self._commands[name]()}}
-        except RequestError as error:
+            return {"debugged": {"result": self._commands[name](**arguments)}}
+        except VerbatimError as error:
             return {"debugged": {"refused": wire.error_to_json(error)}}
 
     def dump_event_trace(self) -> list[dict]:
@@ -80,6 +85,20 @@ class Debugger:
         if self.tracer is not None:
             self.tracer.clear()
         engine.check()
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Load a LoRA adapter under a name, and tell all workers."""
+        self.loop.adapters.load(name, Path(path))
+        self._tell_adapters()
+
+    def unload_adapter(self, name: str) -> None:
+        """Take a LoRA adapter's name away, and tell all workers."""
+        self.loop.adapters.unload(name)
+        self._tell_adapters()
+
+    def _tell_adapters(self) -> None:
+        for connection in tuple(self.loop.connections):
+            self.loop.send(connection, {"adapters": self.loop.adapters.describe()})
 
     def profiler_start(self) -> None:
         """Time every Python function of the engine's process from now on."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from verbatim.reference.records.errors import QueueFullError, RequestError, VerbatimError
 from verbatim.reference.records.request import Request
 from verbatim.server.engine import wire
+from verbatim.server.engine.adapters import NamedAdapters
 from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.compiling import Preparer
 from verbatim.server.engine.debugging import Debugger
@@ -76,8 +77,9 @@ class EngineLoop:
         timeout: float | None = None,
         tracer: Tracer | None = None,
         report: LoadReport | None = None,
+        adapters: NamedAdapters | None = None,
     ):
-        self.engine = engine
+        self.engine, self.adapters = engine, adapters or NamedAdapters(engine)
         self.report = report or LoadReport("", 0, engine.stats)
         self.debugger = Debugger(self, tracer)
         if tracer:
@@ -131,6 +133,7 @@ class EngineLoop:
         connection.socket.setblocking(False)
         self.connections.add(connection)
         self.selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self.send(connection, {"adapters": self.adapters.describe()})
 
     def read(self, connection: Connection) -> None:
         """Obey the commands that a worker has sent."""
@@ -145,7 +148,7 @@ class EngineLoop:
             elif "abort" in message:
                 self.abort(message["abort"])
             elif "debug" in message:
-                self.send(connection, self.debugger.run(message["debug"]))
+                self.send(connection, self.debugger.run(message["debug"], message.get("with", {})))
             else:
                 self.send(connection, {"stats": self.engine.stats()})
 
@@ -233,6 +236,7 @@ def main() -> None:
         options = Options.from_environment()
         journal.set_up_engine(options.log_format)
         engine = load_engine(options)
+        adapters = NamedAdapters(engine, options.adapters)
     except (VerbatimError, ValueError) as error:
         sys.stderr.write(f"verbatim: {error}\n")
         sys.exit(CANNOT_START)
@@ -243,7 +247,7 @@ def main() -> None:
         listener.listen()
         tracer = Tracer() if options.enable_tracing else None
         report = LoadReport(options.model_id, options.stats_interval, engine.stats)
-        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report, adapters)
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()
 

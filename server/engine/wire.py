@@ -1,9 +1,10 @@
 """What the HTTP workers and the engine process say to each other: one JSON object a line, over a unix socket.
 
     worker -> engine    {"add": [request, ...]}    all of them or none; {"abort": [id, ...]}; {"stats": null};
-                        {"debug": command}
+                        {"debug": command, "with": arguments}
     engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
-                        {"stats": counts}; {"debugged": {"result": any} or {"refused": error}}
+                        {"stats": counts}; {"debugged": {"result": any} or {"refused": error}};
+                        {"adapters": [{name, path, key}, ...]} first, and whenever they change
 
 A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out. An output,
 of which there is one for every token, is the list of its fields in their order, up to the last that is no default.

@@ -41,6 +41,8 @@ def describe(error: BaseException) -> tuple[int, dict, Any]:
             return 401, body, Header((CHALLENGE, scheme) for scheme in ("Bearer", 'Basic realm="API key as password"'))
         case ModelNotFoundError() | ResponseNotFoundError():
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
+        case RequestError(code="model_not_found"):  # an engine's, of an adapter that it has no longer
+            return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError():
             return 400, _body(error, "invalid_request_error", error.field, error.code), {}
         case NotOfferedError():

@@ -9,9 +9,11 @@ import json
 import os
 from dataclasses import replace
 
+from verbatim.reference.checkpoint.lora.adapter import open_adapter
 from verbatim.reference.records.limits import DRAFT_MODES
 from verbatim.server.engine.backends import fit_lineup
 from verbatim.server.engine.memory import load_shape
+from verbatim.server.settings.adapters import fetch_adapter
 from verbatim.server.settings.hub import fetch
 from verbatim.server.settings.options import LINEUP, Options
 
@@ -25,18 +27,28 @@ def settle(options: Options) -> list[Options]:
     """The options of each model, the main one first. ModelError, NotEnoughMemoryError or ValueError if it cannot be."""
     num_drafts = int(options.speculative_mode in DRAFT_MODES)
     drafts, others = options.additional_models[:num_drafts], options.additional_models[num_drafts:]
-    plain = {"additional_models": (), "speculative_mode": "disable", "embedding_model": None} | dict.fromkeys(OWN)
+    plain = {
+        "additional_models": (),
+        "lora": (),
+        "speculative_mode": "disable",
+        "embedding_model": None,
+    } | dict.fromkeys(OWN)
     lineup = [replace(options, additional_models=drafts, embedding_model=None)]
     lineup += [replace(options, model=model, served_model_name=(), **plain) for model in others]
     if options.embedding_model:
         model = options.embedding_model
         lineup.append(replace(options, model=model, served_model_name=(), is_for_embeddings=True, **plain))
-    names = [name for each in lineup for name in each.names]
+    names = [name for each in lineup for name in (*each.names, *each.adapters)]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two models would be called {name!r}; rename a directory, or use --served-model-name")
+            remedy = "rename a directory or an adapter, or use --served-model-name"
+            raise ValueError(f"two models would be called {name!r}; {remedy}")
     lineup = [_fetched(each) for each in lineup]
-    return fit_lineup([(each, load_shape(each)) for each in lineup])
+    shapes = [(each, load_shape(each)) for each in lineup]
+    for each, shape in shapes:
+        for place in each.adapters.values():
+            open_adapter(fetch_adapter(place), shape)  # for its errors, before anything starts
+    return fit_lineup(shapes)
 
 
 def write(lineup: list[Options]) -> None:
@@ -57,4 +69,5 @@ def _fetched(options: Options) -> Options:
         model=fetch(options.model),
         additional_models=tuple(map(fetch, options.additional_models)),
         served_model_name=options.names,
+        lora=tuple(f"{name}={fetch_adapter(place)}" for name, place in options.adapters.items()),
     )

@@ -16,7 +16,7 @@ from verbatim.reference.text.template import ChatTemplate
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.server.engine.memory import load_shape
 from verbatim.server.errors import ModelNotFoundError
-from verbatim.server.models.identity import fingerprint_of
+from verbatim.server.models.identity import DIGITS, fingerprint_of
 from verbatim.server.settings.options import Options
 
 TAG = ":latest"  # Ollama's clients put it behind names
@@ -40,6 +40,9 @@ class ServedModel:
     infill: Infill | None = None  # how it fills in the middle of a text
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)  # what its authors recommend
     other_names: tuple[str, ...] = ()  # under which clients may ask for it, too
+    parent: str = ""  # of a LoRA adapter: the id of its model, the engine's key of it, and where its files are
+    adapter: str = ""
+    root: str = ""
 
     @property
     def mark_ids(self) -> dict[str, int]:
@@ -56,6 +59,18 @@ class ServedModel:
             raise ContextLengthError(f"{message}; the prompt has {len(token_ids)}.", field=field)
 
     @property
+    def engine_id(self) -> str:
+        """Whose engine answers: the model itself, or that of the adapter."""
+        return self.parent or self.model_id
+
+    def adapted(self, name: str, path: str, key: str) -> "ServedModel":
+        """The model with a LoRA adapter, as clients see it."""
+        fingerprint = f"{self.fingerprint}-lora-{key[:DIGITS]}"
+        return replace(
+            self, model_id=name, other_names=(), fingerprint=fingerprint, parent=self.model_id, adapter=key, root=path
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All names that clients may use; answers have the first."""
         return (self.model_id, *self.other_names)
@@ -64,6 +79,7 @@ class ServedModel:
         """The entry of `GET /v1/models` under one of its names."""
         entry = {"id": name or self.model_id, "object": "model", "created": self.created, "owned_by": "verbatim"}
         entry |= {"max_model_len": self.config.context_size}
+        entry |= {"root": self.root, "parent": self.parent} if self.parent else {}
         if self.sampling_defaults:
             entry["default_sampling_params"] = dict(self.sampling_defaults)
         return entry | ({"embeddings_only": True} if self.is_for_embeddings else {})
@@ -75,6 +91,8 @@ class ServedModels:
     def __init__(self, models: Iterable[ServedModel]):
         self._models = {model.model_id: model for model in models}
         self._by_name = {name: model for model in self for name in model.names}
+        self._adapters: dict[str, tuple[ServedModel, ...]] = {}  # of each model
+        self._adapted: dict[str, ServedModel] = {}  # by their own names, and by those of their models before them
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -87,18 +105,45 @@ class ServedModels:
         """The one that answers where no model is named."""
         return next(iter(self))
 
+    def set_adapters(self, model_id: str, adapters: Iterable[dict]) -> None:
+        """The LoRA adapters that the model's engine has from now on; others are gone."""
+        base = self._models[model_id]
+        adapted = tuple(base.adapted(**adapter) for adapter in adapters)
+        self._adapters = self._adapters | {model_id: adapted}
+        self._adapted = {
+            name: adapter
+            for each, found in self._adapters.items()
+            for adapter in found
+            for name in (adapter.model_id, *(f"{own}:{adapter.model_id}" for own in self._models[each].names))
+        }
+
+    def has(self, name: str) -> bool:
+        """Whether that is the name of a model or of an adapter."""
+        return name in self._by_name or name in self._adapted
+
     def find(self, name: str) -> ServedModel:
-        """The model of that name, or ModelNotFoundError: never another one."""
-        if name not in self._by_name:
-            name = name.removesuffix(TAG)
-        if name not in self._by_name:
-            names = ", ".join(map(repr, self._by_name))
+        """The model of that name, perhaps with an adapter, or ModelNotFoundError: never another one."""
+        name = name if self.has(name) else name.removesuffix(TAG)
+        if not self.has(name):
+            known = [*self._by_name, *(adapter.model_id for found in self._adapters.values() for adapter in found)]
+            names = ", ".join(map(repr, known))
             raise ModelNotFoundError(f"The model {name[:200]!r} does not exist; this server has {names}.")
-        return self._by_name[name]
+        return self._by_name.get(name) or self._adapted[name]
+
+    def listed(self) -> list[tuple[str, ServedModel]]:
+        """Names and models for lists: each model under all its names, then the adapters."""
+        adapters = [(adapter.model_id, adapter) for found in self._adapters.values() for adapter in found]
+        return [*self._by_name.items(), *adapters]
+
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints of models and adapters by their names."""
+        return {model.model_id: model.fingerprint for model in self} | {
+            name: adapter.fingerprint for name, adapter in self._adapted.items()
+        }
 
     def describe(self) -> list[dict]:
         """The entries of `GET /v1/models`: one for each name."""
-        return [model.describe(name) for name, model in self._by_name.items()]
+        return [model.describe(name) for name, model in self.listed()]
 
     def of(self, body: object) -> ServedModel:
         """The one that the body of a request names; the main one for a body that names none, which is judged later."""

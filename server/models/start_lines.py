@@ -56,6 +56,8 @@ def rows(lineup: list[Options], base: str) -> Iterable[tuple[str, str]]:
     yield "model", f"{options.model_id} ({weights}, cache {options.kv_cache_dtype})"
     for other in lineup[1:]:
         yield f"and {lineup.index(other)}", f"{other.model_id}{' (embeddings only)' * other.is_for_embeddings}"
+    if options.lora:
+        yield "adapters", ", ".join(options.adapters)
     yield "engine", f"{options.backend} on {place.text}"
     if options.speculative_mode != "disable":
         yield "drafts", options.speculative_mode

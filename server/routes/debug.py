@@ -24,7 +24,7 @@ def debug_routes() -> Blueprint:
 def _handler(command: str) -> RouteHandler:
     async def handle(request: Request) -> HTTPResponse:
         model, _ = await read_body(request, _read)
-        return json(await request.app.ctx.engines[model.model_id].debug(command))
+        return json(await request.app.ctx.engines[model.engine_id].debug(command))
 
     return handle
 

@@ -28,7 +28,6 @@ def health_routes() -> Blueprint:
             raise EngineUnavailableError("The server is shutting down.")
         for engine in request.app.ctx.engines.values():
             engine.check_connected()
-        models = {model.model_id: model.fingerprint for model in request.app.ctx.models}
-        return json({"status": "ready", "models": models})
+        return json({"status": "ready", "models": request.app.ctx.models.fingerprints()})
 
     return blueprint

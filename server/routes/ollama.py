@@ -12,8 +12,7 @@ def ollama_routes() -> Blueprint:
 
     @blueprint.route("/api/tags", methods=GET)
     async def tags(request):
-        models = request.app.ctx.models
-        return json({"models": [entry(model, name) for model in models for name in model.names]})
+        return json({"models": [entry(model, name) for name, model in request.app.ctx.models.listed()]})
 
     @blueprint.route("/api/ps", methods=GET)
     async def loaded(request):

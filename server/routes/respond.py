@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from sanic import HTTPResponse, Request, json
@@ -15,6 +16,7 @@ from verbatim.server.api.builder import Builder
 from verbatim.server.api.fields import parse_json
 from verbatim.server.api.policy import reading
 from verbatim.server.engine.client import EngineClient
+from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.http import application, journal, sse
 from verbatim.server.models.served import ServedModel, ServedModels
 
@@ -27,8 +29,8 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
     """Answer one POST."""
     model, builder = await read_body(request, adapter.read)
     adapter.check_model(model)
-    engine = request.app.ctx.engines[model.model_id]
-    batches = _batches(engine, builder, request.app.ctx.options.max_queue)
+    engine = request.app.ctx.engines[model.engine_id]
+    batches = _batches(engine, builder, request.app.ctx.options.max_queue, model.adapter)
     with answering(request, adapter.prompt_field):
         if builder.streaming.is_stream:
             await sse.stream(request, _events(engine, builder, batches), adapter, builder.fail)
@@ -56,7 +58,23 @@ def answering(request: Request, prompt_field: str) -> Iterator[None]:
 
 
 async def read_body(request: Request, read: Callable[[object, ServedModel], T]) -> tuple[ServedModel, T]:
-    """The model that a JSON body names, and what `read` makes of the body; a long one is read on a thread."""
+    """The model that a JSON body names, and what `read` makes of the body; a long one is read on a thread.
+
+    A name that is not known may be that of an adapter which the engine has loaded since, or is just loading.
+    """
+    options = request.app.ctx.options
+    try:
+        return await _read_body(request, read)
+    except ModelNotFoundError:
+        if not (options.lora or options.enable_debug):
+            raise
+    for engine in request.app.ctx.engines.values():
+        await engine.wait_loaded()
+        await engine.stats()  # what it has told before has come, too
+    return await _read_body(request, read)
+
+
+async def _read_body(request: Request, read: Callable[[object, ServedModel], T]) -> tuple[ServedModel, T]:
     application.notice_leaving(request)
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not _is_from_curl(request, media_type):
@@ -80,9 +98,11 @@ def _is_from_curl(request: Request, media_type: str) -> bool:
     return is_form and request.path.startswith(CURL_PREFIX)
 
 
-def _batches(engine: EngineClient, builder: Builder, max_queue: int) -> AsyncGenerator[Sequence[Output]]:
+def _batches(engine: EngineClient, builder: Builder, max_queue: int, adapter: str) -> AsyncGenerator[Sequence[Output]]:
     """The outputs of all requests; no generator around those of the engine in the usual case, as it costs 3%."""
     waves = list(builder.waves(max_queue))
+    if adapter:
+        waves = [[replace(each, adapter=adapter) for each in wave] for wave in waves]
     if builder.known_outputs or len(waves) != 1:
         return _in_waves(engine, waves, builder.known_outputs)
     return engine.batches(waves[0])

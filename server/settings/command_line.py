@@ -58,6 +58,7 @@ DEFAULT_HOST = "127.0.0.1"
 ACTIONS = {
     "api_key": AddToEnvironment,
     "additional_models": AddToEnvironment,
+    "lora": AddToEnvironment,
     "served_model_name": AddToEnvironment,
     "config": FileToEnvironment,
 }

@@ -27,6 +27,7 @@ from verbatim.reference.records.limits import (
     PREFIX_CACHE_MODES,
     SPECULATIVE_MODES,
 )
+from verbatim.server.settings.adapters import ADAPTERS, split
 from verbatim.server.settings.file import read_settings
 from verbatim.server.settings.hub import name_of
 from verbatim.server.settings.overrides import read_overrides
@@ -104,6 +105,9 @@ class Options:
         default=(),
     )
     embedding_model: Path | str | None = option("Model", MODEL, "a model for /v1/embeddings alone")
+    lora: tuple[str, ...] = option(
+        "Model", ADAPTERS, "LoRA adapters of the model by their names for clients; repeatable", default=()
+    )
     is_for_embeddings: bool = option("", FLAG, "set by lineup.py", default=False)
 
     mode: str = option("Engine", one_of(MODES), "for how many clients, and how much memory to use", default="local")
@@ -194,6 +198,11 @@ class Options:
         """All names that clients may use, its id first."""
         own = DEMO_ID if self.model == DEMO_MODEL.absolute() else name_of(self.model)
         return self.served_model_name or (own,)
+
+    @property
+    def adapters(self) -> dict[str, Path | str]:
+        """The places of the LoRA adapters by their names."""
+        return dict(map(split, self.lora))
 
     @property
     def draft(self) -> Path | str | None:

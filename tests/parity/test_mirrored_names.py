@@ -14,6 +14,7 @@ MODULES = sorted(MIRRORED - {"commands.logits", "commands.perplexity"})
 OWN = {  # names that one of the two has for itself: what the other has in C, or what C needs
     "cache.pages": {"PagedCache.keep", "PagedCache.unkeep"},
     "engine.answer": {"Draws"},
+    "model.adapters": {"Delta", "Packed"},
     "model.attention": {"softcap"},
     "model.decoder": {"DecoderLayer", "Linear", "Network", "Norm", "scaled"},
     "model.experts": {"mix", "expert_weights", "sparsemixer_weights"},

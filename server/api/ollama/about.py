@@ -62,7 +62,7 @@ def loaded_entry(model: ServedModel, name: str) -> dict:
 def details(model: ServedModel) -> dict:
     """Family and format."""
     family = model.config.family
-    known = {"parent_model": "", "format": "safetensors", "family": family, "families": [family]}
+    known = {"parent_model": model.parent, "format": "safetensors", "family": family, "families": [family]}
     return known | {"parameter_size": "", "quantization_level": model.config.quantization or ""}
 
 

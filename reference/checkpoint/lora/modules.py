@@ -1,0 +1,54 @@
+"""Which of a model's matrices an adapter can change: by the names of their modules, as its family has them."""
+
+from dataclasses import dataclass
+
+from verbatim.reference.checkpoint.families import family_named
+from verbatim.reference.records.config import ModelConfig
+
+PLACES = ("query", "key", "value", "output", "gate", "up", "down")  # of a layer, in the order of computing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module of one layer: `places` are the matrices that its outputs are cut into, `sizes` their outputs."""
+
+    layer: int
+    places: tuple[str, ...]
+    sizes: tuple[int, ...]
+    num_inputs: int
+
+
+def modules_of(config: ModelConfig) -> dict[str, Module]:
+    """The modules of all layers by their names without the model's prefix: layers.0.self_attn.q_proj."""
+    names = family_named(config.family).names
+    found = {}
+    for layer, layer_config in enumerate(config.layers):
+        is_dense = config.experts is None or not layer_config.has_experts
+        for name, (places, sizes, num_inputs) in _shapes(config, is_dense=is_dense).items():
+            module = Module(layer=layer, places=places, sizes=sizes, num_inputs=num_inputs)
+            found[f"layers.{layer}.{names.get(name, name)}"] = module
+    return found
+
+
+def _shapes(config: ModelConfig, *, is_dense: bool) -> dict[str, tuple[tuple[str, ...], tuple[int, ...], int]]:
+    """Places, their outputs, and inputs of the modules of a layer, under Llama's names."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    is_grouped = family_named(config.family).groups_queries
+    found: dict[str, tuple[tuple[str, ...], tuple[int, ...], int]] = {
+        "self_attn.q_proj": (("query",), (queries,), hidden),
+        "self_attn.k_proj": (("key",), (keys,), hidden),
+        "self_attn.v_proj": (("value",), (keys,), hidden),
+        "self_attn.o_proj": (("output",), (hidden,), queries),
+    }
+    if config.has_fused_matrices or is_grouped:
+        found["self_attn.qkv_proj"] = ("query", "key", "value"), (queries, keys, keys), hidden
+    if not is_dense:
+        return found
+    found["mlp.up_proj"] = ("up",), (inner,), hidden
+    found["mlp.down_proj"] = ("down",), (hidden,), inner
+    if config.has_gate:
+        found["mlp.gate_proj"] = ("gate",), (inner,), hidden
+        if config.has_fused_matrices:
+            found["mlp.gate_up_proj"] = ("gate", "up"), (inner, inner), hidden
+    return found
