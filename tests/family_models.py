@@ -18,6 +18,16 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
 GRANITE = {
     "attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 6.0, "residual_multiplier": 0.22,
 }  # fmt: skip
+LATENT = {  # as DeepSeek's files spell it
+    "aux_loss_alpha": 0.001, "ep_size": 1, "kv_lora_rank": 40, "moe_intermediate_size": 24, "moe_layer_freq": 1,
+    "n_routed_experts": 8, "num_experts_per_tok": 3, "num_hidden_layers": 3, "num_key_value_heads": 4,
+    "pretraining_tp": 1, "q_lora_rank": 20, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "rope_theta": 10000,
+    "seq_aux": True, "v_head_dim": 10,
+}  # fmt: skip
+LATENT_YARN = {
+    "beta_fast": 32, "beta_slow": 1, "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0, "type": "yarn",
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
 FACTORS = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5]
 PUBLISHED = {
     "gemma": ("GemmaForCausalLM", {"head_dim": 16, "hidden_act": "gelu", "hidden_activation": None}),
@@ -74,6 +84,31 @@ PUBLISHED = {
     }),
     "stablelm, parallel": ("StableLmForCausalLM", {"partial_rotary_factor": 0.5, "use_parallel_residual": True}),
     "phi3": ("Phi3ForCausalLM", {"original_max_position_embeddings": 256, "sliding_window": None}),
+    "deepseek_v2": ("DeepseekV2ForCausalLM", LATENT | {
+        "first_k_dense_replace": 1, "n_group": 4, "n_shared_experts": 2, "norm_topk_prob": False,
+        "rope_scaling": LATENT_YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}, "routed_scaling_factor": 16.0,
+        "scoring_func": "softmax", "topk_group": 2, "topk_method": "group_limited_greedy",
+    }),
+    "deepseek_v2, lite": ("DeepseekV2ForCausalLM", LATENT | {
+        "first_k_dense_replace": 1, "n_group": 1, "n_shared_experts": 2, "norm_topk_prob": False, "q_lora_rank": None,
+        "rope_scaling": LATENT_YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}, "routed_scaling_factor": 1.0,
+        "scoring_func": "softmax", "topk_group": 1, "topk_method": "greedy",
+    }),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", LATENT | {
+        "first_k_dense_replace": 1, "n_group": 4, "n_shared_experts": 1, "norm_topk_prob": True,
+        "num_nextn_predict_layers": 1, "rope_scaling": LATENT_YARN, "routed_scaling_factor": 2.5,
+        "scoring_func": "sigmoid", "topk_group": 2, "topk_method": "noaux_tc",
+    }),
+    "kimi_k2": ("DeepseekV3ForCausalLM", LATENT | {
+        "first_k_dense_replace": 1, "model_type": "kimi_k2", "n_group": 1, "n_shared_experts": 1,
+        "norm_topk_prob": True, "num_nextn_predict_layers": 0, "rope_scaling": LATENT_YARN,
+        "routed_scaling_factor": 2.827, "scoring_func": "sigmoid", "topk_group": 1, "topk_method": "noaux_tc",
+    }),
+    "glm4_moe_lite": ("Glm4MoeLiteForCausalLM", LATENT | {
+        "first_k_dense_replace": 1, "n_group": 1, "n_shared_experts": 1, "norm_topk_prob": True,
+        "num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0, "rms_norm_eps": 1e-5, "rope_scaling": None,
+        "routed_scaling_factor": 1.8, "topk_group": 1, "topk_method": "noaux_tc",
+    }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,
         "partial_rotary_factor": 0.5, "qk_layernorm": False,

@@ -70,6 +70,12 @@ GPT_OSS = {
     "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 20, "head_dim": 16, "swiglu_limit": 0.5,
     "rope_parameters": YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
 }  # fmt: skip
+LATENT = {
+    "kv_lora_rank": 32, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 10,
+    "num_key_value_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+    "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1,
+}  # fmt: skip
+DEEPSEEK_YARN = YARN | {"mscale": 0.8, "mscale_all_dim": 0.6, "original_max_position_embeddings": 32}
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -133,6 +139,15 @@ CASES = {
     "phi": ("phi", {"partial_rotary_factor": 0.4, "num_attention_heads": 3, "num_key_value_heads": 3}),
     "gpt_oss": ("gpt_oss", GPT_OSS),
     "gpt_oss, without biases of attention": ("gpt_oss", GPT_OSS | {"attention_bias": False, "layer_types": None}),
+    "deepseek v2, no state of queries": ("deepseek_v2", LATENT | {"q_lora_rank": None, "routed_scaling_factor": 1.5}),
+    "deepseek v2, groups, yarn": (
+        "deepseek_v2", LATENT | {"topk_method": "group_limited_greedy", "rope_parameters": DEEPSEEK_YARN}
+    ),
+    "deepseek v3, yarn": ("deepseek_v3", LATENT | {"rope_parameters": DEEPSEEK_YARN, "n_shared_experts": 2}),
+    "deepseek v3, weights as they are, halves": (
+        "deepseek_v3", LATENT | {"norm_topk_prob": False, "rope_interleave": False, "q_lora_rank": None}
+    ),
+    "glm 4.7 flash": ("glm4_moe_lite", LATENT | {"n_group": 1, "topk_group": 1}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
@@ -163,6 +178,9 @@ def peers(tmp_path_factory):
             for parameter, values in peer.named_parameters():
                 is_norm = "norm" in parameter and not model_type.startswith("gemma")
                 values.copy_(torch.randn_like(values) * 0.15 + is_norm)
+            for buffer, values in peer.named_buffers():
+                if buffer.endswith("e_score_correction_bias"):
+                    values.copy_(torch.randn_like(values) * 0.15)
             directory = tmp_path_factory.mktemp(model_type)
             peer.save_pretrained(directory)
             made[name] = directory, peer.double().eval()(torch.tensor([IDS])).logits[0].numpy()

@@ -22,7 +22,7 @@ cdef class PagedCache:
     cdef dict _kept
     cdef char *_keys
     cdef char *_values
-    cdef long num_kv_heads, head_dim, padded, _size, _layer_keys, _layer_values
+    cdef long num_kv_heads, head_dim, padded, latent_at, _size, _layer_keys, _layer_values
 
     cpdef bint is_shared(self, long page)
     cdef char *layer_keys(self, long layer) noexcept nogil

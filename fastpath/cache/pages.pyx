@@ -2,7 +2,8 @@
 
 A page holds 16 keys side by side, (kv_heads, head_dim, 16), so that keys lie in vector lanes (N8), and 16 values one
 after the other, (kv_heads, 16, head_dim rounded up to 16). Stored narrower than float32, they are rounded as they are
-written (N1); kernels/attention.h widens them block by block.
+written (N1); kernels/attention.h widens them block by block. Of latent attention (N8a) keys alone are stored, whose
+last part is the values.
 """
 
 import numpy as np
@@ -33,8 +34,10 @@ cdef class PagedCache:
 
     def __init__(self, config, long num_pages, str dtype="float32"):
         stored = KV_CACHE_DTYPES[dtype]
+        latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
         self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
-        self.padded = (self.head_dim + PACK - 1) // PACK * PACK
+        self.padded = 0 if latent else (self.head_dim + PACK - 1) // PACK * PACK
+        self.latent_at = latent.rotated_dim if latent else 0
         self.num_pages, self.dtype = num_pages, dtype
         self.keys = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
         self.values = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
@@ -116,30 +119,43 @@ cdef class PagedCache:
         return own
 
     def write(self, long layer, pages, long start, keys, values) -> None:
-        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ...
+
+        Of latent attention the keys hold the values: `values` is None.
+        """
         page, row = _place(pages, np.arange(start, start + len(keys)))
         self.keys[layer, page, :, :, row] = narrow(keys, self.dtype)
-        self.values[layer, page, :, row, : self.head_dim] = narrow(values, self.dtype)
+        if values is not None:
+            self.values[layer, page, :, row, : self.head_dim] = narrow(values, self.dtype)
 
     def read(self, long layer, pages, long num_tokens):
-        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim).
+
+        Of latent attention the values are the latents, (num_tokens, 1, rank).
+        """
         page, row = _place(pages, np.arange(num_tokens))
-        return widen(self.keys[layer, page, :, :, row]), widen(self.values[layer, page, :, row, : self.head_dim])
+        keys = widen(self.keys[layer, page, :, :, row])
+        if self.latent_at:
+            return keys, keys[:, :, self.latent_at :]
+        return keys, widen(self.values[layer, page, :, row, : self.head_dim])
 
     def export_pages(self, pages):
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
         pages = check_export(pages, self.num_pages)
         keys = self.keys[:, pages].transpose(1, 0, 4, 2, 3)  # (pages, layers, 16, kv_heads, head_dim)
+        if self.latent_at:
+            return np.ascontiguousarray(keys[:, None])
         values = self.values[:, pages, :, :, : self.head_dim].transpose(1, 0, 3, 2, 4)
         return np.ascontiguousarray(np.stack([keys, values], axis=1))
 
     def import_pages(self, pages, data) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
-        shape = (2, len(self.keys), PAGE_SIZE, self.num_kv_heads, self.head_dim)
+        shape = (1 if self.latent_at else 2, len(self.keys), PAGE_SIZE, self.num_kv_heads, self.head_dim)
         pages = check_import(pages, data, num_pages=self.num_pages, shape=shape, dtype=self.keys.dtype,
                              num_users=self.num_users)
         self.keys[:, pages] = data[:, 0].transpose(1, 0, 3, 4, 2)
-        self.values[:, pages, :, :, : self.head_dim] = data[:, 1].transpose(1, 0, 3, 2, 4)
+        if not self.latent_at:
+            self.values[:, pages, :, :, : self.head_dim] = data[:, 1].transpose(1, 0, 3, 2, 4)
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
@@ -156,7 +172,8 @@ cdef class PagedCache:
         return self._keys + layer * self._layer_keys
 
     cdef char *layer_values(self, long layer) noexcept nogil:
-        return self._values + layer * self._layer_values
+        """NULL where keys hold the values."""
+        return NULL if self.latent_at else self._values + layer * self._layer_values
 
     cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
                     const float *value) noexcept nogil:
@@ -166,7 +183,8 @@ cdef class PagedCache:
         cdef char *values = self.layer_values(layer) + (page * PACK + row) * self.padded * self._size
         for head in range(self.num_kv_heads):
             table().narrow(key + head * self.head_dim, self.head_dim, self.kernel_dtype, keys, PACK)
-            table().narrow(value + head * self.head_dim, self.head_dim, self.kernel_dtype, values, 1)
+            if value != NULL:
+                table().narrow(value + head * self.head_dim, self.head_dim, self.kernel_dtype, values, 1)
             keys += self.head_dim * PACK * self._size
             values += self.padded * PACK * self._size
 

@@ -10,7 +10,7 @@ enum { QUERY_ROWS = 4, SCORE_VECTORS = 2, VALUE_VECTORS = 2, SHARED_ROWS = 64 };
 
 struct row {
     const float *query;
-    float *total; /* (padded head_dim,) */
+    float *total; /* (padded value_dim,) */
     float peak, weight;
     long begin, end; /* the window: the row attends to these positions */
     long sinks;      /* number of attention sinks before the window, 0 where the window includes them */
@@ -192,9 +192,8 @@ static void prefetch_item(const struct heads *shape, const struct work_item *nex
 /* Rows of one key-value head, over all blocks to which they attend: a block is loaded once for all of them. */
 static void attend_rows(const struct heads *shape, const struct work_item *item,
                         const struct work_item *next, struct row *rows, int count) {
-    long padded = (shape->head_dim + PACK - 1) / PACK * PACK;
-    long elements = shape->stored == FLOAT32 ? 1 : KEY_BLOCK * (shape->head_dim + padded);
-    float buffer[elements] __attribute__((aligned(64)));
+    long padded = padded_values(shape);
+    float buffer[block_elements(shape)] __attribute__((aligned(64)));
     struct tile all = tile_of(rows, count), tiles[SHARED_ROWS / QUERY_ROWS];
     int num_tiles = (count + QUERY_ROWS - 1) / QUERY_ROWS;
     for (int r = 0; r < count; r += QUERY_ROWS) tiles[r / QUERY_ROWS] = tile_of(rows + r, (int)min(QUERY_ROWS, count - r));
@@ -219,23 +218,22 @@ static void attend_rows(const struct heads *shape, const struct work_item *item,
 }
 
 /* Divide by the sum of weights. A head's sink score is merged before, as the last block, which has no value. */
-static void finish_row(const struct row *row, long head_dim, const float *sink_score, float *out) {
+static void finish_row(const struct row *row, long value_dim, const float *sink_score, float *out) {
     if (!sink_score) {
-        for (long d = 0; d < head_dim; d++) out[d] = row->total[d] / row->weight;
+        for (long d = 0; d < value_dim; d++) out[d] = row->total[d] / row->weight;
         return;
     }
     float score = *sink_score * LOG2E, block_peak = ceilf(score), peak = max(block_peak, row->peak);
     float keep = exp2_of(row->peak - peak), take = exp2_of(block_peak - peak);
     float weight = row->weight * keep + exp2_of(score - block_peak) * take;
-    for (long d = 0; d < head_dim; d++) out[d] = row->total[d] * keep / weight;
+    for (long d = 0; d < value_dim; d++) out[d] = row->total[d] * keep / weight;
 }
 
 /* N8 */
 static void attend(const struct heads *shape, const struct work_item *item,
                    const struct work_item *next) {
-    long head_dim = shape->head_dim, width = shape->num_heads * head_dim;
+    long head_dim = shape->head_dim, value_dim = shape->value_dim, padded = padded_values(shape);
     long shared_by = shape->num_heads / shape->num_kv_heads;
-    long padded = (head_dim + PACK - 1) / PACK * PACK;
     float totals[SHARED_ROWS * padded], scaled[SHARED_ROWS * head_dim];
     struct row rows[SHARED_ROWS];
     for (long start = item->from; start < item->to; start += SHARED_ROWS) {
@@ -244,15 +242,16 @@ static void attend(const struct heads *shape, const struct work_item *item,
         const float *sink_scores[SHARED_ROWS];
         for (int r = 0; r < count; r++) {
             long token = (start + r) / shared_by, head = item->kv_head * shared_by + (start + r) % shared_by;
-            at[r] = token * width + head * head_dim;
+            at[r] = token * shape->num_heads + head;
             sink_scores[r] = shape->sink_scores ? shape->sink_scores + head : NULL;
-            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = item->queries[at[r] + d] * shape->scale;
+            const float *query = item->queries + at[r] * head_dim;
+            for (long d = 0; d < head_dim; d++) scaled[r * head_dim + d] = query[d] * shape->scale;
             rows[r].query = scaled + r * head_dim;
             rows[r].total = totals + r * padded;
             rows[r].has_past = 0;
             set_window(shape, item->positions[token], &rows[r]);
         }
         attend_rows(shape, item, start + SHARED_ROWS < item->to ? NULL : next, rows, count);
-        for (int r = 0; r < count; r++) finish_row(&rows[r], head_dim, sink_scores[r], item->out + at[r]);
+        for (int r = 0; r < count; r++) finish_row(&rows[r], value_dim, sink_scores[r], item->out + at[r] * value_dim);
     }
 }

@@ -16,8 +16,8 @@
  *                 [parts][64]     the factors of a group, or of each half of it; then the minimum factors, if it has them
  *       [64]                      the scale, a float16; then the minimum
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
- *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][head_dim rounded up to 16]
- * as float32, float16 or bfloat16, here not in pairs.
+ *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][value_dim rounded up to 16]
+ * as float32, float16 or bfloat16, here not in pairs. Of latent attention (N8a) there are keys alone.
  */
 #ifndef VERBATIM_KERNELS_H
 #define VERBATIM_KERNELS_H
@@ -89,9 +89,10 @@ static inline struct matrix strip_of(const struct matrix *w, long strip) {
 
 /* A layer's attention parameters. `scale` multiplies the queries, `cap` (0: none) is the softcap of scores; a token
  * attends to the last `window` keys (0: all) and to the first `sinks`. `sink_scores` (num_heads,), or NULL, are scores
- * without a value. `stored` is the dtype of keys and values: FLOAT32, BFLOAT16 or FLOAT16. */
+ * without a value. `stored` is the dtype of keys and values: FLOAT32, BFLOAT16 or FLOAT16. Where `values` is NULL, the
+ * last `value_dim` features of a key are its value. */
 struct heads {
-    long num_heads, num_kv_heads, head_dim, window, sinks;
+    long num_heads, num_kv_heads, head_dim, value_dim, window, sinks;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
     int stored;
     const void *keys, *values;
@@ -99,7 +100,7 @@ struct heads {
 };
 
 /* Attention rows `from` to `to` - 1 of one sequence and key-value head: a row for each token and each query head that
- * shares the key-value head. Queries and out are (tokens, heads, head_dim). */
+ * shares the key-value head. Queries are (tokens, heads, head_dim), out (tokens, heads, value_dim). */
 struct work_item {
     const float *queries;
     float *out;
@@ -123,6 +124,8 @@ struct kernels {
     /* N2 */ float (*lane_sum)(const float *x, long n);
     /* N3; strips `from` to `to` - 1 of the matrix; other columns of y are not written */
     void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
+    /* N3; the whole matrix for some rows that are `x_step` and `y_step` apart, as those of one head among others are */
+    void (*linear_apart)(const struct matrix *w, const float *x, long x_step, long rows, float *y, long y_step);
     /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
     /* N4; the same strips */
     void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to,

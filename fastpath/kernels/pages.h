@@ -26,12 +26,12 @@ static void prefetch_some(struct prefetch_queue *queue) {
 struct block {
     struct prefetch_queue *queue;
     const float *keys[KEY_BLOCK / PACK];   /* of each page: (head_dim, 16) */
-    const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded head_dim) */
+    const float *values[KEY_BLOCK / PACK]; /* of each page: (16, padded value_dim) */
     long count;                            /* keys up to the last that a row of the tile attends to */
     long shared_from, shared_to;           /* keys that all its rows attend to */
 };
 
-/* The stored keys and values of a page and key-value head. */
+/* The stored keys and values of a page and key-value head; `values` is NULL where keys hold them. */
 struct stored {
     const char *keys, *values;
     long num_keys, num_values;
@@ -39,11 +39,13 @@ struct stored {
 
 INLINE long size_of(int dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
+INLINE long padded_values(const struct heads *shape) { return (shape->value_dim + PACK - 1) / PACK * PACK; }
+
 INLINE struct stored page_at(const struct heads *shape, const struct work_item *item, long position) {
     long size = size_of(shape->stored), at = item->pages[position / PACK] * shape->num_kv_heads + item->kv_head;
-    long num_keys = shape->head_dim * PACK, num_values = (shape->head_dim + PACK - 1) / PACK * PACK * PACK;
-    return (struct stored){(const char *)shape->keys + at * num_keys * size,
-                           (const char *)shape->values + at * num_values * size, num_keys, num_values};
+    long num_keys = shape->head_dim * PACK, num_values = padded_values(shape) * PACK;
+    const char *values = shape->values ? (const char *)shape->values + at * num_values * size : NULL;
+    return (struct stored){(const char *)shape->keys + at * num_keys * size, values, num_keys, num_values};
 }
 
 /* A page's elements as float32: in place, or widened into `buffer` (N1). */
@@ -53,25 +55,36 @@ INLINE const float *as_floats(const void *stored, long count, int dtype, float *
     return buffer;
 }
 
+/* Elements of the buffer of a block's pages: for what is widened, and for values that are made of keys. */
+INLINE long block_elements(const struct heads *shape) {
+    long keys = shape->stored == FLOAT32 ? 0 : KEY_BLOCK * shape->head_dim;
+    long values = shape->stored == FLOAT32 && shape->values ? 0 : KEY_BLOCK * padded_values(shape);
+    return keys + values + 1;
+}
+
 /* Load the pages of the block that begins at `first`, up to `end`. */
 static void load_block(const struct heads *shape, const struct work_item *item, long first, long end, float *buffer,
                        struct block *block) {
+    long padded = padded_values(shape), rotated = shape->head_dim - shape->value_dim;
     for (long p = 0; p < KEY_BLOCK / PACK && first + p * PACK < end; p++) {
         struct stored page = page_at(shape, item, first + p * PACK);
         block->keys[p] = as_floats(page.keys, page.num_keys, shape->stored, buffer);
-        block->values[p] = as_floats(page.values, page.num_values, shape->stored, buffer + page.num_keys);
-        buffer += page.num_keys + page.num_values;
+        if (shape->stored != FLOAT32) buffer += page.num_keys;
+        if (page.values) block->values[p] = as_floats(page.values, page.num_values, shape->stored, buffer);
+        else block->values[p] = transpose_page(block->keys[p] + rotated * PACK, shape->value_dim, padded, buffer);
+        if (shape->stored != FLOAT32 || !page.values) buffer += page.num_values;
     }
 }
 
 /* Queue the same pages for prefetch: keys first, in the order of use. */
 static void prefetch_block(const struct heads *shape, const struct work_item *item, long first, long end,
                            struct prefetch_queue *queue) {
-    long pages = min(KEY_BLOCK / PACK, (end - first + PACK - 1) / PACK);
+    long pages = min(KEY_BLOCK / PACK, (end - first + PACK - 1) / PACK), count = shape->values ? 2 * pages : pages;
     for (long p = 0; p < pages; p++) {
         struct stored page = page_at(shape, item, first + p * PACK);
-        queue->parts[2 * pages - 1 - p] = page.keys, queue->parts[pages - 1 - p] = page.values;
-        queue->part_bytes = page.num_values * size_of(shape->stored);
+        queue->parts[count - 1 - p] = page.keys;
+        if (page.values) queue->parts[pages - 1 - p] = page.values;
+        queue->part_bytes = (page.values ? page.num_values : page.num_keys) * size_of(shape->stored);
     }
-    queue->count = (int)(2 * pages);
+    queue->count = (int)count;
 }

@@ -99,6 +99,25 @@ static void linear(const struct matrix *w, const float *x, long rows, long from,
                 }
 }
 
+enum { APART_ROWS = 32 };
+
+static void linear_apart(const struct matrix *w, const float *x, long x_step, long rows, float *y, long y_step) {
+    long strips = (w->outputs + STRIP - 1) / STRIP, count;
+    if (rows == 1) {
+        linear(w, x, 1, 0, strips, y);
+        return;
+    }
+    float near_x[APART_ROWS * w->inputs], near_y[APART_ROWS * w->outputs];
+    for (long start = 0; start < rows; start += count) {
+        count = min(rows - start, APART_ROWS);
+        for (long row = 0; row < count; row++)
+            memcpy(near_x + row * w->inputs, x + (start + row) * x_step, w->inputs * sizeof(float));
+        linear(w, near_x, count, 0, strips, near_y);
+        for (long row = 0; row < count; row++)
+            memcpy(y + (start + row) * y_step, near_y + row * w->outputs, w->outputs * sizeof(float));
+    }
+}
+
 /* A stretch of a strip's weights stays in the L2 cache for all rows of the panel, or in L1 for a few rows. */
 static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
                              float *y) {

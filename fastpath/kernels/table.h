@@ -5,6 +5,7 @@
 #include "tiles.h"
 #include "superblocks.h"
 #include "products.h"
+#include "latents.h"
 #include "pages.h"
 #include "attention.h"
 #include "probe.h"
@@ -15,6 +16,7 @@ const struct kernels TABLE = {
     .widen = widen_all,
     .lane_sum = lane_sum,
     .linear = linear,
+    .linear_apart = linear_apart,
     .quantize = quantize,
     .linear_quantized = linear_quantized,
     .rms_norm = rms_norm,

@@ -12,6 +12,7 @@
  * because a sleeping thread wakes late where other processes use the processors. A server's own bursts are shorter than
  * that. But where other load stays, spinning takes time from the thread that is waited for: after a wait that exhausted
  * its spin budget, a thread backs off to a tenth of it, and raises it a little after each shorter wait. */
+enum { STACK_BYTES = 8 << 20 };
 enum { JOB_SPINS = 60000, MAX_SPIN_BUDGET = 40000, MIN_SPIN_BUDGET = 4000, SPIN_BUDGET_STEP = 32, YIELDS = 20 };
 
 static struct {
@@ -140,17 +141,21 @@ static void spawn_threads(int workers) {
     if (pool.workers == workers) return;
     if (!is_watching_forks) is_watching_forks = !pthread_atfork(NULL, NULL, reset_after_fork);
     sigset_t all, before;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES); /* attention's buffers lie there; some systems give little */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (; pool.workers < workers; pool.workers++) {
         struct start *start = malloc(sizeof *start);
         if (start == NULL) break;
         *start = (struct start){pool.workers + 1, atomic_load(&pool.epoch)};
-        if (pthread_create(&pool.ids[pool.workers], NULL, run_worker, start)) {
+        if (pthread_create(&pool.ids[pool.workers], &attributes, run_worker, start)) {
             free(start);
             break;
         }
     }
+    pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

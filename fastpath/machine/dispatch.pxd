@@ -39,7 +39,7 @@ cdef extern from "kernels.h" nogil:
         int32_t *sums
 
     struct heads:
-        long num_heads, num_kv_heads, head_dim, window, sinks
+        long num_heads, num_kv_heads, head_dim, value_dim, window, sinks
         float scale, cap, cap_factor
         int stored
         const void *keys
@@ -61,6 +61,7 @@ cdef extern from "kernels.h" nogil:
         void (*widen)(const void *, long, int, float *) noexcept nogil
         float (*lane_sum)(const float *, long) noexcept nogil
         void (*linear)(const matrix *, const float *, long, long, long, float *) noexcept nogil
+        void (*linear_apart)(const matrix *, const float *, long, long, float *, long) noexcept nogil
         void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
         void (*linear_quantized)(const matrix *, const quantized *, long, long, long, float *) noexcept nogil
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil

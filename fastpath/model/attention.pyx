@@ -31,8 +31,9 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
-    (tokens,) with every position below num_keys. `scale`, `cap`, `window`, `sinks` and `sink_scores` as in
-    reference/model/attention.py. Returns (tokens, heads, head_dim).
+    (tokens,) with every position below num_keys. Values may be latents, (num_keys, 1, rank), which are the last part of
+    their keys (ValueError if they are not). `scale`, `cap`, `window`, `sinks` and `sink_scores` as in
+    reference/model/attention.py. Returns (tokens, heads, features of a value).
     """
     cdef heads shape
     cdef work_item item
@@ -44,12 +45,17 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     sink_scores = None if sink_scores is None else np.ascontiguousarray(sink_scores, np.float32)
     shape.sink_scores = NULL if sink_scores is None else <const float *>address(sink_scores)
     shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kernel_dtype(keys)
-    config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
+    shape.value_dim, latent = values.shape[2], None
+    if shape.value_dim != shape.head_dim:
+        latent = SimpleNamespace(rotated_dim=shape.head_dim - shape.value_dim)
+        if not np.array_equal(values, keys[:, :, latent.rotated_dim :], equal_nan=values.dtype != np.uint16):
+            raise ValueError("values that are shorter than their keys must be the last part of them")
+    config = SimpleNamespace(num_layers=1, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim, latent=latent)
     pages = np.arange(pages_for(num_keys), dtype=np.int32)
     cdef PagedCache cache = PagedCache(config, len(pages), NAMES[keys.dtype])
-    cache.write(0, pages, 0, widen(keys), widen(values))
+    cache.write(0, pages, 0, widen(keys), None if latent else widen(values))
     positions = np.asarray(positions, np.int32, order="C")
-    out = np.empty(queries.shape, np.float32)
+    out = np.empty((*queries.shape[:2], shape.value_dim), np.float32)
     shape.keys, shape.values = cache.layer_keys(0), cache.layer_values(0)
     for kv_head in range(shape.num_kv_heads):
         item = work_item(<const float *>address(queries), <float *>address(out), <int32_t *>address(pages),

@@ -6,10 +6,10 @@ Python gathers the batch's rows here; forward.pyx runs the layers.
 import numpy as np
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.model.forward cimport ForwardPass
+from verbatim.fastpath.model.latent_attention cimport LatentPass
 from verbatim.fastpath.machine.dispatch cimport PACK, W8A8, address, table
 from verbatim.fastpath.numerics.packed cimport multiply
-from verbatim.fastpath.model.phases cimport ITEM_ROWS, batch_rows, span
+from verbatim.fastpath.model.phases cimport batch_rows, span
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
@@ -20,7 +20,7 @@ from verbatim.reference.records.sequence import wanted_rows
 from verbatim.reference.checkpoint.weights import Tensor
 
 
-cdef class Model(ForwardPass):
+cdef class Model(LatentPass):
     """A decoder with its weights in memory. `forward` returns a batch's logits; `states` and `score` are its halves.
 
     `watch` is described in reference/model/decoder.py. `model_lib` holds the packed matrices, or receives them
@@ -108,7 +108,7 @@ cdef class Model(ForwardPass):
     cdef long _num_items(self, long tokens) except -1:
         """The number of attention work items of a chunk."""
         cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
-        return (rows + ITEM_ROWS - 1) // ITEM_ROWS * self.shape.num_kv_heads
+        return (rows + self.item_rows - 1) // self.item_rows * self.shape.num_kv_heads
 
     cdef _lay_out(self, chunks, PagedCache cache):
         """Ids, positions and pages of the batch's rows, and a span for each chunk and one after the last.
@@ -121,6 +121,7 @@ cdef class Model(ForwardPass):
             raise IndexError("a step takes in at least one token")
         if cache.num_kv_heads != self.shape.num_kv_heads or cache.head_dim != self.shape.head_dim:
             raise ValueError("the cache was made for another model")
+        self.item_rows = self._rows_of_items(num_rows)
         ids, positions = np.empty(num_rows, np.int64), np.empty(num_rows, np.int32)
         pages = np.empty(sum([len(chunk.pages) for chunk in chunks]), np.int32)
         spans = np.empty((len(chunks) + 1, 4), np.dtype("l"))

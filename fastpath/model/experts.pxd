@@ -1,3 +1,12 @@
 # The router's weights.
-cdef void expert_weights(float *scores, long num_experts, long num_per_token, bint is_normalized) noexcept nogil
+
+# How a token's experts are chosen and weighed (N9); `bias` is there with sigmoids only.
+cdef struct routing:
+    long num_experts, num_per_token, num_groups, groups_per_token
+    bint is_normalized, is_sigmoid
+    float scale
+    const float *bias
+
+
+cdef void expert_weights(float *scores, const routing *rule) noexcept nogil
 cdef void sparsemixer_weights(float *scores, long num_experts, long num_per_token, float tolerance) noexcept nogil

@@ -10,6 +10,9 @@ cdef class ForwardPass(Phases):
     cdef _run_layers(self, batch_rows step, PagedCache cache)
     cdef void _run_thread(self, team *members) noexcept nogil
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil
+    cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil
+    cdef void _output(self, team *members, const layer_weights *layer, long index, float *attended,
+                      long width) noexcept nogil
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _attend(self, team *members, const heads *shape) noexcept nogil
@@ -19,7 +22,7 @@ cdef class ForwardPass(Phases):
     cdef void _scale_query(self, float *x, long width, long position) noexcept nogil
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil
-    cdef void _weigh(self, float *scores, long num_experts) noexcept nogil
+    cdef void _weigh(self, float *scores, const layer_weights *layer) noexcept nogil
     cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil
     cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil
     cdef void _scatter(self, team *members, long num_experts, long expert) noexcept nogil

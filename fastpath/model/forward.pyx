@@ -6,10 +6,10 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, table, work_item
 from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
-from verbatim.fastpath.model.experts cimport expert_weights, sparsemixer_weights
+from verbatim.fastpath.model.experts cimport expert_weights, routing, sparsemixer_weights
 from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.numerics.packed cimport product
-from verbatim.fastpath.model.phases cimport ITEM_ROWS, batch_rows, claim_rows, span
+from verbatim.fastpath.model.phases cimport batch_rows, claim_rows, span
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase, run, run_alone, team
 from libc.string cimport memcpy, memset
 
@@ -43,25 +43,35 @@ cdef class ForwardPass(Phases):
 
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Store the batch's keys and values, attend to each token's own sequence, add the result to x."""
-        cdef long query_width = self.shape.num_heads * self.shape.head_dim, rows = self.step.rows, i
+        self.show(index, b"attention norm", self.normed, self.step.rows, self.hidden)
+        self._project(members, layer, index)
+        self._rotate_and_store(members, layer, index)
+        self._attend_to_stored(members, layer, index)
+        self._output(members, layer, index, self.attended, self.shape.num_heads * self.shape.value_dim)
+
+    cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Attention of the rotated queries to what the cache holds."""
+        cdef long rows = self.step.rows, i
         cdef const span *sequence
-        cdef product output = product(&layer.output, self.attended, &self.rounded.c, rows, self.projected)
         cdef heads shape = self.shape
         shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kernel_dtype
         shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
         shape.sink_scores = layer.sink_scores
-        self.show(index, b"attention norm", self.normed, rows, self.hidden)
-        self._project(members, layer, index)
-        self._rotate_and_store(members, layer, index)
-        self.show(index, b"rotated query", self.queries, rows, query_width)
+        self.show(index, b"rotated query", self.queries, rows, shape.num_heads * shape.head_dim)
         self.show(index, b"rotated key", self.keys, rows, self.key_width)
         for i in range(self.step.num_spans):
             sequence = &self.step.spans[i]
             self.show_cached(index, self.step.pages + sequence.page,
                              self.step.positions[sequence.row] + sequence.tokens, self.cache)
         self._attend(members, &shape)
-        self.show(index, b"attention", self.attended, rows, query_width)
-        self._round(members, self.attended, rows, query_width)
+        self.show(index, b"attention", self.attended, rows, shape.num_heads * shape.value_dim)
+
+    cdef void _output(self, team *members, const layer_weights *layer, long index, float *attended,
+                      long width) noexcept nogil:
+        """Multiply what the heads made by the output matrix and add it to x."""
+        cdef long rows = self.step.rows
+        cdef product output = product(&layer.output, attended, &self.rounded.c, rows, self.projected)
+        self._round(members, attended, rows, width)
         self._multiply_adapted(members, &output, 1, index, OUTPUT)
         self.show(index, b"output", self.projected, rows, self.hidden)
         self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel)
@@ -112,6 +122,7 @@ cdef class ForwardPass(Phases):
     cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil:
         """Work item `index` of the batch's attention; a binary search finds its sequence."""
         cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
+        cdef long width = shape.num_heads * shape.value_dim
         cdef long low = 0, high = self.step.num_spans, middle, first
         cdef const span *sequence
         while high - low > 1:
@@ -122,10 +133,10 @@ cdef class ForwardPass(Phases):
                 high = middle
         sequence = &self.step.spans[low]
         index -= sequence.item
-        first = index // shape.num_kv_heads * ITEM_ROWS
-        item[0] = work_item(self.queries + sequence.row * query_width, self.attended + sequence.row * query_width,
+        first = index // shape.num_kv_heads * self.item_rows
+        item[0] = work_item(self.queries + sequence.row * query_width, self.attended + sequence.row * width,
                             self.step.pages + sequence.page, self.step.positions + sequence.row,
-                            index % shape.num_kv_heads, first, min(first + ITEM_ROWS, sequence.tokens * shared_by))
+                            index % shape.num_kv_heads, first, min(first + self.item_rows, sequence.tokens * shared_by))
 
     cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
         """Norm queries or keys in place: each head, or all heads of a token together."""
@@ -168,7 +179,7 @@ cdef class ForwardPass(Phases):
         while claim_rows(members, rows, &start, &stop):
             memset(self.projected + start * hidden, 0, (stop - start) * hidden * sizeof(float))
             for row in range(start, stop):
-                self._weigh(self.scores + row * layer.num_experts, layer.num_experts)
+                self._weigh(self.scores + row * layer.num_experts, layer)
         finish_phase(members)
         for expert in range(layer.num_experts):
             count = self._gather(members, layer.num_experts, expert)
@@ -179,12 +190,14 @@ cdef class ForwardPass(Phases):
         if layer.has_shared:
             self._add_shared(members, layer)
 
-    cdef void _weigh(self, float *scores, long num_experts) noexcept nogil:
+    cdef void _weigh(self, float *scores, const layer_weights *layer) noexcept nogil:
         """Replace a token's scores by its experts' weights, as the family chooses them."""
+        cdef routing rule = self.rule
+        rule.bias = layer.score_bias
         if self.is_sparsemixer:
-            sparsemixer_weights(scores, num_experts, self.experts_per_token, self.tolerance)
+            sparsemixer_weights(scores, rule.num_experts, rule.num_per_token, self.tolerance)
         else:
-            expert_weights(scores, num_experts, self.experts_per_token, self.normalizes_experts)
+            expert_weights(scores, &rule)
 
     cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil:
         """Add the output of the expert that every token takes, times its own weight where it has a gate."""

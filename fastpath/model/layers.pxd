@@ -5,6 +5,13 @@ from verbatim.fastpath.machine.dispatch cimport matrix
 cdef struct gated:  # the feed-forward network, or one expert; without a gate its weights are NULL
     matrix gate, up, down
 
+cdef struct latent_weights:  # of latent attention; `query_down` may lack weights
+    matrix query_down
+    const float *query_norm
+    const float *latent_norm
+    matrix *key_up  # of each head; NULL in other layers
+    matrix *value_up
+
 cdef struct layer_weights:
     const float *attention_norm
     const float *attention_norm_bias
@@ -12,6 +19,7 @@ cdef struct layer_weights:
     const float *query_norm
     const float *key_norm
     const float *sink_scores
+    const float *score_bias
     const float *mlp_norm
     const float *mlp_norm_bias
     const float *mlp_out_norm
@@ -21,6 +29,7 @@ cdef struct layer_weights:
     matrix query, key, value, output, router, shared_gate
     gated *parts  # one feed-forward network, or num_experts experts, then the shared one
     bint has_shared
+    latent_weights latent
 
 
 cdef class Layers:
@@ -34,5 +43,6 @@ cdef class Layers:
     cdef object model_lib, memory
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization)
+    cdef _load_latent(self, latent_weights *into, latent, quantization)
     cdef const float *_vector(self, tensor, offset=*) except? NULL
     cdef matrix _matrix(self, source, quantization) except *

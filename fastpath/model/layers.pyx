@@ -38,6 +38,7 @@ cdef class Layers:
         if self.layers != NULL:
             for index in range(self.num_layers):
                 free(self.layers[index].parts)
+                free(self.layers[index].latent.key_up)
         free(self.layers)
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization):
@@ -47,9 +48,13 @@ cdef class Layers:
         into.attention_out_norm = self._vector(layer.attention_out_norm)
         into.mlp_out_norm = self._vector(layer.mlp_out_norm)
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
-        into.sink_scores = self._vector(layer.sink_scores, 0)
+        into.sink_scores, into.score_bias = self._vector(layer.sink_scores, 0), self._vector(layer.score_bias, 0)
         into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
-        into.value, into.output = self._matrix(layer.value, quantization), self._matrix(layer.output, quantization)
+        into.output = self._matrix(layer.output, quantization)
+        if layer.latent is None:
+            into.value = self._matrix(layer.value, quantization)
+        else:
+            self._load_latent(&into.latent, layer.latent, quantization)
         into.window, into.sinks = layer.config.window or 0, layer.config.sinks
         if rope_table is not None:
             into.half = rope_table[0].shape[1]
@@ -67,6 +72,20 @@ cdef class Layers:
                 into.parts[<long>i].gate = self._matrix(part.gate, quantization)
             into.parts[<long>i].up = self._matrix(part.up, quantization)
             into.parts[<long>i].down = self._matrix(part.down, quantization)
+
+    cdef _load_latent(self, latent_weights *into, latent, quantization):
+        cdef long index, count = len(latent.key_up)
+        if latent.query_down is not None:
+            into.query_down = self._matrix(latent.query_down, quantization)
+            into.query_norm = self._vector(latent.query_norm)
+        into.latent_norm = self._vector(latent.latent_norm)
+        into.key_up = <matrix *>calloc(2 * count, sizeof(matrix))
+        if into.key_up == NULL:
+            raise MemoryError
+        into.value_up = into.key_up + count
+        for index in range(count):  # these stay floats
+            into.key_up[index] = self._matrix(latent.key_up[index], None)
+            into.value_up[index] = self._matrix(latent.value_up[index], None)
 
     cdef const float *_vector(self, tensor, offset=None) except? NULL:
         """The address of a norm's weight or, with an offset of 0, of another vector; NULL for None."""

@@ -2,6 +2,7 @@
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport heads
 from verbatim.fastpath.model.adapters cimport Adapters
+from verbatim.fastpath.model.experts cimport routing
 from verbatim.fastpath.model.layers cimport Layers, gated
 from verbatim.fastpath.numerics.packed cimport Activations, product
 from verbatim.fastpath.machine.threads cimport team
@@ -24,7 +25,7 @@ cdef struct batch_rows:
     const int32_t *pages
 
 cdef enum:
-    ITEM_ROWS = 64  # attention rows of a work item: a row for each token and each query head of a key-value head
+    ITEM_ROWS = 64  # attention rows of a work item, at most: one for each token and query head of a key-value head
 
 
 cdef bint claim_rows(team *members, long rows, long *start, long *stop) noexcept nogil
@@ -35,11 +36,12 @@ cdef class Phases(Watched):
     cdef readonly Adapters adapters
     cdef Layers weights
     cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity
-    cdef long num_experts, experts_per_token
+    cdef long num_experts, item_rows, widest  # rows of an attention work item; inputs of the widest matrix of attention
+    cdef routing rule  # without a layer's bias
     cdef heads shape
     cdef float epsilon, residual_scale
     cdef int activation
-    cdef bint norms_heads, normalizes_experts, has_layer_norms, is_parallel, is_sparsemixer
+    cdef bint norms_heads, has_layer_norms, is_parallel, is_sparsemixer
     cdef float tolerance, gate_alpha, gate_limit  # a limit of 0: the gate is not clamped
     cdef const float *query_scales
     cdef object owner

@@ -10,6 +10,7 @@ from verbatim.fastpath.machine.dispatch cimport (
     GELU_TANH, GROUP, PACK, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
 )
 from verbatim.fastpath.model.adapters cimport DOWN, GATE, UP
+from verbatim.fastpath.model.experts cimport routing
 from verbatim.fastpath.numerics.packed cimport multiply_strip, num_strips, share_products
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
@@ -39,6 +40,8 @@ cdef class Phases(Watched):
         self.num_layers, self.vocab_size, self.num_positions = config.num_layers, config.vocab_size, config.context_size
         self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
         self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
+        self.shape.value_dim, self.item_rows = config.head_dim, ITEM_ROWS
+        self.widest = max(config.hidden_size, config.num_heads * config.head_dim)
         cap = config.attention_softcap
         self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
         self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
@@ -52,8 +55,10 @@ cdef class Phases(Watched):
             self.owner = position_scales(config.position_scale, config.context_size)
             self.query_scales = <const float *>address(self.owner)
         if config.experts:
-            self.num_experts, self.experts_per_token = config.experts.num_experts, config.experts.num_per_token
-            self.normalizes_experts = config.experts.is_normalized
+            self.num_experts = config.experts.num_experts
+            self.rule = routing(self.num_experts, config.experts.num_per_token, config.experts.num_groups,
+                                config.experts.num_groups_per_token, config.experts.is_normalized,
+                                config.experts.routing == "sigmoid", config.experts.scale, NULL)
             self.is_sparsemixer = config.experts.routing == "sparsemixer"
             self.tolerance = config.experts.tolerance
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
@@ -86,7 +91,7 @@ cdef class Phases(Watched):
         self.shared_scores = <float *>address(self.scratch["shared_scores"])
         self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
-        self.rounded = Activations(rows, max(self.hidden, query_width))
+        self.rounded = Activations(rows, self.widest)
         self.rounded_gated = Activations(rows if self.is_quantized else 0, self.intermediate)
         self.capacity = rows
 

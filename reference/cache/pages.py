@@ -2,7 +2,8 @@
 
 A sequence holds page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
 share is copied before one of them writes to it (copy-on-write). Stored narrower than float32, keys and values are
-rounded as they are written and widened as they are read (N1). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
+rounded as they are written and widened as they are read (N1). Of latent attention (N8a) keys alone are stored, whose
+last part is the values. Paging follows vLLM (https://arxiv.org/abs/2309.06180).
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,19 @@ class PagedCache:
     """The pages of all layers, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim)."""
 
     def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32"):
+        latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
         shape = (config.num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
         self.keys = np.zeros(shape, KV_CACHE_DTYPES[dtype])
-        self.values = np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.values = self.keys[..., latent.rotated_dim :] if latent else np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        self.has_latents = latent is not None
         self.num_pages, self.dtype = num_pages, dtype
         self._users = [0] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))
+
+    @property
+    def _stored(self) -> tuple[np.ndarray, ...]:
+        """Keys and values, or keys that hold the values."""
+        return (self.keys,) if self.has_latents else (self.keys, self.values)
 
     @property
     def num_free(self) -> int:
@@ -69,8 +77,8 @@ class PagedCache:
     def copy(self, page: int) -> int:
         """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
-        self.keys[:, own] = self.keys[:, page]
-        self.values[:, own] = self.values[:, page]
+        for stored in self._stored:
+            stored[:, own] = stored[:, page]
         self.release([page])
         return own
 
@@ -84,31 +92,39 @@ class PagedCache:
         own.extend(self.allocate() for _ in range(pages_for(stop) - len(own)))
         return own
 
-    def write(self, layer: int, pages, start: int, keys: np.ndarray, values: np.ndarray) -> None:
-        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ..."""
+    def write(self, layer: int, pages, start: int, keys: np.ndarray, values: np.ndarray | None) -> None:
+        """Store keys and values, float32 (tokens, kv_heads, head_dim), at positions start, start + 1, ...
+
+        Of latent attention the keys hold the values: `values` is None.
+        """
         page, row = _place(pages, np.arange(start, start + len(keys)))
         self.keys[layer, page, row] = narrow(keys, self.dtype)
-        self.values[layer, page, row] = narrow(values, self.dtype)
+        if values is not None:
+            self.values[layer, page, row] = narrow(values, self.dtype)
 
     def read(self, layer: int, pages, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim)."""
+        """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim).
+
+        Of latent attention the values are the latents, (num_tokens, 1, rank).
+        """
         page, row = _place(pages, np.arange(num_tokens))
         return widen(self.keys[layer, page, row]), widen(self.values[layer, page, row])
 
     def export_pages(self, pages) -> np.ndarray:
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
         pages = check_export(pages, self.num_pages)
-        stored = np.stack([self.keys[:, pages], self.values[:, pages]])  # (2, layers, pages, 16, kv_heads, head_dim)
+        stored = np.stack([part[:, pages] for part in self._stored])  # (2 or 1, layers, pages, 16, kv_heads, head_dim)
         return np.ascontiguousarray(np.moveaxis(stored, 2, 0))
 
     def import_pages(self, pages, data: np.ndarray) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
         layers, rest = len(self.keys), self.keys.shape[2:]
         pages = check_import(
-            pages, data, num_pages=self.num_pages, shape=(2, layers, *rest), dtype=self.keys.dtype,
+            pages, data, num_pages=self.num_pages, shape=(len(self._stored), layers, *rest), dtype=self.keys.dtype,
             num_users=self.num_users,
         )  # fmt: skip
-        self.keys[:, pages], self.values[:, pages] = np.moveaxis(data, 0, 2)
+        for stored, part in zip(self._stored, np.moveaxis(data, 0, 2), strict=True):
+            stored[:, pages] = part
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""

@@ -13,23 +13,27 @@ INTEGERS = {  # least and greatest
     "max_position_embeddings": (1, MOST), "sliding_window": (0, MOST), "max_window_layers": (0, MOST),
     "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (1, MOST),
     "moe_intermediate_size": (1, MOST), "shared_expert_intermediate_size": (0, MOST), "decoder_sparse_step": (1, MOST),
+    "kv_lora_rank": (1, MOST), "q_lora_rank": (1, MOST), "qk_rope_head_dim": (2, MOST), "qk_nope_head_dim": (1, MOST),
+    "v_head_dim": (1, MOST), "n_routed_experts": (0, MOST), "n_shared_experts": (0, MOST), "n_group": (1, MOST),
+    "topk_group": (1, MOST), "first_k_dense_replace": (0, MOST), "moe_layer_freq": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((
     "rms_norm_eps", "layer_norm_eps", "norm_epsilon", "norm_eps", "rope_theta", "rope_local_base_freq",
     "query_pre_attn_scalar", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling",
     "attn_logit_softcapping", "final_logit_softcapping", "original_max_position_embeddings", "swiglu_alpha",
-    "swiglu_limit",
+    "swiglu_limit", "routed_scaling_factor",
 ))  # fmt: skip
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((
     "tie_word_embeddings", "attention_bias", "mlp_bias", "attention_out_bias", "lm_head_bias", "qkv_bias", "use_bias",
-    "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window",
+    "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window", "rope_interleave",
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
     "architectures": (str,), "layer_types": (str,), "no_rope_layers": (int,), "mlp_only_layers": (int,),
+    "mlp_layer_types": (str,),
 }  # fmt: skip
-TEXTS = frozenset(("hidden_act", "hidden_activation", "model_type"))
+TEXTS = frozenset(("hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
 OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config"))
 
 

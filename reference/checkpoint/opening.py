@@ -10,6 +10,7 @@ from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family
 from verbatim.reference.checkpoint.grouped_queries import split_groups
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
+from verbatim.reference.checkpoint.latent_matrices import read_latent
 from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
@@ -125,28 +126,25 @@ class _Reader:
         self.config, self.weights, self.layer_config = config, weights, config.layers[index]
         self.family = EAGLE if config.family == "eagle" else family_named(config.family)
         self.prefix = f"{stem}layers.{index}."
-        self.num_queries = config.num_heads * config.head_dim
-        self.num_keys = config.num_kv_heads * config.head_dim
+        self.num_queries, self.num_keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.num_values = config.num_heads * config.value_dim
 
     def layer(self) -> Layer:
         config, hidden = self.config, self.config.hidden_size
         names = NORM_NAMES[config.norms]
         norms = [None if name is None else self.vector(name, hidden) for name in names]
         biases = [self.bias(name, hidden) if name and config.norm_bias else None for name in names]
-        query, key, value = self.attention_inputs()
         experts = config.experts if self.layer_config.has_experts else None
         return Layer(
             config=self.layer_config,
             attention_norm=norms[0],
             attention_norm_bias=biases[0],
             attention_out_norm=norms[1],
-            query=query,
-            key=key,
-            value=value,
-            output=self.matrix("self_attn.o_proj", hidden, self.num_queries, has_bias=config.output_bias),
+            **self.attention_inputs(),
+            output=self.matrix("self_attn.o_proj", hidden, self.num_values, has_bias=config.output_bias),
             query_norm=self.head_norm("self_attn.q_norm", self.num_queries),
             key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
-            sink_scores=self.sink_scores(),
+            sink_scores=self.tensor("self_attn.sinks", config.num_heads) if config.has_sink_scores else None,
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
             mlp_out_norm=norms[3],
@@ -154,19 +152,20 @@ class _Reader:
             **({"router": None, "experts": ()} if experts is None else self.mixture(experts)),
         )
 
-    def attention_inputs(self) -> tuple[Matrix, Matrix, Matrix]:
+    def attention_inputs(self) -> dict:
+        """The matrices of queries, keys and values, as fields of a Layer."""
+        if self.config.latent:
+            return read_latent(self.config, self.config.latent, self)
         hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
+        matrices: tuple[Matrix, ...]
         if self.family.groups_queries:
-            return split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
-        if self.config.has_fused_matrices:
-            query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
-            return query, key, value
-        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-        has_bias = self.config.query_bias
-        query, key, value = (
-            self.matrix(n, size, hidden, has_bias=has_bias) for n, size in zip(names, sizes, strict=True)
-        )
-        return query, key, value
+            matrices = split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
+        elif self.config.has_fused_matrices:
+            matrices = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+        else:
+            pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
+            matrices = tuple(self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
+        return dict(zip(("query", "key", "value"), matrices, strict=True))
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
@@ -185,6 +184,8 @@ class _Reader:
         router = f"{known.part}{known.router}"
         found: dict = {"router": self.float_matrix(router, experts.num_experts, has_bias=experts.has_biases)}
         parts = self.all_experts(experts)
+        if experts.routing == "sigmoid":
+            found["score_bias"] = self.tensor(known.part + known.score_bias, experts.num_experts)
         if experts.shared_size:
             found["shared"] = self.expert(f"{known.shared}.", experts.shared_size)
         if experts.has_shared_gate:
@@ -203,10 +204,9 @@ class _Reader:
 
     def expert(self, name: str, inner: int, *, has_bias: bool = False) -> FeedForward:
         known, hidden = self.family.experts, self.config.hidden_size
-        prefix, names = f"{known.part}{name}", (known.gate, known.up, known.down)
-        shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
-        found = zip(names, shapes, strict=True)
-        return FeedForward(*(self.matrix(prefix + name, *shape, has_bias=has_bias) for name, shape in found))
+        shapes = {known.gate: (inner, hidden), known.up: (inner, hidden), known.down: (hidden, inner)}
+        stem = known.part + name
+        return FeedForward(*(self.matrix(stem + part, *s, has_bias=has_bias) for part, s in shapes.items()))
 
     def stacked_experts(self, experts: Experts) -> list[FeedForward]:
         known, hidden, count = self.family.experts, self.config.hidden_size, experts.num_experts
@@ -220,18 +220,19 @@ class _Reader:
     def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
         """Float in every checkpoint (N9)."""
         hidden, bias = self.config.hidden_size, self.bias(name, outputs) if has_bias else None
-        weight = self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden))
-        return Matrix(weight=weight, bias=bias, num_inputs=hidden)
+        stored = self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden))
+        return Matrix(weight=stored, bias=bias, num_inputs=hidden)
 
-    def sink_scores(self) -> Tensor | None:
-        if not self.config.has_sink_scores:
-            return None
-        return self.weights.get(f"{self.prefix}self_attn.sinks", (self.config.num_heads,))
+    def tensor(self, name: str, size: int) -> Tensor:
+        return self.weights.get(self.prefix + name, (size,))
 
     def head_norm(self, name: str, num_features: int) -> Tensor | None:
         if self.config.query_key_norm is None:
             return None
         return self.vector(name, self.config.head_dim if self.config.query_key_norm == "head" else num_features)
+
+    def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self.weights.get(f"{self.stored(name)}.weight", shape, dtypes=_dtypes(self.config))
 
     def vector(self, name: str, size: int) -> Tensor:
         return self.weights.get(f"{self.stored(name)}.weight", (size,))

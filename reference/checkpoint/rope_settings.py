@@ -133,16 +133,25 @@ def _yarn_attention(settings: dict) -> float:
 
     `attention_factor` is the whole correction; `attn_factor` multiplies the usual one, as in the authors' code.
     """
-
-    def size(weight: float) -> float:
-        return 0.1 * weight * natural_log(settings["factor"]) + 1.0 if settings["factor"] > 1 else 1.0
-
+    factor = settings["factor"]
     if settings.get("attention_factor") is not None:
         return float(settings["attention_factor"])
-    usual = size(1.0)
+    usual = _mscale(factor, 1.0)
     if settings.get("mscale") and settings.get("mscale_all_dim"):
-        usual = size(settings["mscale"]) / size(settings["mscale_all_dim"])
+        usual = _mscale(factor, settings["mscale"]) / _mscale(factor, settings["mscale_all_dim"])
     return usual if settings.get("attn_factor") is None else usual * float(settings["attn_factor"])
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 0.1 * weight * natural_log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def mscale_of(raw: dict) -> float:
+    """DeepSeek's correction of queries and keys by `mscale_all_dim`: its square belongs to the scale of scores."""
+    settings = _settings(raw, "full_attention")
+    if _type(settings) == "default" or not settings.get("mscale_all_dim"):
+        return 1.0
+    return _mscale(_number(settings, "factor"), float(settings["mscale_all_dim"]))
 
 
 def _longrope(settings: dict[str, Any], context: int, original: int, rotary_dim: int) -> RopeScaling:

@@ -68,11 +68,28 @@ class FeedForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatentMatrices:
+    """What latent attention has beside a Layer's `query` and `key` (N8a).
+
+    `query_down` (query_rank, hidden) and the norm of its outputs come before `query`, where the family has them.
+    `latent_norm` norms the latent part of keys. For each head, `key_up` (rank, plain_dim) multiplies a query into the
+    space of latents, and `value_up` (value_dim, rank) makes a value of a latent; both are floats.
+    """
+
+    query_down: Matrix | None
+    query_norm: Tensor | None
+    latent_norm: Tensor
+    key_up: tuple[Matrix, ...]
+    value_up: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One decoder layer. Norms that its family does not have are None; `router` and `experts` only with experts.
 
-    `sink_scores` (heads,) are learned scores without a key. `shared` is the expert of every token, `shared_gate` (1,
-    hidden) the float matrix of its weight.
+    `sink_scores` (heads,) are learned scores without a key. `score_bias` (experts,) takes part in their choice.
+    `shared` is the expert of every token, `shared_gate` (1, hidden) the float matrix of its weight. With `latent`, the
+    outputs of `key` are a rotated part and a latent, shared by all heads, and there is no `value`.
     """
 
     config: LayerConfig
@@ -80,7 +97,7 @@ class Layer:
     attention_out_norm: Tensor | None
     query: Matrix
     key: Matrix
-    value: Matrix
+    value: Matrix | None
     output: Matrix
     query_norm: Tensor | None
     key_norm: Tensor | None
@@ -89,20 +106,29 @@ class Layer:
     mlp_out_norm: Tensor | None
     mlp: FeedForward | None
     router: Matrix | None
+    score_bias: Tensor | None = None
     experts: tuple[FeedForward, ...]
     shared: FeedForward | None = None
     shared_gate: Matrix | None = None
     attention_norm_bias: Tensor | None = None
     mlp_norm_bias: Tensor | None = None
+    latent: LatentMatrices | None = None
 
     def parts(self) -> tuple[FeedForward, ...]:
         """The feed-forward networks: the dense one, or all experts, the shared one last."""
         chosen = self.experts if self.mlp is None else (self.mlp,)
         return chosen if self.shared is None else (*chosen, self.shared)
 
+    def attention_matrices(self) -> tuple[Matrix, ...]:
+        """The matrices of attention that may be integers."""
+        down = self.latent.query_down if self.latent else None
+        found = (down, self.query, self.key, self.value, self.output)
+        return tuple(matrix for matrix in found if matrix is not None)
+
     def float_matrices(self) -> tuple[Matrix, ...]:
-        """Those that decide which experts a token takes and how much of them, and are never quantised (N9)."""
-        return tuple(matrix for matrix in (self.router, self.shared_gate) if matrix is not None)
+        """Those that are never quantised: of the choice of experts (N9), and each head's of latent attention (N8a)."""
+        found = tuple(matrix for matrix in (self.router, self.shared_gate) if matrix is not None)
+        return found + (self.latent.key_up + self.latent.value_up if self.latent else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +146,9 @@ class Checkpoint:
     fusion: Matrix | None = None
 
     def quantized_matrices(self) -> Iterator[Matrix]:
-        """The matrices that N4 makes integers of: all but the routers."""
+        """The matrices that N4 makes integers of: all but `float_matrices`."""
         for layer in self.layers:
-            yield from (layer.query, layer.key, layer.value, layer.output)
+            yield from layer.attention_matrices()
             for part in layer.parts():
                 yield from part.matrices()
         if self.head is not None:

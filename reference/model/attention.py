@@ -22,10 +22,11 @@ def attention(
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
-    (tokens,) with every position below num_keys. Each key-value head serves an equal run of heads. `scale` is
+    (tokens,) with every position below num_keys. Values may be latents, which are the last part of their keys (N8a),
+    (num_keys, 1, rank). Each key-value head serves an equal run of heads. `scale` is
     1 / sqrt(head_dim) by default, `cap` is the softcap of scores, `window` is the number of keys that a token attends
     to, its own included; every token attends to the first `sinks` keys. `sink_scores` float32 (heads,) are scores that
-    take part in the softmax without a value. Returns (tokens, heads, head_dim).
+    take part in the softmax without a value. Returns (tokens, heads, features of a value).
     """
     _, num_heads, head_dim = queries.shape
     keys, values = widen(keys), widen(values)
@@ -66,7 +67,7 @@ def _block(queries, keys, values, is_visible, cap):
     highest = np.where(is_visible, scores, np.float32(-np.inf)).max(axis=-1)
     peak = np.where(is_visible.any(axis=-1), np.ceil(highest), np.float32(0))
     weights = np.where(is_visible, exp2(np.where(is_visible, scores - peak[..., None], np.float32(0))), np.float32(0))
-    total = np.zeros_like(queries)
+    total = np.zeros((*queries.shape[:2], values.shape[2]), np.float32)
     for j in range(len(keys)):
         weighted = weights[:, :, j, None] * values[None, j]
         total = total + np.where(is_visible[:, :, j, None], weighted, np.float32(0))  # 0 times infinity is NaN

@@ -15,6 +15,7 @@ from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model.adapters import Adapters, Delta
 from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
+from verbatim.reference.model.latent_attention import LatentHeads
 from verbatim.reference.numerics.arithmetic import (
     ACTIVATIONS,
     clamped_gate,
@@ -101,7 +102,11 @@ class DecoderLayer:
     def __init__(self, config: ModelConfig, stored: Layer, quantization: str | None):
         self.config, self.layer_config = config, stored.config
         self.query, self.key = Linear(stored.query, quantization), Linear(stored.key, quantization)
-        self.value, self.output = Linear(stored.value, quantization), Linear(stored.output, quantization)
+        self.value = Linear(stored.value, quantization) if stored.value else None
+        self.output = Linear(stored.output, quantization)
+        self.latent = LatentHeads(config.latent, stored.latent) if config.latent and stored.latent else None
+        down = stored.latent.query_down if stored.latent else None
+        self.query_down = Linear(down, quantization) if down else None
         self.query_norm, self.key_norm = Norm(config, stored.query_norm), Norm(config, stored.key_norm)
         self.attention_norm = Norm(config, stored.attention_norm, stored.attention_norm_bias)
         self.attention_out_norm = Norm(config, stored.attention_out_norm)
@@ -110,6 +115,7 @@ class DecoderLayer:
         self.sink_scores = stored.sink_scores.float32() if stored.sink_scores else None
         self.mlp = Network(stored.mlp, config, quantization) if stored.mlp else None
         self.router = Linear(stored.router) if stored.router else None
+        self.score_bias = stored.score_bias.float32() if stored.score_bias else None
         self.experts = [Network(expert, config, quantization) for expert in stored.experts]
         self.shared = Network(stored.shared, config, quantization) if stored.shared else None
         self.shared_gate = Linear(stored.shared_gate) if stored.shared_gate else None
@@ -133,29 +139,46 @@ class DecoderLayer:
 
     def attend(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Store the normed batch's keys and values, then attend to each token's own sequence."""
-        config = self.config
-        queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
-        values = show(index, "value", self.value(x)).reshape(len(x), config.num_kv_heads, config.head_dim)
-        queries = self._rotate(queries, self.query_norm, config.num_heads, table)
-        queries = queries if query_scales is None else queries * query_scales[:, None, None]
-        show(index, "rotated query", queries)
-        keys = show(index, "rotated key", self._rotate(keys, self.key_norm, config.num_kv_heads, table))
-        attended = np.empty_like(queries)
-        row = 0
+        config, row, found = self.config, 0, []
+        if self.latent:
+            (queries, keys), values = self.latent_inputs(x, table, self.latent, index, show), None
+        else:
+            queries, keys, values = self.attention_inputs(x, table, index, show)
+        queries = show(
+            index, "rotated query", queries if query_scales is None else queries * query_scales[:, None, None]
+        )
+        show(index, "rotated key", keys)
         for chunk in chunks:
             rows = slice(row, row := row + len(chunk.token_ids))
             stop = chunk.start + len(chunk.token_ids)
-            cache.write(index, chunk.pages, chunk.start, keys[rows], values[rows])
+            cache.write(index, chunk.pages, chunk.start, keys[rows], None if values is None else values[rows])
             cached = cache.read(index, chunk.pages, stop)
             show(index, "cached keys", cached[0])
             show(index, "cached values", cached[1])
-            attended[rows] = attention(
+            found.append(attention(
                 queries[rows], *cached, np.arange(chunk.start, stop),
                 scale=config.attention_scale, cap=config.attention_softcap,
                 window=self.layer_config.window, sinks=self.layer_config.sinks, sink_scores=self.sink_scores,
-            )  # fmt: skip
-        attended = show(index, "attention", attended).reshape(len(x), -1)
+            ))  # fmt: skip
+        attended = show(index, "attention", np.concatenate(found))
+        attended = show(index, "value", self.latent.values(attended)) if self.latent else attended
+        attended = attended.reshape(len(x), -1)
         return self.attention_out_norm(show(index, "output", self.output(attended)))
+
+    def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Queries, rotated keys and values of normed rows, each (tokens, heads, head_dim)."""
+        assert self.value
+        num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
+        queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
+        values = show(index, "value", self.value(x)).reshape(len(x), num_kv_heads, self.config.head_dim)
+        queries = self._rotate(queries, self.query_norm, num_heads, table)
+        return queries, self._rotate(keys, self.key_norm, num_kv_heads, table), values
+
+    def latent_inputs(self, x, table, latent: LatentHeads, index: int, show) -> tuple[np.ndarray, np.ndarray]:
+        """The same of latent attention, where keys hold values: (tokens, heads, head_dim) and (tokens, 1, head_dim)."""
+        states = show(index, "query state", latent.norm_query(self.query_down(x))) if self.query_down else x
+        queries, keys = show(index, "query", self.query(states)), show(index, "key", self.key(x))
+        return latent.queries(queries, table), latent.keys(keys, table)
 
     def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
         """The feed-forward network of normed rows, dense or a mixture of experts."""
@@ -163,7 +186,7 @@ class DecoderLayer:
             return self.mlp_out_norm(show(index, "mlp", self.mlp(x)))
         assert self.router and self.config.experts
         scores = show(index, "router", self.router(x))
-        mixed = mix(x, scores, self.experts, self.config.experts)
+        mixed = mix(x, scores, self.experts, self.config.experts, self.score_bias)
         if self.shared:
             weights = sigmoid(self.shared_gate(x)) if self.shared_gate else np.float32(1)
             mixed = mixed + self.shared(x) * weights

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.latent import LatentAttention
 
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
@@ -102,7 +103,9 @@ class Experts:
     """A mixture of experts (N9): how many, how many a token takes, their inner size, whether weights add up to 1.
 
     `routing` is "softmax", or "sparsemixer" (Phi 3.5 MoE), which drops scores that lie more than `tolerance` below the
-    largest, relatively. A shared expert of `shared_size`, 0 for none, serves every token, behind a gate of its own
+    largest, relatively, or "sigmoid" (DeepSeek V3), whose choice goes by the weight plus a learned bias of each expert.
+    Experts lie in `num_groups` equal groups, of which a token takes the `num_groups_per_token` best ones; weights are
+    multiplied by `scale`. A shared expert of `shared_size`, 0 for none, serves every token, behind a gate of its own
     where `has_shared_gate`. With `has_biases` the router and each expert's matrices have them.
     """
 
@@ -115,6 +118,21 @@ class Experts:
     shared_size: int = field(default=0, metadata=LATER)
     has_shared_gate: bool = field(default=False, metadata=LATER)
     has_biases: bool = field(default=False, metadata=LATER)
+    num_groups: int = field(default=1, metadata=LATER)
+    num_groups_per_token: int = field(default=1, metadata=LATER)
+    scale: float = field(default=1.0, metadata=LATER)
+
+    def __post_init__(self):
+        """Refuse groups that do not hold the experts that a token takes."""
+        if self.num_groups < 1 or self.num_experts % self.num_groups:
+            raise ModelError(f"config.json: {self.num_experts} experts are not {self.num_groups} equal groups")
+        if not 1 <= self.num_groups_per_token <= self.num_groups:
+            raise ModelError(
+                f"config.json: topk_group must lie in 1..{self.num_groups}, not {self.num_groups_per_token}"
+            )
+        most = self.num_experts // self.num_groups * self.num_groups_per_token
+        if self.num_per_token > most:
+            raise ModelError(f"config.json: num_experts_per_tok must be at most {most}, not {self.num_per_token}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +149,8 @@ class ModelConfig:
 
     `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), only
     "between" the two (an eagle head), or once for both, which are "parallel" (Phi 2). `norm_type` is "rms" or "layer".
-    `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together).
+    `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together). With `latent` there
+    is one key-value head, whose `head_dim` is that of the shared key: the rotated part, then the latent.
     """
 
     family: str = "llama"
@@ -164,6 +183,7 @@ class ModelConfig:
     attention_softcap: float | None = None
     has_sink_scores: bool = field(default=False, metadata=LATER)  # one learned score a head beside those of its keys
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
+    latent: LatentAttention | None = field(default=None, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
@@ -191,6 +211,16 @@ class ModelConfig:
                 raise ModelError(f"config.json: the rotated part of a head must be even, not {layer.rope.rotary_dim}")
             if not isinstance(layer.sinks, int) or layer.sinks < 0:
                 raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
+
+    @property
+    def query_dim(self) -> int:
+        """Features of a head's query before it is multiplied into the space of latents, if it is."""
+        return self.latent.rotated_dim + self.latent.plain_dim if self.latent else self.head_dim
+
+    @property
+    def value_dim(self) -> int:
+        """Features that a head gives to the output matrix."""
+        return self.latent.value_dim if self.latent else self.head_dim
 
     @property
     def longest_context(self) -> int:

@@ -1,7 +1,8 @@
 """Pages on their way from one cache to another: one layout and the same checks for every engine.
 
 An export is an array (pages, 2, layers, 16, kv_heads, head_dim), C-contiguous, keys before values, in the dtype that
-the cache stores: float32, float16, or uint16 for the bits of bfloat16. A page is one stretch of bytes. Its bits do not
+the cache stores: float32, float16, or uint16 for the bits of bfloat16. Of latent attention (N8a) it is (pages, 1,
+layers, 16, 1, head_dim): a key holds its value. A page is one stretch of bytes. Its bits do not
 depend on the engine that computed it (N8). Rows to which no token was written hold anything.
 """
 

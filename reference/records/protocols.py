@@ -83,7 +83,7 @@ class PagedCache(Protocol):
         """Pages for another continuation; None if too few are free."""
 
     def read(self, layer: int, pages: Iterable[int], num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values, float32 (num_tokens, kv_heads, head_dim)."""
+        """Keys and values, float32 (num_tokens, kv_heads, head_dim); or keys, and the latents that they hold."""
 
     def export_pages(self, pages: Iterable[int]) -> np.ndarray:
         """The pages' content in the layout of page_data.py."""

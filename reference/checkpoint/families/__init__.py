@@ -23,7 +23,7 @@ ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "ge
 LAYER_TYPES = ("full_attention", "sliding_attention")
 # Where null means something: none of it, or what follows from other fields. Elsewhere null is as if left out.
 NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping",
-            "bos_token_id", "eos_token_id")  # fmt: skip
+            "bos_token_id", "eos_token_id", "q_lora_rank")  # fmt: skip
 
 
 def load_config(directory: str | Path) -> ModelConfig:

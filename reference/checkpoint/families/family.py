@@ -80,12 +80,13 @@ class ExpertNames:
 
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
     and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
-    has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py). `shared` and `shared_gate`
-    belong to the expert of every token.
+    has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py). `score_bias` is what sigmoid
+    routing chooses by beside the scores. `shared` and `shared_gate` belong to the expert of every token.
     """
 
     part: str = "mlp."
     router: str = "gate"
+    score_bias: str = "gate.e_score_correction_bias"
     gate: str = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
