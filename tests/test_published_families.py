@@ -48,7 +48,8 @@ def test_engines_agree_to_the_bit(tmp_path, name, quantization):
 @pytest.mark.parametrize(
     ("name", "stem"),
     [("gemma3, text part", "language_model.model."), ("ministral3", "model.language_model."), ("qwen2_moe", "model."),
-     ("granitemoe", "model."), ("internlm2", "model."), ("phi", "model.")],
+     ("granitemoe", "model."), ("internlm2", "model."), ("phi", "model."), ("deepseek_v2", "model."),
+     ("glm4_moe_lite", "model.")],
 )  # fmt: skip
 def test_quantised_on_disk_and_while_loading_is_the_same(backend, tmp_path, name, stem):
     directory = write_family(tmp_path / "floats", name, stem=stem)
@@ -113,6 +114,18 @@ def test_biases_norms_and_gates_are_the_family_s(tmp_path):
     [
         ("gpt_oss", {"swiglu_limit": -7.0}, "swiglu_limit must be a number above 0, not -7.0"),
         ("gpt_oss", {"experts_per_token": 4}, "experts_per_token = 4 is not supported for 'gpt_oss'"),
+        ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob = True is not supported for 'deepseek_v2'"),
+        ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_method must be greedy or group_limited_greedy"),
+        ("deepseek_v2", {"attention_bias": True}, "attention_bias = True is not supported for 'deepseek_v2'"),
+        ("deepseek_v3", {"scoring_func": "softmax"}, "scoring_func must be sigmoid, not 'softmax'"),
+        ("deepseek_v3", {"n_group": 3}, "8 experts are not 3 equal groups"),
+        ("deepseek_v3", {"topk_group": 5}, r"topk_group must lie in 1\.\.4, not 5"),
+        ("deepseek_v3", {"num_experts_per_tok": 5}, "num_experts_per_tok must be at most 4, not 5"),
+        ("deepseek_v3", {"kv_lora_rank": 5000}, "kv_lora_rank must be at most 2048"),
+        ("deepseek_v3", {"qk_rope_head_dim": 7}, "the rotated part of a head must be even, not 7"),
+        ("deepseek_v3", {"index_topk": 2048}, "index_topk = 2048 is not supported"),
+        ("glm4_moe_lite", {"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1 with latent attention"),
+        ("glm4_moe_lite", {"mlp_layer_types": ["dense", "none", "sparse"]}, "must be 3 times dense or sparse"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported"),
         ("internlm2", {"bias": True}, "bias = True is not supported"),
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),

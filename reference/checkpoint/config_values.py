@@ -13,7 +13,7 @@ INTEGERS = {  # least and greatest
     "max_position_embeddings": (1, MOST), "sliding_window": (0, MOST), "max_window_layers": (0, MOST),
     "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (1, MOST),
     "moe_intermediate_size": (1, MOST), "shared_expert_intermediate_size": (0, MOST), "decoder_sparse_step": (1, MOST),
-    "kv_lora_rank": (1, MOST), "q_lora_rank": (1, MOST), "qk_rope_head_dim": (2, MOST), "qk_nope_head_dim": (1, MOST),
+    "kv_lora_rank": (1, 2048), "q_lora_rank": (1, MOST), "qk_rope_head_dim": (2, MOST), "qk_nope_head_dim": (1, MOST),
     "v_head_dim": (1, MOST), "n_routed_experts": (0, MOST), "n_shared_experts": (0, MOST), "n_group": (1, MOST),
     "topk_group": (1, MOST), "first_k_dense_replace": (0, MOST), "moe_layer_freq": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),

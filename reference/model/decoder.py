@@ -122,7 +122,9 @@ class DecoderLayer:
 
     def places(self) -> dict[str, Linear]:
         """The functions that a LoRA adapter can change: those of attention, and of a dense network."""
-        found = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
+        found = {"output": self.output}
+        if self.value:  # not of latent attention, whose rows are in another order
+            found |= {"query": self.query, "key": self.key, "value": self.value}
         if self.mlp:
             found |= {"up": self.mlp.up, "down": self.mlp.down} | ({"gate": self.mlp.gate} if self.mlp.gate else {})
         return found

@@ -202,7 +202,7 @@ class ModelConfig:
             raise ModelError(
                 f"config.json: {self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly"
             )
-        if self.head_dim % 2:
+        if self.head_dim % 2 and self.latent is None:
             raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
         if len(self.layers) != self.num_layers:
             raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")

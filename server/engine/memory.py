@@ -101,6 +101,8 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
             token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     width = 4 * config.hidden_size + 3 * queries + 2 * keys + 4 * config.intermediate_size + config.vocab_size
+    if config.latent:  # each head's queries and values, which are not those that attention takes
+        width += config.latent.query_rank + config.num_heads * (config.query_dim + config.value_dim)
     scratch = 4 * chunk * width + 16 * sequences * config.vocab_size + PROCESSES_BYTES
     return Needs(weights=weights, scratch=scratch, token=token)
 
@@ -113,8 +115,8 @@ def free_bytes() -> int:
 
 
 def _cache_bytes(config: ModelConfig, dtype: str) -> int:
-    """Keys and values of a token as they are stored, the values filled up to sixteen."""
-    padded = -(-config.head_dim // 16) * 16
+    """Keys and values of a token as they are stored, values filled up to sixteen; of latent attention keys alone."""
+    padded = 0 if config.latent else -(-config.head_dim // 16) * 16
     return KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
 
 

@@ -72,8 +72,13 @@ static void *stored(const struct kernels *table, long count, int dtype) {
 }
 
 static void attention(const struct kernels *table, long tokens, long num_keys, long head_dim, long window, int format) {
-    struct heads shape = {
-        .num_heads = 6, .num_kv_heads = 2, .head_dim = head_dim, .window = window, .scale = 1, .stored = format};
+    struct heads shape = {.num_heads = 6,
+                          .num_kv_heads = 2,
+                          .head_dim = head_dim,
+                          .value_dim = head_dim,
+                          .window = window,
+                          .scale = 1,
+                          .stored = format};
     long pages = (num_keys + PACK - 1) / PACK, padded = (head_dim + PACK - 1) / PACK * PACK;
     float *queries = floats(tokens * 6 * head_dim), *out = malloc(tokens * 6 * head_dim * sizeof(float));
     void *keys = stored(table, pages * 2 * head_dim * PACK, format),
@@ -89,6 +94,35 @@ static void attention(const struct kernels *table, long tokens, long num_keys, l
     for (int head = 0; head < 2; head++) table->attend(&shape, &items[head], head == 0 ? &items[1] : NULL);
     count_in(out, tokens * 6 * head_dim * sizeof(float));
     free(queries), free(out), free(keys), free(values), free(numbers), free(positions), free(sink_scores);
+}
+
+/* Latent attention: all heads have one key, whose last features are its value. */
+static void latents(const struct kernels *table, long tokens, long num_keys, long rank, int format) {
+    struct heads shape = {
+        .num_heads = 6, .num_kv_heads = 1, .head_dim = rank + 4, .value_dim = rank, .scale = 1, .stored = format};
+    long pages = (num_keys + PACK - 1) / PACK;
+    float *queries = floats(tokens * 6 * shape.head_dim), *out = malloc(tokens * 6 * rank * sizeof(float));
+    void *keys = stored(table, pages * shape.head_dim * PACK, format);
+    int32_t *numbers = malloc(pages * 4), *positions = malloc(tokens * 4);
+    for (long i = 0; i < pages; i++) numbers[i] = (int32_t)(pages - 1 - i);
+    for (long i = 0; i < tokens; i++) positions[i] = (int32_t)(num_keys - tokens + i);
+    shape.keys = keys;
+    struct work_item items[2];
+    for (int i = 0; i < 2; i++)
+        items[i] = (struct work_item){queries, out, numbers, positions, 0, i * tokens * 3, (i + 1) * tokens * 3};
+    for (int i = 0; i < 2; i++) table->attend(&shape, &items[i], i == 0 ? &items[1] : NULL);
+    count_in(out, tokens * 6 * rank * sizeof(float));
+    free(queries), free(out), free(keys), free(numbers), free(positions);
+}
+
+/* The product of one head of three, whose rows lie among those of the others. */
+static void rows_apart(const struct kernels *table, long rows, long inputs, long outputs) {
+    long strips = (outputs + STRIP - 1) / STRIP;
+    float *weights = floats(strips * STRIP * inputs), *x = floats(rows * inputs * 3), *y = floats(rows * outputs * 3);
+    struct matrix w = {weights, NULL, inputs, outputs, FLOAT32};
+    table->linear_apart(&w, x + inputs * 2, inputs * 3, rows, y + outputs * 2, outputs * 3);
+    count_in(y, rows * outputs * 3 * sizeof(float));
+    free(weights), free(x), free(y);
 }
 
 /* Elementwise kernels, on rows of an odd length. */
@@ -153,7 +187,9 @@ int main(void) {
                 for (int format = FLOAT32; format <= FLOAT16; format++) {
                     attention(*table, tokens, 150, head_dim, 0, format);
                     attention(*table, tokens, 70, head_dim, 20, format);
+                    latents(*table, tokens, 100, head_dim, format);
                 }
+        rows_apart(*table, 1, 12, 70), rows_apart(*table, 37, 33, 40);
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);
     }

@@ -198,6 +198,19 @@ def test_attention(
 
 
 @PARITY
+@given(SEEDS, st.integers(1, 9), st.integers(1, 70), st.sampled_from([2, 8, 16]), st.integers(1, 70),
+       st.integers(1, 200), SPREADS, st.one_of(st.none(), st.integers(1, 150)), STORED)  # fmt: skip
+def test_latent_attention(seed, tokens, heads, rotated, rank, num_keys, spread, window, dtype):
+    keys = reference_numerics.narrow(numbers(seed, num_keys, 1, rotated + rank, spread=min(spread, 8)), dtype)
+    queries = numbers(seed + 2, tokens, heads, rotated + rank, spread=min(spread, 8))
+    positions = np.random.default_rng(seed).integers(0, num_keys, tokens)
+    arguments, options = (queries, keys, keys[..., rotated:], positions), {"scale": 0.1, "window": window}
+    with poisoned():
+        found = fast_attention.attention(*arguments, **options)
+    same(found, reference_attention.attention(*arguments, **options))
+
+
+@PARITY
 @given(SEEDS, st.integers(1, 9), st.integers(1, 150), st.sampled_from([None, 0.7]), st.sampled_from([0.002, 0.2]))
 def test_attention_over_keys_that_float16_could_not_hold(seed, tokens, num_keys, cap, share):
     """An infinite key weighs nothing or makes its row NaN; rows without NaN are equal, bit for bit."""

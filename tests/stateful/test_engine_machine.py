@@ -1,9 +1,10 @@
 """Generated scenarios: an answer does not depend on concurrent requests or on the number of pages.
 
 Hypothesis makes an engine of random limits (pages, token budget, sequences, prefix cache, prefill mode, speculation of
-every kind), whose model sees everything or looks through a window with sinks. It adds, steps and aborts at random, on a
-clock that ends what takes too long. In the end every answer is compared, to the bit of its log-probabilities, with what
-the same request says alone in a fresh engine with plenty of pages, without prefix cache and speculation.
+every kind), whose model sees everything, looks through a window with sinks, or has latent attention and experts. It
+adds, steps and aborts at random, on a clock that ends what takes too long. In the end every answer is compared, to the
+bit of its log-probabilities, with what the same request says alone in a fresh engine with plenty of pages, without
+prefix cache and speculation.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from family_models import write_family
 from small_models import write_byte_tokenizer, write_eagle, write_medusa, write_model
 from verbatim.reference.cache.pages import NO_PAGE
 from verbatim.reference.checkpoint.families import load_config
@@ -33,6 +35,10 @@ SHAPE = {
     "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 96, "bos_token_id": None, "eos_token_id": EOS,
 }  # fmt: skip
 WINDOW = {"architectures": ["MistralForCausalLM"], "sliding_window": 20, "attention_sink_size": 3}
+LATENT = SHAPE | {
+    "architectures": ["DeepseekV3ForCausalLM"], "num_hidden_layers": 2, "kv_lora_rank": 12, "n_routed_experts": 4,
+    "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "rope_scaling": None,
+}  # fmt: skip
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
@@ -49,14 +55,16 @@ BEGINNINGS = (tuple(range(60, 140)), tuple(range(60, 84)) * 3, (97, 98, 99) * 25
 
 
 class Workshop:
-    """Two models, their draft models and a tokenizer, loaded once; makes engines, and answers a request alone."""
+    """Three models, their draft models and a tokenizer, loaded once; makes engines, and answers a request alone."""
 
     def __init__(self, backend, directory):
         model = write_byte_tokenizer(write_model(directory / "model", seed=1, scale=0.5, **SHAPE), ["<eos>", "<call>"])
         draft = write_model(directory / "draft", seed=1, scale=0.5, dtype="BF16", rms_norm_eps=0.02, **SHAPE)
         slides = write_model(directory / "slides", seed=1, scale=0.5, **SHAPE | WINDOW)
         self.parts, self.tokenizer = backend.PARTS, load_tokenizer(model)
-        self.models = {name: backend.load_model(path) for name, path in (("plain", model), ("slides", slides))}
+        latent = write_family(directory / "latent", "deepseek_v3", **LATENT)
+        paths = {"plain": model, "slides": slides, "latent": latent}
+        self.models = {name: backend.load_model(path) for name, path in paths.items()}
         sizes = {"hidden_size": SHAPE["hidden_size"], "vocab_size": VOCAB}
         medusa, eagle = write_medusa(directory / "medusa", **sizes), write_eagle(directory / "eagle", **SHAPE)
         config, checkpoint = load_config(model), open_checkpoint(load_config(model), load_weights(model))
@@ -205,7 +213,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests = {}
 
     @initialize(
-        name=st.sampled_from(["plain", "slides"]), limits=limits, first=st.lists(requests, min_size=1, max_size=4)
+        name=st.sampled_from(["plain", "slides", "latent"]),
+        limits=limits,
+        first=st.lists(requests, min_size=1, max_size=4),
     )
     def open(self, name, limits, first):
         self.name, self.engine = name, self.workshop.engine(name, limits)

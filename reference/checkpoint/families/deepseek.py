@@ -1,8 +1,8 @@
 """DeepSeek V2 and V3 (also R1, V3.1 and Kimi K2), GLM-4.7-Flash: latent attention (N8a) and experts in groups (N9).
 
 V2 weighs its experts by softmax, V3 and GLM by sigmoids with a learned bias in the choice; all have shared experts. The
-layers of multi-token prediction behind the last one (`num_nextn_predict_layers`) are left aside. `num_key_value_heads` has
-no meaning here: each head makes a key and a value of its own of the latents.
+layers of multi-token prediction behind the last one (`num_nextn_predict_layers`) are left aside. `num_key_value_heads`
+has no meaning here: each head makes a key and a value of its own of the latents.
 """
 
 from collections.abc import Callable

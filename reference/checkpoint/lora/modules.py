@@ -36,11 +36,12 @@ def _shapes(config: ModelConfig, *, is_dense: bool) -> dict[str, tuple[tuple[str
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     is_grouped = family_named(config.family).groups_queries
     found: dict[str, tuple[tuple[str, ...], tuple[int, ...], int]] = {
-        "self_attn.q_proj": (("query",), (queries,), hidden),
-        "self_attn.k_proj": (("key",), (keys,), hidden),
-        "self_attn.v_proj": (("value",), (keys,), hidden),
-        "self_attn.o_proj": (("output",), (hidden,), queries),
+        "self_attn.o_proj": (("output",), (hidden,), config.num_heads * config.value_dim),
     }
+    if not config.latent:  # whose queries and keys have their features in another order
+        found["self_attn.q_proj"] = ("query",), (queries,), hidden
+        found["self_attn.k_proj"] = ("key",), (keys,), hidden
+        found["self_attn.v_proj"] = ("value",), (keys,), hidden
     if config.has_fused_matrices or is_grouped:
         found["self_attn.qkv_proj"] = ("query", "key", "value"), (queries, keys, keys), hidden
     if not is_dense:

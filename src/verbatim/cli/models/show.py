@@ -57,7 +57,7 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     yield "context", f"{config.context_size} tokens"
     yield "vocabulary", f"{config.vocab_size} tokens"
     yield "layers", f"{config.num_layers}{_windows(config)}"
-    yield "attention", f"{config.num_heads} heads of {config.head_dim}, {config.num_kv_heads} of keys and values"
+    yield "attention", _attention(config)
     yield "hidden size", f"{config.hidden_size}, intermediate {config.intermediate_size}{_experts(config)}"
     yield "chat template", "yes" if served.template else "no: it continues text (verbatim run)"
     yield "tool calls", f"in the format {served.dialect.name}" if served.template else "no"
@@ -96,6 +96,12 @@ def _defaults(generation: dict) -> str:
     """What generation_config.json sets for sampling."""
     found = {name: value for name, value in generation.items() if not name.startswith("_") and "token_id" not in name}
     return ", ".join(f"{name} {value}" for name, value in found.items() if name != "transformers_version") or "nothing"
+
+
+def _attention(config: ModelConfig) -> str:
+    if config.latent:
+        return f"{config.num_heads} heads of {config.query_dim}, one latent of {config.latent.rank} for all of them"
+    return f"{config.num_heads} heads of {config.head_dim}, {config.num_kv_heads} of keys and values"
 
 
 def _windows(config: ModelConfig) -> str:
