@@ -12,9 +12,9 @@ PARTS = {"reference", "fastpath", "server", "router", "conformance", "demo"}  # 
 OURS = {*PARTS, "benchmarks", "cli", "cuda", "tests"}
 MIRRORED = {
     "cache.pages", "cache.prefix_cache", "engine.answer", "engine.scheduler", "model.adapters", "model.attention",
-    "model.decoder", "model.experts", "model.latent_attention", "numerics.arithmetic", "sampling.rng", "sampling.rules",
-    "speculation.eagle", "speculation.medusa", "speculation.speculators", "text.detokenizer", "text.stopping",
-    "backend",
+    "model.decoder", "model.experts", "model.latent_attention", "model.layers", "numerics.arithmetic",
+    "sampling.rng", "sampling.rules", "speculation.eagle", "speculation.medusa", "speculation.speculators",
+    "text.detokenizer", "text.stopping", "backend",
 }  # fmt: skip
 MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
 MAY_IMPORT = {

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors in the kernels' layout, kept alive as long as the pointers to them."""
+"""Mirrored. A checkpoint's tensors in the kernels' layout, kept alive as long as the pointers to them."""
 
 import numpy as np
 

@@ -31,20 +31,20 @@ class Engine:
         self, parts: Parts, config: ModelConfig, model: Model, tokenizer: Tokenizer, *,
         limits: EngineLimits | None = None, draft_model=None,
     ):  # fmt: skip
-        limits = limits or EngineLimits()
-        self.parts, self.config, self.tokenizer, self.max_queue = parts, config, tokenizer, limits.max_queue
+        limits, self.parts, self.config = limits or EngineLimits(), parts, config
+        self.tokenizer, self.max_queue = tokenizer, limits.max_queue
         num_pages = limits.num_pages(config, parts.page_size)
         self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
         self.executor: Executor = LocalExecutor(model, self.cache)
-        max_ended = limits.prefix_cache_max_num_recycling_seqs
-        self.prefix_cache = parts.PrefixCache(self.cache, max_ended) if limits.prefix_cache_mode == "radix" else None
+        most = limits.prefix_cache_max_num_recycling_seqs
+        self.prefix_cache = parts.PrefixCache(self.cache, most) if limits.prefix_cache_mode == "radix" else None
         self.scheduler = parts.Scheduler(
             self.cache, self.prefix_cache, max_num_sequence=limits.max_num_sequence, window=config.window,
             prefill_chunk_size=limits.prefill_chunk_size, prefill_mode=limits.prefill_mode, sinks=config.sinks,
         )  # fmt: skip
         self.context_size = min(config.context_size, self.scheduler.longest())
-        speculator = make_speculator(parts, limits, model, draft_model, num_pages)
-        self.drafts = DraftVerifier(speculator, limits.spec_draft_length, parts.adaptive_length)
+        drafts = make_speculator(parts, limits, model, draft_model, num_pages)
+        self.drafts = DraftVerifier(drafts, limits.spec_draft_length, parts.adaptive_length)
         self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, Answer] = {}
         self.adapters = LoadedAdapters(model, config, self._answers)
@@ -211,8 +211,7 @@ class Engine:
         """Raise AssertionError if an invariant of the books does not hold."""
         self.scheduler.check()
         self.drafts.check()
-        listed = {*self.scheduler.running, *self.scheduler.waiting}
-        assert listed == set(self._answers), "scheduled sequences and their answers differ"
+        assert {*self.scheduler.running, *self.scheduler.waiting} == {*self._answers}, "sequences and answers differ"
 
     def _branch(self, sequence: Sequence) -> list[Sequence]:
         """The sequence, and on its first token the further choices, which share the pages of its prompt."""

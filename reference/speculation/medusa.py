@@ -7,7 +7,8 @@ unless the heads have their own (https://arxiv.org/abs/2401.10774).
 import numpy as np
 
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
-from verbatim.reference.model.decoder import Linear, Model
+from verbatim.reference.model.decoder import Model
+from verbatim.reference.model.layers import Linear
 from verbatim.reference.numerics.arithmetic import silu
 from verbatim.reference.records.sequence import Chunk, Sequence
 from verbatim.reference.speculation.speculators import Speculator, extend_draft, split_rows

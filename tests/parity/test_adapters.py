@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from lora_adapters import write_adapter
+from family_models import write_family
+from lora_adapters import NETWORK, shapes_in, write_adapter
 from small_models import SMALL, tensor_shapes, write_model
 from verbatim.reference import backend as reference
 from verbatim.reference.checkpoint.lora.adapter import open_adapter
+from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.sequence import Chunk
 
 pytest.importorskip("verbatim.fastpath.engine.answer", reason="the fast path is not built")
@@ -50,3 +52,19 @@ def test_a_batch_of_adapters_has_the_bits_of_the_reference(level, case):
     directory, adapters, quantization, expected = case
     found = logits(fastpath, directory, adapters, quantization)
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+def test_latent_attention_takes_adapters_behind_its_heads(level, tmp_path):
+    """What comes before the heads is folded into other products there, and is refused by name."""
+    directory = write_family(tmp_path / "model", "deepseek_v2")
+    shapes = {name: shape for name, shape in shapes_in(directory).items() if "expert" not in name}
+    adapters = [tmp_path / str(seed) for seed in range(3)]
+    for seed, place in enumerate(adapters):
+        write_adapter(place, shapes, rank=3, seed=seed, modules=("self_attn.o_proj", *NETWORK))
+    expected = logits(reference, directory, adapters, None)
+    found = logits(fastpath, directory, adapters, None)
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+    assert (expected != logits(reference, directory, adapters[:1] * 3, None)).any()
+    write_adapter(tmp_path / "queries", shapes, modules=("self_attn.q_b_proj",))
+    with pytest.raises(ModelError, match=r"q_b_proj is none .* these can: self_attn\.o_proj"):
+        open_adapter(tmp_path / "queries", reference.load_model(directory).config)
