@@ -1,4 +1,4 @@
-"""Mirrored. What the layers of a decoder are made of: matrices, norms and feed-forward networks with their weights in memory."""
+"""Mirrored. What a decoder is made of: matrices, norms and feed-forward networks with their weights in memory."""
 
 import numpy as np
 
