@@ -28,6 +28,7 @@ from verbatim.server.engine.client import EngineClient
 from verbatim.server.engine.parent import end_with_parent
 from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
 from verbatim.server.http import application, journal
+from verbatim.server.http.browsers import BrowserCheck
 from verbatim.server.http.cors import CrossOrigin
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 from verbatim.server.http.keys import load_keys
@@ -106,6 +107,7 @@ def check_start() -> None:
         options = choose_backend(Options.from_environment())
         check_backend(options)
         load_keys(options)
+        CrossOrigin(options)
         os.environ.pop(LINEUP, None)
         models = lineup.settle(options)
         ServedModels(map(load_served_model, models))
@@ -119,6 +121,7 @@ async def admit(request: Request) -> None:
     journal.begin(request)
     await application.limit_reading(request)
     request.app.ctx.keys.check(request)
+    request.app.ctx.browsers.check(request)
 
 
 async def count(request: Request, response: HTTPResponse) -> None:
@@ -184,6 +187,7 @@ async def connect(app: Sanic) -> None:
     options, models = Options.from_environment(), lineup.read()
     app.ctx.options, app.ctx.models = options, ServedModels(map(load_served_model, models))
     app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
+    app.ctx.browsers = BrowserCheck(app.ctx.cross_origin, options.allow_hosts)
     if hasattr(app, "multiplexer"):
         end_with_parent()
     else:

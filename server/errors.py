@@ -19,6 +19,10 @@ class UnauthorizedError(VerbatimError):
     """The request carries no key, or none that is known here."""
 
 
+class ForbiddenError(VerbatimError):
+    """A web page of another origin, or under another name of this server, sent the request."""
+
+
 class ResponseNotFoundError(RequestError):
     """The response asked for was never kept, or is no longer."""
 

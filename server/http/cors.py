@@ -26,6 +26,8 @@ class CrossOrigin:
     def __init__(self, options: Options):
         self.origins, self.methods, self.headers = options.allow_origins, options.allow_methods, options.allow_headers
         self.allows_credentials = options.allow_credentials
+        if self.allows_credentials and ANY in self.origins:
+            raise ValueError("--allow-credentials needs --allow-origins by name: * would give them to every page")
 
     def answer_preflight(self, request: Request) -> HTTPResponse | None:
         """Before any handler: what a page may do, or by which of the three it may not; None if that is not asked."""
@@ -33,7 +35,7 @@ class CrossOrigin:
             return None
         method = request.headers["access-control-request-method"]
         wanted = [name.strip().lower() for name in request.headers.get("access-control-request-headers", "").split(",")]
-        if not self._allows_origin(request.headers.get("origin")):
+        if not self.allows_origin(request.headers.get("origin")):
             raise RequestError("--allow-origins of this server does not have the page's origin.", field="origin")
         if not _allows(self.methods, method):
             raise RequestError("--allow-methods of this server does not have the method.", field="method")
@@ -52,14 +54,15 @@ class CrossOrigin:
         if is_named:
             varies = response.headers.get("vary")
             response.headers["vary"] = f"{varies}, Origin" if varies else "Origin"
-        if not self._allows_origin(origin):
+        if not self.allows_origin(origin):
             return
         response.headers["access-control-allow-origin"] = origin if is_named else ANY
         response.headers["access-control-expose-headers"] = EXPOSED
         if self.allows_credentials:
             response.headers["access-control-allow-credentials"] = "true"
 
-    def _allows_origin(self, origin: str | None) -> bool:
+    def allows_origin(self, origin: str | None) -> bool:
+        """Whether pages of that origin may ask."""
         return origin is not None and _allows(self.origins, origin)
 
 

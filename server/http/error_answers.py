@@ -20,6 +20,7 @@ from verbatim.server.errors import (
     EngineFailedError,
     EngineTimeoutError,
     EngineUnavailableError,
+    ForbiddenError,
     ModelNotFoundError,
     NotOfferedError,
     ResponseNotFoundError,
@@ -39,6 +40,8 @@ def describe(error: BaseException) -> tuple[int, dict, Any]:
         case UnauthorizedError():
             body = _body(error, "invalid_request_error", code="invalid_api_key")
             return 401, body, Header((CHALLENGE, scheme) for scheme in ("Bearer", 'Basic realm="API key as password"'))
+        case ForbiddenError():
+            return 403, _body(error, "invalid_request_error", code="origin_not_allowed"), {}
         case ModelNotFoundError() | ResponseNotFoundError():
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError(code="model_not_found"):  # an engine's, of an adapter that it has no longer

@@ -76,7 +76,7 @@ async def read_body(request: Request, read: Callable[[object, ServedModel], T]) 
 
 async def _read_body(request: Request, read: Callable[[object, ServedModel], T]) -> tuple[ServedModel, T]:
     application.notice_leaving(request)
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not _is_from_curl(request, media_type):
         raise RequestError("The Content-Type must be application/json.", code="unsupported_content_type")
     models: ServedModels = request.app.ctx.models

@@ -144,6 +144,7 @@ class Options:
     allow_origins: tuple[str, ...] = option("Access", WORDS, "whose web pages may ask, * for all", default=())
     allow_methods: tuple[str, ...] = option("Access", WORDS, "with which methods", default=("*",))
     allow_headers: tuple[str, ...] = option("Access", WORDS, "with which headers", default=("*",))
+    allow_hosts: tuple[str, ...] = option("Access", WORDS, "names of this server, behind a proxy on it", default=())
 
     config: Path | None = option("Operation", FILE, "a TOML file of these options, and of host and port")
     max_queue: int = option("Operation", integer(1, 1 << 20), "sequences that may wait; more get 429", default=256)

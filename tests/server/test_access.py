@@ -123,13 +123,51 @@ def test_pages_of_a_named_origin(locked):
     stranger = {"origin": "https://stranger.example"}
     assert locked.http.options("/v1/models", headers=ASKING | stranger).status_code == 400
     answer = locked.http.get("/v1/models", headers=stranger | bearer(KEY))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers and answer.headers["vary"] == "Origin"
 
 
 def test_no_page_of_another_origin_by_default(server):
     preflight = server.http.options("/v1/chat/completions", headers=ASKING)
     assert preflight.status_code == 400 and "--allow-origins" in preflight.json()["error"]["message"]
-    assert "access-control-allow-origin" not in server.http.get("/v1/models", headers=PAGE).headers
+    refused = server.http.get("/v1/models", headers=PAGE)
+    assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (403, False)
+    assert "https://page.example" in refused.json()["error"]["message"]
+
+
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ("POST", {"sec-fetch-site": "same-site", "origin": "http://localhost:1"}, 403),
+        ("POST", {"origin": "null"}, 403),
+        ("POST", LINK, 403),
+        ("GET", LINK, 200),
+        ("GET", {"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, 200),
+        ("POST", {"sec-fetch-site": "same-origin", "origin": "http://{here}"}, 200),
+        ("POST", {"origin": "http://{here}"}, 200),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "evil.example"}, 403),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "127.0.0.1.evil.example:8000"}, 403),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "app.localhost:8000"}, 200),
+        ("POST", {"host": "evil.example"}, 200),
+    ],
+)
+def test_what_a_browser_sends_for_a_page(server, method, headers, status):
+    """A page of others may not ask, nor one whose name leads to this machine; links and programs may."""
+    headers = {name: value.format(here=f"127.0.0.1:{server.port}") for name, value in headers.items()}
+    path, body = ("/v1/models", None) if method == "GET" else ("/v1/chat/completions", chat_body(max_tokens=1))
+    assert server.http.request(method, path, json=body, headers=headers).status_code == status
+
+
+def test_a_name_behind_a_proxy(start):
+    server = start("reference", "--allow-hosts", "chat.example,other.example").wait_ready()
+    page = {"sec-fetch-site": "same-origin"}
+    assert server.http.get("/v1/models", headers=page | {"host": "chat.example"}).status_code == 200
+    refused = server.http.get("/v1/models", headers=page | {"host": "evil.example"})
+    assert refused.status_code == 403 and "--allow-hosts" in refused.json()["error"]["message"]
 
 
 def test_pages_of_any_origin(start):
@@ -145,13 +183,13 @@ def test_pages_of_any_origin(start):
 
 
 def test_methods_headers_and_credentials(start):
-    arguments = ("--allow-origins", "*", "--allow-credentials", "--allow-methods", "GET,POST")
+    arguments = ("--allow-origins", PAGE["origin"], "--allow-credentials", "--allow-methods", "GET,POST")
     arguments += ("--allow-headers", "content-type")
     server = start("reference", *arguments).wait_ready()
     asking = ASKING | {"access-control-request-headers": "Content-Type"}
     allowed = server.http.options("/v1/models", headers=asking)
     assert allowed.status_code == 204
     assert allowed.headers["access-control-allow-credentials"] == "true"
-    assert allowed.headers["access-control-allow-origin"] == PAGE["origin"]  # a star and credentials exclude each other
+    assert allowed.headers["access-control-allow-origin"] == PAGE["origin"]
     for other in (ASKING, asking | {"access-control-request-method": "PUT"}):
         assert server.http.options("/v1/models", headers=other).status_code == 400

@@ -46,6 +46,7 @@ def run(*arguments) -> tuple[int, str]:
         (["--max-total-seq-length", "100000000000"], ["memory", "weights", "cache", "scratch", "lower"]),
         (["--max-num-sequence", "9", "--prefill-chunk-size", "8"], ["--prefill-chunk-size", "(9)", "not 8"]),
         (["--context-window-size", "4096"], ["context_window_size", "2048", "4096"]),
+        (["--allow-origins", "*", "--allow-credentials"], ["--allow-credentials", "--allow-origins by name"]),
         (["--overrides", "max_num_sequence"], ["--overrides", "max_num_sequence", "NAME=VALUE"]),
         (["--overrides", "max_num_sequence=0"], ["--overrides", "max_num_sequence", "'0'", "1 to 4096"]),
         (["--overrides", "tensor_parallel_shards=2"], ["tensor_parallel_shards must be 1, not 2", "one device"]),

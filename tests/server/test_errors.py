@@ -242,9 +242,10 @@ def test_bodies_that_are_no_json_object(server, body):
 
 def test_content_types(server):
     def post(content_type):
-        headers = {"content-type": content_type}
+        headers = {"content-type": content_type} if content_type else {}
         return server.http.post("/v1/chat/completions", content=b"{}", headers=headers)
 
+    check_error(post(None), 400, None, "unsupported_content_type")
     check_error(post("text/plain"), 400, None, "unsupported_content_type")
     check_error(post("application/x-www-form-urlencoded"), 400, None, "unsupported_content_type")
     check_error(post("application/json; charset=utf-8"), 400, "messages", "missing_required_parameter")

@@ -176,7 +176,7 @@ def test_json_as_curl_sends_it(server):
     body = json.dumps({"model": "verbatim-demo", "prompt": "Hello", "stream": False, "options": GREEDY})
     assert server.http.post("/api/generate", content=body, headers=form).json()["done"]
     from_page = form | {"origin": "https://example.org"}
-    assert server.http.post("/api/generate", content=body, headers=from_page).status_code == 400
+    assert server.http.post("/api/generate", content=body, headers=from_page).status_code == 403
     assert server.http.post("/v1/completions", content=body, headers=form).status_code == 400
 
 
