@@ -37,6 +37,7 @@ PARAMETERS = {
 TITLES = {
     "400": "The request cannot be done; `param` names the field.",
     "401": "No API key, or none of this server's.",
+    "403": "A web page of another origin asks, or by a name that is none of the server's.",
     "404": "There is no such model, or no such response.",
     "408": "The body stopped half way, for as long as the server waits.",
     "413": "The body is above 32 MiB.",
@@ -86,8 +87,10 @@ def operation(
 ) -> dict:
     """One method of a path: `content` maps types of the answer to schemas, `body` is that of `body_of`.
 
+    What needs a key is closed to web pages of others too: "401" stands for 403 as well.
     `error` is the name of the schema of errors.
     """
+    codes = tuple(dict.fromkeys(every for code in codes for every in ((code, "403") if code == "401" else (code,))))
     failures = {code: {"description": TITLES[code], "content": {JSON: {"schema": reference(error)}}} for code in codes}
     contents = {media_type: {"schema": schema} for media_type, schema in content.items()}
     responses = {"200": {"description": "Done.", "content": contents}} | failures
