@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gguf_models import write_gguf
 from lora_adapters import write_adapter
 from small_models import SMALL, tensor_shapes, write_model
 from verbatim.reference import backend as reference
@@ -34,12 +35,25 @@ def logits(backend, directory, adapters, quantization):
     return np.array(model.forward(chunks, cache))
 
 
-@pytest.fixture(scope="module", params=[(None, "F32"), (None, "BF16"), ("w8a8", "F32"), ("w4a8", "F32")], ids=str)
+CASES = {  # quantization, dtype of the float model, format of a GGUF file that is made of it, other sizes
+    "float32": (None, "F32", None, {}),
+    "bfloat16": (None, "BF16", None, {}),
+    "w8a8": ("w8a8", "F32", None, {}),
+    "w4a8": ("w4a8", "F32", None, {}),
+    "Q8_0, some floats": (None, "F32", "Q8_0", {"intermediate_size": 200}),
+    "Q4_K": (None, "F32", "Q4_K", {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    quantization, dtype = request.param
-    place = tmp_path_factory.mktemp("case")
-    directory = write_model(place / "model", dtype=dtype, mlp_bias=True, attention_bias=True, **SIZES)
-    shapes, adapters = tensor_shapes(SMALL | SIZES), [place / str(seed) for seed in range(3)]
+    quantization, dtype, form, changes = CASES[request.param]
+    place, sizes = tmp_path_factory.mktemp("case"), SIZES | changes
+    biases = {"mlp_bias": form is None, "attention_bias": form is None}
+    directory = write_model(place / "model", dtype=dtype, **biases, **sizes)
+    if form:
+        directory = write_gguf(place / "model.gguf", directory, form)
+    shapes, adapters = tensor_shapes(SMALL | sizes), [place / str(seed) for seed in range(3)]
     write_adapter(adapters[0], shapes, rank=5, dtype="BF16", seed=1)
     write_adapter(adapters[1], shapes, rank=16, dtype="F16", seed=2, modules=("self_attn.v_proj", "mlp.down_proj"))
     write_adapter(adapters[2], shapes, rank=66, seed=3, use_rslora=True)
