@@ -119,6 +119,7 @@ def find_difference(
     max_tokens: int,
     temperature: float,
     seed: int,
+    adapter: Path | None = None,
 ) -> bool:
     """Compare the engines on requests given as token ids or as texts, print the result, and return whether they differ.
 
@@ -134,13 +135,17 @@ def find_difference(
         check_ids(prompt_ids, open_source(directory).config().vocab_size)
     sampling = SamplingParams(temperature=temperature, seed=seed, logprobs=ALTERNATIVES)
     stopping = StoppingParams(max_tokens=max_tokens, ignore_eos=True)
-    requests = [
-        Request(request_id=str(number), prompt_ids=tuple(prompt_ids), sampling=sampling, stopping=stopping)
-        for number, prompt_ids in enumerate(all_ids)
-    ]
-    settings = {"quantization": quantization, "tokenizer": tokenizer, "num_requests": len(requests)}
+    settings = {"quantization": quantization, "tokenizer": tokenizer, "num_requests": len(all_ids)}
     settings["kv_cache_dtype"] = kv_cache_dtype
     engines = [load(package, directory, **settings) for package in (reference_backend, backend)]
+    keys = [engine.adapters.load(adapter).key for engine in engines if adapter]
+    requests = [
+        Request(
+            request_id=str(number), prompt_ids=tuple(prompt_ids), sampling=sampling, stopping=stopping,
+            adapter="".join(keys[:1]),
+        )
+        for number, prompt_ids in enumerate(all_ids)
+    ]  # fmt: skip
     with Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("tokens", total=sum(map(len, all_ids)) + len(all_ids) * (max_tokens - 1))
         result = compare(*engines, requests, lambda num_tokens: bars.advance(bar, num_tokens))

@@ -5,7 +5,7 @@ What was computed for earlier prompts is known to the prefix cache. Options and 
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +23,7 @@ class Generation:
     model: Path
     device: str
     quantization: str | None
+    adapter: Path | None
     limits: EngineLimits
     draft_model: Path | None
     sampling: SamplingParams
@@ -46,16 +47,17 @@ def generate(backend, prompts: Sequence[str], wanted: Generation) -> None:
         limits=wanted.limits,
         draft_directory=wanted.draft_model,
     )
+    key = engine.adapters.load(wanted.adapter).key if wanted.adapter else ""
     if wanted.is_explained:
         engine.subscribe(Explainer(engine, console))
     template = None if wanted.is_raw else open_source(wanted.model).chat_template(engine.tokenizer)
     for prompt in prompts:
-        _answer(console, wanted, engine, template, sys.stdin.read() if prompt == "-" else prompt)
+        _answer(console, wanted, engine, key, template, sys.stdin.read() if prompt == "-" else prompt)
 
 
-def _answer(console: Console, wanted: Generation, engine, template, prompt: str) -> None:
-    """Print one prompt's answers."""
-    engine.add(_request(wanted, engine, template, prompt))
+def _answer(console: Console, wanted: Generation, engine, key: str, template, prompt: str) -> None:
+    """Print one prompt's answers, by the adapter with this key."""
+    engine.add(replace(_request(wanted, engine, template, prompt), adapter=key))
     texts = ["" if template else prompt] * wanted.n
     is_streaming = wanted.n == 1 and not wanted.is_explained
     if is_streaming:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from verbatim.reference.engine.adapters import LoadedAdapters
 from verbatim.reference.records.errors import VerbatimError
 from verbatim.reference.records.sequence import Chunk
 
@@ -18,10 +19,12 @@ def write_logits(
     device: str = "auto",
     quantization: str | None = None,
     kv_cache_dtype: str = "float32",
+    adapter: Path | None = None,
 ) -> None:
     """Write float32 logits (tokens, vocabulary) as array `logits` of an npz. VerbatimError if the ids do not fit."""
     model = backend.load_model(model_directory, device=device, quantization=quantization)
     config = model.config
+    key = LoadedAdapters(model, config).load(adapter).key if adapter else ""
     check_ids(ids, config.vocab_size)
     if len(ids) > config.context_size:
         raise VerbatimError(f"--ids: {len(ids)} tokens do not fit the context of {config.context_size}")
@@ -29,7 +32,7 @@ def write_logits(
     num_pages = -(-len(ids) // parts.page_size)
     cache = parts.PagedCache(config, num_pages, kv_cache_dtype)
     pages = tuple(cache.allocate() for _ in range(num_pages))
-    chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids))
+    chunk = Chunk(token_ids=tuple(ids), start=0, pages=pages, num_logits=len(ids), adapter=key)
     with out.open("wb") as file:
         np.savez(file, logits=np.asarray(model.forward([chunk], cache)))
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.logits import check_ids
+from verbatim.reference.engine.adapters import LoadedAdapters
 from verbatim.reference.numerics.quantization import FORMATS
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.sequence import Chunk
@@ -49,6 +50,7 @@ def perplexity(
     num_tokens: int = 4096,
     device: str = "auto",
     kv_cache_dtype: str = "float32",
+    adapter: Path | None = None,
 ) -> None:
     """Print a table of float and every format, or of the format that a checkpoint has.
 
@@ -67,18 +69,21 @@ def perplexity(
         wanted = None if config.quantization else quantization  # what is stored stays as it is
         model = backend.load_model(model_directory, device=device, quantization=wanted)
         name = f"{quantization or 'float'}, {stored}"
-        now = measure(backend.parts_for(model), model, windows, name, kv_cache_dtype=stored)
+        key = LoadedAdapters(model, model.config).load(adapter).key if adapter else ""
+        now = measure(backend.parts_for(model), model, windows, name, kv_cache_dtype=stored, adapter=key)
         exact = now if (quantization, stored) == (None, "float32") else exact
         agreement = f"{(now.choices == exact.choices).mean():.1%}" if exact else "not measured"
         table.add_row(quantization or "float", stored, f"{now.perplexity:.4f}", agreement)
     Console().print(table)
 
 
-def measure(parts, model, windows: list[list[int]], name: str, *, kv_cache_dtype: str = "float32") -> Measured:
-    """Run the windows through a model; `name` is shown beside the progress bar."""
+def measure(
+    parts, model, windows: list[list[int]], name: str, *, kv_cache_dtype: str = "float32", adapter: str = ""
+) -> Measured:
+    """Run the windows through a model with an adapter, by its key; `name` is shown beside the progress bar."""
     losses, choices = [], []
     for ids in track(windows, name, console=Console(stderr=True)):
-        for logits, following in _steps(parts, model, ids, kv_cache_dtype):
+        for logits, following in _steps(parts, model, ids, kv_cache_dtype, adapter):
             shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
             chosen = shifted[np.arange(len(following)), following]
             losses.append(np.log(np.exp(shifted).sum(axis=-1)) - chosen)
@@ -86,7 +91,7 @@ def measure(parts, model, windows: list[list[int]], name: str, *, kv_cache_dtype
     return Measured(float(np.concatenate(losses).mean()), np.concatenate(choices))
 
 
-def _steps(parts, model, ids: list[int], kv_cache_dtype: str):
+def _steps(parts, model, ids: list[int], kv_cache_dtype: str, adapter: str):
     """Logits after each token but the last, some rows at a time, with the tokens that follow."""
     num_pages = -(-len(ids) // parts.page_size)
     cache = parts.PagedCache(model.config, num_pages, kv_cache_dtype)
@@ -94,8 +99,9 @@ def _steps(parts, model, ids: list[int], kv_cache_dtype: str):
     for start in range(0, len(ids) - 1, STEP):
         following = ids[start + 1 : start + 1 + STEP]
         chunk = Chunk(
-            token_ids=tuple(ids[start : start + len(following)]), start=start, pages=pages, num_logits=len(following)
-        )
+            token_ids=tuple(ids[start : start + len(following)]), start=start, pages=pages, num_logits=len(following),
+            adapter=adapter,
+        )  # fmt: skip
         yield np.asarray(model.forward([chunk], cache)), following
 
 

@@ -14,7 +14,7 @@ from verbatim.reference.records.sequence import Sequence
 class LoadedAdapters:
     """The adapters of `model` by their keys; `sequences` are those that the engine has, now and later."""
 
-    def __init__(self, model: Model, config: ModelConfig, sequences: Iterable[Sequence]):
+    def __init__(self, model: Model, config: ModelConfig, sequences: Iterable[Sequence] = ()):
         self._model, self._config, self._sequences = model, config, sequences
         self._leaving: set[str] = set()
 

@@ -7,7 +7,7 @@ programs, `/docs` shows it to people.
 from collections.abc import Mapping
 from typing import Any
 
-from verbatim.server.api import registry
+from verbatim.server.api import lora, registry
 from verbatim.server.api.adapter import Adapter, Page
 from verbatim.server.api.fields import Field, Object, answer, required
 from verbatim.server.api.tokens import DETOKENIZE, EXAMPLES, MODEL, TOKENIZE
@@ -203,6 +203,9 @@ def of_debugging(model_id: str) -> dict[str, dict]:
         summary = f"{command.replace('_', ' ').capitalize()} (with --enable-debug)"
         made = operation("Debugging", summary, {JSON: {}}, *READING, "503", body=body)
         paths[f"/debug/{command}"] = {"post": made}
+    for command, wanted in lora.COMMANDS.items():
+        summary, body = f"{command.replace('_', ' ').capitalize()} (with --enable-debug)", body_of(wanted, {}, model_id)
+        paths[f"/v1/{command}"] = {"post": operation("Debugging", summary, {JSON: {}}, *READING, "503", body=body)}
     return paths
 
 

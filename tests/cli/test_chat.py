@@ -12,10 +12,12 @@ import pytest
 
 from foreign_server import KEY, foreign_server
 from live_server import children, is_alive, running, wait_until
+from lora_adapters import ATTENTION, shapes_in, write_adapter
 from small_models import write_byte_tokenizer, write_model
 from terminal import Terminal
 from verbatim.cli.chat.client import events
 from verbatim.cli.chat.keyboard import content_of, is_open
+from verbatim.demo import MODEL
 
 WEATHER = {
     "name": "get_weather",
@@ -305,3 +307,11 @@ def test_events_and_typed_text_are_read_in_pieces():
         assert list(events(blocks)) == ["a\u2028b", "c\nd", "[DONE]"]
     assert not is_open('say """ twice')
     assert content_of('"""\na """ b\n"""') == 'a """ b'
+
+
+def test_a_conversation_with_an_adapter(tmp_path):
+    write_adapter(tmp_path / "lora", shapes_in(MODEL), modules=ATTENTION)
+    with chat(tmp_path, "--greedy", "--max-tokens", "4", "--no-history", "--lora", tmp_path / "lora") as terminal:
+        assert "adapter (fastpath on " in terminal.screen()
+        terminal.enter("/model")
+        assert "verbatim-demo" in terminal.screen()

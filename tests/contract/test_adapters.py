@@ -78,6 +78,7 @@ FAMILIES = {  # each with modules of an adapter, under the names of the family
     ),
     "grouped queries": ({"family": "internlm2"}, ("attention.wqkv", "feed_forward.w2"), {}),
     "no gate, parallel": ({"family": "phi"}, ("self_attn.dense", "mlp.fc1", "mlp.fc2"), {}),
+    "latent attention": ({"family": "deepseek_v3"}, ("self_attn.o_proj", *NETWORK), {}),
     "experts": ({"family": "qwen2_moe", "quantization": "w8a8"}, ATTENTION, {}),
 }
 

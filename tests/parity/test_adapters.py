@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from family_models import write_family
-from lora_adapters import NETWORK, shapes_in, write_adapter
+from gguf_models import write_gguf
+from lora_adapters import write_adapter
 from small_models import SMALL, tensor_shapes, write_model
 from verbatim.reference import backend as reference
 from verbatim.reference.checkpoint.lora.adapter import open_adapter
-from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.sequence import Chunk
 
 pytest.importorskip("verbatim.fastpath.engine.answer", reason="the fast path is not built")
@@ -36,12 +35,25 @@ def logits(backend, directory, adapters, quantization):
     return np.array(model.forward(chunks, cache))
 
 
-@pytest.fixture(scope="module", params=[(None, "F32"), (None, "BF16"), ("w8a8", "F32"), ("w4a8", "F32")], ids=str)
+CASES = {  # quantization, dtype of the float model, format of a GGUF file that is made of it, other sizes
+    "float32": (None, "F32", None, {}),
+    "bfloat16": (None, "BF16", None, {}),
+    "w8a8": ("w8a8", "F32", None, {}),
+    "w4a8": ("w4a8", "F32", None, {}),
+    "Q8_0, some floats": (None, "F32", "Q8_0", {"intermediate_size": 200}),
+    "Q4_K": (None, "F32", "Q4_K", {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    quantization, dtype = request.param
-    place = tmp_path_factory.mktemp("case")
-    directory = write_model(place / "model", dtype=dtype, mlp_bias=True, attention_bias=True, **SIZES)
-    shapes, adapters = tensor_shapes(SMALL | SIZES), [place / str(seed) for seed in range(3)]
+    quantization, dtype, form, changes = CASES[request.param]
+    place, sizes = tmp_path_factory.mktemp("case"), SIZES | changes
+    biases = {"mlp_bias": form is None, "attention_bias": form is None}
+    directory = write_model(place / "model", dtype=dtype, **biases, **sizes)
+    if form:
+        directory = write_gguf(place / "model.gguf", directory, form)
+    shapes, adapters = tensor_shapes(SMALL | sizes), [place / str(seed) for seed in range(3)]
     write_adapter(adapters[0], shapes, rank=5, dtype="BF16", seed=1)
     write_adapter(adapters[1], shapes, rank=16, dtype="F16", seed=2, modules=("self_attn.v_proj", "mlp.down_proj"))
     write_adapter(adapters[2], shapes, rank=66, seed=3, use_rslora=True)
@@ -52,19 +64,3 @@ def test_a_batch_of_adapters_has_the_bits_of_the_reference(level, case):
     directory, adapters, quantization, expected = case
     found = logits(fastpath, directory, adapters, quantization)
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
-
-
-def test_latent_attention_takes_adapters_behind_its_heads(level, tmp_path):
-    """What comes before the heads is folded into other products there, and is refused by name."""
-    directory = write_family(tmp_path / "model", "deepseek_v2")
-    shapes = {name: shape for name, shape in shapes_in(directory).items() if "expert" not in name}
-    adapters = [tmp_path / str(seed) for seed in range(3)]
-    for seed, place in enumerate(adapters):
-        write_adapter(place, shapes, rank=3, seed=seed, modules=("self_attn.o_proj", *NETWORK))
-    expected = logits(reference, directory, adapters, None)
-    found = logits(fastpath, directory, adapters, None)
-    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
-    assert (expected != logits(reference, directory, adapters[:1] * 3, None)).any()
-    write_adapter(tmp_path / "queries", shapes, modules=("self_attn.q_b_proj",))
-    with pytest.raises(ModelError, match=r"q_b_proj is none .* these can: self_attn\.o_proj"):
-        open_adapter(tmp_path / "queries", reference.load_model(directory).config)

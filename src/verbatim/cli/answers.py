@@ -112,6 +112,7 @@ def answer_prompts(prompts, backend: str, options: ModelOptions, answer: AnswerO
         model=directory,
         device=options.device,
         quantization=options.quantization,
+        adapter=options.adapter(),
         limits=answer.limits(options.kv_cache_dtype),
         draft_model=None if draft is None else fetch(draft),
         sampling=answer.sampling(sampling_defaults(open_source(directory).generation_defaults())),

@@ -50,6 +50,7 @@ def _diff(
     is_different = find_difference(
         options.directory(), ids=wanted, prompts=prompt, quantization=options.quantization,
         kv_cache_dtype=options.kv_cache_dtype, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        adapter=options.adapter(),
     )  # fmt: skip
     return int(is_different)
 
@@ -68,6 +69,7 @@ def _logits(
     write_logits(
         load_backend(backend), options.directory(), wanted, out,
         device=options.device, quantization=options.quantization, kv_cache_dtype=options.kv_cache_dtype,
+        adapter=options.adapter(),
     )  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def _perplexity(
 
     perplexity(
         load_backend(backend), options.directory(), text=text, ids=wanted, num_tokens=tokens,
-        device=options.device, kv_cache_dtype=options.kv_cache_dtype,
+        device=options.device, kv_cache_dtype=options.kv_cache_dtype, adapter=options.adapter(),
     )  # fmt: skip
 
 

@@ -82,6 +82,9 @@ def shared(name: str, *, text: str | None = None, is_checked: bool = True) -> Pa
     return Parameter(name=flag_of(name), help=shown, show_default=False, **convert)
 
 
+LORA = Parameter(help="a LoRA adapter of the model  DIR|HF://USER/REPO")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
@@ -91,12 +94,19 @@ class ModelOptions:
     device: Annotated[str, shared("device", is_checked=False)] = "auto"
     quantization: Annotated[str | None, shared("quantization", is_checked=False)] = None
     kv_cache_dtype: Annotated[str, shared("kv_cache_dtype")] = "float32"
+    lora: Annotated[str | None, LORA] = None
 
     def directory(self) -> Path:
         """The model's directory, fetched first if the name is one on the hub; ModelError if it cannot be."""
         from verbatim.server.settings.hub import fetch
 
         return fetch(self.model)
+
+    def adapter(self) -> Path | None:
+        """The directory of the LoRA adapter, fetched first if it is on the hub; ModelError if it cannot be."""
+        from verbatim.server.settings.adapters import fetch_adapter, read_place
+
+        return None if self.lora is None else fetch_adapter(read_place(self.lora))
 
 
 Backend = Annotated[str, shared("backend")]

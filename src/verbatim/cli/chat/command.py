@@ -23,7 +23,7 @@ from verbatim.cli.chat.conversation import Conversation, load_tools
 from verbatim.cli.chat.keyboard import Keyboard, PlainKeyboard, terminal_keyboard
 from verbatim.cli.chat.screen import Screen
 from verbatim.cli.chat.session import Session
-from verbatim.cli.options import ROWS, ModelOptions, UsageError, read_words, shared
+from verbatim.cli.options import LORA, ROWS, ModelOptions, UsageError, read_words, shared
 from verbatim.server.settings.value_types import to_text
 
 EPILOG = "What follows -- are options of the server of a local model: verbatim chat -- --tool-parser llama3"
@@ -34,6 +34,7 @@ OF_SERVER = (
 
 OF_ENGINE = ("backend", "device", "quantization", "kv_cache_dtype")
 BACKEND = "fastpath"  # where none is named
+ADAPTER = "adapter"  # the name of --lora for the server of a conversation
 
 
 @Parameter(name="*")
@@ -52,13 +53,15 @@ class Source:
     device: Annotated[str, shared("device", is_checked=False)] = "auto"
     quantization: Annotated[str | None, shared("quantization", is_checked=False)] = None
     kv_cache_dtype: Annotated[str, shared("kv_cache_dtype")] = "float32"
+    lora: Annotated[str | None, LORA] = None
 
     def model_options(self) -> ModelOptions:
         """The model on this machine; UsageError if its name is none."""
         rest: dict[str, Any] = {} if self.model is None else {"model": self.read_model()}
         return ModelOptions(
-            device=self.device, quantization=self.quantization, kv_cache_dtype=self.kv_cache_dtype, **rest
-        )
+            device=self.device, quantization=self.quantization, kv_cache_dtype=self.kv_cache_dtype, lora=self.lora,
+            **rest,
+        )  # fmt: skip
 
     def read_model(self) -> Path | str:
         """The model as the server's own option reads it."""
@@ -118,8 +121,9 @@ def _check(answer: AnswerOptions, where: str) -> None:
 def _client(source: Source, answer: AnswerOptions, server_words: Sequence[str], screen: Screen) -> Iterator[Client]:
     """A client of the server that is named, or of one that is started for this conversation."""
     if source.base_url is not None:
-        if server_words:
-            raise UsageError(f"-- {' '.join(server_words)}: --base-url names a server, which has its own")
+        if server_words or source.lora:
+            option = f"-- {' '.join(server_words)}" if server_words else "--lora"
+            raise UsageError(f"{option}: --base-url names a server, which has its own")
         with closing(Client(source.base_url, source.api_key)) as client:
             yield client
         return
@@ -140,6 +144,7 @@ def _server_words(source: Source, answer: AnswerOptions) -> list[str]:
     defaults = {name: getattr(DEFAULT, name) for name in OF_SERVER}
     values |= {name: getattr(source, name) for name in OF_ENGINE}
     defaults |= {name: getattr(Source(), name) for name in OF_ENGINE}
+    values["lora"] = source.lora and f"{ADAPTER}={source.lora}"
     values |= {"model": source.model and source.read_model(), "additional_models": answer.draft()}
     words = []
     for name, value in values.items():
@@ -152,7 +157,7 @@ def _session(
     client: Client, source: Source, answer: AnswerOptions, tools: Path | None, load: Path | None, screen: Screen
 ) -> Session:
     """A conversation as the command line begins it."""
-    wanted = source.model if source.base_url else None
+    wanted = source.model if source.base_url else source.lora and ADAPTER
     try:
         models = client.models()
     except ServerError:
