@@ -5,7 +5,9 @@ sublayer's output also adds the residual: the same two roundings.
 """
 
 from verbatim.fastpath.gpu.batch import Shape
-from verbatim.fastpath.gpu.operations import MOST_ROWS, NOWHERE, WARP, DeviceMatrix, Heads, Operations
+from verbatim.fastpath.gpu.formats import WARP
+from verbatim.fastpath.gpu.matrices import DeviceMatrix, Joined
+from verbatim.fastpath.gpu.operations import MOST_ROWS, NOWHERE, Heads, Operations
 from verbatim.fastpath.gpu.support import check_support
 from verbatim.fastpath.gpu.weights import DeviceLayer, DeviceWeights, Gated
 from verbatim.fastpath.model.attention import LOG2E, query_scale
@@ -94,13 +96,14 @@ class Decoder:
             self.show(index, "experts", at["projected"], rows, self.config.hidden_size)
             self._add_projected(layer.norms["mlp_out_norm"], at, rows)
             return
-        rounded = self._gate(part, self.operand(part.gate_and_up, at["normed"], at, rows, rounded), at, rows)
+        operand = self.operand(part.gate_and_up, at["normed"], at, rows, rounded)
+        rounded = self._gate(part, operand, at, rows)
         self._add(part.down, layer.norms["mlp_out_norm"], at["gated"], at, rows, index, "mlp", rounded)
 
-    def _gate(self, part: Gated, operand: tuple[int, int], at, rows: int, **choice) -> tuple[int, int]:
+    def _gate(self, part: Gated, operand: tuple[int, int, int], at, rows: int, **choice) -> tuple[int, int]:
         """Write activation(gate(x)) * up(x) to at["gated"]; returns the addresses of its rounded rows."""
         rounded = self.rounding(part.down, at)
-        self.operations.linear(part.gate_and_up, *operand, at["both"], rows=rows, **choice)
+        self._products(part.gate_and_up, operand, at["both"], rows, **choice)
         self.operations.gate(
             self.config.activation, at["both"], at["gated"], rows=rows, intermediate=part.intermediate, rounded=rounded
         )  # fmt: skip
@@ -157,21 +160,29 @@ class Decoder:
             at["x"], at["projected"], scale=self.config.residual_scale, count=rows * hidden
         )  # fmt: skip
 
-    def rounding(self, matrix: DeviceMatrix, at) -> tuple[int, int]:
+    def rounding(self, matrix: DeviceMatrix | Joined, at) -> tuple[int, int]:
         """Where a kernel also writes the rounded rows of a product (N4): NOWHERE for floats, or with an observer."""
-        return (at["integers"], at["scales"]) if matrix.scales and not self.watch else NOWHERE
+        return (at["integers"], at["scales"]) if matrix.takes_integers and not self.watch else NOWHERE
 
-    def operand(self, matrix: DeviceMatrix, x: int, at, rows: int, rounded=NOWHERE) -> tuple[int, int]:
-        """A product's input: rows of x, or their integers and scales, computed here unless `rounded` has them (N4)."""
-        if not matrix.scales or rounded != NOWHERE:
-            return rounded if matrix.scales else (x, 0)
-        self.operations.quantize(x, at["integers"], at["scales"], rows=rows, inputs=matrix.inputs)
-        return at["integers"], at["scales"]
+    def operand(self, matrix: DeviceMatrix | Joined, x: int, at, rows: int, rounded=NOWHERE) -> tuple[int, int, int]:
+        """A product's input: rows of x, their integers and scales, computed here unless `rounded` has them (N4)."""
+        if matrix.takes_integers and rounded == NOWHERE:
+            self.operations.quantize(x, at["integers"], at["scales"], rows=rows, inputs=matrix.inputs)
+            rounded = at["integers"], at["scales"]
+        return (x, *rounded)
 
-    def multiply(self, matrix: DeviceMatrix, x: int, y: int, at, rows: int, *, rounded=NOWHERE, **after) -> None:
+    def multiply(
+        self, matrix: DeviceMatrix | Joined, x: int, y: int, at, rows: int, *, rounded=NOWHERE, **after
+    ) -> None:
         """Y = x times the matrix transposed (N3, N4)."""
-        operand = self.operand(matrix, x, at, rows, rounded)
-        self.operations.linear(matrix, *operand, y, rows=rows, **after)
+        self._products(matrix, self.operand(matrix, x, at, rows, rounded), y, rows, **after)
+
+    def _products(self, matrix: DeviceMatrix | Joined, operand: tuple[int, int, int], y: int, rows: int, **after):
+        """A product for each part; their outputs lie side by side."""
+        for part in matrix.parts:
+            x = operand[1:] if part.takes_integers else (operand[0], 0)
+            self.operations.linear(part, *x, y, rows=rows, width=matrix.outputs, **after)
+            y += 4 * part.outputs
 
     def norm(
         self, weight: int, x: int, y: int, rows: int, index=None, name: str = "", *, wanted: int = 0, rounded=NOWHERE

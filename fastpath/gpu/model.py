@@ -130,10 +130,12 @@ class Model(Decoder):
         """at["x"] is the tokens' rows, for an eagle head made one with those beside them."""
         config, weights, rows = self.config, self.weights, shape.rows
         into = at["normed"] if weights.fusion else at["x"]
-        self.operations.embed(
-            weights.embedding_dtype, at["numbers"], weights.embedding, into, rows=rows, hidden=config.hidden_size,
-            scale=config.embedding_scale,
-        )  # fmt: skip
+        scaled = {"rows": rows, "scale": config.embedding_scale}
+        if weights.table is not None:
+            self.operations.embed_matrix(weights.table, at["numbers"], into, **scaled)
+        else:
+            dtype, table = weights.embedding
+            self.operations.embed(dtype, at["numbers"], table, into, hidden=config.hidden_size, **scaled)
         if weights.fusion:
             self.device.write(at["beside"], np.ascontiguousarray(beside, np.float32))
             self.operations.join(into, at["beside"], at["joined"], rows=rows, hidden=config.hidden_size)

@@ -5,47 +5,20 @@ address. device.py launches on a GPU, the tests on the emulator. This module doe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-WARP, THREADS, ROW_THREADS = 32, 128, 256
-KEY_BLOCK, TILE_ROWS, BLOCK, MAX_HEAD_DIM = 64, 64, 256, 256
+from verbatim.fastpath.gpu.formats import BLOCK, LAYOUTS, WARP
+from verbatim.fastpath.gpu.matrices import NOTHING, DeviceMatrix
+
+THREADS, ROW_THREADS = 128, 256
+KEY_BLOCK, TILE_ROWS, MAX_HEAD_DIM = 64, 64, 256
 SHARED_BYTES = 99 << 10  # a block's limit on every supported chip, with opt-in
-WARPS_A_PRODUCT, STAGE_BYTES = 4, 4096  # as in cuda/rows.cuh
-WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "w8a8": 1, "w4a8": 0.5}
+WARPS_A_PRODUCT = 4  # as in cuda/rows.cuh
 MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
 MOST_THREADS = SAMPLING_THREADS = 1024
 MOST_PARTS, ROW_STATE_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and their common state
 PEAKS_BYTES, MOST_BLOCKS = 12 * MOST_PARTS, 128  # blocks that search for peaks: about as many as multiprocessors
-NOTHING = 0
 NOWHERE = NOTHING, NOTHING  # no addresses for rounded rows: their integers and scales (N4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceMatrix:
-    """Device addresses of a packed matrix; 0 for no scales or no bias."""
-
-    format: str
-    outputs: int
-    inputs: int
-    weights: int
-    scales: int = NOTHING
-    bias: int = NOTHING
-
-    @property
-    def num_groups(self) -> int:
-        """Groups of 32 inputs."""
-        return -(-self.inputs // WARP)
-
-    def part(self, number: int) -> "DeviceMatrix":
-        """Matrix `number` of a stack of such matrices."""
-        tiles, groups = _ceil(self.outputs, WARP), self.num_groups
-        inputs = groups * WARP if self.scales else _ceil(self.inputs, 8) * 8
-        sizes = {
-            "weights": int(tiles * WARP * inputs * WEIGHT_BYTES[self.format]), "bias": 4 * self.outputs,
-            "scales": tiles * WARP * 16 * _ceil(self.inputs, BLOCK),
-        }  # fmt: skip
-        own = {name: getattr(self, name) + number * size for name, size in sizes.items() if getattr(self, name)}
-        return replace(self, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +57,11 @@ class Operations:
         """x[r] = scale * table[ids[r]]."""
         self._launch(f"embed_{dtype}", (rows,), ROW_THREADS, 0, "PPPif", ids, table, x, hidden, scale)
 
+    def embed_matrix(self, matrix: DeviceMatrix, ids: int, x: int, *, rows: int, scale: float) -> None:
+        """The same of a table that is packed as a matrix of integers: rows are dequantised (N4g)."""
+        values = (ids, matrix.weights, matrix.scales, x, matrix.inputs, scale, *matrix.layout.shape)
+        self._launch(f"embed_{matrix.layout.kernel}", (rows,), ROW_THREADS, 0, "PPPPifiii", *values)
+
     def join(self, a: int, b: int, y: int, *, rows: int, hidden: int) -> None:
         """Concatenate rows of a and b."""
         self._launch("join_rows", (rows,), ROW_THREADS, 0, "PPPi", a, b, y, hidden)
@@ -110,26 +88,28 @@ class Operations:
         self._launch("quantize_rows", grid, THREADS, 0, "PPPiii", *values)
 
     def linear(
-        self, matrix: DeviceMatrix, x: int, x_scales: int, y: int, *, rows: int, residual: int = NOTHING,
-        scale: float = 1.0, gates: int = NOTHING, stride: int = 0, chosen: int = NOTHING, share: int = 1,
+        self, matrix: DeviceMatrix, x: int, x_scales: int, y: int, *, rows: int, width: int = 0,
+        residual: int = NOTHING, scale: float = 1.0, gates: int = NOTHING, stride: int = 0, chosen: int = NOTHING,
+        share: int = 1,
     ) -> None:  # fmt: skip
         """Y = x wᵀ + bias, or residual + scale * (x wᵀ + bias); `x` are integers where the matrix has scales (N3, N4).
 
-        With `gates`, many rows are computed only where their gate is not 0. With `chosen`, row r of y uses matrix
-        chosen[r] of a stack, and `share` rows of y share a row of x.
+        Rows of y lie `width` floats apart, by default side by side. With `gates`, many rows are computed only where
+        their gate is not 0. With `chosen`, row r of y uses matrix chosen[r] of a stack, and `share` rows of y share a
+        row of x.
         """
-        groups = matrix.num_groups
-        shape = (rows, matrix.outputs, groups if matrix.scales else matrix.inputs)
-        operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.scales else (x, matrix.weights, y)
-        types, tiles = "P" * len(operands) + "iiiPPfPi", _ceil(matrix.outputs, WARP)
-        after = (matrix.bias, residual, scale)
+        layout, tiles = matrix.layout, _ceil(matrix.outputs, WARP)
+        shape = rows, matrix.outputs, matrix.num_groups if matrix.takes_integers else matrix.inputs
+        operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.takes_integers else (x, matrix.weights, y)
+        types = "P" * len(operands) + "iiiiPPf" + "iii" * layout.has_shape + "Pi"
+        after = (width or matrix.outputs, matrix.bias, residual, scale, *(layout.shape if layout.has_shape else ()))
         if chosen or rows <= MOST_ROWS:
             most, warps, shared = few_rows(1 if chosen else rows, matrix.inputs, matrix.format)
-            name, grid, threads = f"linear_rows{most}_{matrix.format}", (tiles, _ceil(rows, most)), WARP * warps
+            name, grid, threads = f"linear_rows{most}_{layout.kernel}", (tiles, _ceil(rows, most)), WARP * warps
             last = chosen, share
         else:
-            shared, threads, last = 0, THREADS if matrix.scales else ROW_THREADS, (gates, stride)
-            name, grid = f"linear_tile_{matrix.format}", (tiles, _ceil(rows, TILE_ROWS))
+            shared, threads, last = 0, THREADS if matrix.takes_integers else ROW_THREADS, (gates, stride)
+            name, grid = f"linear_tile_{layout.kernel}", (tiles, _ceil(rows, TILE_ROWS))
         self._launch(name, grid, threads, shared, types, *operands, *shape, *after, *last)
 
     def rotate_and_store(
@@ -248,12 +228,9 @@ def few_rows(rows: int, inputs: int, format: str) -> tuple[int, int, int]:
 
 def shared_bytes(most: int, warps: int, inputs: int, format: str) -> int:
     """Bytes of each warp's stages of weights and of `most` rows, and of all blocks' totals (cuda/rows.cuh)."""
-    stage_inputs = int(STAGE_BYTES / WARP / WEIGHT_BYTES[format])
-    groups = stage_inputs // WARP
-    beside = 4 * most * stage_inputs
-    if format in ("w8a8", "w4a8"):
-        beside = most * (stage_inputs + 4 * groups) + 2 * WARP * groups
-    return warps * (2 if most > 2 else 4) * (STAGE_BYTES + beside) + 4 * WARP * most * _ceil(inputs, BLOCK)
+    layout, stages = LAYOUTS[format], 2 if most > 2 else 4
+    of_warps = warps * (stages * layout.stage_bytes(most) + layout.sum_bytes(most))
+    return of_warps + 4 * WARP * most * _ceil(inputs, BLOCK)
 
 
 def _ceil(count: int, step: int) -> int:

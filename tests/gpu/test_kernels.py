@@ -5,18 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from gpu.kernel_inputs import numbers, on_device, same
 from small_models import stored_bits
-from verbatim.fastpath.gpu.operations import (
-    MAX_HEAD_DIM,
-    SHARED_BYTES,
-    WEIGHT_BYTES,
-    DeviceMatrix,
-    Heads,
-    Operations,
-    Places,
-    few_rows,
-)
-from verbatim.fastpath.gpu.packing import FORMATS as DTYPES
+from verbatim.fastpath.gpu.formats import FLOATS as DTYPES
+from verbatim.fastpath.gpu.formats import LAYOUTS
+from verbatim.fastpath.gpu.matrices import DeviceMatrix
+from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM, SHARED_BYTES, Heads, Operations, Places, few_rows
 from verbatim.fastpath.gpu.packing import pack_floats, pack_integers
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model import attention as reference_attention
@@ -25,27 +19,6 @@ from verbatim.reference.numerics import arithmetic as reference_numerics
 from verbatim.reference.numerics.quantization import FORMATS, quantize
 from verbatim.reference.records.config import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-
-SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
-
-
-def numbers(seed, *shape, spread=4):
-    """Normal numbers over 2^±spread, with zeros of both signs and subnormals among them."""
-    random = np.random.default_rng([seed, *shape])
-    values = random.standard_normal(shape) * np.exp2(random.integers(-spread, spread + 1, shape).astype(float))
-    return np.where(random.random(shape) < 0.05, random.choice(SPECIAL, shape), values.astype(np.float32))
-
-
-def same(found, expected):
-    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    np.testing.assert_array_equal(found.view(np.uint8), np.ascontiguousarray(expected).view(np.uint8))
-
-
-def on_device(gpu, packed):
-    return DeviceMatrix(
-        format=packed.format, outputs=packed.outputs, inputs=packed.inputs, weights=gpu.put(packed.weights),
-        scales=gpu.put(packed.scales), bias=gpu.put(packed.bias),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -224,7 +197,7 @@ def test_each_row_by_the_matrix_that_it_chose(gpu, format, share):
 
 def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
     assert [few_rows(rows, 2048, "bfloat16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
-    for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
+    for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), LAYOUTS):
         most, warps, shared = few_rows(rows, inputs, format)
         assert 1 <= most <= rows and 1 <= warps <= -(-inputs // 256) and 0 < shared <= SHARED_BYTES
 
