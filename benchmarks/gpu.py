@@ -33,7 +33,7 @@ from verbatim.reference.records.sequence import Chunk
 ROOT = Path(__file__).parents[1]
 FORMATS = (None, "w8a8", "w4a8")
 KERNEL_TESTS = ("test_kernels.py", "test_block_kernels.py", "test_sampling_kernels.py")
-ON_A_DEVICE = ("models_on_a_device.py", "formats_on_a_device.py", "engines_on_a_device.py")
+ON_A_DEVICE = ("models_on_a_device.py", "formats_on_a_device.py", "published_on_a_device.py", "engines_on_a_device.py")
 FULL = {
     "shapes": ("Llama-3.2-1B", "Llama-3.1-8B"), "batches": (1, 8, 64), "steps": 64, "context": 128, "prompt": 2048,
     "copy": 2 << 30, "first_tokens": 4,

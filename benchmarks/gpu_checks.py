@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KERNELS = [f"tests/gpu/test_{name}.py" for name in ("kernels", "block_kernels", "sampling_kernels")]
-ON_A_DEVICE = [f"tests/gpu/{name}_on_a_device.py" for name in ("models", "formats", "engines")]
+ON_A_DEVICE = [f"tests/gpu/{name}_on_a_device.py" for name in ("models", "formats", "published", "engines")]
 NEEDED = ("numpy", "pytest", "llguidance", "tokenizers", "sentencepiece", "jinja2", "rich", "pycuda")
 
 NO_TIME = "no time is left"

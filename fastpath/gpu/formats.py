@@ -10,6 +10,9 @@ from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.numerics.quantization import MXFP4, SCALES, STORED_DTYPES
 
 WARP, GROUP, BLOCK = 32, 32, 256
+SHARED_BYTES = 99 << 10  # a block's limit on every supported chip, with opt-in
+WARPS_A_PRODUCT = 4  # as in cuda/rows.cuh
+MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
 STAGE_BYTES = 4096  # of weights, as in cuda/rows.cuh; stages of linear_blocks.cu are counted in groups
 
 
@@ -138,6 +141,23 @@ def tensor_bytes(name: str, tensor, quantization: str | None) -> int:
         outputs = prod(outer)
         return LAYOUTS[form].weight_bytes(outputs, inputs) + LAYOUTS[form].scale_bytes(outputs, inputs)
     return prod(tensor.shape) * LAYOUTS[form].bits // 8
+
+
+def few_rows(rows: int, inputs: int, format: str) -> tuple[int, int, int]:
+    """The number of rows (1, 2, 4 or 8) that share a CUDA block's read of the weights, its warps, its shared bytes."""
+    most, warps = 1, min(WARPS_A_PRODUCT, _ceil(inputs, BLOCK))
+    while most < min(rows, MOST_ROWS) and shared_bytes(2 * most, warps, inputs, format) <= SHARED_BYTES:
+        most *= 2
+    while (size := shared_bytes(most, warps, inputs, format)) > SHARED_BYTES and warps > 1:
+        warps -= 1
+    return most, warps, size
+
+
+def shared_bytes(most: int, warps: int, inputs: int, format: str) -> int:
+    """Bytes of each warp's stages of weights and of `most` rows, and of all blocks' totals (cuda/rows.cuh)."""
+    layout, stages = LAYOUTS[format], 2 if most > 2 else 4
+    of_warps = warps * (stages * layout.stage_bytes(most) + layout.sum_bytes(most))
+    return of_warps + 4 * WARP * most * _ceil(inputs, BLOCK)
 
 
 def _ceil(count: int, step: int) -> int:

@@ -8,14 +8,16 @@ from verbatim.fastpath.gpu.formats import FLOATS
 from verbatim.fastpath.gpu.matrices import NOTHING, DeviceMatrix, Joined
 from verbatim.fastpath.gpu.packing import pack, pack_joined, pack_stacks
 from verbatim.reference.checkpoint.tensors import Matrix
-from verbatim.reference.numerics.rotary import rotary_table
+from verbatim.reference.numerics.rotary import position_scales, rotary_table
 
 NORMS = ("attention_norm", "attention_out_norm", "query_norm", "key_norm", "mlp_norm", "mlp_out_norm")
+BIASES = ("attention_norm_bias", "mlp_norm_bias")
+LOG2E, ONE = np.float32(1.4426950408889634), np.float32(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gated:
-    """A feed-forward network, or one expert: gate and up side by side, then down."""
+    """A feed-forward network, or one expert: gate, where there is one, and up side by side, then down."""
 
     gate_and_up: Joined
     down: Joined
@@ -28,7 +30,7 @@ class Gated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLayer:
-    """The device addresses of a layer; `norms` by name, 0 for those that the family does not have."""
+    """The device addresses of a layer; norms' weights and biases by name, 0 for those that the family does not have."""
 
     norms: dict[str, int]
     inputs: Joined  # query, key and value side by side
@@ -36,9 +38,12 @@ class DeviceLayer:
     table: tuple[int, int, int]  # cosines, sines, and the number of rotated pairs
     window: int
     sinks: int
+    sink_scores: int  # times log2 e
     parts: tuple[Gated, ...]
     stack: Gated | None  # the experts' matrices, stacked by expert id
     router: DeviceMatrix | None
+    shared: Gated | None  # the expert of every token
+    shared_gate: DeviceMatrix | None
 
 
 class Uploads:
@@ -74,7 +79,9 @@ class DeviceWeights(Uploads):
         placed = {rope: (*map(self.put, table), table[0].shape[1]) for rope, table in tables.items()}
         self.embedding, self.table = self._embedding(checkpoint.embedding)
         self.layers = [self._layer(stored, placed) for stored in checkpoint.layers]
-        self.norm = self._vector(checkpoint.norm)
+        self.norm, self.norm_bias = self._vector(checkpoint.norm), self._plain(checkpoint.norm_bias)
+        growth = config.position_scale
+        self.query_scales = self.put(position_scales(growth, config.context_size)) if growth else NOTHING
         self.head = checkpoint.head and self._head(checkpoint.head, checkpoint.embedding)
         self.fusion = checkpoint.fusion and self._matrix(checkpoint.fusion, quantization=None)
 
@@ -93,19 +100,24 @@ class DeviceWeights(Uploads):
     def _layer(self, stored, tables) -> DeviceLayer:
         stack, parts = self._experts(stored.experts) if stored.experts else (None, (self._gated(stored.mlp),))
         return DeviceLayer(
-            norms={name: self._vector(getattr(stored, name)) for name in NORMS},
+            norms={name: self._vector(getattr(stored, name)) for name in NORMS}
+            | {name: self._plain(getattr(stored, name)) for name in BIASES},
             inputs=self._joined(stored.query, stored.key, stored.value),
             output=self._matrix(stored.output),
             table=tables.get(stored.config.rope, (NOTHING, NOTHING, 0)),
             window=stored.config.window or 0,
             sinks=stored.config.sinks,
+            sink_scores=self._plain(stored.sink_scores, LOG2E),
             parts=parts,
             stack=stack,
             router=stored.router and self._matrix(stored.router, quantization=None),  # its scores choose the experts
+            shared=stored.shared and self._gated(stored.shared),
+            shared_gate=stored.shared_gate and self._matrix(stored.shared_gate, quantization=None),
         )
 
     def _gated(self, stored) -> Gated:
-        return Gated(gate_and_up=self._joined(stored.gate, stored.up), down=self._joined(stored.down))
+        *first, down = stored.matrices()
+        return Gated(gate_and_up=self._joined(*first), down=self._joined(down))
 
     def _experts(self, stored) -> tuple[Gated, tuple[Gated, ...]]:
         """All experts' matrices as stacks, and each expert's part of them."""
@@ -119,6 +131,10 @@ class DeviceWeights(Uploads):
 
     def _vector(self, tensor) -> int:
         return NOTHING if tensor is None else self.put(tensor.float32() + self._offset)
+
+    def _plain(self, tensor, factor=ONE) -> int:
+        """A vector that is no norm's weight, times a constant."""
+        return NOTHING if tensor is None else self.put(tensor.float32() * factor)
 
     def _matrix(self, matrix, **options) -> DeviceMatrix:
         return self.upload(pack([matrix], options.get("quantization", self._quantization)))

@@ -3,17 +3,13 @@
 Run as models_on_a_device.py is. The files are those that tests/gguf_models.py and tests/quantized_models.py write.
 """
 
-import numpy as np
 import pytest
 
 from family_models import write_family
 from gguf_models import write_gguf
+from gpu.both_engines import check, check_memory
 from quantized_models import LAYOUTS, write_quantized
 from small_models import write_model
-from verbatim.fastpath import backend as fastpath_backend
-from verbatim.fastpath.gpu.memory import weights_bytes
-from verbatim.reference import backend as reference_backend
-from verbatim.reference.records.sequence import Chunk
 
 SHAPE = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 64, "num_attention_heads": 4}
 FORMATS = (
@@ -31,31 +27,11 @@ def choose(name, shape):
     return known.get(name, "Q6_K")
 
 
-def logits_of(engine, directory, **options):
-    """A prompt of 20 tokens in one piece, then four tokens one by one."""
-    model = engine.load_model(directory, **options)
-    parts = model.parts if hasattr(model, "parts") else engine.PARTS
-    cache = parts.PagedCache(model.config, 2)
-    pages, ids = tuple(cache.allocate() for _ in range(2)), np.random.default_rng(0).integers(0, 96, 24).tolist()
-    found = [model.forward([Chunk(token_ids=tuple(ids[:20]), start=0, pages=pages, num_logits=2)], cache)]
-    found = [np.array(found[0])]
-    for at in range(20, 24):
-        found.append(np.array(model.forward([Chunk(token_ids=(ids[at],), start=at, pages=pages)], cache)))
-    return np.concatenate(found), model
-
-
-def check(directory):
-    expected, _ = logits_of(reference_backend, directory)
-    found, model = logits_of(fastpath_backend, directory, device="cuda")
-    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
-    planned, tables = weights_bytes(directory, model.config.quantization), 4 * 256 * model.config.head_dim
-    assert abs(model.weights.num_bytes - tables - planned) < 0.05 * planned
-    return model
-
-
 def test_every_format_of_gguf_in_one_file(tmp_path):
     directory = write_model(tmp_path / "model", scale=0.1, **SHAPE)
-    model = check(write_gguf(tmp_path / "m.gguf", directory, choose))
+    file = write_gguf(tmp_path / "m.gguf", directory, choose)
+    model = check(file)
+    check_memory(file, model)
     first, second = model.weights.layers
     assert [part.format for part in first.inputs.parts] == ["Q4_K", "Q6_K"], "queries and keys are one product"
     assert [part.format for part in second.inputs.parts] == ["w8a8", "w4a8", "float16"]
@@ -71,6 +47,7 @@ def test_experts_and_an_embedding_of_its_own(tmp_path, format):
         expert_count=4, expert_used_count=2,
     )  # fmt: skip
     model = check(file)
+    check_memory(file, model)
     stack = model.weights.layers[0].stack
     assert [part.format for part in (*stack.gate_and_up.parts, *stack.down.parts)] == [
         "I8_MINIMUM" if format == "Q4_1" else format, "Q6_K",
@@ -86,6 +63,8 @@ OTHERS = {  # name -> formats of a layer's matrices on the device
 @pytest.mark.parametrize("name", OTHERS)
 def test_checkpoints_of_other_tools(tmp_path, name):
     directory, _ = write_quantized(tmp_path, *LAYOUTS[name][:2])
-    layer = check(directory).weights.layers[1]
+    model = check(directory)
+    check_memory(directory, model)
+    layer = model.weights.layers[1]
     matrices = (layer.inputs, layer.output, layer.parts[0].gate_and_up, layer.parts[0].down)
     assert {part.format for matrix in matrices for part in matrix.parts} == OTHERS[name]
