@@ -32,7 +32,8 @@ from verbatim.reference.records.sequence import Chunk
 
 ROOT = Path(__file__).parents[1]
 FORMATS = (None, "w8a8", "w4a8")
-ON_A_DEVICE = ("models_on_a_device.py", "engines_on_a_device.py")
+KERNEL_TESTS = ("test_kernels.py", "test_block_kernels.py", "test_sampling_kernels.py")
+ON_A_DEVICE = ("models_on_a_device.py", "formats_on_a_device.py", "published_on_a_device.py", "engines_on_a_device.py")
 FULL = {
     "shapes": ("Llama-3.2-1B", "Llama-3.1-8B"), "batches": (1, 8, 64), "steps": 64, "context": 128, "prompt": 2048,
     "copy": 2 << 30, "first_tokens": 4,
@@ -166,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     peak = bandwidth(device, sizes["copy"])
     report.part("bandwidth", lambda: {"bytes_per_second": peak})
     if not options.without_tests:
-        report.part("kernel tests", lambda: tests_on_device("test_kernels.py", "test_sampling_kernels.py"), needs=60)
+        report.part("kernel tests", lambda: tests_on_device(*KERNEL_TESTS), needs=60)
     if not (options.without_tests or options.rehearse):  # the test of the fake driver runs this one itself
         report.part("model tests", lambda: tests_on_device(*ON_A_DEVICE), needs=60)
     first = sizes["shapes"][0]

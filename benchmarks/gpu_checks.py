@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-KERNELS = ["tests/gpu/test_kernels.py", "tests/gpu/test_sampling_kernels.py"]
-ON_A_DEVICE = ["tests/gpu/models_on_a_device.py", "tests/gpu/engines_on_a_device.py"]
+KERNELS = [f"tests/gpu/test_{name}.py" for name in ("kernels", "block_kernels", "sampling_kernels")]
+ON_A_DEVICE = [f"tests/gpu/{name}_on_a_device.py" for name in ("models", "formats", "published", "engines")]
 NEEDED = ("numpy", "pytest", "llguidance", "tokenizers", "sentencepiece", "jinja2", "rich", "pycuda")
 
 NO_TIME = "no time is left"

@@ -8,7 +8,7 @@ import numpy as np
 
 from verbatim.fastpath.gpu.building import FLAGS, FUSED
 from verbatim.fastpath.gpu.cache import PAGE_SIZE, DevicePagedCache
-from verbatim.fastpath.gpu.operations import WEIGHT_BYTES
+from verbatim.fastpath.gpu.formats import LAYOUTS
 from verbatim.reference.records.sequence import Chunk
 
 
@@ -123,7 +123,7 @@ def _apart(model, step, context: int, steps: int) -> float:
 def streamed_bytes(model) -> int:
     """Bytes of weights that every step reads: all but the embedding and the rotary table."""
     config, weights = model.config, model.weights
-    width = WEIGHT_BYTES[weights.embedding_dtype]
+    width = LAYOUTS[weights.embedding[0]].bits // 8 if weights.embedding else 0  # else it is the head's, or packed
     rotary = 4 * config.context_size * config.head_dim
     return weights.num_bytes - width * config.vocab_size * config.hidden_size - rotary
 
@@ -191,10 +191,11 @@ def products(model, *, rows: int) -> dict[str, float]:
         layers],
     }  # fmt: skip
     for name, stack in matrices.items():
-        operand = (at["integers"], at["scales"]) if stack[0].scales else (at["gated"], 0)
+        operands = {True: (at["integers"], at["scales"]), False: (at["gated"], 0)}
+        parts = [part for matrix in stack for part in matrix.parts]
         for _ in range(2):  # the first time kernels are loaded
             with Stopwatch(model.device) as watch:
-                for matrix in stack:
-                    model.operations.linear(matrix, *operand, at["both"], rows=rows)
+                for part in parts:
+                    model.operations.linear(part, *operands[part.takes_integers], at["both"], rows=rows)
         found[name] = watch.milliseconds / len(stack)
     return found

@@ -4,18 +4,20 @@
 // Sums: a score from +0 in order over head_dim, in the lane that has the key; l_b = lane_sum of the 64 weights (N2);
 // o_b from +0 in order over the visible keys, in the lane that has the feature; blocks merged in order: the first with
 // a visible key is copied, then l = l 2^(m - m') + l_b 2^(m_b - m') and the same for o. At the end o / l.
+// Last, where heads have a sink score, that is merged: score * log2 e, (heads,) floats.
 // x holds each row's queries first, (rows, stride) floats; a page: keys (kv_heads, head_dim, 16), values (kv_heads, 16,
 // head_dim), float32, float16 or bfloat16, widened as they are read (N1); out (rows, heads, head_dim). 4 warps a CUDA
-// block: heads that share keys find them in its cache.
-// attend_rows, for prefill: grid (rows, ceil(heads/4)), a warp computes its blocks in order.
-// attend_blocks, for decode: grid (rows, ceil(heads/4), key blocks), a warp a block; then merge_blocks in order.
+// block: heads that share keys find them in its cache. A head of more than 256 features has a warp for each 256 of them,
+// which all compute its scores.
+// attend_rows, for prefill: grid (rows, ceil(warps/4)), a warp computes its blocks in order.
+// attend_blocks, for decode: grid (rows, ceil(warps/4), key blocks), a warp a block; then merge_blocks in order.
 // Both give the same bits.
 // Ladder (a device has measured none): 1. one key, one value at a time, four loads in flight. 2. this: an invisible key
 // is loaded from the token's own position and adds nothing, so that no branch separates loads: 32 elements of keys and
 // 16 of values in flight in each lane. 70 registers on sm_90a. merge_blocks rounds (N4) for a quantised next product.
 #include "common.cuh"
 
-enum { WARPS = 4, FEATURES = MAX_HEAD_DIM / WARP };
+enum { WARPS = 4, MAX_HEAD_DIM = 1024, PIECE = 256, FEATURES = PIECE / WARP };
 
 struct heads_shape {
     int heads, kv_heads, head_dim, stride, window, sinks;
@@ -25,6 +27,14 @@ struct heads_shape {
     int heads, int kv_heads, int head_dim, int stride, int window, int sinks, float scale, float cap, float scaled_cap
 #define SHAPE_VALUES \
     heads_shape { heads, kv_heads, head_dim, stride, window, sinks, scale, cap, scaled_cap }
+
+// The head of a warp, and the first of its features that the warp adds.
+struct head_piece { int head, start; };
+
+DEVICE head_piece piece_of_warp(int head_dim) {
+    const int pieces = (head_dim + PIECE - 1) / PIECE, at = blockIdx.y * WARPS + threadIdx.x / WARP;
+    return {at / pieces, at % pieces * PIECE};
+}
 
 struct block_result {
     float peak, weight;  // weight 0: no key of the block is visible
@@ -49,7 +59,7 @@ struct key_block {
 
 template <class T>
 DEVICE void attend_block(heads_shape shape, const float *query, key_block *block, const T *keys, const T *values,
-                         const int *pages, int position, int kv_head, int first, block_result *result) {
+                         const int *pages, int position, int kv_head, int first, int start, block_result *result) {
     const int lane = threadIdx.x % WARP;
     const size_t size = (size_t)shape.head_dim * PAGE;
     float score[2];
@@ -82,8 +92,8 @@ DEVICE void attend_block(heads_shape shape, const float *query, key_block *block
 #pragma unroll
     for (int f = 0; f < FEATURES; f++) {
         result->total[f] = 0.0f;
-        if (f * WARP >= shape.head_dim) continue;
-        const int d = f * WARP + lane < shape.head_dim ? f * WARP + lane : 0;
+        if (start + f * WARP >= shape.head_dim) continue;
+        const int d = start + f * WARP + lane < shape.head_dim ? start + f * WARP + lane : 0;
 #pragma unroll 16
         for (int j = 0; j < KEY_BLOCK; j++) {  // an invisible value adds +0, which changes no sum from +0
             const bool adds = visible[j / WARP] >> (j % WARP) & 1;
@@ -105,13 +115,23 @@ DEVICE void merge(block_result *past, const block_result *block) {
     for (int f = 0; f < FEATURES; f++) past->total[f] = add(mul(past->total[f], keep), mul(block->total[f], take));
 }
 
-// o / l of head number `at` of all rows; with `q`, where head_dim is a multiple of 32, also rounded to int8 (N4).
-DEVICE void write_result(const block_result *result, float *out, int8_t *q, float *scales, int head_dim, size_t at) {
-    for (int f = 0; f < FEATURES && f * WARP < head_dim; f++) {
-        const int d = f * WARP + threadIdx.x % WARP;
+// A head's sink score, a power of two, merged as the last block: it has a weight and no value.
+DEVICE void merge_sink(block_result *past, float score) {
+    const float own = ceilf(score), peak = past->peak > own ? past->peak : own;
+    const float keep = exp2_of(sub(past->peak, peak)), take = exp2_of(sub(own, peak));
+    past->peak = peak;
+    past->weight = add(mul(past->weight, keep), mul(exp2_of(sub(score, own)), take));
+    for (int f = 0; f < FEATURES; f++) past->total[f] = mul(past->total[f], keep);
+}
+
+// o / l of a piece of head number `at` of all rows; with `q`, where head_dim is a multiple of 32, also rounded to int8 (N4).
+DEVICE void write_result(const block_result *result, float *out, int8_t *q, float *scales, int head_dim, size_t at,
+                         int start) {
+    for (int f = 0; f < FEATURES && start + f * WARP < head_dim; f++) {
+        const int d = start + f * WARP + threadIdx.x % WARP;
         const float value = d < head_dim ? divide(result->total[f], result->weight) : 0.0f;
         if (d < head_dim) out[at * head_dim + d] = value;
-        if (q) quantize_group(value, q, scales, at * (head_dim / GROUP) + f);
+        if (q) quantize_group(value, q, scales, at * (head_dim / GROUP) + start / WARP + f);
     }
 }
 
@@ -124,51 +144,56 @@ DEVICE void load_query(heads_shape shape, const float *x, int row, int head, flo
 
 template <class T>
 DEVICE void attend_in_order(const float *x, const T *keys, const T *values, const int *positions, const int *first_page,
-                            const int *pages, float *out, heads_shape shape) {
+                            const int *pages, float *out, const float *sink_scores, heads_shape shape) {
     __shared__ float queries[WARPS][MAX_HEAD_DIM];
     __shared__ key_block blocks[WARPS];
-    const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x;
+    const int warp = threadIdx.x / WARP, row = blockIdx.x;
+    const auto [head, start] = piece_of_warp(shape.head_dim);
     if (head >= shape.heads) return;
     load_query(shape, x, row, head, queries[warp]);
     block_result all = {}, result;
     for (int first = 0; first <= positions[row]; first += KEY_BLOCK) {
         if (!attends_to_block(shape, positions[row], first)) continue;
         attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
-                     head / (shape.heads / shape.kv_heads), first, &result);
+                     head / (shape.heads / shape.kv_heads), first, start, &result);
         merge(&all, &result);
     }
-    write_result(&all, out, nullptr, nullptr, shape.head_dim, (size_t)row * shape.heads + head);
+    if (sink_scores) merge_sink(&all, sink_scores[head]);
+    write_result(&all, out, nullptr, nullptr, shape.head_dim, (size_t)row * shape.heads + head, start);
 }
 
 // parts: (rows, heads, key blocks, 2 + head_dim): peak, weight, total of each.
 template <class T>
 DEVICE void attend_in_parallel(const float *x, const T *keys, const T *values, const int *positions,
-                               const int *first_page, const int *pages, float *parts, heads_shape shape) {
+                               const int *first_page, const int *pages, float *parts, const float *,
+                               heads_shape shape) {
     __shared__ float queries[WARPS][MAX_HEAD_DIM];
     __shared__ key_block blocks[WARPS];
-    const int warp = threadIdx.x / WARP, head = blockIdx.y * WARPS + warp, row = blockIdx.x, lane = threadIdx.x % WARP;
+    const int warp = threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
+    const auto [head, start] = piece_of_warp(shape.head_dim);
     if (head >= shape.heads) return;
     float *part = parts + (((size_t)row * shape.heads + head) * gridDim.z + blockIdx.z) * (2 + shape.head_dim);
     const int first = blockIdx.z * KEY_BLOCK;
     if (!attends_to_block(shape, positions[row], first)) {
-        if (lane == 0) part[1] = 0.0f;
+        if (lane == 0 && start == 0) part[1] = 0.0f;
         return;
     }
     load_query(shape, x, row, head, queries[warp]);
     block_result result;
     attend_block(shape, queries[warp], &blocks[warp], keys, values, pages + first_page[row], positions[row],
-                 head / (shape.heads / shape.kv_heads), first, &result);
-    if (lane == 0) part[0] = result.peak, part[1] = result.weight;
+                 head / (shape.heads / shape.kv_heads), first, start, &result);
+    if (lane == 0 && start == 0) part[0] = result.peak, part[1] = result.weight;
     for (int f = 0; f < FEATURES; f++)
-        if (f * WARP + lane < shape.head_dim) part[2 + f * WARP + lane] = result.total[f];
+        if (start + f * WARP + lane < shape.head_dim) part[2 + start + f * WARP + lane] = result.total[f];
 }
 
-#define ATTEND(NAME, METHOD, T)                                                                                   \
-    KERNEL __launch_bounds__(128, 4) NAME(const float *x, const T *keys, const T *values, const int *positions,   \
-                                          const int *first_page, const int *pages, float *out, SHAPE_ARGUMENTS) { \
-        in_turn();                                                                                                \
-        METHOD<T>(x, keys, values, positions, first_page, pages, out, SHAPE_VALUES);                              \
-    }                                                                                                             \
+#define ATTEND(NAME, METHOD, T)                                                                           \
+    KERNEL __launch_bounds__(128, 4)                                                                      \
+        NAME(const float *x, const T *keys, const T *values, const int *positions, const int *first_page, \
+             const int *pages, float *out, const float *sink_scores, SHAPE_ARGUMENTS) {                   \
+        in_turn();                                                                                        \
+        METHOD<T>(x, keys, values, positions, first_page, pages, out, sink_scores, SHAPE_VALUES);         \
+    }                                                                                                     \
     EXPORT_KERNEL(NAME)
 ATTEND(attend_rows_float32, attend_in_order, float)
 ATTEND(attend_rows_float16, attend_in_order, half_bits)
@@ -177,10 +202,11 @@ ATTEND(attend_blocks_float32, attend_in_parallel, float)
 ATTEND(attend_blocks_float16, attend_in_parallel, half_bits)
 ATTEND(attend_blocks_bfloat16, attend_in_parallel, bfloat_bits)
 
-KERNEL __launch_bounds__(128)
-    merge_blocks(const float *parts, float *out, int heads, int head_dim, int num_blocks, int8_t *q, float *scales) {
+KERNEL __launch_bounds__(128) merge_blocks(const float *parts, float *out, const float *sink_scores, int heads,
+                                           int head_dim, int num_blocks, int8_t *q, float *scales) {
     in_turn();
-    const int head = blockIdx.y * WARPS + threadIdx.x / WARP, row = blockIdx.x, lane = threadIdx.x % WARP;
+    const int row = blockIdx.x, lane = threadIdx.x % WARP;
+    const auto [head, start] = piece_of_warp(head_dim);
     if (head >= heads) return;
     const size_t at = (size_t)row * heads + head;
     block_result all = {}, result = {};
@@ -189,9 +215,10 @@ KERNEL __launch_bounds__(128)
         if (part[1] == 0.0f) continue;
         result.peak = part[0], result.weight = part[1];
         for (int f = 0; f < FEATURES; f++)
-            if (f * WARP + lane < head_dim) result.total[f] = part[2 + f * WARP + lane];
+            if (start + f * WARP + lane < head_dim) result.total[f] = part[2 + start + f * WARP + lane];
         merge(&all, &result);
     }
-    write_result(&all, out, q, scales, head_dim, at);
+    if (sink_scores) merge_sink(&all, sink_scores[head]);
+    write_result(&all, out, q, scales, head_dim, at, start);
 }
 EXPORT_KERNEL(merge_blocks)

@@ -21,7 +21,7 @@ typedef unsigned long long uint64_t;
 #define DEVICE static __device__ __forceinline__
 #define EVERY_LANE 0xffffffffu
 
-enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32, MAX_HEAD_DIM = 256 };
+enum { WARP = 32, LANES = 32, BLOCK = 256, KEY_BLOCK = 64, PAGE = 16, GROUP = 32 };
 
 #ifdef FUSED  // for benchmarks/gpu.py only: the same kernels with fused and approximate arithmetic
 DEVICE float mul(float a, float b) { return a * b; }
@@ -115,6 +115,7 @@ DEVICE float log2_of(float x) {
 #define LN2 0.6931471805599453f
 
 DEVICE float silu_of(float x) { return divide(x, add(1.0f, exp2_of(mul(-x, LOG2E)))); }
+DEVICE float sigmoid_of(float x) { return divide(1.0f, add(1.0f, exp2_of(mul(-x, LOG2E)))); }
 DEVICE float tanh_of(float x) { return sub(1.0f, divide(2.0f, add(1.0f, exp2_of(mul(x, TWO_LOG2E))))); }
 DEVICE float gelu_tanh_of(float x) {
     const float cubic = add(x, mul(mul(mul(0.044715f, x), x), x));

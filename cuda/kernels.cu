@@ -5,6 +5,7 @@
 #include "quantize.cu"
 #include "linear.cu"
 #include "linear_integers.cu"
+#include "linear_blocks.cu"
 #include "attention.cu"
 #include "activation.cu"
 #include "experts.cu"

@@ -88,8 +88,8 @@ DEVICE void multiply_rows(const float *x, const eight<T> *w, float *y, int K, pr
 enum { TILE_ROWS = 64, TILE_K = 32, ROWS_A_WARP = 8 };
 
 template <class T>
-DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows, int N, int K, epilogue after,
-                          const float *gates, int stride) {
+DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows, int N, int K, int width,
+                          epilogue after, const float *gates, int stride) {
     constexpr int EIGHTS = TILE_K / 8, VECTORS = sizeof(eight<T>) / 16, THREADS = TILE_ROWS / ROWS_A_WARP * WARP;
     __shared__ eight<float> part[SLOTS][TILE_ROWS][EIGHTS];
     __shared__ eight<T> weights[SLOTS][EIGHTS * WARP];
@@ -127,18 +127,19 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     for (int m = 0; m < ROWS_A_WARP; m++) {
         const int row = first + mine + m;
         if (row >= rows || n >= N || !is_wanted(gates, stride, row)) continue;
-        const size_t at = (size_t)row * N + n;
+        const size_t at = (size_t)row * width + n;
         y[at] = finish(after, total[m], n, at);
     }
 }
 
-#define FLOAT_OPERANDS(T)                                                                                          \
-    const float *x, const eight<T> *w, float *y, int rows, int N, int K, const float *bias, const float *residual, \
-        float scale
-#define LINEAR_ROWS(NAME, T, M)                                                                                      \
-    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                         \
-        multiply_rows<T, M>(x, w, y, K, {rows, N, (K + BLOCK - 1) / BLOCK, {bias, residual, scale}, chosen, share}); \
-    }                                                                                                                \
+#define FLOAT_OPERANDS(T)                                                                              \
+    const float *x, const eight<T> *w, float *y, int rows, int N, int K, int width, const float *bias, \
+        const float *residual, float scale
+#define LINEAR_ROWS(NAME, T, M)                                                                                 \
+    KERNEL __launch_bounds__(128, 2) NAME(FLOAT_OPERANDS(T), const int *chosen, int share) {                    \
+        multiply_rows<T, M>(x, w, y, K,                                                                         \
+                            {rows, N, (K + BLOCK - 1) / BLOCK, width, {bias, residual, scale}, chosen, share}); \
+    }                                                                                                           \
     EXPORT_KERNEL(NAME)
 #define LINEAR(FORMAT, T)                                                                                   \
     LINEAR_ROWS(linear_rows1_##FORMAT, T, 1)                                                                \
@@ -147,7 +148,7 @@ DEVICE void multiply_tile(const float *x, const eight<T> *w, float *y, int rows,
     LINEAR_ROWS(linear_rows8_##FORMAT, T, 8)                                                                \
     KERNEL __launch_bounds__(256) linear_tile_##FORMAT(FLOAT_OPERANDS(T), const float *gates, int stride) { \
         in_turn();                                                                                          \
-        multiply_tile<T>(x, w, y, rows, N, K, {bias, residual, scale}, gates, stride);                      \
+        multiply_tile<T>(x, w, y, rows, N, K, width, {bias, residual, scale}, gates, stride);               \
     }                                                                                                       \
     EXPORT_KERNEL(linear_tile_##FORMAT)
 LINEAR(float32, float)

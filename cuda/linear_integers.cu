@@ -19,7 +19,7 @@
 // Tiles: 1. each lane loads its own 4 bytes from the caches, weights once a warp. 2. this, 80 registers; rows of x
 // padded so that the eight rows of a fragment lie in different banks. Next: wider tiles; the caches send 3 KB for
 // 65,536 products.
-#include "rows.cuh"
+#include "integers.cuh"
 
 // Four nibbles q + 8 in the low or the high halves of four bytes, as four int8 of 16 q: a nibble in a byte's high half is
 // 16 (q + 8), and inverting the top bit subtracts 128. So a dot of them is 16 d, exactly.
@@ -29,8 +29,6 @@ template <int BITS>
 DEVICE float dot_of(int sum) {
     return (float)(BITS == 4 ? sum >> 4 : sum);
 }
-
-enum { GROUPS_A_BLOCK = BLOCK / GROUP };
 
 // A stage of a warp: GROUPS groups of its tile and of M rows, with their scales.
 template <int BITS, int M>
@@ -115,30 +113,6 @@ DEVICE void integer_rows(const int8_t *q, const float *x_scales, const quad *w, 
     add_blocks<M>(p, totals, y, first);
 }
 
-// d (16, 8) = a (16, 32) b (8, 32)ᵀ on the int8 tensor core, in its layout of fragments: lane 4 r + t holds of `a` the
-// bytes 4 t .. 4 t + 3 of rows r and r + 8, then the same 16 bytes on; of `b` those of row r; of `d` columns 2 t and 2
-// t + 1 of rows r and r + 8. On the CPU the same by shuffles.
-DEVICE void multiply_fragments(int d[4], const uint32_t a[4], const uint32_t b[2]) {
-#ifdef CUDA_EMU
-    const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; i++) d[i] = 0;
-    for (int part = 0; part < 2; part++)
-        for (int word = 0; word < 4; word++)
-            for (int i = 0; i < 4; i++) {
-                const uint32_t left = __shfl_sync(EVERY_LANE, a[part * 2 + i / 2], r * 4 + word);
-                const uint32_t right = __shfl_sync(EVERY_LANE, b[part], (t * 2 + i % 2) * 4 + word);
-                d[i] = __dp4a((int)left, (int)right, d[i]);
-            }
-#else
-    asm volatile(
-        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
-        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(0));
-#endif
-}
-
-enum { WARP_ROWS = 16, EIGHTS = 4, CTA_ROWS = 64, TILE_GROUPS = 4, PADDED = TILE_GROUPS * 2 + 1 };
-
 // Four groups of 64 rows and 32 outputs. A row of x has a quad of padding, so that the eight rows that a warp reads at
 // once lie in different banks.
 template <int BITS>
@@ -151,7 +125,7 @@ struct integer_part {
 
 template <int BITS>
 DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y,
-                         int rows, int N, int groups, epilogue after, const float *gates, int stride) {
+                         int rows, int N, int groups, int width, epilogue after, const float *gates, int stride) {
     typedef integer_part<BITS> part;
     constexpr int QUADS = BITS / 4;
     __shared__ part parts[SLOTS];
@@ -212,30 +186,31 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
         for (int i = 0; i < 4; i++) {
             const int row = first + low + i / 2 * 8, n = blockIdx.x * WARP + e * 8 + t * 2 + i % 2;
             if (row >= rows || n >= N || !is_wanted(gates, stride, row)) continue;
-            const size_t at = (size_t)row * N + n;
+            const size_t at = (size_t)row * width + n;
             y[at] = finish(after, total[e][i], n, at);
         }
 }
 
 #define OPERANDS                                                                                                 \
     const int8_t *q, const float *x_scales, const quad *w, const half_bits *w_scales, float *y, int rows, int N, \
-        int groups, const float *bias, const float *residual, float scale
-#define INTEGERS_ROWS(NAME, BITS, M)                                                          \
-    KERNEL __launch_bounds__(128, 2) NAME(OPERANDS, const int *chosen, int share) {           \
-        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                \
-        integer_rows<BITS, M>(q, x_scales, w, w_scales, y, groups,                            \
-                              {rows, N, num_blocks, {bias, residual, scale}, chosen, share}); \
-    }                                                                                         \
+        int groups, int width, const float *bias, const float *residual, float scale
+#define INTEGERS_ROWS(NAME, BITS, M)                                                                 \
+    KERNEL __launch_bounds__(128, 2) NAME(OPERANDS, const int *chosen, int share) {                  \
+        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                       \
+        integer_rows<BITS, M>(q, x_scales, w, w_scales, y, groups,                                   \
+                              {rows, N, num_blocks, width, {bias, residual, scale}, chosen, share}); \
+    }                                                                                                \
     EXPORT_KERNEL(NAME)
-#define INTEGERS(FORMAT, BITS)                                                                                    \
-    INTEGERS_ROWS(linear_rows1_##FORMAT, BITS, 1)                                                                 \
-    INTEGERS_ROWS(linear_rows2_##FORMAT, BITS, 2)                                                                 \
-    INTEGERS_ROWS(linear_rows4_##FORMAT, BITS, 4)                                                                 \
-    INTEGERS_ROWS(linear_rows8_##FORMAT, BITS, 8)                                                                 \
-    KERNEL __launch_bounds__(128) linear_tile_##FORMAT(OPERANDS, const float *gates, int stride) {                \
-        in_turn();                                                                                                \
-        integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, {bias, residual, scale}, gates, stride); \
-    }                                                                                                             \
+#define INTEGERS(FORMAT, BITS)                                                                                  \
+    INTEGERS_ROWS(linear_rows1_##FORMAT, BITS, 1)                                                               \
+    INTEGERS_ROWS(linear_rows2_##FORMAT, BITS, 2)                                                               \
+    INTEGERS_ROWS(linear_rows4_##FORMAT, BITS, 4)                                                               \
+    INTEGERS_ROWS(linear_rows8_##FORMAT, BITS, 8)                                                               \
+    KERNEL __launch_bounds__(128) linear_tile_##FORMAT(OPERANDS, const float *gates, int stride) {              \
+        in_turn();                                                                                              \
+        integer_tile<BITS>(q, x_scales, w, w_scales, y, rows, N, groups, width, {bias, residual, scale}, gates, \
+                           stride);                                                                             \
+    }                                                                                                           \
     EXPORT_KERNEL(linear_tile_##FORMAT)
 INTEGERS(w8a8, 8)
 INTEGERS(w4a8, 4)

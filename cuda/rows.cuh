@@ -17,10 +17,10 @@ struct ring {
     enum { STAGES = M > 2 ? 2 : 4 };  // many rows are bound by arithmetic, not by memory
 };
 
-// A product's shape. With `chosen`, a row of y belongs to one expert (N9): its matrix is number chosen[row] of a stack,
-// and `share` consecutive rows of y share a row of x.
+// A product's shape; rows of y lie `width` floats apart. With `chosen`, a row of y belongs to one expert (N9): its matrix
+// is number chosen[row] of a stack, and `share` consecutive rows of y share a row of x.
 struct product {
-    int rows, N, num_blocks;
+    int rows, N, num_blocks, width;
     epilogue after;
     const int *chosen;
     int share;
@@ -89,7 +89,7 @@ DEVICE void add_blocks(product p, const float *totals, float *y, int first) {
         if (n >= p.N) continue;
         float total = 0.0f;
         for (int block = 0; block < p.num_blocks; block++) total = add(total, totals[(block * M + m) * WARP + lane]);
-        const size_t at = (size_t)(first + m) * p.N + n;
+        const size_t at = (size_t)(first + m) * p.width + n;
         y[at] = finish(p.after, total, n + (p.chosen ? p.chosen[first + m] * p.N : 0), at);
     }
 }

@@ -17,7 +17,7 @@ from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.numerics.arithmetic import linear_quantized, linear_superblocks
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, dequantize, unpack
 from verbatim.reference.numerics.quantization import SuperblockTensor
-from verbatim.reference.records.errors import BackendError, ModelError
+from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.sequence import Chunk
 from verbatim.reference.text.tokenizers.gguf_file import read_gguf_tokenizer
 
@@ -157,13 +157,6 @@ def test_a_source_says_what_the_file_says(stories, tmp_path):
 def test_a_format_that_is_asked_for_is_refused(stories):
     with pytest.raises(ModelError, match="stored as gguf and cannot be made into w4a8"):
         reference.load_model(stories, quantization="w4a8")
-
-
-def test_the_gpu_path_refuses_the_formats_by_name(stories):
-    from verbatim.fastpath.gpu.support import check_support
-
-    with pytest.raises(BackendError, match="not on the GPU path yet: the formats of GGUF files; --device cpu runs"):
-        check_support(open_source(stories).config())
 
 
 def test_packed_weights_are_kept_and_read(stories, tmp_path):

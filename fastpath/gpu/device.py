@@ -8,7 +8,7 @@ import numpy as np
 
 from verbatim.fastpath.gpu.building import architecture, build_kernels
 from verbatim.fastpath.gpu.driver import CooperativeKernel, Graph, is_driver_there
-from verbatim.fastpath.gpu.operations import SHARED_BYTES
+from verbatim.fastpath.gpu.formats import SHARED_BYTES
 from verbatim.reference.records.errors import BackendError
 
 INSTALL = "`pip install 'verbatim[cuda]'` installs PyCUDA, which needs NVIDIA's driver and a C++ compiler"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from verbatim.fastpath.cache.pages import PAGE_SIZE
 from verbatim.fastpath.gpu.cache import page_bytes
 from verbatim.fastpath.gpu.decoder import PARTS_BYTES, scratch_sizes
+from verbatim.fastpath.gpu.formats import FLOATS, tensor_bytes
 from verbatim.fastpath.gpu.operations import ROW_STATE_BYTES
 from verbatim.fastpath.gpu.sampling import MOST_DRAWN
 from verbatim.reference.checkpoint.source import open_source
@@ -81,16 +82,8 @@ def _draft_page_bytes(config: ModelConfig, directories, limits: EngineLimits) ->
 
 
 def weights_bytes(directory, quantization: str | None) -> int:
-    """Bytes of all tensors on the device; a tied embedding counts twice, as embedding and as head."""
+    """Bytes of all tensors on the device; a tied embedding of floats counts twice, as embedding and as head."""
     tensors = open_source(directory).tensors()
-    is_tied = EMBEDDING in tensors and HEAD not in tensors
-    total = sum(tensor_bytes(t, quantization if name != EMBEDDING else None) for name, t in tensors.items())
-    return total + (tensor_bytes(tensors[EMBEDDING], quantization) if is_tied else 0)
-
-
-def tensor_bytes(tensor, quantization: str | None) -> int:
-    """Bytes of a tensor; a matrix that is quantised on loading has a byte or half a byte a weight, and scales."""
-    count = tensor.bits.size
-    if quantization and tensor.bits.ndim == 2 and tensor.dtype in ("F32", "F16", "BF16"):
-        return count // 16 + (count // 2 if quantization == "w4a8" else count)
-    return tensor.bits.nbytes
+    is_tied = EMBEDDING in tensors and HEAD not in tensors and tensors[EMBEDDING].dtype in FLOATS
+    total = sum(tensor_bytes(n, tensor, None if n == EMBEDDING else quantization) for n, tensor in tensors.items())
+    return total + (tensor_bytes(HEAD, tensors[EMBEDDING], quantization) if is_tied else 0)

@@ -47,7 +47,7 @@ class Model(Decoder):
         self.device.send(at["numbers"], numbers)
         self._embed(shape, at, beside)
         self._through_layers(shape, at, cache)
-        self.norm(self.weights.norm, at["x"], at["normed"], shape.rows, None, "norm")
+        self.norm(self.weights.norm, at["x"], at["normed"], shape.rows, None, "norm", bias=self.weights.norm_bias)
         return self.device.read(at["normed"], (shape.rows, self.config.hidden_size))
 
     def score(self, states) -> np.ndarray:
@@ -120,7 +120,8 @@ class Model(Decoder):
             return
         wanted = shape.wanted(at["numbers"])
         rounded, rows = self.rounding(self.weights.head, at), shape.num_wanted
-        self.norm(self.weights.norm, at["x"], at["normed"], rows, None, "norm", wanted=wanted, rounded=rounded)
+        options = {"bias": self.weights.norm_bias, "wanted": wanted, "rounded": rounded}
+        self.norm(self.weights.norm, at["x"], at["normed"], rows, None, "norm", **options)
         self._score(at, rows, rounded)
         sizes = {"rows": shape.num_wanted, "vocab": self.config.vocab_size}
         self.operations.find_peaks(at["logits"], at["peak_parts"], at["peaks"], **sizes)
@@ -130,10 +131,12 @@ class Model(Decoder):
         """at["x"] is the tokens' rows, for an eagle head made one with those beside them."""
         config, weights, rows = self.config, self.weights, shape.rows
         into = at["normed"] if weights.fusion else at["x"]
-        self.operations.embed(
-            weights.embedding_dtype, at["numbers"], weights.embedding, into, rows=rows, hidden=config.hidden_size,
-            scale=config.embedding_scale,
-        )  # fmt: skip
+        scaled = {"rows": rows, "scale": config.embedding_scale}
+        if weights.table is not None:
+            self.operations.embed_matrix(weights.table, at["numbers"], into, **scaled)
+        else:
+            dtype, table = weights.embedding
+            self.operations.embed(dtype, at["numbers"], table, into, hidden=config.hidden_size, **scaled)
         if weights.fusion:
             self.device.write(at["beside"], np.ascontiguousarray(beside, np.float32))
             self.operations.join(into, at["beside"], at["joined"], rows=rows, hidden=config.hidden_size)

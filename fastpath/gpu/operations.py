@@ -5,47 +5,17 @@ address. device.py launches on a GPU, the tests on the emulator. This module doe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-WARP, THREADS, ROW_THREADS = 32, 128, 256
-KEY_BLOCK, TILE_ROWS, BLOCK, MAX_HEAD_DIM = 64, 64, 256, 256
-SHARED_BYTES = 99 << 10  # a block's limit on every supported chip, with opt-in
-WARPS_A_PRODUCT, STAGE_BYTES = 4, 4096  # as in cuda/rows.cuh
-WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "w8a8": 1, "w4a8": 0.5}
-MOST_ROWS = 8  # up to so many rows share one read of the weights; more rows are computed in tiles
+from verbatim.fastpath.gpu.formats import MOST_ROWS, WARP, few_rows
+from verbatim.fastpath.gpu.matrices import NOTHING, DeviceMatrix
+
+THREADS, ROW_THREADS = 128, 256
+KEY_BLOCK, TILE_ROWS, MAX_HEAD_DIM, HEAD_PIECE = 64, 64, 1024, 256  # the last: features of a head in a warp
 MOST_THREADS = SAMPLING_THREADS = 1024
 MOST_PARTS, ROW_STATE_BYTES = 32, 25992  # as in cuda/draws.cu: blocks that share a row, and their common state
 PEAKS_BYTES, MOST_BLOCKS = 12 * MOST_PARTS, 128  # blocks that search for peaks: about as many as multiprocessors
-NOTHING = 0
 NOWHERE = NOTHING, NOTHING  # no addresses for rounded rows: their integers and scales (N4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceMatrix:
-    """Device addresses of a packed matrix; 0 for no scales or no bias."""
-
-    format: str
-    outputs: int
-    inputs: int
-    weights: int
-    scales: int = NOTHING
-    bias: int = NOTHING
-
-    @property
-    def num_groups(self) -> int:
-        """Groups of 32 inputs."""
-        return -(-self.inputs // WARP)
-
-    def part(self, number: int) -> "DeviceMatrix":
-        """Matrix `number` of a stack of such matrices."""
-        tiles, groups = _ceil(self.outputs, WARP), self.num_groups
-        inputs = groups * WARP if self.scales else _ceil(self.inputs, 8) * 8
-        sizes = {
-            "weights": int(tiles * WARP * inputs * WEIGHT_BYTES[self.format]), "bias": 4 * self.outputs,
-            "scales": tiles * WARP * 16 * _ceil(self.inputs, BLOCK),
-        }  # fmt: skip
-        own = {name: getattr(self, name) + number * size for name, size in sizes.items() if getattr(self, name)}
-        return replace(self, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +54,25 @@ class Operations:
         """x[r] = scale * table[ids[r]]."""
         self._launch(f"embed_{dtype}", (rows,), ROW_THREADS, 0, "PPPif", ids, table, x, hidden, scale)
 
+    def embed_matrix(self, matrix: DeviceMatrix, ids: int, x: int, *, rows: int, scale: float) -> None:
+        """The same of a table that is packed as a matrix of integers: rows are dequantised (N4g)."""
+        values = (ids, matrix.weights, matrix.scales, x, matrix.inputs, scale, *matrix.layout.shape)
+        self._launch(f"embed_{matrix.layout.kernel}", (rows,), ROW_THREADS, 0, "PPPPifiii", *values)
+
     def join(self, a: int, b: int, y: int, *, rows: int, hidden: int) -> None:
         """Concatenate rows of a and b."""
         self._launch("join_rows", (rows,), ROW_THREADS, 0, "PPPi", a, b, y, hidden)
 
-    def rms_norm(
-        self, x: int, weight: int, y: int, *, rows: int, size: int, epsilon: float, heads: int = 1,
-        from_stride: int | None = None, to_stride: int | None = None, wanted: int = NOTHING, rounded=NOWHERE,
+    def norm(
+        self, x: int, weight: int, y: int, *, rows: int, size: int, epsilon: float, norm_type: str = "rms",
+        bias: int = NOTHING, heads: int = 1, from_stride: int | None = None, to_stride: int | None = None,
+        wanted: int = NOTHING, rounded=NOWHERE,
     ) -> None:  # fmt: skip
         """Norm `heads` items of `size` in each row (N5); without a weight, copy them."""
         width, threads = heads * size, min(MOST_THREADS, WARP * _ceil(size, WARP))
         self._launch(
-            "rms_norm", (rows * heads,), threads, 4 * (size + 1), "PPPPPPiiiif", x, wanted, weight, y, *rounded, heads,
-            size, from_stride or width, to_stride or width, epsilon,
+            f"{norm_type}_norm", (rows * heads,), threads, 4 * (size + 1), "PPPPPPPiiiif", x, wanted, weight, bias, y,
+            *rounded, heads, size, from_stride or width, to_stride or width, epsilon,
         )  # fmt: skip
 
     def add_scaled(self, x: int, y: int, *, scale: float, count: int) -> None:
@@ -110,39 +86,42 @@ class Operations:
         self._launch("quantize_rows", grid, THREADS, 0, "PPPiii", *values)
 
     def linear(
-        self, matrix: DeviceMatrix, x: int, x_scales: int, y: int, *, rows: int, residual: int = NOTHING,
-        scale: float = 1.0, gates: int = NOTHING, stride: int = 0, chosen: int = NOTHING, share: int = 1,
+        self, matrix: DeviceMatrix, x: int, x_scales: int, y: int, *, rows: int, width: int = 0,
+        residual: int = NOTHING, scale: float = 1.0, gates: int = NOTHING, stride: int = 0, chosen: int = NOTHING,
+        share: int = 1,
     ) -> None:  # fmt: skip
         """Y = x wᵀ + bias, or residual + scale * (x wᵀ + bias); `x` are integers where the matrix has scales (N3, N4).
 
-        With `gates`, many rows are computed only where their gate is not 0. With `chosen`, row r of y uses matrix
-        chosen[r] of a stack, and `share` rows of y share a row of x.
+        Rows of y lie `width` floats apart, by default side by side. With `gates`, many rows are computed only where
+        their gate is not 0. With `chosen`, row r of y uses matrix chosen[r] of a stack, and `share` rows of y share a
+        row of x.
         """
-        groups = matrix.num_groups
-        shape = (rows, matrix.outputs, groups if matrix.scales else matrix.inputs)
-        operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.scales else (x, matrix.weights, y)
-        types, tiles = "P" * len(operands) + "iiiPPfPi", _ceil(matrix.outputs, WARP)
-        after = (matrix.bias, residual, scale)
+        layout, tiles = matrix.layout, _ceil(matrix.outputs, WARP)
+        shape = rows, matrix.outputs, matrix.num_groups if matrix.takes_integers else matrix.inputs
+        operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.takes_integers else (x, matrix.weights, y)
+        types = "P" * len(operands) + "iiiiPPf" + "iii" * layout.has_shape + "Pi"
+        after = (width or matrix.outputs, matrix.bias, residual, scale, *(layout.shape if layout.has_shape else ()))
         if chosen or rows <= MOST_ROWS:
             most, warps, shared = few_rows(1 if chosen else rows, matrix.inputs, matrix.format)
-            name, grid, threads = f"linear_rows{most}_{matrix.format}", (tiles, _ceil(rows, most)), WARP * warps
+            name, grid, threads = f"linear_rows{most}_{layout.kernel}", (tiles, _ceil(rows, most)), WARP * warps
             last = chosen, share
         else:
-            shared, threads, last = 0, THREADS if matrix.scales else ROW_THREADS, (gates, stride)
-            name, grid = f"linear_tile_{matrix.format}", (tiles, _ceil(rows, TILE_ROWS))
+            shared, threads, last = 0, THREADS if matrix.takes_integers else ROW_THREADS, (gates, stride)
+            name, grid = f"linear_tile_{layout.kernel}", (tiles, _ceil(rows, TILE_ROWS))
         self._launch(name, grid, threads, shared, types, *operands, *shape, *after, *last)
 
     def rotate_and_store(
         self, x: int, places: Places, table: tuple[int, int, int], keys: int, values: int, shape: Heads, *, rows: int,
-        dtype: str = "float32",
+        dtype: str = "float32", query_scales: int = NOTHING,
     ) -> None:  # fmt: skip
         """Rotate queries and keys in place (N6), then store keys and values in that dtype.
 
-        `table`: the addresses of cosines and sines, and the number of rotated pairs.
+        `table`: the addresses of cosines and sines, and the number of rotated pairs. `query_scales`: a factor of the
+        rotated queries for each position (N8).
         """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, table[2])
-        addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values)
-        self._launch(f"rotate_and_store_{dtype}", (rows,), ROW_THREADS, 0, "PPPPPPPPiiii", *addresses, *numbers)
+        addresses = (x, places.positions, places.first_page, places.pages, *table[:2], keys, values, query_scales)
+        self._launch(f"rotate_and_store_{dtype}", (rows,), ROW_THREADS, 0, "PPPPPPPPPiiii", *addresses, *numbers)
 
     def copy_page(
         self, keys: int, values: int, *, source: int, target: int, layers: int, pages: int, size: int
@@ -153,29 +132,42 @@ class Operations:
 
     def attend(
         self, x: int, keys: int, values: int, places: Places, out: int, shape: Heads, *, rows: int, window: int = 0,
-        sinks: int = 0, parts: int = NOTHING, key_blocks: int = 0, dtype: str = "float32", rounded=NOWHERE,
+        sinks: int = 0, sink_scores: int = NOTHING, parts: int = NOTHING, key_blocks: int = 0, dtype: str = "float32",
+        rounded=NOWHERE,
     ) -> None:  # fmt: skip
-        """Attention over pages of that dtype (N8).
+        """Attention over pages of that dtype (N8); `sink_scores` (heads,) are powers of two.
 
         With `parts`, scratch of (rows, heads, key_blocks, 2 + head_dim) floats, blocks of keys run in parallel; only
         then `rounded`.
         """
         numbers = (shape.heads, shape.kv_heads, shape.head_dim, shape.stride, window, sinks)
-        addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out)
-        grid, types = (rows, _ceil(shape.heads, THREADS // WARP)), "PPPPPPPiiiiiifff"
+        addresses = (x, keys, values, places.positions, places.first_page, places.pages, parts or out, sink_scores)
+        warps = shape.heads * _ceil(shape.head_dim, HEAD_PIECE)
+        grid, types = (rows, _ceil(warps, THREADS // WARP)), "PPPPPPPPiiiiiifff"
         values = (*addresses, *numbers, shape.scale, shape.cap, shape.scaled_cap)
         if not parts:
             self._launch(f"attend_rows_{dtype}", grid, THREADS, 0, types, *values)
             return
         self._launch(f"attend_blocks_{dtype}", (*grid, key_blocks), THREADS, 0, types, *values)
         numbers = (shape.heads, shape.head_dim, key_blocks)
-        self._launch("merge_blocks", grid, THREADS, 0, "PPiiiPP", parts, out, *numbers, *rounded)
+        self._launch("merge_blocks", grid, THREADS, 0, "PPPiiiPP", parts, out, sink_scores, *numbers, *rounded)
 
-    def gate(self, activation: str, both: int, y: int, *, rows: int, intermediate: int, rounded=NOWHERE) -> None:
-        """Y = activation(gate) * up (N7); `both` is gate and up side by side."""
+    def gate(
+        self, activation: str, both: int, y: int, *, rows: int, intermediate: int, has_gate: bool = True,
+        rounded=NOWHERE,
+    ) -> None:  # fmt: skip
+        """Y = activation(gate) * up (N7), or activation(up); `both` is gate and up side by side, or up alone."""
         count = rows * _ceil(intermediate, WARP)
-        grid, values = (_ceil(count, THREADS // WARP),), (both, y, *rounded, intermediate, count)
-        self._launch(f"gate_{activation}", grid, THREADS, 0, "PPPPii", *values)
+        grid, values = (_ceil(count, THREADS // WARP),), (both, y, *rounded, intermediate, count, int(has_gate))
+        self._launch(f"gate_{activation}", grid, THREADS, 0, "PPPPiii", *values)
+
+    def clamped_gate(
+        self, both: int, y: int, *, rows: int, intermediate: int, alpha: float, limit: float, rounded=NOWHERE
+    ) -> None:
+        """Y = (up + 1) * gate * sigmoid(alpha * gate), both clamped to the limit (N9a)."""
+        count = rows * _ceil(intermediate, WARP)
+        grid, values = (_ceil(count, THREADS // WARP),), (both, y, *rounded, intermediate, count, alpha, limit)
+        self._launch("gate_clamped", grid, THREADS, 0, "PPPPiiff", *values)
 
     def add_silu(self, x: int, y: int, *, count: int) -> None:
         """X += silu(y)."""
@@ -187,6 +179,18 @@ class Operations:
         """From router scores to gates, 0 for experts that are not chosen, and the ids of the chosen experts (N9)."""
         grid, numbers = (_ceil(rows, THREADS // WARP),), (rows, experts, per_token, int(is_normalized))
         self._launch("weigh_experts", grid, THREADS, 0, "PPPiiii", scores, gates, chosen, *numbers)
+
+    def weigh_sparsemixer(
+        self, scores: int, gates: int, chosen: int, *, rows: int, experts: int, per_token: int, tolerance: float
+    ) -> None:
+        """The same by sparsemixer (N9)."""
+        grid, numbers = (_ceil(rows, THREADS // WARP),), (rows, experts, per_token, tolerance)
+        self._launch("weigh_sparsemixer", grid, THREADS, 0, "PPPiiif", scores, gates, chosen, *numbers)
+
+    def add_shared(self, total: int, y: int, scores: int, *, rows: int, hidden: int) -> None:
+        """Total += y * sigmoid(score of its row), or y without scores (N9)."""
+        grid, values = (_ceil(rows * hidden, ROW_THREADS),), (total, y, scores, hidden, rows * hidden)
+        self._launch("add_shared", grid, ROW_THREADS, 0, "PPPii", *values)
 
     def add_chosen(
         self, total: int, y: int, gates: int, chosen: int, *, rows: int, experts: int, per_token: int, hidden: int
@@ -234,26 +238,6 @@ class Operations:
 def parts_of_row(rows: int, vocab: int, blocks: int) -> int:
     """The number of blocks that share each row's vocabulary, so that about `blocks` run at once."""
     return max(1, min(MOST_PARTS, blocks // rows, _ceil(vocab, SAMPLING_THREADS)))
-
-
-def few_rows(rows: int, inputs: int, format: str) -> tuple[int, int, int]:
-    """The number of rows (1, 2, 4 or 8) that share a CUDA block's read of the weights, its warps, its shared bytes."""
-    most, warps = 1, min(WARPS_A_PRODUCT, _ceil(inputs, BLOCK))
-    while most < min(rows, MOST_ROWS) and shared_bytes(2 * most, warps, inputs, format) <= SHARED_BYTES:
-        most *= 2
-    while (size := shared_bytes(most, warps, inputs, format)) > SHARED_BYTES and warps > 1:
-        warps -= 1
-    return most, warps, size
-
-
-def shared_bytes(most: int, warps: int, inputs: int, format: str) -> int:
-    """Bytes of each warp's stages of weights and of `most` rows, and of all blocks' totals (cuda/rows.cuh)."""
-    stage_inputs = int(STAGE_BYTES / WARP / WEIGHT_BYTES[format])
-    groups = stage_inputs // WARP
-    beside = 4 * most * stage_inputs
-    if format in ("w8a8", "w4a8"):
-        beside = most * (stage_inputs + 4 * groups) + 2 * WARP * groups
-    return warps * (2 if most > 2 else 4) * (STAGE_BYTES + beside) + 4 * WARP * most * _ceil(inputs, BLOCK)
 
 
 def _ceil(count: int, step: int) -> int:

@@ -1,24 +1,28 @@
-"""Weights in the GPU kernels' layout: 32 outputs side by side (N3, N4).
+"""Weights in the GPU kernels' layout: 32 outputs side by side (N3, N4, N4g).
 
-This rearranges bits only; cuda/linear.cu and cuda/linear_integers.cu describe the layouts. Matrices with the same input
-are packed as one: their outputs are independent, so one launch gives the same bits as several.
+This rearranges bits only; cuda/linear.cu, linear_integers.cu and linear_blocks.cu describe the layouts. Matrices with
+the same input and format are packed as one: outputs are independent, so one launch gives the same bits as several.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 import numpy as np
 
-from verbatim.reference.checkpoint.weights import Tensor
-from verbatim.reference.numerics.quantization import to_stored
+from verbatim.fastpath.gpu.formats import FLOATS, LAYOUTS, WARP, stored_format, widest
+from verbatim.reference.checkpoint.tensors import Matrix
+from verbatim.reference.checkpoint.weights import Tensor, release
+from verbatim.reference.numerics.quantization import QuantizedTensor, SuperblockTensor, to_stored
+from verbatim.reference.records.errors import BackendError
 
-WARP = 32
 EIGHT = 8  # inputs that a thread reads at once, and groups of integers in a block of K
-FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+Integers = QuantizedTensor | SuperblockTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A matrix (outputs, inputs) for the device. `format` is the suffix of its kernels; only integers have scales."""
+    """A matrix (outputs, inputs) for the device. `format` is one of LAYOUTS; only integers have scales."""
 
     format: str
     outputs: int
@@ -28,22 +32,61 @@ class Packed:
     bias: np.ndarray | None = None
 
 
-def pack(matrices, quantization: str | None = None, format: str | None = None) -> Packed:
-    """Pack a checkpoint's matrices as one matrix, in order of outputs."""
+def format_of(matrix: Matrix, quantization: str | None) -> str:
+    """The format of LAYOUTS in which a checkpoint's matrix is computed."""
+    form = matrix.format(quantization)
+    return FLOATS[matrix.weight.dtype] if form is None else stored_format(form)
+
+
+def pack(matrices: Sequence[Matrix], quantization: str | None = None, format: str | None = None) -> Packed:
+    """Pack a checkpoint's matrices as one matrix, in order of outputs; without a format, in the one that fits all."""
+    format = format or _common([format_of(matrix, quantization) for matrix in matrices])
     bias = None
     if any(m.bias is not None for m in matrices):  # a sum that begins with +0 is never -0: adding +0 changes nothing
         bias = np.concatenate(
             [np.zeros(m.weight.shape[0], np.float32) if m.bias is None else m.bias.float32() for m in matrices]
         )
-    if quantization is None:
-        return pack_floats([m.weight for m in matrices], bias, format)
-    return pack_integers([m.quantized(quantization) for m in matrices], bias)
+    if not LAYOUTS[format].takes_integers:
+        packed = pack_floats([matrix.weight for matrix in matrices], bias, format)
+    else:
+        packed = pack_integers([m.quantized(m.format(quantization) or format) for m in matrices], bias, format)
+    for matrix in matrices:
+        release(matrix.weight.bits)
+    return packed
 
 
-def pack_stack(groups, quantization: str | None = None) -> Packed:
-    """Pack matrices of equal shape into a stack, side by side: experts, found by number."""
-    format = None if quantization else _common_format([matrix.weight for matrices in groups for matrix in matrices])
-    packed = [pack(matrices, quantization, format) for matrices in groups]
+def pack_joined(matrices: Sequence[Matrix], quantization: str | None = None) -> list[Packed]:
+    """Matrices that share an input, as one where they are all floats or of one format, else by runs of a format."""
+    formats = [format_of(matrix, quantization) for matrix in matrices]
+    return [pack([matrices[i] for i in run], quantization, format) for format, run in _runs(formats)]
+
+
+def pack_stacks(groups: Sequence[Sequence[Matrix]], quantization: str | None = None) -> list[Packed]:
+    """The same for each of several groups of equal shape, one below the other: experts, found by number."""
+    formats = [_common([format_of(matrix, quantization) for matrix in place]) for place in zip(*groups, strict=True)]
+    return [
+        stacked([pack([group[i] for i in run], quantization, format) for group in groups])
+        for format, run in _runs(formats)
+    ]
+
+
+def _common(formats: list[str]) -> str:
+    found = widest(formats)
+    if found is None:
+        named = ", ".join(sorted(set(formats)))
+        raise BackendError(f"not on the GPU path: experts of several formats ({named}); --device cpu runs this model")
+    return found
+
+
+def _runs(formats: list[str]) -> list[tuple[str, list[int]]]:
+    """Neighbours that are packed as one: their common format, and their places."""
+    known = ["float" if format in FLOATS.values() else format for format in formats]
+    runs = [list(run) for _, run in groupby(range(len(known)), key=known.__getitem__)]
+    return [(_common([formats[i] for i in run]), run) for run in runs]
+
+
+def stacked(packed: list[Packed]) -> Packed:
+    """Matrices of equal shape and format, one below the other."""
     biases = [matrix.bias for matrix in packed]
     if any(bias is not None for bias in biases):
         biases = [np.zeros(matrix.outputs, np.float32) if matrix.bias is None else matrix.bias for matrix in packed]
@@ -53,16 +96,10 @@ def pack_stack(groups, quantization: str | None = None) -> Packed:
     )  # fmt: skip
 
 
-def _common_format(tensors: list[Tensor]) -> str:
-    """The stored dtype if all tensors share it, else float32 (N1)."""
-    dtypes = {tensor.dtype for tensor in tensors}
-    return FORMATS[dtypes.pop()] if len(dtypes) == 1 else "float32"
-
-
-def pack_floats(tensors: list[Tensor], bias=None, format: str | None = None) -> Packed:
+def pack_floats(tensors: Sequence[Tensor], bias=None, format: str | None = None) -> Packed:
     """Pack float tensors (outputs, inputs) in a format, by default their common one."""
-    format = format or _common_format(tensors)
-    bits = np.concatenate([t.bits if format != "float32" else t.float32() for t in tensors])
+    format = format or _common([FLOATS[tensor.dtype] for tensor in tensors])
+    bits = np.concatenate([t.numbers() if format != "float32" else t.float32() for t in tensors])
     outputs, inputs = bits.shape
     padded = np.zeros((_padded(outputs, WARP), _padded(inputs, EIGHT)), bits.dtype)
     padded[:outputs, :inputs] = bits
@@ -70,20 +107,75 @@ def pack_floats(tensors: list[Tensor], bias=None, format: str | None = None) -> 
     return Packed(format=format, outputs=outputs, inputs=inputs, weights=np.ascontiguousarray(tiles), bias=bias)
 
 
-def pack_integers(tensors, bias=None) -> Packed:
-    """Pack QuantizedTensors of the same format and number of inputs."""
-    format, inputs = tensors[0].format, tensors[0].num_inputs
-    stored = _tiles(np.concatenate([to_stored(tensor) for tensor in tensors]).view(np.uint8))
-    outputs = sum(len(tensor.scales) for tensor in tensors)
-    halves = stored.reshape(*stored.shape[:3], -1, 16).transpose(0, 2, 3, 1, 4)  # (tiles, groups, halves, 32, 16)
-    scales = _tiles(np.concatenate([tensor.scales for tensor in tensors]))  # (tiles, 32, groups)
+def pack_integers(tensors: Sequence[Integers], bias=None, format: str | None = None) -> Packed:
+    """Pack matrices of integers with the same number of inputs in a format, by default their common one."""
+    format = format or _common([stored_format(tensor.format) for tensor in tensors])
+    parts = [_arrange(tensor, format) for tensor in tensors]
+    weights = _tiles(np.concatenate([words for words, _ in parts]))  # (tiles, 32, groups, bytes)
+    weights = _beside(weights, LAYOUTS[format].bits)
+    scales = _in_blocks(_tiles(np.concatenate([numbers for _, numbers in parts])), format)
+    return Packed(
+        format=format, outputs=sum(len(tensor.integers) for tensor in tensors), inputs=tensors[0].num_inputs,
+        weights=weights, scales=np.ascontiguousarray(scales), bias=bias,
+    )  # fmt: skip
+
+
+def _arrange(tensor: Integers, format: str) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of each group (outputs, groups, bytes), and the numbers beside them (outputs, groups or blocks, n)."""
+    layout = LAYOUTS[format]
+    if isinstance(tensor, SuperblockTensor):
+        words = words_of(tensor.integers.view(np.uint8) + np.uint8(layout.offset), layout.bits)
+        return words, _numbers_of_blocks(tensor)
+    if format == "w4a8":
+        return to_stored(tensor).view(np.uint8), tensor.scales[..., None]
+    integers = np.ascontiguousarray(tensor.integers).view(np.uint8)
+    if not layout.has_shape:
+        return integers, tensor.scales[..., None]
+    minimums = np.zeros(tensor.scales.shape, np.float32) if tensor.minimums is None else tensor.minimums
+    numbers = [tensor.scales, minimums] if layout.has_minimum else [tensor.scales]
+    return integers, np.stack([np.asarray(array, np.float32) for array in numbers], axis=2)
+
+
+def _numbers_of_blocks(tensor: SuperblockTensor) -> np.ndarray:
+    """Words (outputs, blocks, words): factors, minimum factors, and the two float16 numbers, the second 0 for none."""
+    outputs, blocks = tensor.scales.shape
+    parts = [tensor.factors.view(np.uint8)]
+    parts += [] if tensor.minimum_factors is None else [tensor.minimum_factors]
+    minimums = np.zeros(tensor.scales.shape, np.float32) if tensor.minimums is None else tensor.minimums
+    halves = np.stack([tensor.scales, minimums], axis=2).astype(np.float16)
+    rows = [np.ascontiguousarray(array).view(np.uint8).reshape(outputs, blocks, -1) for array in (*parts, halves)]
+    return np.concatenate(rows, axis=2).view(np.uint32)
+
+
+def words_of(integers: np.ndarray, bits: int) -> np.ndarray:
+    """The bytes of a group (outputs, groups, 32): as they are, or four low bits each, then two high bits of 6."""
+    if bits == 8:
+        return integers
+    low = integers[..., :16] & 15 | integers[..., 16:] << 4
+    if bits == 4:
+        return low
+    high = (integers >> 4).reshape(*integers.shape[:2], 2, 2, 2, 4)  # half of the group, pair of words, word, byte
+    tops = high[..., 0, :, 0, :] | high[..., 1, :, 0, :] << 2 | high[..., 0, :, 1, :] << 4 | high[..., 1, :, 1, :] << 6
+    return np.concatenate([low, tops.reshape(*integers.shape[:2], 8)], axis=-1)
+
+
+def _beside(weights: np.ndarray, bits: int) -> np.ndarray:
+    """(tiles, 32, groups, bytes) to (tiles, groups, bytes of 32 outputs), in pieces of 16 bytes an output, then 8."""
+    tiles, _, groups, size = weights.shape
+    cuts = (0, 16, 32) if bits == 8 else (0, 16, 24) if bits == 6 else (0, 16)
+    pieces = [weights[..., start:stop] for start, stop in pairwise(cuts)]
+    beside = [piece.transpose(0, 2, 1, 3).reshape(tiles, groups, -1) for piece in pieces]
+    return np.ascontiguousarray(np.concatenate(beside, axis=2).reshape(tiles, groups, WARP * size))
+
+
+def _in_blocks(numbers: np.ndarray, format: str) -> np.ndarray:
+    """(tiles, 32, groups or blocks, n) in the order in which the kernels read them."""
+    if LAYOUTS[format].has_shape:
+        return numbers.transpose(0, 2, 3, 1)  # (tiles, groups or blocks, n, 32)
+    scales = numbers[..., 0]
     blocks = np.zeros((*scales.shape[:2], _padded(scales.shape[2], EIGHT)), scales.dtype)
     blocks[..., : scales.shape[2]] = scales
-    blocks = blocks.reshape(*scales.shape[:2], -1, EIGHT).transpose(0, 2, 1, 3)  # (tiles, blocks of K, 32, 8)
-    return Packed(
-        format=format, outputs=outputs, inputs=inputs, weights=np.ascontiguousarray(halves),
-        scales=np.ascontiguousarray(blocks), bias=bias,
-    )  # fmt: skip
+    return blocks.reshape(*scales.shape[:2], -1, EIGHT).transpose(0, 2, 1, 3)  # (tiles, blocks of K, 32, 8)
 
 
 def _padded(count: int, step: int) -> int:

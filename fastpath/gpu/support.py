@@ -1,7 +1,6 @@
 """What the models on a GPU cannot compute yet, refused by name before anything is uploaded."""
 
 from verbatim.fastpath.gpu.operations import MAX_HEAD_DIM
-from verbatim.reference.numerics.quantization import GGUF, METHODS
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import BackendError
 
@@ -10,19 +9,8 @@ def missing(config: ModelConfig) -> list[str]:
     """The parts of a model that have no kernel, in words; empty where the GPU path runs it."""
     experts = config.experts
     needs = {
-        "the formats of GGUF files": config.quantization == GGUF,
-        f"{config.quantization} checkpoints": config.quantization in METHODS,
-        f"head_dim {config.head_dim}, above {MAX_HEAD_DIM},": config.head_dim > MAX_HEAD_DIM and not config.latent,
-        "layer norms": config.norm_type == "layer",
-        "a feed-forward network without a gate": not config.has_gate,
-        "a parallel residual": config.norms == "parallel",
-        "queries scaled by position": config.position_scale is not None,
-        "sink scores of attention": config.has_sink_scores,
+        f"head_dim {config.head_dim}, above {MAX_HEAD_DIM}": config.head_dim > MAX_HEAD_DIM and not config.latent,
         "latent attention": config.latent is not None,
-        "a clamped gate": config.clamped_gate is not None,
-        "biases of experts": experts is not None and experts.has_biases,
-        "a shared expert": experts is not None and experts.shared_size > 0,
-        "sparsemixer routing": experts is not None and experts.routing == "sparsemixer",
         "sigmoid routing": experts is not None and experts.routing == "sigmoid",
         "groups of experts": experts is not None and experts.num_groups > 1,
         "scaled weights of experts": experts is not None and experts.scale != 1,

@@ -1,7 +1,7 @@
 """Models on a device equal the reference, bit for bit: every family, states, pages; and what a device refuses.
 
 Not collected by itself: test_fake_driver.py runs it where the device is the emulator. On a machine with a GPU,
-`GPU_TESTS=device pytest tests/gpu/models_on_a_device.py tests/gpu/engines_on_a_device.py` runs it with the real driver.
+`GPU_TESTS=device pytest tests/gpu/*_on_a_device.py` runs it with the real driver.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Run the kernel tests on a device: every array is copied there and back around each launch.
 
-`GPU_TESTS=device pytest tests/gpu/test_kernels.py tests/gpu/test_sampling_kernels.py` on a machine with a GPU.
+`GPU_TESTS=device pytest tests/gpu/test_*kernels.py` on a machine with a GPU.
 """
 
 import numpy as np

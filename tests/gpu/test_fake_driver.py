@@ -16,8 +16,8 @@ from gpu.fake_machine import MissingError, environment
 from verbatim.fastpath.gpu.driver import is_driver_there
 
 ROOT = Path(__file__).parents[2]
-FILES = ("models_on_a_device.py", "engines_on_a_device.py", "test_building.py")
-MODELS, ENGINES, BUILDING = (Path(__file__).with_name(name) for name in FILES)
+ON_A_DEVICE = [Path(__file__).with_name(f"{n}_on_a_device.py") for n in ("models", "formats", "published", "engines")]
+MODELS, BUILDING = ON_A_DEVICE[0], Path(__file__).with_name("test_building.py")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def python(*words, env=None):
 
 def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     """More than nine lines in ten of fastpath/gpu run there."""
-    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", MODELS, ENGINES, BUILDING]
+    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", *ON_A_DEVICE, BUILDING]
     data = f"--data-file={tmp_path / 'coverage'}"
     if find_spec("coverage"):
         words = ["-m", "coverage", "run", data, "--source=verbatim.fastpath.gpu", *words]
@@ -53,7 +53,7 @@ PASSES = [f"{MODELS}::test_every_family[{name}]" for name in ("llama-w8a8", "mix
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", [PASSES, [MODELS, ENGINES]], ids=["passes", "all"])
+@pytest.mark.parametrize("tests", [PASSES, ON_A_DEVICE], ids=["passes", "all"])
 def test_kernels_that_overlap_do_not_race(fake_gpu, tests):
     """Each load and store of a graph's kernels, which begin before the one ahead of them has ended (races.cpp)."""
     watched = fake_gpu | {"EMULATOR_FLAGS": " ".join(RACES)}

@@ -5,18 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from gpu.kernel_inputs import numbers, on_device, same
 from small_models import stored_bits
-from verbatim.fastpath.gpu.operations import (
-    MAX_HEAD_DIM,
-    SHARED_BYTES,
-    WEIGHT_BYTES,
-    DeviceMatrix,
-    Heads,
-    Operations,
-    Places,
-    few_rows,
-)
-from verbatim.fastpath.gpu.packing import FORMATS as DTYPES
+from verbatim.fastpath.gpu.formats import FLOATS as DTYPES
+from verbatim.fastpath.gpu.formats import LAYOUTS, SHARED_BYTES, few_rows
+from verbatim.fastpath.gpu.matrices import DeviceMatrix
+from verbatim.fastpath.gpu.operations import Heads, Operations, Places
 from verbatim.fastpath.gpu.packing import pack_floats, pack_integers
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model import attention as reference_attention
@@ -25,27 +19,6 @@ from verbatim.reference.numerics import arithmetic as reference_numerics
 from verbatim.reference.numerics.quantization import FORMATS, quantize
 from verbatim.reference.records.config import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-
-SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, 1.0, -1.0, 2.0**-100, 2.0**-101], np.float32)
-
-
-def numbers(seed, *shape, spread=4):
-    """Normal numbers over 2^±spread, with zeros of both signs and subnormals among them."""
-    random = np.random.default_rng([seed, *shape])
-    values = random.standard_normal(shape) * np.exp2(random.integers(-spread, spread + 1, shape).astype(float))
-    return np.where(random.random(shape) < 0.05, random.choice(SPECIAL, shape), values.astype(np.float32))
-
-
-def same(found, expected):
-    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    np.testing.assert_array_equal(found.view(np.uint8), np.ascontiguousarray(expected).view(np.uint8))
-
-
-def on_device(gpu, packed):
-    return DeviceMatrix(
-        format=packed.format, outputs=packed.outputs, inputs=packed.inputs, weights=gpu.put(packed.weights),
-        scales=gpu.put(packed.scales), bias=gpu.put(packed.bias),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -69,10 +42,23 @@ def test_rms_norm(gpu, size):
     x, weight, wanted = numbers(1, 7, size), numbers(2, size), np.array([6, 0, 3], np.int32)
     found, y = gpu.buffer(3, size)
     numbers_of = {"rows": 3, "size": size, "epsilon": 1e-5, "wanted": gpu.put(wanted)}
-    Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **numbers_of)
+    Operations(gpu.launch).norm(gpu.put(x), gpu.put(weight), y, **numbers_of)
     same(found, reference_numerics.rms_norm(x[wanted], weight, 1e-5))
-    Operations(gpu.launch).rms_norm(gpu.put(x), 0, y, **numbers_of)
+    Operations(gpu.launch).norm(gpu.put(x), 0, y, **numbers_of)
     same(found, x[wanted])
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("size", [1, 64, 333])
+def test_layer_norm(gpu, size, has_bias):
+    x, weight, bias = numbers(1, 3, size), numbers(2, size), numbers(3, size) if has_bias else None
+    found, y = gpu.buffer(3, size)
+    places, check = rounded(gpu, 3, size)
+    shape = {"rows": 3, "size": size, "epsilon": 1e-5, "norm_type": "layer", "bias": gpu.put(bias), "rounded": places}
+    Operations(gpu.launch).norm(gpu.put(x), gpu.put(weight), y, **shape)
+    expected = reference_numerics.layer_norm(x, weight, bias, 1e-5)
+    same(found, expected)
+    check(expected)
 
 
 def rounded(gpu, rows, inputs):
@@ -93,7 +79,7 @@ def test_rms_norm_rounds_on_its_way_out(gpu, size):
     found, y = gpu.buffer(2, size)
     places, check = rounded(gpu, 2, size)
     shape = {"rows": 2, "size": size, "epsilon": 1e-5, "rounded": places}
-    Operations(gpu.launch).rms_norm(gpu.put(x), gpu.put(weight), y, **shape)
+    Operations(gpu.launch).norm(gpu.put(x), gpu.put(weight), y, **shape)
     expected = reference_numerics.rms_norm(x, weight, 1e-5)
     same(found, expected)
     check(expected)
@@ -104,7 +90,7 @@ def test_rms_norm_of_heads_in_place(gpu):
     found, y = gpu.buffer(5, 100)
     found[...] = x
     shape = {"rows": 5, "heads": 3, "size": 16, "from_stride": 100, "to_stride": 100, "epsilon": 1e-6}
-    Operations(gpu.launch).rms_norm(y, gpu.put(weight), y, **shape)
+    Operations(gpu.launch).norm(y, gpu.put(weight), y, **shape)
     expected = x.copy()
     heads = reference_numerics.rms_norm(x[:, :48].reshape(5, 3, 16), weight, 1e-6)
     expected[:, :48] = heads.reshape(5, 48)
@@ -224,7 +210,7 @@ def test_each_row_by_the_matrix_that_it_chose(gpu, format, share):
 
 def test_a_product_with_many_inputs_keeps_to_its_shared_memory():
     assert [few_rows(rows, 2048, "bfloat16")[:2] for rows in (1, 2, 3, 8)] == [(1, 4), (2, 4), (4, 4), (8, 4)]
-    for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), WEIGHT_BYTES):
+    for rows, inputs, format in itertools.product((1, 8), (64, 14336, 28672, 53248), LAYOUTS):
         most, warps, shared = few_rows(rows, inputs, format)
         assert 1 <= most <= rows and 1 <= warps <= -(-inputs // 256) and 0 < shared <= SHARED_BYTES
 
@@ -241,6 +227,25 @@ def test_gate(gpu, activation):
     found[...] = 0
     Operations(gpu.launch).gate(activation, gpu.put(both), y, rows=5, intermediate=70)
     same(found, expected)
+
+
+def test_activation_without_a_gate(gpu):
+    up = numbers(1, 5, 70, spread=7)
+    found, y = gpu.buffer(5, 70)
+    Operations(gpu.launch).gate("gelu_tanh", gpu.put(up), y, rows=5, intermediate=70, has_gate=False)
+    same(found, reference_numerics.gelu_tanh(up))
+
+
+def test_clamped_gate(gpu):
+    both = numbers(1, 5, 2, 70, spread=7)
+    found, y = gpu.buffer(5, 70)
+    limits = {"alpha": 1.702, "limit": 7.0}
+    expected = reference_numerics.clamped_gate(both[:, 0], both[:, 1], **limits)
+    Operations(gpu.launch).clamped_gate(gpu.put(both), y, rows=5, intermediate=70, **limits)
+    same(found, expected)
+    both[2, 1, 3] = np.nan
+    Operations(gpu.launch).clamped_gate(gpu.put(both), y, rows=5, intermediate=70, **limits)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [2 * 70 + 3], "a clamp does not hide it"
 
 
 def test_add_silu(gpu):
@@ -277,6 +282,36 @@ def test_weigh_experts(gpu, experts, per_token, is_normalized):
     scores[2:4] = np.nan
     Operations(gpu.launch).weigh_experts(gpu.put(scores), y, chosen, **shape)
     assert ids.min() >= 0 and ids.max() < experts, "what follows reads there, whatever the scores are"
+
+
+@pytest.mark.parametrize(("experts", "per_token"), [(2, 1), (16, 2), (40, 8)])
+def test_weigh_sparsemixer(gpu, experts, per_token):
+    scores = np.round(numbers(1, 6, experts), 1)  # with ties
+    scores[5] = 0
+    found, y = gpu.buffer(6, experts)
+    ids, chosen = gpu.buffer(6, per_token, dtype=np.int32)
+    shape = {"rows": 6, "experts": experts, "per_token": per_token, "tolerance": 0.02}
+    Operations(gpu.launch).weigh_sparsemixer(gpu.put(scores), y, chosen, **shape)
+    settings = Experts(
+        num_experts=experts, num_per_token=per_token, intermediate_size=1, is_normalized=False, tolerance=0.02,
+        routing="sparsemixer",
+    )  # fmt: skip
+    expected = reference_experts.expert_weights(scores, settings)
+    same(found, expected)
+    assert [list(row) for row in ids] == [list(np.flatnonzero(row)) for row in expected]
+    scores[2:4] = np.nan
+    Operations(gpu.launch).weigh_sparsemixer(gpu.put(scores), y, chosen, **shape)
+    assert all(row[0] >= 0 and row[-1] < experts and (np.diff(row) > 0).all() for row in ids)
+
+
+@pytest.mark.parametrize("has_gate", [False, True])
+def test_add_shared(gpu, has_gate):
+    total, y, scores = numbers(1, 4, 50), numbers(2, 4, 50), numbers(3, 4, 1)
+    found, address = gpu.buffer(4, 50)
+    found[...] = total
+    places = gpu.put(y), gpu.put(scores) if has_gate else 0
+    Operations(gpu.launch).add_shared(address, *places, rows=4, hidden=50)
+    same(found, total + y * (reference_numerics.sigmoid(scores) if has_gate else np.float32(1)))
 
 
 def test_add_chosen(gpu):
@@ -319,7 +354,9 @@ ATTENTION = [  # head_dim, heads, kv_heads, tokens before, tokens of the chunk, 
     (16, 3, 3, 130, 2, {"window": 70}),
     (16, 5, 1, 200, 3, {"window": 20, "sinks": 3}),
     (64, 2, 2, 64, 4, {"cap": 5.0}),
-    (MAX_HEAD_DIM, 1, 1, 63, 2, {"scale": 0.05}),
+    (32, 4, 2, 100, 3, {"window": 80, "sink_scores": np.float32([3.0, -40.0, 0.0, 90.0])}),
+    (256, 1, 1, 63, 2, {"scale": 0.05}),
+    (544, 2, 1, 70, 2, {"sink_scores": np.float32([1.0, 2.0])}),
 ]
 
 
@@ -342,6 +379,8 @@ def attend(gpu, queries, keys, values, positions, dtype, in_parallel, options):
     )  # fmt: skip
     found, out = gpu.buffer(tokens, heads, head_dim)
     seen = {name: options[name] for name in ("window", "sinks") if name in options}
+    if "sink_scores" in options:
+        seen["sink_scores"] = gpu.put(options["sink_scores"] * np.float32(reference_attention.LOG2E))
     if in_parallel:
         key_blocks = -(-total // 64) + 1  # a graph may have buffer for more than there are
         seen |= {"parts": gpu.buffer(tokens, heads, key_blocks, 2 + head_dim)[1], "key_blocks": key_blocks}
@@ -382,6 +421,7 @@ def test_attention_over_keys_that_float16_could_not_hold(gpu, in_parallel):
 @pytest.mark.parametrize("dtype", KV_CACHE_DTYPES)
 @pytest.mark.parametrize("half", [0, 4, 8])
 def test_rotate_and_store(gpu, half, dtype):
+    growth = numbers(5, 40) if half == 4 else None
     heads, kv_heads, head_dim, rows, stored = 3, 2, 16, 4, KV_CACHE_DTYPES[dtype]
     x, tables = numbers(1, rows, heads + 2 * kv_heads, head_dim, spread=20), numbers(2, 2, 40, max(half, 1), spread=0)
     positions, pages = np.array([15, 16, 17, 3]), np.array([5, 2, 0, 4], np.int32)
@@ -397,12 +437,15 @@ def test_rotate_and_store(gpu, half, dtype):
     shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0)
     cosines, sines = tables
     table = (gpu.put(cosines), gpu.put(sines), half)
-    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, dtype=dtype)
+    options = {"dtype": dtype, "query_scales": gpu.put(growth)}
+    Operations(gpu.launch).rotate_and_store(address, places, table, k, v, shape, rows=rows, **options)
     expected = x.copy()
     rotated = heads + kv_heads
     if half:
         expected_rotated = reference_numerics.rotate(x[:, :rotated], cosines[positions], sines[positions])
         expected[:, :rotated] = expected_rotated
+    if growth is not None:
+        expected[:, :heads] *= growth[positions][:, None, None]
     for row, position in enumerate(positions):
         page, place = pages[first_page[row] + position // 16], position % 16
         expected_keys[page, :, :, place] = reference_numerics.narrow(expected[row, heads:rotated], dtype)

@@ -61,7 +61,8 @@ def test_a_race_is_told_and_its_ordered_twin_is_not(planted, name, schedule, cap
 @pytest.mark.slow
 def test_the_kernels_have_none(watched):
     """All kernel tests once more, in one order of threads, which is as good as any other here."""
-    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "sampling_kernels")]
+    names = ("kernels", "block_kernels", "sampling_kernels")
+    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in names]
     environment = os.environ | {"EMULATOR_FLAGS": " ".join(RACES)}
     chosen = "forward and not (16 or equal)"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *tests]
