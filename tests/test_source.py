@@ -72,7 +72,8 @@ FOREIGN = {
     "weights.bin": ("weights.bin is a file of pickled weights",),
     "folder/pytorch_model-00001-of-00002.bin": ("pickled weights", "save_pretrained"),
     "folder/consolidated.00.pth": ("pickled weights", "safetensors"),
-    "folder/mlc-chat-config.json": ("compiled for MLC LLM", "checkpoint that it was made of"),
+    "folder/mlc-chat-config.json": ("mlc-chat-config.json: quantization None is not supported", "the checkpoint"),
+    "folder/tensor-cache.json": ("has weights of MLC LLM", "no mlc-chat-config.json"),
     "model.safetensors": ("model.safetensors is a single file of weights", "give a directory"),
 }
 

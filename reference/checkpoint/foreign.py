@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from verbatim.reference.checkpoint.mlc.files import CACHES, CHAT_CONFIG
 from verbatim.reference.records.errors import ModelError
 
-WANTED = "give a directory with config.json and safetensors files, a GGUF file, or HF://user/repo"
+WANTED = "give a directory with config.json and safetensors files, an artifact of MLC LLM, a GGUF file, or HF://user/repo"
 PICKLED = (".bin", ".pt", ".pth")
+COMPILED = (".so", ".dylib", ".dll", ".tar", ".wasm")
 
 
 def check_readable(path: Path) -> None:
@@ -14,8 +16,8 @@ def check_readable(path: Path) -> None:
         raise ModelError(f"{path} is {_description(path)}, not a model directory: {WANTED}")
     if not path.is_dir():
         raise ModelError(f"{path} does not exist: {WANTED}")
-    if (path / "mlc-chat-config.json").exists():
-        raise ModelError(f"{path} was compiled for MLC LLM: give the checkpoint that it was made of, {WANTED[5:]}")
+    if any((path / name).exists() for name in CACHES) and not (path / CHAT_CONFIG).exists():
+        raise ModelError(f"{path} has weights of MLC LLM, and no {CHAT_CONFIG}, which says what they are")
     files = sorted(file for file in path.iterdir() if file.is_file())
     if any(file.suffix == ".safetensors" for file in files):
         return
@@ -23,6 +25,15 @@ def check_readable(path: Path) -> None:
         raise ModelError(
             f"{path} has pickled weights ({found[0].name}), which may run code when they are read: "
             "save them as safetensors (transformers: model.save_pretrained(directory))"
+        )
+
+
+def check_model_lib(path: Path) -> None:
+    """Raise ModelError for a library that MLC LLM compiled, by its name."""
+    if path.suffix in COMPILED:
+        raise ModelError(
+            f"--model-lib {path} is a library that MLC LLM compiled, which is not used here: leave it out, and name "
+            "the directory with mlc-chat-config.json as --model; packed weights of your own have another name"
         )
 
 

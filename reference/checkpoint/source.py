@@ -15,6 +15,8 @@ from verbatim.reference.checkpoint.foreign import check_readable
 from verbatim.reference.checkpoint.gguf.files import find_file
 from verbatim.reference.checkpoint.gguf.source import GgufSource
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
+from verbatim.reference.checkpoint.mlc.files import SHARDS, is_artifact
+from verbatim.reference.checkpoint.mlc.source import MlcSource
 from verbatim.reference.checkpoint.model_source import ModelSource, digest_of
 from verbatim.reference.checkpoint.pooling import load_pooling
 from verbatim.reference.checkpoint.quantized.reading import read_tensors
@@ -26,7 +28,7 @@ from verbatim.reference.text.template import ChatTemplate, load_template
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.reference.text.tokenizers import load_tokenizer
 
-HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
+HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt", SHARDS)
 
 
 class HuggingFaceSource(ModelSource):
@@ -104,7 +106,10 @@ class HuggingFaceSource(ModelSource):
 def open_source(path: str | Path) -> ModelSource:
     """The source at a path; the method that needs a missing file raises the error.
 
-    A GGUF file is one, and so is a directory that holds a single model in GGUF files and no config.json.
+    A GGUF file is one, and so is a directory that holds a single model in GGUF files and no config.json. One
+    with mlc-chat-config.json and no safetensors is an artifact of MLC.
     """
+    if is_artifact(Path(path)):
+        return MlcSource(path)
     file = find_file(Path(path))
     return HuggingFaceSource(path) if file is None else GgufSource(file)

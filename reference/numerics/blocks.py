@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor, SuperblockTensor
+from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor, SuperblockTensor, to_stored
 
 SUPERBLOCK = 256
 FOUR_BIT_VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)  # IQ4
@@ -52,6 +52,12 @@ def dequantize(name: str, blocks: np.ndarray) -> np.ndarray:
     if tensor.minimums is not None:
         weights = weights - (_per_group(tensor.minimums) * tensor.minimum_factors)[..., None]
     return weights.reshape(*outer, -1)
+
+
+def to_blocks(tensor: QuantizedTensor) -> np.ndarray:
+    """The bytes of w4a8 as Q4_0, of w8a8 as Q8_0, uint8 (outputs, blocks, bytes of a block): nothing is rounded."""
+    scales = np.ascontiguousarray(tensor.scales.astype("<f2"))[..., None].view(np.uint8)
+    return np.concatenate([scales, to_stored(tensor).view(np.uint8)], axis=-1)
 
 
 def is_finite(name: str, blocks: np.ndarray) -> bool:

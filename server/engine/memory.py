@@ -16,7 +16,7 @@ from verbatim.reference.checkpoint.opening import text_tensors
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor, RoundedTensor
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
-from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.checkpoint.weights import STORED_AS, Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.numerics.quantization import MIXED, MXFP4
 from verbatim.reference.records.config import ModelConfig
@@ -126,7 +126,16 @@ def _weights(directory: Path | str, backend: str, quantization: str | None) -> i
     is_tied = EMBEDDING in tensors and HEAD not in tensors
     rows = tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None)
     total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())
-    return total + (rows.bits.nbytes if rows else 0)
+    return total + (_rows_bytes(rows) if rows else 0)
+
+
+def _rows_bytes(rows: Tensor) -> int:
+    """An embedding: as it is stored, but for rounded floats."""
+    return _rounded_bytes(rows) if isinstance(rows, RoundedTensor) else rows.bits.nbytes
+
+
+def _rounded_bytes(tensor: RoundedTensor) -> int:
+    return math.prod(tensor.shape) * STORED_AS[tensor.dtype].itemsize
 
 
 def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int:
@@ -135,7 +144,7 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
     if isinstance(tensor, GroupedTensor):
         return tensor.num_bytes if is_narrow else count * 5 // 4
     if isinstance(tensor, RoundedTensor):
-        return 2 * count if is_narrow else 4 * count
+        return _rounded_bytes(tensor) if is_narrow else 4 * count
     if tensor.dtype in BLOCK_FORMATS:  # the fast path's strips are hardly larger than the file's blocks
         return tensor.bits.nbytes * 17 // 16 if is_narrow else math.prod(tensor.shape) * 5 // 4
     if tensor.dtype == "U8" and quantization == MXFP4:  # of MXFP4, kept as 8 bits

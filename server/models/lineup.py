@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import replace
 
+from verbatim.reference.checkpoint.foreign import check_model_lib
 from verbatim.reference.checkpoint.lora.adapter import open_adapter
 from verbatim.reference.records.limits import DRAFT_MODES
 from verbatim.server.engine.backends import fit_lineup
@@ -25,6 +26,8 @@ OWN = (
 
 def settle(options: Options) -> list[Options]:
     """The options of each model, the main one first. ModelError, NotEnoughMemoryError or ValueError if it cannot be."""
+    if options.model_lib:
+        check_model_lib(options.model_lib)
     num_drafts = int(options.speculative_mode in DRAFT_MODES)
     drafts, others = options.additional_models[:num_drafts], options.additional_models[num_drafts:]
     plain = {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verbatim.reference.checkpoint.gguf.files import SUFFIX, first_files, parts_of
+from verbatim.reference.checkpoint.mlc.files import is_artifact
 from verbatim.reference.checkpoint.source import HUGGING_FACE_FILES
 from verbatim.reference.records.errors import ModelError
 
@@ -34,7 +35,7 @@ def fetch(model: Path | str, *, files: Sequence[str] = HUGGING_FACE_FILES, is_lo
         )
         if format:
             return _file(model, directory, format, repository, revision, is_local=is_local)
-        if files is HUGGING_FACE_FILES and not is_local and not any(directory.glob("*.safetensors")):
+        if files is HUGGING_FACE_FILES and not is_local and not _has_weights(directory):
             raise ModelError(f"{model} has no safetensors; of a repository of GGUF files name one: {model}:Q4_K_M")
         return directory
     except LocalEntryNotFoundError as error:
@@ -43,6 +44,10 @@ def fetch(model: Path | str, *, files: Sequence[str] = HUGGING_FACE_FILES, is_lo
         raise ModelError(f"{model} cannot be fetched: {' '.join(str(error).split())}") from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise ModelError(f"{model} cannot be fetched: {' '.join(str(error).split())}") from error
+
+
+def _has_weights(directory: Path) -> bool:
+    return is_artifact(directory) or any(directory.glob("*.safetensors"))
 
 
 def _patterns(format: str) -> list[str]:

@@ -34,15 +34,18 @@ def load_config(directory: str | Path) -> ModelConfig:
     return read_config(read_json(directory / "config.json"), read_generation_defaults(directory))
 
 
-def read_config(raw: dict, generation: dict) -> ModelConfig:
-    """The same of the contents of the files. A value that cannot be, or arithmetic that we lack, is refused by name."""
+def read_config(raw: dict, generation: dict, **changes) -> ModelConfig:
+    """The same of the contents of the files. A value that cannot be, or arithmetic that we lack, is refused by name.
+
+    `changes` are fields of the result that differ from what config.json says.
+    """
     family = _family(raw)
     known = _known_keys(family)
     for part in (raw, raw.get("text_config") or {}):
         check_values(part, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
     whole = _complete(raw, family)
     check_keys(whole, known, family.name)
-    return _config({name: value for name, value in whole.items() if name in known}, generation, family)
+    return _config({name: value for name, value in whole.items() if name in known}, generation, family, **changes)
 
 
 def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.numerics.blocks import to_blocks
 from verbatim.reference.numerics.quantization import GROUP_SIZE, WIDE_FORMATS, QuantizedTensor
 from verbatim.reference.records.errors import ModelError
 
 Rows = Callable[[int, int], np.ndarray]  # first and last output (exclusive) -> an array of these outputs
+WHOLE_BLOCKS = {"w4a8": "Q4_0", "w8a8": "Q8_0"}  # formats of GGUF with the same integers and scales
 COMPUTED = ("w4a8", "w8a8", *WIDE_FORMATS)
 OUTPUTS_AT_ONCE = 1024
 BYTES = {"w4a8": 18, "w8a8": 34, "I8_SCALE": 36, "I8_MINIMUM": 40}  # of a group of 32, as the fast path keeps it
@@ -132,7 +134,9 @@ class GroupedTensor(MadeTensor):
         return self.taken(self.packed.floats)
 
     def plain(self) -> Tensor:
-        """As float32, for an embedding's rows."""
+        """For an embedding's rows: the blocks of GGUF that have the same numbers where there are such, else float32."""
+        if self.dtype in WHOLE_BLOCKS and self.num_inputs % GROUP_SIZE == 0:
+            return Tensor(self.name, WHOLE_BLOCKS[self.dtype], to_blocks(self.quantized()))
         return Tensor(self.name, "F32", self.float32())
 
     def is_finite(self) -> bool:

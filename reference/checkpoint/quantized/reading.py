@@ -1,12 +1,12 @@
 """A quantised checkpoint's tensors under the names that the float one has."""
 
-from verbatim.reference.checkpoint.quantized import awq, compressed, float8, gptq
+from verbatim.reference.checkpoint.quantized import awq, bitsandbytes, compressed, float8, gptq
 from verbatim.reference.checkpoint.quantized.parts import Parts
-from verbatim.reference.checkpoint.quantized.settings import AWQ, COMPRESSED, FP8, GPTQ, MXFP4, Settings
+from verbatim.reference.checkpoint.quantized.settings import AWQ, BITSANDBYTES, COMPRESSED, FP8, GPTQ, MXFP4, Settings
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.errors import ModelError
 
-METHOD_MODULES = {AWQ: awq, GPTQ: gptq, COMPRESSED: compressed, FP8: float8}
+METHOD_MODULES = {AWQ: awq, GPTQ: gptq, COMPRESSED: compressed, FP8: float8, BITSANDBYTES: bitsandbytes}
 
 
 def read_tensors(stored: dict[str, Tensor], settings: Settings) -> dict[str, Tensor]:
@@ -16,9 +16,9 @@ def read_tensors(stored: dict[str, Tensor], settings: Settings) -> dict[str, Ten
     method = METHOD_MODULES[settings.method]
     found: dict[str, dict[str, Tensor]] = {}
     for name in stored:
-        stem, _, end = name.rpartition(".")
-        if end in method.ENDS:
-            found.setdefault(stem, {})[end] = stored[name]
+        for end in method.ENDS:
+            if name.endswith(f".{end}"):
+                found.setdefault(name[: -len(end) - 1], {})[end] = stored[name]
     tensors = dict(stored)
     for stem, parts in found.items():
         if parts.keys() == {"weight"}:  # not quantised

@@ -11,7 +11,7 @@ from verbatim.reference.records.errors import ModelError
 
 KEY = "quantization_config"
 INSTEAD = "give the float checkpoint, and --quantization w8a8 or w4a8, or a GGUF file"
-AWQ, GPTQ, COMPRESSED, FP8, MXFP4 = METHODS
+AWQ, GPTQ, COMPRESSED, FP8, MXFP4, BITSANDBYTES = METHODS
 CONVENTIONS = {"gptq": 1, "gptq_v2": 0}  # what is added to a stored zero point
 COMPRESSED_FORMATS = (
     "dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision",
@@ -44,7 +44,7 @@ def read_settings(raw: dict) -> Settings | None:
     if not found:
         return None
     method = found.get("quant_method") if isinstance(found, dict) else None
-    readers = {AWQ: _awq, GPTQ: _gptq, COMPRESSED: _compressed, FP8: _fp8, MXFP4: _mxfp4}
+    readers = {AWQ: _awq, GPTQ: _gptq, COMPRESSED: _compressed, FP8: _fp8, MXFP4: _mxfp4, BITSANDBYTES: _bitsandbytes}
     if not isinstance(method, str) or method not in readers:
         shown = method if isinstance(method, str) else "of no name"
         raise ModelError(
@@ -122,6 +122,18 @@ def _fp8(found: dict) -> Settings:
 def _mxfp4(found: dict) -> Settings:
     """Which matrices are floats, their tensors say (interleaved_experts.py)."""
     return Settings(method=MXFP4, text="MXFP4")
+
+
+def _bitsandbytes(found: dict) -> Settings:
+    """4 bits or 8; which matrices are floats, their tensors say."""
+    if found.get("load_in_4bit"):
+        name = found.get("bnb_4bit_quant_type", "fp4")
+        _check(BITSANDBYTES, "bnb_4bit_quant_type", name, ("nf4", "fp4"))
+        _check(BITSANDBYTES, "bnb_4bit_quant_storage", found.get("bnb_4bit_quant_storage") or "uint8", ("uint8",))
+        nested = ", factors of 8 bits" if found.get("bnb_4bit_use_double_quant") else ""
+        return Settings(method=BITSANDBYTES, text=f"bitsandbytes, {name}{nested}")
+    _check(BITSANDBYTES, "load_in_8bit", found.get("load_in_8bit"), (True,))
+    return Settings(method=BITSANDBYTES, text="bitsandbytes, int8")
 
 
 def _block(method: str, name: str, block: Any) -> tuple[int, int]:

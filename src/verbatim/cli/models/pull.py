@@ -9,11 +9,12 @@ from cyclopts import Parameter
 from verbatim.cli.models.cache import obstacle, size
 from verbatim.cli.models.names import Repository, read_repository
 from verbatim.cli.options import read_words
+from verbatim.reference.checkpoint.mlc.files import CHAT_CONFIG
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import ModelError
 from verbatim.server.settings.hub import fetch
 
-SHAPE_FILES = ("config.json", "generation_config.json")  # fetched first: they show whether the rest is of use
+SHAPE_FILES = ("config.json", "generation_config.json", CHAT_CONFIG)  # fetched first: they show whether the rest is of use
 EPILOG = "HF_TOKEN opens private models; HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they always mean."
 
 
@@ -57,7 +58,7 @@ def revision_of(path: Path) -> str:
 def _shape_obstacle(repository: Repository) -> str | None:
     """Why a model cannot be served, as its config.json shows."""
     directory = fetch(repository.url, files=SHAPE_FILES)
-    if not (directory / SHAPE_FILES[0]).exists():
+    if not any((directory / name).exists() for name in (SHAPE_FILES[0], CHAT_CONFIG)):
         return f"it has no {SHAPE_FILES[0]}; of a repository of GGUF files name one: {repository.name}:Q4_K_M"
     try:
         open_source(directory).config()
