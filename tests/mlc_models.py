@@ -23,8 +23,8 @@ CHATML = {
     "system_message": "Be brief.", "system_prefix_token_ids": None, "add_role_after_system_message": True,
     "roles": {"user": "<|im_start|>user", "assistant": "<|im_start|>assistant"},
     "role_templates": {"user": "{user_message}", "assistant": "{assistant_message}", "tool": "{tool_message}"},
-    "messages": [], "seps": ["<|im_end|>\n"], "role_content_sep": "\n", "role_empty_sep": "\n", "stop_str": ["<|im_end|>"],
-    "stop_token_ids": [2], "function_string": "", "use_function_calling": False,
+    "messages": [], "seps": ["<|im_end|>\n"], "role_content_sep": "\n", "role_empty_sep": "\n",
+    "stop_str": ["<|im_end|>"], "stop_token_ids": [2], "function_string": "", "use_function_calling": False,
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def write_mlc(
     path: Path, directory: Path, model_type: str, quantization: str, *, form: str = "f32-to-bf16",
     cache: str = "tensor-cache.json", **changes,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """An artifact of a model directory, `changes` go into mlc-chat-config.json; returns the numbers under the old names."""
+    """An artifact of a model directory, with `changes` of mlc-chat-config.json; returns its numbers by old names."""
     path.mkdir(parents=True)
     raw, config = json.loads((directory / "config.json").read_text()), open_source(directory).config()
     parts, numbers, transposed = {}, {}, set()
@@ -85,7 +85,9 @@ def write_mlc(
     if transposed:
         assert config.experts is None
     fused = _fused(parts, model_type, config.num_layers, config.experts)
-    fused = {name: np.ascontiguousarray(array.T) if _unfused(name) & transposed else array for name, array in fused.items()}
+    fused = {
+        name: np.ascontiguousarray(array.T) if _unfused(name) & transposed else array for name, array in fused.items()
+    }
     _write_shards(path, fused, float_dtype, form, cache)
     (path / "mlc-chat-config.json").write_text(json.dumps(_chat_config(raw, model_type, quantization) | changes))
     for file in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
@@ -115,22 +117,34 @@ def _fused(parts: dict, model_type: str, num_layers: int, experts) -> dict[str, 
     for layer in range(num_layers):
         prefix = f"model.layers.{layer}."
         if model_type not in ("gemma3_text", "phi3"):
-            attention = f"transformer.h.{layer}.mixer.Wqkv" if model_type == "phi" else f"{prefix}self_attn.{FUSED.get(model_type, 'qkv_proj')}"
+            attention = (
+                f"transformer.h.{layer}.mixer.Wqkv"
+                if model_type == "phi"
+                else f"{prefix}self_attn.{FUSED.get(model_type, 'qkv_proj')}"
+            )
             join(attention, *(f"{prefix}self_attn.{part}_proj" for part in "qkv"))
         join(f"{prefix}mlp.gate_up_proj", f"{prefix}mlp.gate_proj", f"{prefix}mlp.up_proj")
-        join(f"{prefix}mlp.shared_expert.gate_up_proj", f"{prefix}mlp.shared_expert.gate_proj", f"{prefix}mlp.shared_expert.up_proj")
+        join(
+            f"{prefix}mlp.shared_expert.gate_up_proj",
+            f"{prefix}mlp.shared_expert.gate_proj",
+            f"{prefix}mlp.shared_expert.up_proj",
+        )
         if experts:
             _stack(left, found, prefix, model_type == "mixtral", experts.num_experts, ends)
     return found | {_renamed(name, model_type): array for name, array in left.items()}
 
 
 def _stack(left: dict, found: dict, prefix: str, is_mixtral: bool, count: int, ends: tuple[str, ...]) -> None:
-    part, gate, up, down = ("block_sparse_moe", "w1", "w3", "w2") if is_mixtral else ("mlp", "gate_proj", "up_proj", "down_proj")
+    part, gate, up, down = (
+        ("block_sparse_moe", "w1", "w3", "w2") if is_mixtral else ("mlp", "gate_proj", "up_proj", "down_proj")
+    )
     gates, downs = ("moe.e1_e3", "moe.e2") if is_mixtral else ("mlp.moe_gate_up_proj", "mlp.moe_down_proj")
     for end in ends:
         names = [f"{prefix}{part}.experts.{i}." for i in range(count)]
         if f"{names[0]}{gate}.{end}" in left:
-            found[f"{prefix}{gates}.{end}"] = np.stack([np.concatenate([left.pop(f"{n}{r}.{end}") for r in (gate, up)]) for n in names])
+            found[f"{prefix}{gates}.{end}"] = np.stack(
+                [np.concatenate([left.pop(f"{n}{r}.{end}") for r in (gate, up)]) for n in names]
+            )
             found[f"{prefix}{downs}.{end}"] = np.stack([left.pop(f"{n}{down}.{end}") for n in names])
     if is_mixtral:
         found[f"{prefix}moe.gate.weight"] = left.pop(f"{prefix}block_sparse_moe.gate.weight")
@@ -141,7 +155,11 @@ def _renamed(name: str, model_type: str) -> str:
         return f"language_model.{name}"
     if model_type not in ("phi", "phi3"):
         return name
-    for old, new in {"model.embed_tokens": "transformer.embd", "model.norm": "transformer.norm", "model.layers.": "transformer.h."}.items():
+    for old, new in {
+        "model.embed_tokens": "transformer.embd",
+        "model.norm": "transformer.norm",
+        "model.layers.": "transformer.h.",
+    }.items():
         name = name.replace(old, new)
     if model_type == "phi":
         name = name.replace("model.final_layernorm", "lm_head.ln").replace("lm_head.weight", "lm_head.linear.weight")
@@ -155,7 +173,12 @@ def _chat_config(raw: dict, model_type: str, quantization: str) -> dict:
     """As gen_config writes it."""
     given = {name: value for name, value in raw.items() if name not in ("architectures", "model_type", "torch_dtype")}
     context, window = raw["max_position_embeddings"], raw.get("sliding_window") or -1
-    sizes = {"context_window_size": context, "prefill_chunk_size": 64, "tensor_parallel_shards": 1, "max_batch_size": 128}
+    sizes = {
+        "context_window_size": context,
+        "prefill_chunk_size": 64,
+        "tensor_parallel_shards": 1,
+        "max_batch_size": 128,
+    }
     if model_type != "phi3":
         del given["max_position_embeddings"]
     if model_type not in OWN_BASE and "rope_theta" in given:
@@ -170,7 +193,8 @@ def _chat_config(raw: dict, model_type: str, quantization: str) -> dict:
     return {
         "version": "0.1.0", "model_type": model_type, "quantization": quantization, "model_config": given,
         "vocab_size": raw["vocab_size"], "context_window_size": context, "attention_sink_size": -1,
-        "sliding_window_size": window if model_type in ("mistral", "gemma3_text") else -1, "prefill_chunk_size": 64, "tensor_parallel_shards": 1,
+        "sliding_window_size": window if model_type in ("mistral", "gemma3_text") else -1, "prefill_chunk_size": 64,
+        "tensor_parallel_shards": 1,
         "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.0, "bos_token_id": 1, "eos_token_id": 2,
         "tokenizer_files": ["tokenizer.model"], "conv_template": CHATML,
     }  # fmt: skip
@@ -184,8 +208,8 @@ def _write_shards(path: Path, tensors: dict[str, np.ndarray], float_dtype: str, 
         for name in part:
             array = np.ascontiguousarray(tensors[name])
             entries.append({
-                "name": name, "shape": list(array.shape), "dtype": "uint32" if array.dtype == np.uint32 else float_dtype,
-                "format": form, "nbytes": array.nbytes, "byteOffset": len(content),
+                "name": name, "shape": list(array.shape), "nbytes": array.nbytes, "byteOffset": len(content),
+                "dtype": "uint32" if array.dtype == np.uint32 else float_dtype, "format": form,
             })  # fmt: skip
             content += array.tobytes()
         file = f"params_shard_{number}.bin"

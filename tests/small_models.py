@@ -116,12 +116,13 @@ def write_chat_model(directory: Path, **changes) -> Path:
     return directory
 
 
-def write_byte_tokenizer(directory: Path, control_names: list[str]) -> Path:
-    """A tokenizer.json with a token for each byte, followed by control tokens."""
+def write_byte_tokenizer(directory: Path, control_names: list[str], merges: list[tuple[str, str]] = ()) -> Path:
+    """A tokenizer.json with a token for each byte, one for each merged pair, then control tokens."""
     import tokenizers
 
     alphabet = dict(sorted(BYTE_OF_CHARACTER.items(), key=lambda item: item[1]))
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=alphabet, merges=[]))
+    alphabet |= {"".join(pair): len(alphabet) + i for i, pair in enumerate(merges)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=alphabet, merges=list(merges)))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     tokenizer.add_special_tokens(control_names)

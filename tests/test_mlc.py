@@ -59,7 +59,9 @@ def test_a_family_gives_the_bits_of_its_directory(tmp_path, model_type):
     directory = write_family(tmp_path / "model", base, **changes, architectures=[f"{architecture}ForCausalLM"])
     write_mlc(tmp_path / "mlc", directory, model_type, "q0f32", form="raw")
     expected = logits_of(reference, directory, IDS)
-    np.testing.assert_allclose(logits_of(reference, tmp_path / "mlc", IDS), expected, rtol=0, atol=gemma_error(model_type, expected))
+    np.testing.assert_allclose(
+        logits_of(reference, tmp_path / "mlc", IDS), expected, rtol=0, atol=gemma_error(model_type, expected)
+    )
     np.testing.assert_array_equal(
         logits_of(fastpath, tmp_path / "mlc", IDS), logits_of(reference, tmp_path / "mlc", IDS)
     )
@@ -80,7 +82,9 @@ def test_numbers_are_those_of_the_description(tmp_path, quantization):
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor.float32(), expected[name], err_msg=name)
     assert {tensor.dtype for name, tensor in found.items() if "proj" in name} == FORMATS[quantization]
-    np.testing.assert_array_equal(logits_of(fastpath, tmp_path / "mlc", IDS), logits_of(reference, tmp_path / "mlc", IDS))
+    np.testing.assert_array_equal(
+        logits_of(fastpath, tmp_path / "mlc", IDS), logits_of(reference, tmp_path / "mlc", IDS)
+    )
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe", "phi3"])
@@ -90,7 +94,9 @@ def test_stacks_and_fused_matrices_of_integers(tmp_path, model_type):
     expected = write_mlc(tmp_path / "mlc", directory, model_type, "q4f16_1", cache="ndarray-cache.json")
     for name, tensor in open_source(tmp_path / "mlc").tensors().items():
         np.testing.assert_array_equal(tensor.float32(), expected[name], err_msg=name)
-    np.testing.assert_array_equal(logits_of(fastpath, tmp_path / "mlc", IDS), logits_of(reference, tmp_path / "mlc", IDS))
+    np.testing.assert_array_equal(
+        logits_of(fastpath, tmp_path / "mlc", IDS), logits_of(reference, tmp_path / "mlc", IDS)
+    )
 
 
 def test_rows_of_an_embedding_stay_small(tmp_path):
@@ -151,13 +157,15 @@ MARKS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 ASKED = [{"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "<think>x</think>\n\nc"},
          {"role": "user", "content": "d"}]  # fmt: skip
 LLAMA2 = CHATML | {
-    "system_template": "[INST] <<SYS>>\n{system_message}\n<</SYS>>\n\n", "roles": {"user": "<s>[INST]", "assistant": "[/INST]"},
+    "system_template": "[INST] <<SYS>>\n{system_message}\n<</SYS>>\n\n",
+    "roles": {"user": "<s>[INST]", "assistant": "[/INST]"},
     "seps": [" ", " </s>"], "role_content_sep": " ", "role_empty_sep": " ", "add_role_after_system_message": False,
     "system_prefix_token_ids": [256],
 }  # fmt: skip
 GORILLA = CHATML | {
-    "system_template": "{system_message}", "role_templates": {"user": "<<question>> {user_message} <<function>> {function_string}"},
-    "roles": {"user": "USER", "assistant": "ASSISTANT", "tool": "USER"}, "role_content_sep": ": ", "role_empty_sep": ":",
+    "system_template": "{system_message}", "role_content_sep": ": ", "role_empty_sep": ":",
+    "role_templates": {"user": "<<question>> {user_message} <<function>> {function_string}"},
+    "roles": {"user": "USER", "assistant": "ASSISTANT", "tool": "USER"},
     "seps": ["\n", "</s>"],
 }  # fmt: skip
 THINKING = CHATML | {"system_message": "", "system_template": "{system_message}", "strip_reasoning_in_history": True}
@@ -166,12 +174,14 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 RENDERED = {
     "chatml": (CHATML, [], None, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na<|im_end|>b<|im_end|>\n"
                "<|im_start|>assistant\n<think>x</think>\n\nc<|im_end|>\n<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n"),
-    "a system message": (CHATML, [{"role": "system", "content": "S"}], None, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n"
-                         "a<|im_end|>b<|im_end|>\n<|im_start|>assistant\n<think>x</think>\n\nc<|im_end|>\n<|im_start|>user\n"
+    "a system message": (CHATML, [{"role": "system", "content": "S"}], None,
+                         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\n<think>x</think>\n\nc<|im_end|>\n<|im_start|>user\n"
                          "d<|im_end|>\n<|im_start|>assistant\n"),
-    "llama-2": (LLAMA2, [], None, "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\na<|im_end|>b [/INST] <think>x</think>\n\nc </s>"
+    "llama-2": (LLAMA2, [], None,
+                "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\na<|im_end|>b [/INST] <think>x</think>\n\nc </s>"
                 "<s>[INST] d [/INST] "),
-    "functions": (GORILLA, [], [TOOL], "Be brief.USER: <<question>> a<|im_end|>b <<function>> \nASSISTANT: <think>x</think>\n\nc</s>"
+    "functions": (GORILLA, [], [TOOL],
+                  "Be brief.USER: <<question>> a<|im_end|>b <<function>> \nASSISTANT: <think>x</think>\n\nc</s>"
                   "USER: <<question>> d <<function>> " + json.dumps([TOOL["function"]]) + "\nASSISTANT:"),
     "thoughts": (THINKING, [], None, "<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\nc<|im_end|>\n"
                  "<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n"),
@@ -219,7 +229,9 @@ REFUSED = {
     "FasterTransformer": ({"quantization": "q4f16_ft"}, "one kind of GPU.*supported: q0f16"),
     "float8": ({"quantization": "e4m3_e4m3_f16"}, "quantization 'e4m3_e4m3_f16' is not supported"),
     "no quantization": ({"quantization": None}, "quantization None is not supported"),
-    "a window that llama has not": ({"sliding_window_size": 64}, "sliding_window_size 64 is not supported for model_type 'llama'"),
+    "a window that llama has not": (
+        {"sliding_window_size": 64}, "sliding_window_size 64 is not supported for model_type 'llama'",
+    ),
     "a context of text": ({"context_window_size": "4k"}, "context_window_size must be a whole number of at least 1"),
     "no model_config": ({"model_config": []}, "model_config must be an object"),
     "seps": ({"conv_template": CHATML | {"seps": []}}, "needs one or two seps"),
@@ -227,7 +239,7 @@ REFUSED = {
     "a prefix without a name": (
         {"conv_template": CHATML | {"system_prefix_token_ids": [7]}}, "system_prefix_token_ids: 7 is no control token",
     ),
-    "pooling": ({"embedding_metadata": {"pooling_strategy": "cls"}}, "pooling_strategy must be mean or last, not 'cls'"),
+    "pooling": ({"embedding_metadata": {"pooling_strategy": "cls"}}, "pooling_strategy must be mean or last"),
 }  # fmt: skip
 
 
@@ -261,8 +273,12 @@ DAMAGED = {
     "an unknown type": (lambda records: records[0]["records"][0].update(dtype="int4"), "is stored as int4; supported"),
     "an unknown format": (lambda records: records[0]["records"][0].update(format="zip"), "has the format 'zip'"),
     "no name": (lambda records: records[0]["records"][0].pop("name"), "a tensor needs name"),
-    "a part for a GPU": (lambda records: records[0]["records"][0].update(name="model.norm.weight_shard-1"), "one of several GPUs"),
-    "a tensor of no use": (lambda records: records[0]["records"][0].update(name="model.vision.weight"), "is not known for the family|missing"),
+    "a part for a GPU": (
+        lambda records: records[0]["records"][0].update(name="model.norm.weight_shard-1"), "one of several GPUs",
+    ),
+    "a tensor of no use": (
+        lambda records: records[0]["records"][0].update(name="model.vision.weight"), "not known for the family|missing",
+    ),
     "another MD5": (lambda records: records[0].update(md5sum="0" * 32), "params_shard_0.bin is damaged: its MD5"),
 }  # fmt: skip
 

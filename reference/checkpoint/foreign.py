@@ -5,7 +5,9 @@ from pathlib import Path
 from verbatim.reference.checkpoint.mlc.files import CACHES, CHAT_CONFIG
 from verbatim.reference.records.errors import ModelError
 
-WANTED = "give a directory with config.json and safetensors files, an artifact of MLC LLM, a GGUF file, or HF://user/repo"
+WANTED = (
+    "give a directory with config.json and safetensors files, an artifact of MLC LLM, a GGUF file, or HF://user/repo"
+)
 PICKLED = (".bin", ".pt", ".pth")
 COMPILED = (".so", ".dylib", ".dll", ".tar", ".wasm")
 

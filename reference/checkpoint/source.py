@@ -28,7 +28,15 @@ from verbatim.reference.text.template import ChatTemplate, load_template
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.reference.text.tokenizers import load_tokenizer
 
-HUGGING_FACE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt", SHARDS)
+HUGGING_FACE_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "merges.txt",
+    SHARDS,
+)
 
 
 class HuggingFaceSource(ModelSource):

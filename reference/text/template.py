@@ -43,9 +43,9 @@ MAX_MESSAGE = 500  # characters of an error, which a template may write itself
 class ChatTemplate:
     """A model's compiled template, or several by name: `default`, and `tool_use` for a conversation with tools.
 
-    `source` is their text, `variables` the names that it reads and does not set itself. `tokens` are the special tokens
-    that it may name, such as `bos_token`. `control_ids` are its marks; those that are `visible` are text
-    elsewhere.
+    `source` is their text, `sources` each by its name, `variables` the names that it reads and does not set itself.
+    `tokens` are the special tokens that it may name, such as `bos_token`. `control_ids` are its marks; those that are
+    `visible` are text elsewhere.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ChatTemplate:
         **tokens: str,
     ):  # fmt: skip
         sources = {"default": source} if isinstance(source, str) else source
-        self.source = "\n".join(sources.values())
+        self.sources, self.source = sources, "\n".join(sources.values())
         try:
             self._codes = {name: Sandbox().compile(text) for name, text in sources.items()}
             read = (find_undeclared_variables(Sandbox().parse(text)) for text in sources.values())

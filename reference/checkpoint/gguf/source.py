@@ -42,6 +42,10 @@ class GgufSource(ModelSource):
             entries |= header.tensors
         return Metadata(self.path, headers[0].metadata), entries
 
+    def metadata(self) -> Metadata:
+        """What the file says of itself."""
+        return self._opened[0]
+
     def config(self) -> ModelConfig:
         """From the metadata, as the family reads the config.json that stands for it."""
         changes = {"quantization": GGUF, "norm_offset": 0.0} | biases(self._opened[1])  # norms are stored as they act

@@ -2,8 +2,8 @@
 
 The list is `tensor-cache.json`, in older artifacts `ndarray-cache.json`: {"records": [{"dataPath", "format":
 "raw-shard", "nbytes", "md5sum", "records": [{"name", "shape", "dtype", "format", "nbytes", "byteOffset"}]}]}. Of the
-format "f32-to-bf16" a tensor of float32 is stored as bfloat16. Bytes are little-endian. Everything in the list is checked before it
-is believed.
+format "f32-to-bf16" a tensor of float32 is stored as bfloat16. Bytes are little-endian. Everything in the list is
+checked before it is believed.
 """
 
 import hashlib
@@ -53,7 +53,9 @@ def map_tensors(directory: Path) -> dict[str, Tensor]:
     for shard in _shards(path):
         content = map_bytes(directory / shard["dataPath"])
         if len(content) != shard["nbytes"]:
-            raise ModelError(f"{directory / shard['dataPath']} has {len(content)} bytes, {path.name} says {shard['nbytes']}")
+            raise ModelError(
+                f"{directory / shard['dataPath']} has {len(content)} bytes, {path.name} says {shard['nbytes']}"
+            )
         end, before = 0, ""
         for entry in sorted(_entries(path, shard), key=lambda entry: entry["byteOffset"]):
             if entry["byteOffset"] < end:
@@ -73,7 +75,9 @@ def check_digests(directory: Path) -> None:
             for at in range(0, len(content), HASHED_AT_ONCE):
                 digest.update(content[at : at + HASHED_AT_ONCE].data)
             if digest.hexdigest() != wanted:
-                raise ModelError(f"{directory / shard['dataPath']} is damaged: its MD5 is {digest.hexdigest()}, not {wanted}")
+                raise ModelError(
+                    f"{directory / shard['dataPath']} is damaged: its MD5 is {digest.hexdigest()}, not {wanted}"
+                )
 
 
 def _shards(path: Path) -> list[dict[str, Any]]:
@@ -96,14 +100,20 @@ def _entries(path: Path, shard: dict[str, Any]) -> list[dict[str, Any]]:
         raise ModelError(f"{path}: records of {shard['dataPath']} must be a list of tensors")
     for entry in found:
         numbers = [entry.get(name) for name in ("nbytes", "byteOffset")] if isinstance(entry, dict) else [None]
-        if not all(map(_is_count, numbers)) or not isinstance(entry.get("name"), str) or not _is_shape(entry.get("shape")):
+        if (
+            not all(map(_is_count, numbers))
+            or not isinstance(entry.get("name"), str)
+            or not _is_shape(entry.get("shape"))
+        ):
             raise ModelError(f"{path}: a tensor needs name, shape, nbytes and byteOffset, not {str(entry)[:100]}")
         name, dtype = entry["name"], _stored_dtype(path, entry)
         if entry["byteOffset"] + entry["nbytes"] > shard["nbytes"]:
             end = entry["byteOffset"] + entry["nbytes"]
             raise ModelError(f"{path}: tensor {name} ends at byte {end} of {shard['nbytes']} of {shard['dataPath']}")
         if math.prod(entry["shape"]) * STORED_AS[dtype].itemsize != entry["nbytes"]:
-            raise ModelError(f"{path}: tensor {name} has {entry['nbytes']} bytes, which {entry['shape']} of {dtype} has not")
+            raise ModelError(
+                f"{path}: tensor {name} has {entry['nbytes']} bytes, which {entry['shape']} of {dtype} has not"
+            )
     return found
 
 

@@ -63,6 +63,7 @@ def read_matrix(name: str, parts: Parts, num_inputs: int, *, is_row_major: bool)
     words = parts.words("q_weight", _shape(outputs, WORDS_A_GROUP * num_groups, is_transposed))
     scales = parts.get("q_scale", FLOATS, _shape(outputs, num_groups, is_transposed))
     numbers = scales.bits if scales.dtype == "F16" else scales.float32()
+    numbers = numbers.T if is_transposed else numbers
     sign, zero = (-1, 7) if found.bits == 4 else (1, 3)
 
     def integers(first: int, last: int) -> np.ndarray:
@@ -75,7 +76,7 @@ def read_matrix(name: str, parts: Parts, num_inputs: int, *, is_row_major: bool)
 
     packed = Packed(
         bits=found.bits, num_inputs=num_inputs, group_size=found.group_size, integers=integers,
-        scales=lambda first, last: numbers.dtype.type(sign) * (numbers[:, first:last].T if is_transposed else numbers[first:last]),
+        scales=lambda first, last: numbers.dtype.type(sign) * numbers[first:last],
         group_of=np.arange(num_inputs) // found.group_size if found.bits == 3 else None,
     )  # fmt: skip
     return make_matrix(f"{parts.name}.weight", words, outputs, packed)

@@ -17,7 +17,14 @@ from verbatim.reference.records.errors import ModelError
 
 LAYER = re.compile(r"(?:model\.layers|transformer\.h)\.(\d{1,6})\.(.+)")
 PRESHARDED = re.compile(r"_shard-\d+$")
-QUERY_KEY_VALUE = ("self_attn.qkv_proj", "self_attn.c_attn", "self_attn.wqkv_pack", "mixer.qkv_proj", "mixer.Wqkv", "attention.wqkv")
+QUERY_KEY_VALUE = (
+    "self_attn.qkv_proj",
+    "self_attn.c_attn",
+    "self_attn.wqkv_pack",
+    "mixer.qkv_proj",
+    "mixer.Wqkv",
+    "attention.wqkv",
+)
 GATE_AND_UP = ("mlp.gate_up_proj", "mlp.shared_expert.gate_up_proj", "feed_forward.gate_up_proj")
 STACKED_GATES, STACKED_DOWNS = ("moe.e1_e3", "mlp.moe_gate_up_proj"), ("moe.e2", "mlp.moe_down_proj")
 ROUTER = "moe.gate"  # of Mixtral
@@ -27,7 +34,8 @@ INNER = {  # names within a layer -> Llama's
     "feed_forward.w2": "mlp.down_proj", "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }  # fmt: skip
 OUTER = {  # names outside of the layers -> Llama's
-    "transformer.embd": "model.embed_tokens", "model.tok_embeddings": "model.embed_tokens", "model.embed_tokens": "model.embed_tokens",
+    "model.embed_tokens": "model.embed_tokens", "transformer.embd": "model.embed_tokens",
+    "model.tok_embeddings": "model.embed_tokens",
     "transformer.norm": "model.norm", "lm_head.ln": "model.norm", "model.norm": "model.norm",
     "lm_head.linear": "lm_head", "output": "lm_head", "lm_head": "lm_head",
 }  # fmt: skip
@@ -56,7 +64,9 @@ class Names:
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in stored.items():
             if PRESHARDED.search(name):
-                raise ModelError(f"weights: tensor {name} is a part for one of several GPUs: convert the weights without shards")
+                raise ModelError(
+                    f"weights: tensor {name} is a part for one of several GPUs: convert the weights without shards"
+                )
             stem, _, end = name.rpartition(".")
             if end in self.ends:
                 parts.setdefault(stem, {})[end] = tensor
@@ -77,7 +87,9 @@ class Names:
         ]  # fmt: skip
         is_row_major = bool(shapes) or OUTER.get(stem.removeprefix("language_model.")) == "model.embed_tokens"
         num_inputs = self._num_inputs(stem)
-        return [read_matrix(self.quantization, Parts(stem, part), num_inputs, is_row_major=is_row_major) for part in stacks]
+        return [
+            read_matrix(self.quantization, Parts(stem, part), num_inputs, is_row_major=is_row_major) for part in stacks
+        ]
 
     def _num_inputs(self, stem: str) -> int:
         """The inputs of a matrix, which words do not tell where its last group is short."""

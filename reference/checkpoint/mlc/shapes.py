@@ -54,7 +54,9 @@ def _window(name: str, chat: dict[str, Any], given: dict[str, Any]) -> dict[str,
     size = _size(chat, "sliding_window_size") or _size(given, "sliding_window_size")
     if name not in WINDOWED:
         if size:
-            raise ModelError(f"sliding_window_size {size} is not supported for model_type {name!r}: give --sliding-window-size")
+            raise ModelError(
+                f"sliding_window_size {size} is not supported for model_type {name!r}: give --sliding-window-size"
+            )
         return {}
     if size is None and name != "mistral":
         return {}  # what the family means by leaving it out

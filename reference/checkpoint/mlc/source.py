@@ -121,8 +121,12 @@ class MlcSource(ModelSource):
 
     def eagle_config(self) -> ModelConfig:
         """MLC's eagle heads are not read."""
-        raise ModelError(f"{self.path} is an artifact of MLC: an eagle head is a directory with config.json and safetensors")
+        raise ModelError(
+            f"{self.path} is an artifact of MLC: an eagle head is a directory with config.json and safetensors"
+        )
 
     def medusa(self) -> MedusaCheckpoint:
         """MLC's medusa heads are not read."""
-        raise ModelError(f"{self.path} is an artifact of MLC: medusa heads are a directory with config.json and safetensors")
+        raise ModelError(
+            f"{self.path} is an artifact of MLC: medusa heads are a directory with config.json and safetensors"
+        )

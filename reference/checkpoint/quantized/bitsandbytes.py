@@ -2,7 +2,7 @@
 
 4 bits: weight uint8 (outputs * inputs / 2, 1), two to a byte, the first in the high half; weight.quant_map the table,
 weight.absmax a factor for each block of the matrix in a row, and weight.quant_state.* its sizes as JSON in bytes. A
-factor may be stored as a byte of a second table (nested). 8 bits: weight int8 (outputs, inputs), SCB float32 (outputs,).
+factor may be a byte of a second table (nested). 8 bits: weight int8 (outputs, inputs), SCB float32 (outputs,).
 """
 
 import json
@@ -15,7 +15,6 @@ from verbatim.reference.checkpoint.quantized.float8 import to_bfloat16
 from verbatim.reference.checkpoint.quantized.matrices import MadeTensor, Packed, RoundedTensor, make_matrix
 from verbatim.reference.checkpoint.quantized.parts import Parts
 from verbatim.reference.checkpoint.quantized.settings import Settings
-from verbatim.reference.checkpoint.weights import FLOATS
 from verbatim.reference.records.errors import ModelError
 
 STATES = tuple(f"weight.quant_state.bitsandbytes__{name}" for name in ("nf4", "fp4"))
@@ -60,10 +59,11 @@ def _four_bits(parts: Parts) -> RoundedTensor:
     dtype = DTYPES[state["dtype"]]
 
     def make(first: int, last: int) -> np.ndarray:
-        places = np.arange(first * num_inputs, last * num_inputs)
-        bytes_ = stored[places >> 1]
-        numbers = table[np.where(places & 1, bytes_ & 15, bytes_ >> 4)] * factors[places // block]
-        return _rounded(numbers.reshape(last - first, num_inputs), dtype)
+        begin, end = first * num_inputs, last * num_inputs
+        pairs = stored[begin // 2 : -(-end // 2)]
+        chosen = np.stack([pairs >> 4, pairs & 15], axis=-1).reshape(-1)[begin % 2 :][: end - begin]
+        each = np.repeat(factors[begin // block : -(-end // block)], block)[begin % block :][: end - begin]
+        return _rounded((table[chosen] * each).reshape(last - first, num_inputs), dtype)
 
     def is_sound() -> bool:
         return bool(np.abs(table).max() * np.abs(factors).max() < LARGEST[dtype])  # false for what is no number
@@ -79,7 +79,7 @@ def _factors(parts: Parts, state: dict[str, Any], num_blocks: int) -> np.ndarray
     if "weight.nested_absmax" not in parts:
         return parts.get("weight.absmax", ("F32",), (num_blocks,)).float32()
     chosen = parts.get("weight.absmax", ("U8",), (num_blocks,)).bits
-    size, offset = state.get("nested_blocksize"), state.get("nested_offset")
+    size, offset = state.get("nested_blocksize"), state.get("nested_offset", math.nan)
     if type(size) is not int or size < 1 or type(offset) not in (int, float) or not math.isfinite(offset):
         raise ModelError(f"weights: tensor {parts.name}.weight.quant_state needs nested_blocksize and nested_offset")
     outer = parts.numbers("weight.nested_absmax", (-(-num_blocks // size),)).astype(np.float32)
@@ -96,11 +96,15 @@ def _state(parts: Parts) -> dict[str, Any]:
     except ValueError:
         raise ModelError(f"weights: tensor {parts.name}.{name} is no JSON text") from None
     shape = state.get("shape") if isinstance(state, dict) else None
-    is_shape = isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and 0 < size < 1 << 31 for size in shape)
+    is_shape = (
+        isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and 0 < size < 1 << 31 for size in shape)
+    )
     if not is_shape or type(state.get("blocksize")) is not int or state["blocksize"] < 1:
         raise ModelError(f"weights: tensor {parts.name}.{name} needs shape and blocksize, not {str(state)[:100]}")
     if state.get("dtype") not in DTYPES:
-        raise ModelError(f"weights: tensor {parts.name}.{name} has dtype {state.get('dtype')!r}, not {', '.join(DTYPES)}")
+        raise ModelError(
+            f"weights: tensor {parts.name}.{name} has dtype {state.get('dtype')!r}, not {', '.join(DTYPES)}"
+        )
     return state
 
 

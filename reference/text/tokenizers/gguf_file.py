@@ -19,6 +19,7 @@ from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 from verbatim.reference.text.tokenizers.sentencepiece_file import SentencePieceTokenizer
 
 PREFIX = "tokenizer.ggml."
+TRAINERS = {"llama": 2, "t5": 1}  # of sentencepiece: byte pairs, or Unigram
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # types of pieces, as sentencepiece numbers them
 TYPES = frozenset(range(1, 7))
 ALPHABET = BYTE_OF_CHARACTER.keys()  # a token with other characters is none that merges make
@@ -66,7 +67,7 @@ def read_gguf_tokenizer(name: str, values: Mapping[str, Any]) -> Tokenizer:
     if not set(types) <= TYPES:
         raise ModelError(f"{name}: {PREFIX}token_type holds {min(set(types) - TYPES)}; types are 1 to 6")
     model = model if isinstance(model, str) else None
-    if model == "llama":
+    if model in TRAINERS:
         scores = _numbers(name, values, "scores", len(pieces), None)
         content = _sentencepiece_model(pieces, list(map(float, scores)), list(map(int, types)), values)
         found = SentencePieceTokenizer(content, _settings(values, begins=True), name, _marks(pieces, types, values))
@@ -77,7 +78,9 @@ def read_gguf_tokenizer(name: str, values: Mapping[str, Any]) -> Tokenizer:
     if model == "gpt2":
         text, begins = _json(name, pieces, types, values)
         return JsonTokenizer(text, _settings(values, begins=begins), name)
-    raise ModelError(f"{name}: {PREFIX}model {str(model)[:50]!r} is not supported; supported: llama, gpt2")
+    raise ModelError(
+        f"{name}: {PREFIX}model {str(model)[:50]!r} is not supported; supported: gpt2, {', '.join(TRAINERS)}"
+    )
 
 
 def _pieces(values: Mapping[str, Any]) -> list[str]:
@@ -132,7 +135,7 @@ def _numbers(name: str, values: Mapping[str, Any], field: str, count: int, defau
 
 
 def _sentencepiece_model(pieces: list[str], scores: list[float], types: list[int], values: Mapping[str, Any]) -> bytes:
-    """A `tokenizer.model`: protocol buffers of pieces, a trainer (byte pairs, fallback to bytes), and a normaliser.
+    """A `tokenizer.model`: protocol buffers of pieces, a trainer (its type, fallback to bytes), and a normaliser.
 
     The fields are numbered in https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto.
     """
@@ -142,7 +145,7 @@ def _sentencepiece_model(pieces: list[str], scores: list[float], types: list[int
     ]
     ids = {field: values.get(f"{PREFIX}{name}_token_id") for field, name in ((41, "bos"), (42, "eos"))}
     unknown = types.index(UNKNOWN) if UNKNOWN in types else 0
-    trainer = _number(3, 2) + _number(35, 1) + _number(40, unknown)
+    trainer = _number(3, TRAINERS[values[f"{PREFIX}model"]]) + _number(35, 1) + _number(40, unknown)
     trainer += b"".join(_number(field, number) for field, number in ids.items() if _is_id(number, pieces))
     adds_space = values.get(f"{PREFIX}add_space_prefix")
     spaces = _number(3, adds_space is not False)

@@ -94,12 +94,15 @@ def _perplexity(
 
 
 def _quantize(
-    source: Annotated[Path, Parameter(help="a float model directory")],
-    target: Annotated[Path, Parameter(help="the directory to write; a run that was cut off goes on")],
+    source: Annotated[Path, Parameter(help="a model: a directory, an artifact of MLC LLM, a GGUF file")],
+    target: Annotated[Path, Parameter(help="the directory or the .gguf file to write")],
     *,
-    format: Annotated[str, Parameter(help="w8a8 or w4a8")],
+    format: Annotated[str, Parameter(help="w8a8 or w4a8: a directory; gguf-q8_0, -q4_0, -f16, -bf16 or -f32: a file")],
 ) -> None:
-    """Quantize a checkpoint on disk: loading it gives the bits that --quantization gives on the float one."""
+    """Quantize a checkpoint on disk: loading w8a8 and w4a8 gives the bits that --quantization gives on a float one.
+
+    A directory that was cut off is resumed, a GGUF file begun anew.
+    """
     from verbatim.reference.commands.quantize import quantize_on_disk
 
     quantize_on_disk(source, target, format)

@@ -14,7 +14,11 @@ from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import ModelError
 from verbatim.server.settings.hub import fetch
 
-SHAPE_FILES = ("config.json", "generation_config.json", CHAT_CONFIG)  # fetched first: they show whether the rest is of use
+SHAPE_FILES = (
+    "config.json",
+    "generation_config.json",
+    CHAT_CONFIG,
+)  # fetched first: they show whether the rest is of use
 EPILOG = "HF_TOKEN opens private models; HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they always mean."
 
 
