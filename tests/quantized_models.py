@@ -185,6 +185,49 @@ def float8(shares: str, *, end="weight_scale_inv", block=128) -> Encode:
     return encode
 
 
+def table4(name: str, *, dtype="bfloat16", block=64, nested=False) -> Encode:
+    """bitsandbytes, 4 bits: the nearest of sixteen numbers, any sixteen, times the largest of a block in a row."""
+    random = np.random.default_rng(len(name))
+    known = np.sort(np.r_[-1, 0, 1, random.uniform(-1, 1, 13)]).astype(np.float32)
+    bytes_ = np.sort(random.uniform(0, 1, 256)).astype(np.float32)
+
+    def encode(w):
+        blocks = w.reshape(-1, block)
+        factors = np.abs(blocks).max(axis=1)
+        state = {"quant_type": name, "blocksize": block, "dtype": dtype, "shape": list(w.shape)}
+        parts = {"weight.absmax": ("F32", factors), "weight.quant_map": ("F32", known)}
+        if nested:
+            offset = float(np.float32(factors.mean()))
+            outer = np.abs(np.pad(factors - np.float32(offset), (0, -len(factors) % 16)).reshape(-1, 16)).max(axis=1)
+            each = np.repeat(outer, 16)[: len(factors)]
+            chosen = np.abs(bytes_ - ((factors - np.float32(offset)) / each)[:, None]).argmin(axis=1).astype(np.uint8)
+            factors = bytes_[chosen] * each + np.float32(offset)
+            state |= {"nested_blocksize": 16, "nested_dtype": "float32", "nested_offset": offset}
+            parts["weight.absmax"] = "U8", chosen
+            parts |= {"weight.nested_absmax": ("F32", outer), "weight.nested_quant_map": ("F32", bytes_)}
+        q = np.abs(known - (blocks / factors[:, None])[..., None]).argmin(axis=2).astype(np.uint8)
+        pairs = q.reshape(-1, 2)
+        text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        parts["weight"] = "U8", pairs[:, :1] << 4 | pairs[:, 1:]
+        parts[f"weight.quant_state.bitsandbytes__{name}"] = "U8", text
+        weights = (known[q] * factors[:, None]).reshape(w.shape)
+        if dtype == "float16":
+            return parts, weights.astype(np.float16).astype(np.float32)
+        bits = weights.view(np.uint32).astype(np.uint64)
+        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
+        return parts, weights if dtype == "float32" else rounded
+
+    return encode
+
+
+def llm_int8(w):
+    """bitsandbytes, LLM.int8: a factor of each output, 127 times its scale."""
+    most = np.abs(w).max(axis=1)
+    q = np.rint(w / most[:, None] * 127).astype(np.int8)
+    parts = {"weight": ("I8", q), "SCB": ("F32", most), "weight_format": ("U8", np.zeros((), np.uint8))}
+    return parts, q.astype(np.float32) * (most * np.float32(1 / 127))[:, None]
+
+
 def put(end, make):
     """A change of one part: `make` gives its dtype and bits anew."""
 
@@ -214,6 +257,8 @@ def compressed(form: str, **weights) -> dict:
 AWQ = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}
 GPTQ = {"quant_method": "gptq", "desc_act": False}
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_quant_storage": "uint8"}
+NF4, FP4 = BNB | {"bnb_4bit_quant_type": "nf4"}, BNB | {"bnb_4bit_quant_type": "fp4"}
 INT4, INT8 = {"num_bits": 4, "type": "int"}, {"num_bits": 8, "type": "int"}
 LAYOUTS: dict[str, tuple[dict, Encode, set[str]]] = {  # name -> quantization_config, encoder, formats of the matrices
     "awq-128": (AWQ | {"group_size": 128}, awq(128), {"w8a8"}),
@@ -253,4 +298,8 @@ LAYOUTS: dict[str, tuple[dict, Encode, set[str]]] = {  # name -> quantization_co
     ),
     "fp8-block": (FP8 | {"weight_block_size": [128, 128]}, float8("block"), {"BF16"}),
     "fp8-tensor": (FP8, float8("tensor", end="weight_scale"), {"BF16"}),
+    "nf4": (NF4, table4("nf4"), {"BF16"}),
+    "nf4-nested": (NF4 | {"bnb_4bit_use_double_quant": True}, table4("nf4", nested=True, dtype="float32"), {"F32"}),
+    "fp4": (FP4, table4("fp4", dtype="float16"), {"F16"}),
+    "llm-int8": (BNB | {"load_in_4bit": False, "load_in_8bit": True}, llm_int8, {"I8_SCALE"}),
 }  # fmt: skip

@@ -125,7 +125,12 @@ def changed(artifact, **changes):
 def test_a_source_says_what_the_configuration_says(artifact):
     source = open_source(artifact)
     config = source.config()
-    assert (config.context_size, config.eos_ids, config.bos_id, config.quantization) == (256, (2,), 1, "mlc")
+    assert (config.context_size, config.eos_ids, config.bos_id, config.quantization) == (
+        256,
+        (2, 4),
+        1,
+        "mlc",
+    )  # 4 is <|im_end|>
     assert source.stored_as() == "MLC q4f16_1"
     assert source.generation_defaults() == {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.0}
     assert [file.name for file in source.weight_files()] == [
@@ -136,7 +141,7 @@ def test_a_source_says_what_the_configuration_says(artifact):
     assert changed(artifact, context_window_size=128).config().context_size == 128
     assert open_source(artifact).digest() != before
     template = CHATML | {"stop_token_ids": [5, 9]}
-    assert changed(artifact, conv_template=template).config().eos_ids == (5, 9)
+    assert changed(artifact, conv_template=template, eos_token_id=[9, 8]).config().eos_ids == (5, 9, 8, 4)
 
 
 def test_windows_and_sinks_are_those_of_the_artifact(tmp_path):

@@ -13,6 +13,7 @@ from quantized_models import (
     GPTQ,
     INT4,
     LAYOUTS,
+    NF4,
     SHAPE,
     compressed,
     gptq,
@@ -36,6 +37,7 @@ IDS = list(range(3, 24))
 TEXTS = {
     "awq-128": "AWQ, 4 bits, groups of 128", "gptq-act-order": "GPTQ, 4 bits, groups of 32, act-order",
     "int8": "compressed-tensors, 8 bits, channels", "fp8-block": "FP8, blocks of 128 by 128",
+    "nf4-nested": "bitsandbytes, nf4, factors of 8 bits", "llm-int8": "bitsandbytes, int8",
 }  # fmt: skip
 MATRIX = "model.layers.1.mlp.down_proj.weight"
 
@@ -62,7 +64,7 @@ def test_numbers_are_those_that_the_tool_stored(layout):
 
 
 def test_both_engines_have_the_same_bits_at_every_level(layout):
-    """Floats, of FP8 and act-order, have those of the float model; integers are off by the rounding of activations."""
+    """Floats (FP8, act-order, nf4, fp4) have those of the float model; integers are off by the rounding of activations."""
     _, quantized, floats = layout
     expected, exact, chosen = logits_of(reference, quantized, IDS), logits_of(reference, floats, IDS), dispatch.level()
     try:
@@ -71,7 +73,7 @@ def test_both_engines_have_the_same_bits_at_every_level(layout):
             np.testing.assert_array_equal(logits_of(fastpath, quantized, IDS), expected, err_msg=level)
     finally:
         dispatch.use(chosen)
-    if LAYOUTS[layout[0]][2] <= {"F16", "BF16"}:
+    if LAYOUTS[layout[0]][2] <= {"F16", "BF16", "F32"}:
         np.testing.assert_array_equal(expected, exact)
     assert np.abs(expected - exact).max() < 0.02 * np.ptp(exact)
 
@@ -128,7 +130,15 @@ def test_another_format_is_refused(tmp_path):
 
 INSTEAD = "give the float checkpoint"
 REFUSED = {
-    "bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, ["method bitsandbytes", INSTEAD]),
+    "bitsandbytes of 2 bits": (
+        NF4 | {"bnb_4bit_quant_type": "nf2"},
+        ["method bitsandbytes", "must be nf4 or fp4", INSTEAD],
+    ),
+    "bitsandbytes in other words": (
+        NF4 | {"bnb_4bit_quant_storage": "bfloat16"},
+        ["bnb_4bit_quant_storage must be uint8"],
+    ),
+    "bitsandbytes of neither size": ({"quant_method": "bitsandbytes"}, ["load_in_8bit must be True, not None"]),
     "aqlm": ({"quant_method": "aqlm"}, ["method aqlm", "awq, gptq, compressed-tensors, fp8"]),
     "exl2": ({"quant_method": "exl2", "bits": 4.5}, ["method exl2"]),
     "hqq": ({"quant_method": "hqq"}, ["method hqq"]),
@@ -201,6 +211,13 @@ DAMAGED = {
     "groups of 16": ("int8", put("weight_scale", lambda d, b: (d, np.repeat(b, 8, 1))), "multiple of 32 inputs"),
     "a float8 of no number": ("fp8-block", put("weight", number(0xFF)), "holds NaN or infinite values"),
     "blocks of another size": ("fp8-block", put("weight_scale_inv", lambda d, b: (d, b[:, :0])), "inv has shape"),
+    "a state that is no JSON": (
+        "nf4", put("weight.quant_state.bitsandbytes__nf4", lambda d, b: (d, b[:-1])), "no JSON text",
+    ),
+    "no table": ("nf4", lambda parts: parts.pop("weight.quant_map"), "q_proj.weight.quant_map is missing"),
+    "factors of fewer blocks": ("fp4", put("weight.absmax", lambda d, b: (d, b[1:])), "absmax has shape"),
+    "factors out of float16": ("fp4", put("weight.absmax", number(70000)), "holds NaN or infinite values"),
+    "rows in another order": ("llm-int8", put("weight_format", number(1)), "weight_format is not 0"),
     "float8 without scales": ("fp8-block", lambda parts: parts.pop("weight_scale_inv"), "stored as F8_E4M3"),
     "a matrix twice": (
         "gptq-4", lambda parts: parts.update(weight=("F32", np.zeros((128, 128), np.float32))), "there twice",

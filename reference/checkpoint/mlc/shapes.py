@@ -65,10 +65,13 @@ def _window(name: str, chat: dict[str, Any], given: dict[str, Any]) -> dict[str,
 
 
 def _ids(chat: dict[str, Any]) -> dict[str, Any]:
-    """The first token, and those that end an answer: the template's, or else those of the model."""
+    """The first token, and those that end an answer: the template's, and those of the model."""
     template = chat.get("conv_template")
     stops = template.get("stop_token_ids") if isinstance(template, dict) else None
-    return {"bos_token_id": chat.get("bos_token_id"), "eos_token_id": stops or chat.get("eos_token_id")}
+    ends = chat.get("eos_token_id")
+    stops, ends = stops if isinstance(stops, list) else [], ends if isinstance(ends, list) else [ends]
+    found = [token_id for token_id in (*stops, *ends) if token_id is not None]
+    return {"bos_token_id": chat.get("bos_token_id"), "eos_token_id": list(dict.fromkeys(found))}
 
 
 def _object(found: dict[str, Any], name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from verbatim.reference.records.config import ModelConfig, read_json
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.conversation import conversation_template
 from verbatim.reference.text.template import ChatTemplate, load_template, make_template
-from verbatim.reference.text.tokenizer import Tokenizer, read_settings
+from verbatim.reference.text.tokenizer import Tokenizer, read_settings, token_content
 from verbatim.reference.text.tokenizers import NAMES, load_tokenizer
 
 SAMPLING = ("temperature", "top_p", "repetition_penalty")
@@ -38,19 +38,35 @@ class MlcSource(ModelSource):
             changes["quantization"] = None if check_format(self._chat.get("quantization")) in FLOAT else MLC
             if size := context_size(self._chat):
                 changes["context_size"] = size
-            return read_config(raw_config(self._chat), {}, **changes)
+            return read_config(self._raw(), {}, **changes)
         except ModelError as error:
             raise self._error(str(error).removeprefix("config.json: ")) from None
 
     def raw_config(self) -> dict[str, Any]:
         """The config.json that mlc-chat-config.json stands for."""
         try:
-            return raw_config(self._chat)
+            return self._raw()
         except ModelError as error:
             raise self._error(str(error)) from None
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.path.name}/{CHAT_CONFIG}: {what}")
+
+    def _raw(self) -> dict[str, Any]:
+        raw = raw_config(self._chat)
+        return raw | {"eos_token_id": list(dict.fromkeys((*raw["eos_token_id"], *self._named_ends())))}
+
+    def _named_ends(self) -> list[int]:
+        """The ids of stop strings that are names of control tokens."""
+        found = self._chat.get("conv_template")
+        stops = found.get("stop_str") if isinstance(found, dict) else None
+        if not stops:
+            return []
+        added = read_settings(self.path).get("added_tokens_decoder") or {}
+        names = {token_content(token): int(i) for i, token in added.items()}
+        if not all(stop in names for stop in stops) and any((self.path / name).exists() for name in NAMES):
+            names = self.tokenizer().control_ids
+        return [names[stop] for stop in stops if stop in names]
 
     def unread(self) -> list[str]:
         """Stop strings that are no tokens' names, and a conversation template of which only the name is there."""
