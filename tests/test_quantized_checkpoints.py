@@ -64,7 +64,7 @@ def test_numbers_are_those_that_the_tool_stored(layout):
 
 
 def test_both_engines_have_the_same_bits_at_every_level(layout):
-    """Floats (FP8, act-order, nf4, fp4) have those of the float model; integers are off by the rounding of activations."""
+    """Floats (FP8, act-order, nf4, fp4) have those of the float model; integers are off by rounded activations."""
     _, quantized, floats = layout
     expected, exact, chosen = logits_of(reference, quantized, IDS), logits_of(reference, floats, IDS), dispatch.level()
     try:

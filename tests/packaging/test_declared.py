@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("reference", "fastpath", "server", "router", "conformance", "src/verbatim")
 WITHOUT = {  # named by a clear error where they are absent: package -> the extra that brings it
     "pycuda": "cuda",
+    "gguf": "gguf",
     "pytest": None,  # the conformance suite as a plug-in of pytest, for those who have it
     "tiktoken": None,  # for models whose only tokenizer is a tekken.json
 }

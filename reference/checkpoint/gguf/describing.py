@@ -14,7 +14,7 @@ from verbatim.reference.checkpoint.gguf.header import Entry
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.shapes import biases, raw_config
 from verbatim.reference.numerics.rotary import inverse_frequencies
-from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope
+from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
 
 NAMES = {  # family -> `general.architecture`
@@ -55,7 +55,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         "attention.value_length": config.head_dim,
         f"attention.{epsilon}": config.norm_epsilon,
         **_experts(config), **_windows(config, name), **_scales(config, name),
-        **(_rope(rope) if rope else {}),
+        **(_rope(rope, name) if rope else {}),
     }  # fmt: skip
     if name == "stablelm":
         found["use_parallel_residual"] = config.norms == "parallel"
@@ -71,12 +71,14 @@ def factor_tensors(config: ModelConfig) -> dict[str, np.ndarray]:
         return {}
     if scaling.rope_type == "llama3":
         return {FACTORS[0]: _llama3_factors(config.layers[-1].rope).astype(np.float32)}
-    if scaling.rope_type == "longrope":
-        if not scaling.short and scaling.attention_factor == 1.0:  # Llama 3's of another GGUF file
-            return {FACTORS[0]: np.array(scaling.factors, np.float32)}
-        short = (scaling.short or scaling).factors
-        return {FACTORS[1]: np.array(scaling.factors, np.float32), FACTORS[2]: np.array(short, np.float32)}
-    return {}
+    return _factors(scaling) if scaling.rope_type == "longrope" else {}
+
+
+def _factors(scaling: RopeScaling) -> dict[str, np.ndarray]:
+    if not scaling.short and scaling.attention_factor == 1.0:  # Llama 3's of another GGUF file
+        return {FACTORS[0]: np.array(scaling.factors, np.float32)}
+    short = (scaling.short or scaling).factors
+    return {FACTORS[1]: np.array(scaling.factors, np.float32), FACTORS[2]: np.array(short, np.float32)}
 
 
 def check_description(config: ModelConfig, found: dict[str, Any], tensors: dict[str, np.ndarray | None]) -> None:
@@ -141,16 +143,16 @@ def _scales(config: ModelConfig, name: str) -> dict[str, Any]:
     return found
 
 
-def _rope(rope: Rope) -> dict[str, Any]:
+def _rope(rope: Rope, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"rope.dimension_count": rope.rotary_dim, "rope.freq_base": rope.theta}
     scaling = rope.scaling
     if scaling is None or scaling.rope_type == "llama3":
         return found
     if scaling.rope_type == "longrope":
-        original = scaling.short.original_context if scaling.short else None
         return found | {
+            "rope.scaling.type": None if name == "phi3" or FACTORS[0] in _factors(scaling) else "longrope",
             "rope.scaling.attn_factor": scaling.attention_factor,
-            "rope.scaling.original_context_length": original,
+            "rope.scaling.original_context_length": scaling.short.original_context if scaling.short else None,
         }
     found |= {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
     if scaling.rope_type == "yarn":

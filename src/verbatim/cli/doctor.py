@@ -19,6 +19,7 @@ PACKAGES = ("numpy", "sanic", "tokenizers", "sentencepiece", "llguidance", "hugg
 OPTIONAL = {  # name -> what it is for
     "pycuda": "GPUs: pip install 'verbatim[cuda]'",
     "nvidia-cuda-nvrtc": "GPUs without nvcc: pip install 'verbatim[nvrtc]'",
+    "gguf": "writing GGUF files: pip install 'verbatim[gguf]'",
     "torch": "training the demo model: pip install 'verbatim[train]'",
 }
 
