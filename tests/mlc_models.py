@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.checkpoint.weights import load_weights
 
 GROUPS = {  # quantization -> bits, inputs of a group, whether linear layers are transposed, dtype of the scales
     "q3f16_0": (3, 40, True, "float16"), "q3f16_1": (3, 40, False, "float16"), "q4f16_0": (4, 32, True, "float16"),
@@ -94,6 +95,26 @@ def write_mlc(
         if (directory / file).exists():
             shutil.copy(directory / file, path)
     return numbers
+
+
+def write_awq(path: Path, directory: Path) -> None:
+    """An artifact of q4f16_autoawq from an AWQ checkpoint of a Llama: its words side by side, other floats float16."""
+    path.mkdir(parents=True)
+    raw = json.loads((directory / "config.json").read_text())
+    left = {name: tensor.bits for name, tensor in load_weights(directory)._tensors.items()}
+    tensors = {}
+    for layer in range(raw["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for new, old in (("self_attn.qkv_proj", "self_attn.{}_proj qkv"), ("mlp.gate_up_proj", "mlp.{}_proj gate up")):
+            form, *roles = old.split()
+            names = [f"{prefix}{form.format(role)}" for role in (roles if len(roles) > 1 else roles[0])]
+            for end in ("qweight", "qzeros", "scales"):
+                tensors[f"{prefix}{new}.{end}"] = np.concatenate([left.pop(f"{name}.{end}") for name in names], axis=1)
+    tensors |= left
+    for name, array in tensors.items():
+        tensors[name] = array.view(np.uint32) if array.dtype == np.int32 else array.astype(np.float16)
+    _write_shards(path, tensors, "float16", "f32-to-bf16", "tensor-cache.json")
+    (path / "mlc-chat-config.json").write_text(json.dumps(_chat_config(raw, "llama", "q4f16_autoawq")))
 
 
 def _unfused(name: str) -> set[str]:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from family_models import write_family
-from mlc_models import CHATML, GROUPS, write_mlc
+from mlc_models import CHATML, GROUPS, write_awq, write_mlc
+from quantized_models import LAYOUTS, write_quantized
 from small_models import logits_of, write_byte_tokenizer, write_chat_model, write_model
+from verbatim.cli.models.fit import fits
+from verbatim.cli.models.show import rows
 from verbatim.fastpath import backend as fastpath
 from verbatim.fastpath.gpu.support import missing
 from verbatim.reference import backend as reference
@@ -99,6 +102,16 @@ def test_stacks_and_fused_matrices_of_integers(tmp_path, model_type):
     )
 
 
+def test_words_of_awq_lie_side_by_side(tmp_path):
+    entry, encode, _ = LAYOUTS["awq-128"]
+    model, _ = write_quantized(tmp_path, entry, encode)
+    write_awq(tmp_path / "mlc", model)
+    found, expected = open_source(tmp_path / "mlc").tensors(), open_source(model).tensors()
+    for name in (name for name in expected if "proj" in name):
+        np.testing.assert_array_equal(found[name].float32(), expected[name].float32(), err_msg=name)
+    assert np.isfinite(logits_of(fastpath, tmp_path / "mlc", IDS)).all()
+
+
 def test_rows_of_an_embedding_stay_small(tmp_path):
     """They are the blocks of Q4_0 that have the same numbers."""
     directory = write_model(tmp_path / "model", hidden_size=64)
@@ -142,6 +155,12 @@ def test_a_source_says_what_the_configuration_says(artifact):
     assert open_source(artifact).digest() != before
     template = CHATML | {"stop_token_ids": [5, 9]}
     assert changed(artifact, conv_template=template, eos_token_id=[9, 8]).config().eos_ids == (5, 9, 8, 4)
+
+
+def test_show_and_doctor_name_it(artifact):
+    assert ("stored as", "MLC q4f16_1") in list(rows(artifact))
+    found = dict(fits(artifact))
+    assert found["fits, as stored"].startswith("yes") and "mlc checkpoints" in found["on a GPU"]
 
 
 def test_windows_and_sinks_are_those_of_the_artifact(tmp_path):
@@ -239,6 +258,8 @@ REFUSED = {
     ),
     "a context of text": ({"context_window_size": "4k"}, "context_window_size must be a whole number of at least 1"),
     "no model_config": ({"model_config": []}, "model_config must be an object"),
+    "stops": ({"conv_template": CHATML | {"stop_str": [1]}}, "conv_template.stop_str must be a list of texts"),
+    "ends": ({"eos_token_id": [{}]}, "stop_token_ids and eos_token_id must be whole numbers"),
     "seps": ({"conv_template": CHATML | {"seps": []}}, "needs one or two seps"),
     "roles": ({"conv_template": CHATML | {"roles": ["user"]}}, "conv_template.roles must hold a text for each role"),
     "a prefix without a name": (

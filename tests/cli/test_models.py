@@ -11,6 +11,7 @@ import pytest
 
 from gguf_models import STORIES, story_words, write_gguf
 from hub_server import commit_of, hub
+from mlc_models import write_mlc
 from small_models import write_chat_model, write_model
 from terminal import Terminal
 from verbatim.cli.models.fit import fits
@@ -122,6 +123,15 @@ def test_a_file_of_a_repository_of_gguf_files(verbatim, tmp_path):
     code, _, err = verbatim("pull", "acme/gguf:Q4_K_M")
     assert code == 1
     assert "model-Q4_K_M.gguf is truncated or damaged" in err
+
+
+def test_an_artifact_of_mlc(verbatim, tmp_path):
+    write_mlc(tmp_path / "models/acme/echo-q4f16_1-MLC", MODEL, "llama", "q4f16_1")
+    code, out, err = verbatim("pull", "acme/echo-q4f16_1-MLC")
+    assert code == 0, err
+    assert "serve it: verbatim serve --model HF://acme/echo-q4f16_1-MLC\n" in out
+    code, out, _ = verbatim("show", "acme/echo-q4f16_1-MLC", HF_HUB_OFFLINE="1")
+    assert (code, bool(re.search("stored as +MLC q4f16_1", out))) == (0, True)
 
 
 def test_weights_that_cannot_be_served_are_not_fetched(verbatim, tmp_path):

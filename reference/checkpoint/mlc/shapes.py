@@ -28,7 +28,8 @@ def raw_config(chat: dict[str, Any]) -> dict[str, Any]:
         raise ModelError(f"model_type {name!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
     given = _object(chat, "model_config")
     if isinstance(given.get("text_config"), dict):
-        given = given | given["text_config"] | (given["text_config"].get("kwargs") or {})
+        others = given["text_config"].get("kwargs")
+        given = given | given["text_config"] | (others if isinstance(others, dict) else {})
     raw = {key: given[key] for key in given if key not in (*OF_THE_LIBRARY, *RENAMED, "text_config", "model_type")}
     raw["architectures"] = [ARCHITECTURES[name]]
     raw["vocab_size"] = given.get("vocab_size", chat.get("vocab_size"))
@@ -71,6 +72,8 @@ def _ids(chat: dict[str, Any]) -> dict[str, Any]:
     ends = chat.get("eos_token_id")
     stops, ends = stops if isinstance(stops, list) else [], ends if isinstance(ends, list) else [ends]
     found = [token_id for token_id in (*stops, *ends) if token_id is not None]
+    if not all(type(token_id) is int for token_id in found):
+        raise ModelError(f"stop_token_ids and eos_token_id must be whole numbers, not {str(found)[:100]}")
     return {"bos_token_id": chat.get("bos_token_id"), "eos_token_id": list(dict.fromkeys(found))}
 
 

@@ -17,8 +17,9 @@ from verbatim.reference.records.config import ModelConfig, read_json
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.conversation import conversation_template
 from verbatim.reference.text.template import ChatTemplate, load_template, make_template
-from verbatim.reference.text.tokenizer import Tokenizer, read_settings, token_content
+from verbatim.reference.text.tokenizer import Tokenizer, read_settings
 from verbatim.reference.text.tokenizers import NAMES, load_tokenizer
+from verbatim.reference.text.tokenizers.added_tokens import read_added_tokens
 
 SAMPLING = ("temperature", "top_p", "repetition_penalty")
 WORDS = (*NAMES, "tokenizer_config.json", "chat_template.jinja", "added_tokens.json", "merges.txt")
@@ -56,14 +57,20 @@ class MlcSource(ModelSource):
         raw = raw_config(self._chat)
         return raw | {"eos_token_id": list(dict.fromkeys((*raw["eos_token_id"], *self._named_ends())))}
 
+    def _stops(self) -> list[str]:
+        """The template's stop strings."""
+        found = self._chat.get("conv_template")
+        stops = (found.get("stop_str") or []) if isinstance(found, dict) else []
+        if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+            raise ModelError(f"conv_template.stop_str must be a list of texts, not {str(stops)[:100]!r}")
+        return stops
+
     def _named_ends(self) -> list[int]:
         """The ids of stop strings that are names of control tokens."""
-        found = self._chat.get("conv_template")
-        stops = found.get("stop_str") if isinstance(found, dict) else None
-        if not stops:
+        if not (stops := self._stops()):
             return []
-        added = read_settings(self.path).get("added_tokens_decoder") or {}
-        names = {token_content(token): int(i) for i, token in added.items()}
+        added = read_added_tokens(self.path, read_settings(self.path))
+        names = {token.content: i for i, token in added.items() if token.is_special}
         if not all(stop in names for stop in stops) and any((self.path / name).exists() for name in NAMES):
             names = self.tokenizer().control_ids
         return [names[stop] for stop in stops if stop in names]
@@ -73,9 +80,8 @@ class MlcSource(ModelSource):
         found = self._chat.get("conv_template")
         if isinstance(found, str):
             return [f"conv_template {found!r}, a name without the template"]
-        stops = found.get("stop_str") if isinstance(found, dict) else None
-        known = self.tokenizer().control_ids
-        return [f"conv_template.stop_str {stop!r}" for stop in stops or () if stop not in known]
+        known = self.tokenizer().control_ids if self._stops() else ()
+        return [f"conv_template.stop_str {stop!r}" for stop in self._stops() if stop not in known]
 
     def stored_as(self) -> str:
         """The name of the quantisation."""
