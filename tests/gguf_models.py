@@ -145,15 +145,15 @@ def _apart(stored: str, values: np.ndarray, names) -> dict[str, np.ndarray]:
     return {names.get_name(part) + ending: np.ascontiguousarray(rows) for part, rows in parts.items()}
 
 
-def story_words(writer):
-    """The vocabulary of stories260k, as llama.cpp's converter writes it."""
+def story_words(writer, model="llama"):
+    """The vocabulary of stories260k, as llama.cpp's converter writes it; `model` is the type it is said to have."""
     processor = sentencepiece.SentencePieceProcessor(model_file=str(STORIES / "tokenizer.model"))
     every = range(processor.get_piece_size())
     types = [
         2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1
         for i in every
     ]
-    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_model(model)
     writer.add_token_list([processor.id_to_piece(i) for i in every])
     writer.add_token_scores([processor.get_score(i) for i in every])
     writer.add_token_types(types)

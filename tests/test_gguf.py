@@ -257,6 +257,18 @@ def test_byte_pairs_are_those_of_the_tokenizers_library(tmp_path, pre, pattern):
     assert found.encode("<s>") != [1]
 
 
+def test_a_normal_form_of_its_own_is_refused(tmp_path, model):
+    """Unigram models may have a table of one; pieces and scores are read."""
+
+    def words(writer):
+        story_words(writer, "t5")
+        writer.add_precompiled_charsmap(bytes(4))
+
+    file = write_gguf(tmp_path / "m.gguf", model, vocabulary=words)
+    with pytest.raises(ModelError, match=r"precompiled_charsmap, a normal form of its own, is not supported"):
+        open_source(file).tokenizer()
+
+
 def test_an_unknown_cut_into_words_is_refused(tmp_path, model):
     def words(writer):
         writer.add_tokenizer_model("gpt2")

@@ -1,6 +1,7 @@
 """Artifacts of MLC LLM: the numbers they stand for, families and their names, templates, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from verbatim.reference import backend as reference
 from verbatim.reference.checkpoint.foreign import check_model_lib
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.server.models.lineup import settle
+from verbatim.server.settings.options import Options
 
 IDS = list(range(3, 43))
 HEADS = {"head_dim": 16}
@@ -244,6 +247,8 @@ def test_the_authors_template_has_precedence(artifact):
     source = changed(artifact, conv_template=CHATML | {"stop_str": ["</s>", "###"]})
     assert source.chat_template(source.tokenizer()).render([{"role": "user", "content": "a"}]) == ["a!"]
     assert source.unread() == ["conv_template.stop_str '###'"]
+    penalty = changed(artifact, presence_penalty=0.5, frequency_penalty=0.0)
+    assert penalty.unread() == ["conv_template.stop_str '###'", "presence_penalty 0.5"]
     named = changed(artifact, conv_template="llama-2")
     assert named.unread() == ["conv_template 'llama-2', a name without the template"]
 
@@ -322,3 +327,5 @@ def test_libraries_of_mlc_are_refused_by_name(tmp_path):
         with pytest.raises(ModelError, match=f"--model-lib .*{name} is a library that MLC LLM compiled"):
             check_model_lib(tmp_path / name)
     check_model_lib(tmp_path / "packed.safetensors")
+    with pytest.raises(ModelError, match=r"--model-lib model\.so is a library"):
+        settle(Options(model_lib=Path("model.so")))

@@ -59,11 +59,12 @@ def quantize_on_disk(source: Path, target: Path, quantization: str) -> None:
     if quantization not in (*FORMATS, *GGUF_FORMATS):
         known = ", ".join((*FORMATS, *GGUF_FORMATS))
         raise ModelError(f"quantization {quantization!r} is not supported; supported: {known}")
-    make = write_gguf if quantization in GGUF_FORMATS else quantize_directory
+    is_file = quantization in GGUF_FORMATS
     try:
-        make(source, target, quantization)
+        (write_gguf if is_file else quantize_directory)(source, target, quantization)
     except OSError as error:
-        raise ModelError(f"{target} cannot be written: {error}; the same command goes on from here") from None
+        advice = "the same command begins anew" if is_file else "the same command goes on from here"
+        raise ModelError(f"{target} cannot be written: {error}; {advice}") from None
     Console(highlight=False).print(f"{target} is complete", markup=False, soft_wrap=True)
 
 

@@ -21,6 +21,7 @@ from verbatim.reference.text.tokenizer import Tokenizer, read_settings
 from verbatim.reference.text.tokenizers import NAMES, load_tokenizer
 from verbatim.reference.text.tokenizers.added_tokens import read_added_tokens
 
+PENALTIES = ("presence_penalty", "frequency_penalty")  # which no request gets by default
 SAMPLING = ("temperature", "top_p", "repetition_penalty")
 WORDS = (*NAMES, "tokenizer_config.json", "chat_template.jinja", "added_tokens.json", "merges.txt")
 
@@ -76,12 +77,13 @@ class MlcSource(ModelSource):
         return [names[stop] for stop in stops if stop in names]
 
     def unread(self) -> list[str]:
-        """Stop strings that are no tokens' names, and a conversation template of which only the name is there."""
+        """Stop strings that are no tokens' names, penalties, and a template of which only the name is there."""
         found = self._chat.get("conv_template")
         if isinstance(found, str):
             return [f"conv_template {found!r}, a name without the template"]
         known = self.tokenizer().control_ids if self._stops() else ()
-        return [f"conv_template.stop_str {stop!r}" for stop in self._stops() if stop not in known]
+        passed = [f"conv_template.stop_str {stop!r}" for stop in self._stops() if stop not in known]
+        return passed + [f"{name} {self._chat[name]}" for name in PENALTIES if self._chat.get(name)]
 
     def stored_as(self) -> str:
         """The name of the quantisation."""

@@ -19,6 +19,7 @@ from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
 from verbatim.reference.text.tokenizers.sentencepiece_file import SentencePieceTokenizer
 
 PREFIX = "tokenizer.ggml."
+NORMAL_FORM = f"{PREFIX}precompiled_charsmap"
 TRAINERS = {"llama": 2, "t5": 1}  # of sentencepiece: byte pairs, or Unigram
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # types of pieces, as sentencepiece numbers them
 TYPES = frozenset(range(1, 7))
@@ -67,6 +68,8 @@ def read_gguf_tokenizer(name: str, values: Mapping[str, Any]) -> Tokenizer:
     if not set(types) <= TYPES:
         raise ModelError(f"{name}: {PREFIX}token_type holds {min(set(types) - TYPES)}; types are 1 to 6")
     model = model if isinstance(model, str) else None
+    if model == "t5" and np.size(values.get(NORMAL_FORM, ())):  # which llama.cpp heeds in these alone
+        raise ModelError(f"{name}: {NORMAL_FORM}, a normal form of its own, is not supported")
     if model in TRAINERS:
         scores = _numbers(name, values, "scores", len(pieces), None)
         content = _sentencepiece_model(pieces, list(map(float, scores)), list(map(int, types)), values)

@@ -192,7 +192,7 @@ def _ids(tokenizer: Tokenizer, settings: dict, pieces: list[str]) -> dict[str, A
             found[f"{theirs}_token_id"] = pieces.index(content)
     if tokenizer.bos_ids:
         found["bos_token_id"] = tokenizer.bos_ids[0]
-    return found | {"add_bos_token": bool(tokenizer.bos_ids)}
+    return found | {"add_bos_token": bool(tokenizer.bos_ids), "add_eos_token": False}
 
 
 def _is_same(tokenizer: Tokenizer, values: dict[str, Any]) -> bool:
