@@ -8,6 +8,7 @@ import pytest
 from family_models import write_family
 from gguf_models import write_gguf
 from gpu.both_engines import check, check_memory
+from mlc_models import write_mlc
 from quantized_models import LAYOUTS, write_quantized
 from small_models import write_model
 
@@ -56,7 +57,7 @@ def test_experts_and_an_embedding_of_its_own(tmp_path, format):
 
 OTHERS = {  # name -> formats of a layer's matrices on the device
     "awq-32": {"w8a8"}, "awq-64-symmetric": {"w4a8"}, "gptq-8-asymmetric": {"I8_MINIMUM"}, "int8": {"I8_SCALE"},
-    "gptq-act-order": {"float16"}, "fp8-block": {"bfloat16"},
+    "gptq-act-order": {"float16"}, "fp8-block": {"bfloat16"}, "nf4-nested": {"float32"}, "llm-int8": {"I8_SCALE"},
 }  # fmt: skip
 
 
@@ -68,3 +69,11 @@ def test_checkpoints_of_other_tools(tmp_path, name):
     layer = model.weights.layers[1]
     matrices = (layer.inputs, layer.output, layer.parts[0].gate_and_up, layer.parts[0].down)
     assert {part.format for matrix in matrices for part in matrix.parts} == OTHERS[name]
+
+
+def test_an_artifact_of_mlc(tmp_path):
+    """Its embedding is the blocks of Q4_0 that have the same numbers; head and matrices are w4a8."""
+    write_mlc(tmp_path / "mlc", write_model(tmp_path / "model", scale=0.1, **SHAPE), "llama", "q4f16_1")
+    model = check(tmp_path / "mlc")
+    check_memory(tmp_path / "mlc", model)
+    assert {part.format for part in model.weights.layers[0].inputs.parts} == {"w4a8"}
