@@ -174,7 +174,7 @@ def test_adapters_change_the_output_matrix_and_dense_networks(directory):
 
 def test_the_gpu_path_names_what_it_lacks(directory):
     assert missing(load_config(directory)) == [
-        "latent attention", "a shared expert", "sigmoid routing", "groups of experts", "scaled weights of experts"
+        "latent attention", "sigmoid routing", "groups of experts", "scaled weights of experts"
     ]  # fmt: skip
 
 
