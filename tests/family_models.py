@@ -109,6 +109,12 @@ PUBLISHED = {
         "num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0, "rms_norm_eps": 1e-5, "rope_scaling": None,
         "routed_scaling_factor": 1.8, "topk_group": 1, "topk_method": "noaux_tc",
     }),
+    "glm4_moe": ("Glm4MoeForCausalLM", {
+        "attention_bias": True, "first_k_dense_replace": 1, "head_dim": 16, "moe_intermediate_size": 24, "n_group": 1,
+        "n_routed_experts": 8, "n_shared_experts": 1, "norm_topk_prob": True, "num_experts_per_tok": 3,
+        "num_hidden_layers": 3, "num_nextn_predict_layers": 1, "partial_rotary_factor": 0.5, "rope_scaling": None,
+        "rope_theta": 1000000, "routed_scaling_factor": 2.5, "topk_group": 1, "use_qk_norm": True,
+    }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,
         "partial_rotary_factor": 0.5, "qk_layernorm": False,

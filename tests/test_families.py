@@ -76,6 +76,10 @@ LATENT = {
     "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1,
 }  # fmt: skip
 DEEPSEEK_YARN = YARN | {"mscale": 0.8, "mscale_all_dim": 0.6, "original_max_position_embeddings": 32}
+GLM = {
+    "n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "routed_scaling_factor": 1.5,
+    "num_key_value_heads": 2, "head_dim": 12,
+}  # fmt: skip
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -148,6 +152,8 @@ CASES = {
         "deepseek_v3", LATENT | {"norm_topk_prob": False, "rope_interleave": False, "q_lora_rank": None}
     ),
     "glm 4.7 flash": ("glm4_moe_lite", LATENT | {"n_group": 1, "topk_group": 1}),
+    "glm 4.5": ("glm4_moe", GLM | {"attention_bias": True}),
+    "glm 4.6, norms": ("glm4_moe", GLM | {"use_qk_norm": True, "n_group": 2, "head_dim": 16}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),

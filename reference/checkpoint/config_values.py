@@ -27,7 +27,7 @@ ABOVE_ZERO = frozenset((
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((
     "tie_word_embeddings", "attention_bias", "mlp_bias", "attention_out_bias", "lm_head_bias", "qkv_bias", "use_bias",
-    "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window", "rope_interleave",
+    "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window", "rope_interleave", "use_qk_norm",
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
     "architectures": (str,), "layer_types": (str,), "no_rope_layers": (int,), "mlp_only_layers": (int,),

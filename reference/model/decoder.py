@@ -31,13 +31,12 @@ class DecoderLayer:
         self.value = Linear(stored.value, quantization) if stored.value else None
         self.output = Linear(stored.output, quantization)
         self.latent = LatentHeads(config.latent, stored.latent) if config.latent and stored.latent else None
-        down = stored.latent.query_down if stored.latent else None
-        self.query_down = Linear(down, quantization) if down else None
+        self.query_down = Linear(down, quantization) if (down := stored.latent and stored.latent.query_down) else None
         self.query_norm, self.key_norm = Norm(config, stored.query_norm), Norm(config, stored.key_norm)
         self.attention_norm = Norm(config, stored.attention_norm, stored.attention_norm_bias)
-        self.attention_out_norm = Norm(config, stored.attention_out_norm)
         self.mlp_norm = Norm(config, stored.mlp_norm, stored.mlp_norm_bias)
-        self.mlp_out_norm = Norm(config, stored.mlp_out_norm)
+        out_norms = stored.attention_out_norm, stored.mlp_out_norm
+        self.attention_out_norm, self.mlp_out_norm = (Norm(config, norm) for norm in out_norms)
         self.sink_scores = stored.sink_scores.float32() if stored.sink_scores else None
         self.mlp = Network(stored.mlp, config, quantization) if stored.mlp else None
         self.router = Linear(stored.router) if stored.router else None
@@ -57,8 +56,7 @@ class DecoderLayer:
 
     def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Add attention and the feed-forward network to x (tokens, hidden); a parallel one has attention's norm."""
-        scale = self.config.residual_scale
-        normed = show(index, "attention norm", self.attention_norm(x))
+        normed, scale = show(index, "attention norm", self.attention_norm(x)), self.config.residual_scale
         attended = self.attend(normed, chunks, table, query_scales, cache, index, show)
         x = show(index, "after attention", x + scaled(attended, scale))
         normed = normed if self.config.norms == "parallel" else self.mlp_norm(x)
@@ -68,13 +66,9 @@ class DecoderLayer:
     def attend(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Store the normed batch's keys and values, then attend to each token's own sequence."""
         config, row, found = self.config, 0, []
-        if self.latent:
-            (queries, keys), values = self.latent_inputs(x, table, self.latent, index, show), None
-        else:
-            queries, keys, values = self.attention_inputs(x, table, index, show)
-        queries = show(
-            index, "rotated query", queries if query_scales is None else queries * query_scales[:, None, None]
-        )
+        queries, keys, values = (self.latent_inputs if self.latent else self.attention_inputs)(x, table, index, show)
+        queries = queries if query_scales is None else queries * query_scales[:, None, None]
+        show(index, "rotated query", queries)
         show(index, "rotated key", keys)
         for chunk in chunks:
             rows = slice(row, row := row + len(chunk.token_ids))
@@ -90,11 +84,10 @@ class DecoderLayer:
             ))  # fmt: skip
         attended = show(index, "attention", np.concatenate(found))
         attended = show(index, "value", self.latent.values(attended)) if self.latent else attended
-        attended = attended.reshape(len(x), -1)
-        return self.attention_out_norm(show(index, "output", self.output(attended)))
+        return self.attention_out_norm(show(index, "output", self.output(attended.reshape(len(x), -1))))
 
-    def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Queries, rotated keys and values of normed rows, each (tokens, heads, head_dim)."""
+    def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Rotated queries and keys, and values, of normed rows, each (tokens, heads, head_dim)."""
         assert self.value
         num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
         queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
@@ -102,11 +95,12 @@ class DecoderLayer:
         queries = self._rotate(queries, self.query_norm, num_heads, table)
         return queries, self._rotate(keys, self.key_norm, num_kv_heads, table), values
 
-    def latent_inputs(self, x, table, latent: LatentHeads, index: int, show) -> tuple[np.ndarray, np.ndarray]:
-        """The same of latent attention, where keys hold values: (tokens, heads, head_dim) and (tokens, 1, head_dim)."""
-        states = show(index, "query state", latent.norm_query(self.query_down(x))) if self.query_down else x
+    def latent_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same of latent attention, where one key for all heads holds the value."""
+        assert self.latent
+        states = show(index, "query state", self.latent.norm_query(self.query_down(x))) if self.query_down else x
         queries, keys = show(index, "query", self.query(states)), show(index, "key", self.key(x))
-        return latent.queries(queries, table), latent.keys(keys, table)
+        return self.latent.queries(queries, table), self.latent.keys(keys, table), None
 
     def feed_forward(self, x: np.ndarray, index: int, show) -> np.ndarray:
         """The feed-forward network of normed rows, dense or a mixture of experts."""
@@ -172,12 +166,12 @@ class Model:
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
-        scales, show = None if self.query_scales is None else self.query_scales[positions], self._show
+        scales = None if self.query_scales is None else self.query_scales[positions]
         x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
-        x = show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
+        x = self._show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
         for index, layer in enumerate(self.layers):
-            rope = layer.layer_config.rope
-            x = layer.run(x, chunks, tables[rope] if rope else None, scales, cache, index, show)
+            table = tables[layer.layer_config.rope] if layer.layer_config.rope else None
+            x = layer.run(x, chunks, table, scales, cache, index, self._show)
         return x
 
     def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:

@@ -13,10 +13,13 @@ from verbatim.reference.checkpoint.rope_settings import mscale_of, read_rope
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.latent import LatentAttention
 
-READS = (
-    "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "rope_interleave",
+READS_OF_EXPERTS = (
     "n_routed_experts", "n_shared_experts", "routed_scaling_factor", "n_group", "topk_group", "topk_method",
-    "scoring_func", "first_k_dense_replace", "moe_layer_freq", "mlp_layer_types", "qk_head_dim",
+    "scoring_func", "first_k_dense_replace", "moe_layer_freq", "mlp_layer_types",
+)  # fmt: skip
+READS = (
+    *READS_OF_EXPERTS, "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
+    "rope_interleave", "qk_head_dim",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128, "rope_interleave": True,
@@ -40,7 +43,7 @@ FLASH = THIRD | {
 }  # fmt: skip
 METHODS = {"softmax": ("greedy", "group_limited_greedy"), "sigmoid": ("noaux_tc",)}  # of choosing, by scoring_func
 LAYER_TYPES = ("dense", "sparse")
-NAMES = ExpertNames(shared="shared_experts")
+EXPERT_NAMES = ExpertNames(shared="shared_experts")
 
 
 def _prepare(defaults: dict[str, Any]) -> Callable[[dict], dict[str, Any]]:
@@ -48,16 +51,16 @@ def _prepare(defaults: dict[str, Any]) -> Callable[[dict], dict[str, Any]]:
 
     def prepare(raw: dict) -> dict[str, Any]:
         found = defaults | {name: value for name, value in raw.items() if value is not None or name == "q_lora_rank"}
-        _check(found, defaults["scoring_func"])
+        check_routing(found, defaults["scoring_func"])
         return raw | {
             "head_dim": found["qk_rope_head_dim"], "num_local_experts": found["n_routed_experts"],
-            "mlp_only_layers": _dense_layers(found),
+            "mlp_only_layers": dense_layers(found),
         }  # fmt: skip
 
     return prepare
 
 
-def _check(raw: dict, scoring: str) -> None:
+def check_routing(raw: dict, scoring: str) -> None:
     """ModelError for what the family can be and this project cannot."""
     for name, known in (("scoring_func", (scoring,)), ("topk_method", METHODS[scoring])):
         if raw[name] not in known:
@@ -66,7 +69,7 @@ def _check(raw: dict, scoring: str) -> None:
         raise ModelError("config.json: norm_topk_prob = True is not supported for 'deepseek_v2'")
 
 
-def _dense_layers(raw: dict) -> list[int]:
+def dense_layers(raw: dict) -> list[int]:
     """The layers without experts."""
     num_layers, types = raw.get("num_hidden_layers"), raw.get("mlp_layer_types")
     if not isinstance(num_layers, int):
@@ -96,7 +99,8 @@ def _fields(raw: dict) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _routing(raw: dict) -> dict[str, Any]:
+def group_routing(raw: dict) -> dict[str, Any]:
+    """How experts are chosen, and the size of the shared ones, as fields of Experts."""
     groups = (1, 1) if raw["topk_method"] == "greedy" else (raw["n_group"], raw["topk_group"])
     return {
         "routing": raw["scoring_func"], "scale": float(raw["routed_scaling_factor"]),
@@ -108,7 +112,7 @@ def _routing(raw: dict) -> dict[str, Any]:
 def _family(name: str, architecture: str, defaults: dict[str, Any], **fields: Any) -> Family:
     return Family(
         name=name, architecture=architecture, prepare=_prepare(defaults), defaults=defaults, reads=READS,
-        fields=_fields, slides=no_layer, has_experts=True, routing=_routing, experts=NAMES, **fields,
+        fields=_fields, slides=no_layer, has_experts=True, routing=group_routing, experts=EXPERT_NAMES, **fields,
     )  # fmt: skip
 
 

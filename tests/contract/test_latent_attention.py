@@ -13,6 +13,7 @@ from verbatim.demo import MODEL
 from verbatim.fastpath.gpu.support import missing
 from verbatim.reference import backend as reference
 from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.lora.modules import modules_of
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.weights import load_weights
@@ -163,9 +164,17 @@ def test_a_library_of_packed_weights_changes_no_bit(directory, tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+def test_adapters_change_the_output_matrix_and_dense_networks(directory):
+    found = {
+        name.removeprefix("layers.0."): module.num_inputs for name, module in modules_of(load_config(directory)).items()
+    }
+    inputs = {"self_attn.o_proj": 40, "mlp.up_proj": 48, "mlp.down_proj": 80, "mlp.gate_proj": 48}
+    assert {name: size for name, size in found.items() if not name.startswith("layers.")} == inputs
+
+
 def test_the_gpu_path_names_what_it_lacks(directory):
     assert missing(load_config(directory)) == [
-        "latent attention", "a shared expert", "sigmoid routing", "groups of experts", "scaled weights of experts"
+        "latent attention", "sigmoid routing", "groups of experts", "scaled weights of experts"
     ]  # fmt: skip
 
 
