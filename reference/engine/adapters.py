@@ -35,9 +35,13 @@ class LoadedAdapters:
 
     def check(self, request: Request) -> None:
         """Raise RequestError unless the adapter of a request is loaded."""
-        if request.adapter and (request.adapter in self._leaving or request.adapter not in self._model.adapters):
+        if request.adapter and (request.adapter in self._leaving or not self._has(request.adapter)):
             message = f"the LoRA adapter {request.adapter[:16]} is not loaded, or no longer"
             raise RequestError(message, field="model", code="model_not_found")
+
+    def _has(self, key: str) -> bool:
+        adapters = getattr(self._model, "adapters", None)
+        return adapters is not None and key in adapters
 
     def sweep(self) -> None:
         """Take those that are leaving and that no sequence uses any more out of memory."""

@@ -4,7 +4,9 @@ import pytest
 
 from lora_adapters import shapes_in, write_adapter
 from small_models import write_chat_model, write_medusa
-from verbatim.reference.records.errors import ModelError, RequestError
+from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.engine.adapters import LoadedAdapters
+from verbatim.reference.records.errors import BackendError, ModelError, RequestError
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 
@@ -160,6 +162,16 @@ def test_an_adapter_that_comes_back_is_the_same(new_engine, place):
     outputs = run(engine, *adapted(keys)[1:2])["r1", 0]
     assert words(outputs) == expected
     assert outputs[-1].num_cached_tokens == len(PROMPT) - 1, "its pages were kept under its key"
+
+
+def test_a_model_without_adapters_refuses_them_by_name(place):
+    """As that on a GPU has none."""
+    adapters = LoadedAdapters(object(), open_source(place / "model").config())
+    with pytest.raises(BackendError, match="a model on a GPU has no adapters; use --device cpu"):
+        adapters.load(place / "0")
+    with pytest.raises(RequestError, match="is not loaded"):
+        adapters.check(request("a", adapter="0" * 64))
+    adapters.check(request("a"))
 
 
 def test_what_is_no_adapter_is_refused(new_engine, tmp_path):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from live_router import routed
 from live_server import chat_body, running, wait_until
 from lora_adapters import ATTENTION, shapes_in, write_adapter
 from verbatim.demo import MODEL
@@ -177,6 +178,14 @@ def test_an_engine_that_is_restarted_has_those_of_the_command_line(lora, adapter
     wait_until(lambda: lora.engine_pid() not in (None, pid) and lora.is_ready())
     assert words_of(complete(lora, "sql")) == before
     assert lora.http.post("/v1/completions", json={"model": "later", "prompt": "x"}).status_code == 404
+
+
+def test_a_router_finds_the_server_that_has_the_adapter(adapters, tmp_path):
+    with routed(tmp_path, (), ("--lora", f"sql={adapters / 'sql'}")) as router:
+        assert {entry["id"] for entry in router.http.get("/v1/models").json()["data"]} == {"verbatim-demo", "sql"}
+        for name in ("sql", "verbatim-demo:sql") * 2:
+            assert complete(router, name)["system_fingerprint"].partition("-lora-")[2]
+        assert "-lora-" not in complete(router, "verbatim-demo")["system_fingerprint"]
 
 
 def test_without_the_debug_key_nobody_loads(server):

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from family_models import write_family
+from lora_adapters import shapes_in, write_adapter
 from small_models import write_byte_tokenizer, write_eagle, write_medusa, write_model
 from verbatim.reference.cache.pages import NO_PAGE
 from verbatim.reference.checkpoint.families import load_config
+from verbatim.reference.checkpoint.lora.adapter import open_adapter
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.engine.loop import Engine
@@ -43,7 +45,7 @@ MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
     "stop strings", "grammars", "pins", "forks", "refusals", "timeouts", "scored prompts", "pages given back",
-    "scores alone", "vectors",
+    "scores alone", "vectors", "adapters",
 )  # fmt: skip
 GRAMMARS = (
     json_schema({"type": "object", "properties": {"a": {"enum": ["x", "é"]}}, "required": ["a"],
@@ -55,7 +57,10 @@ BEGINNINGS = (tuple(range(60, 140)), tuple(range(60, 84)) * 3, (97, 98, 99) * 25
 
 
 class Workshop:
-    """Three models, their draft models and a tokenizer, loaded once; makes engines, and answers a request alone."""
+    """Three models with two adapters each, their draft models and a tokenizer, loaded once.
+
+    Makes engines, and answers a request alone.
+    """
 
     def __init__(self, backend, directory):
         model = write_byte_tokenizer(write_model(directory / "model", seed=1, scale=0.5, **SHAPE), ["<eos>", "<call>"])
@@ -65,6 +70,7 @@ class Workshop:
         latent = write_family(directory / "latent", "deepseek_v3", **LATENT)
         paths = {"plain": model, "slides": slides, "latent": latent}
         self.models = {name: backend.load_model(path) for name, path in paths.items()}
+        self.keys = {name: self._adapters(self.models[name], path) for name, path in paths.items()}
         sizes = {"hidden_size": SHAPE["hidden_size"], "vocab_size": VOCAB}
         medusa, eagle = write_medusa(directory / "medusa", **sizes), write_eagle(directory / "eagle", **SHAPE)
         config, checkpoint = load_config(model), open_checkpoint(load_config(model), load_weights(model))
@@ -74,6 +80,17 @@ class Workshop:
         }  # fmt: skip
         self.tally = Counter()
         self._alone = {}
+
+    def _adapters(self, model, path):
+        """Loads two adapters of a model; their keys by the names that requests have for them."""
+        keys = {"": ""}
+        for seed, name in enumerate("ab"):
+            place = path.with_name(f"{path.name}-{name}")
+            write_adapter(place, shapes_in(path), modules=("self_attn.v_proj", "self_attn.o_proj"), rank=2, seed=seed)
+            opened = open_adapter(place, model.config)
+            model.adapters.add(opened)
+            keys[name] = opened.key
+        return keys
 
     def engine(self, name, limits, **changes):
         model, draft = self.models[name], self.drafts.get(limits.speculative_mode)
@@ -181,6 +198,7 @@ answers = st.builds(
     visible_ids=st.sampled_from([(), (CONTROL,)]),
     prompt_logprobs=st.sampled_from([None, None, None, 1]),
     timeout=st.sampled_from([None, None, None, None, 20]),
+    adapter=st.sampled_from(["", "", "a", "b"]),
 )
 requests = st.one_of(
     *[answers] * 6,
@@ -196,6 +214,7 @@ requests = st.one_of(
             cache_salt=request.cache_salt,
             timeout=request.timeout,
             pooling=pooling,
+            adapter=request.adapter,
         ),
         answers,
         st.sampled_from(["mean", "last"]),
@@ -224,7 +243,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(request=requests)
     def add(self, request):
-        request = dataclasses.replace(request, request_id=str(len(self.requests)))
+        key = self.workshop.keys[self.name][request.adapter]
+        request = dataclasses.replace(request, request_id=str(len(self.requests)), adapter=key)
         try:
             self.engine.add(request, now=self.now)
         except (ContextLengthError, QueueFullError):
@@ -327,6 +347,7 @@ class EngineMachine(RuleBasedStateMachine):
         tally["scored prompts"] += sum(self.requests[output.request_id].prompt_logprobs is not None for output in last)
         tally["scores alone"] += sum(self.requests[output.request_id].stopping.max_tokens == 0 for output in last)
         tally["vectors"] += sum(output.embedding is not None for output in last)
+        tally["adapters"] += sum(self.requests[output.request_id].adapter != "" for output in last)
         tally["pins"] += self.num_pinned()
         tally["scenarios"] += bool(last)
         self.workshop.tally.update(tally)

@@ -14,7 +14,7 @@ from verbatim.reference.records.errors import ModelError
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its model (peft: merge_and_unload, then save_pretrained) and serve that"
-MAX_RANK = 1 << 16
+MAX_RANK = 4096
 REFUSED = {  # where it is on
     "use_dora": "is DoRA",
     "use_qalora": "is QA-LoRA",
