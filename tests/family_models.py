@@ -69,6 +69,65 @@ PUBLISHED = {
             "truncate": False,
         }, "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 24, "swiglu_limit": 0.7,
     }),
+    "glm": ("GlmForCausalLM", {
+        "attention_bias": True, "head_dim": 16, "partial_rotary_factor": 0.5, "rms_norm_eps": 1.5625e-07,
+        "model_type": "glm", "eos_token_id": [3, 4], "pad_token_id": 3,
+    }),
+    "glm4": ("Glm4ForCausalLM", {
+        "attention_bias": False, "head_dim": 16, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05,
+        "model_type": "glm4", "eos_token_id": [3, 4], "pad_token_id": 3, "rope_theta": 10000.0,
+    }),
+    "cohere": ("CohereForCausalLM", {
+        "model_type": "cohere", "layer_norm_eps": 1e-5, "logit_scale": 0.8333333333333334, "use_qk_norm": True,
+        "num_key_value_heads": 4, "model_max_length": 131072, "rope_theta": 75000000.0,
+    }),
+    "cohere2": ("Cohere2ForCausalLM", {
+        "model_type": "cohere2", "num_hidden_layers": 4, "cache_implementation": "hybrid", "head_dim": 12,
+        "layer_norm_eps": 1e-5, "layer_switch": 4, "logit_scale": 0.25, "position_embedding_type": "rope_gptj",
+        "order_of_interleaved_layers": "local_attn_first", "rope_scaling": None, "rotary_pct": 1.0, "rope_theta": 50000,
+        "sliding_window": 24, "sliding_window_pattern": 4, "use_embedding_sharing": True, "use_gated_activation": True,
+        "use_parallel_block": True, "use_parallel_embedding": True,
+    }),
+    "ernie4_5": ("Ernie4_5ForCausalLM", {
+        "head_dim": 16, "model_type": "ernie4_5", "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "use_bias": False,
+        "tie_word_embeddings": True,
+    }),
+    "ernie4_5 moe": ("Ernie4_5_MoeForCausalLM", {
+        "model_type": "ernie4_5_moe", "moe_capacity": [64, 64, 64], "moe_gate": "topk", "moe_intermediate_size": 32,
+        "moe_k": 2, "moe_layer_end_index": 27, "moe_layer_interval": 1, "moe_layer_start_index": 1,
+        "moe_num_experts": 6, "moe_num_shared_experts": 2, "moe_use_aux_free": True, "num_nextn_predict_layers": 1,
+        "rms_norm_eps": 1e-5, "rope_scaling": None, "rope_theta": 500000.0, "tie_word_embeddings": True,
+        "use_bias": False,
+    }),
+    "minimax m2": ("MiniMaxM2ForCausalLM", {
+        "model_type": "minimax", "attn_type_list": [1, 1], "head_dim": 16, "intermediate_size": 40, "rotary_dim": 8,
+        "layernorm_full_attention_beta": 1.0, "mlp_intermediate_size": 80, "mtp_transformer_layers": 1,
+        "num_experts_per_tok": 2, "num_local_experts": 6, "num_mtp_modules": 3, "qk_norm_type": "per_layer",
+        "scoring_func": "sigmoid", "shared_intermediate_size": 0, "shared_moe_mode": "sigmoid", "use_mtp": True,
+        "use_qk_norm": True, "use_routing_bias": True, "sliding_window": None, "rope_theta": 5000000,
+    }),
+    "hunyuan": ("HunYuanDenseV1ForCausalLM", {
+        "attention_head_dim": 16, "head_dim": 16, "cla_share_factor": 2, "eod_token_id": 3, "mlp_bias": False,
+        "model_type": "hunyuan_v1_dense", "norm_type": "rms", "org_vocab_size": 96, "rope_scaling": {
+            "alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+            "type": "dynamic",
+        }, "use_cla": False, "use_qk_norm": True, "use_rotary_pos_emb": True,
+    }),
+    "hunyuan moe": ("HunYuanMoEV1ForCausalLM", {
+        "model_type": "hunyuan_v1_moe", "num_experts": 6, "moe_topk": [2, 2], "moe_intermediate_size": [80, 80],
+        "num_shared_expert": [1, 1], "use_mixed_mlp_moe": True, "moe_layer_num_skipped": 0, "use_qk_norm": True,
+        "kv_lora_rank": None, "moe_drop_tokens": False, "rope_scaling": {"alpha": 1000.0, "type": "dynamic"},
+    }),
+    "llama4": ("Llama4ForConditionalGeneration", {"text_config": SIZES | {
+        "model_type": "llama4_text", "num_hidden_layers": 4, "head_dim": 16, "intermediate_size": 40,
+        "intermediate_size_mlp": 72, "attention_chunk_size": 24, "attn_temperature_tuning": 4, "floor_scale": 16,
+        "attn_scale": 0.1, "interleave_moe_layer_step": 2, "moe_layers": [1, 3], "no_rope_layers": [],
+        "num_experts_per_tok": 1, "num_local_experts": 4, "use_qk_norm": True, "for_llm_compressor": False,
+        "rope_theta": 500000.0, "rope_scaling": {
+            "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 64,
+            "rope_type": "llama3",
+        },
+    }}),
     "granitemoe": ("GraniteMoeForCausalLM", GRANITE | {"num_local_experts": 5, "num_experts_per_tok": 2}),
     "olmoe": ("OlmoeForCausalLM", {
         "num_experts": 6, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "rope_scaling": None,

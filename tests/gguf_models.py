@@ -27,7 +27,9 @@ ARCHITECTURES = {
     "StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "PhiForCausalLM": "phi2",
     "GemmaForCausalLM": "gemma", "OlmoeForCausalLM": "olmoe", "GraniteMoeForCausalLM": "granitemoe",
     "Olmo3ForCausalLM": "olmo2", "SeedOssForCausalLM": "seed_oss", "PhiMoEForCausalLM": "phimoe",
-    "GptOssForCausalLM": "gpt-oss",
+    "GptOssForCausalLM": "gpt-oss", "Glm4ForCausalLM": "glm4", "GlmForCausalLM": "chatglm",
+    "CohereForCausalLM": "command-r", "Cohere2ForCausalLM": "cohere2", "Ernie4_5ForCausalLM": "ernie4_5",
+    "HunYuanDenseV1ForCausalLM": "hunyuan-dense", "HunYuanMoEV1ForCausalLM": "hunyuan-moe",
 }  # fmt: skip
 PAIRED = ("llama", "granite", "granitemoe", "smollm3")
 
@@ -69,7 +71,8 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
             writer.add_uint32(f"{name}.{theirs}", raw[ours])
     config = source.config()
     writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", config.norm_epsilon)
-    writer.add_float32(f"{name}.rope.freq_base", config.layers[-1].rope.theta if config.layers[-1].rope else 2e6)
+    thetas = [layer.rope.theta for layer in config.layers if layer.rope]
+    writer.add_float32(f"{name}.rope.freq_base", thetas[-1])
     for ending, value in metadata.items():
         key = f"{name}.{ending.replace('__', '.')}"
         if isinstance(value, bool):

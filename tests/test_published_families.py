@@ -13,12 +13,15 @@ from family_models import PUBLISHED, SIZES, published, write_family
 from models_table import DOCUMENT, renewed
 from small_models import SMALL, logits_of, write_model, write_safetensors
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.checkpoint.weights import load_weights
+from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves
+from verbatim.reference.checkpoint.tensors import Matrix
+from verbatim.reference.checkpoint.weights import Tensor, load_weights
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.model.experts import expert_weights
 from verbatim.reference.numerics.rotary import position_scales
-from verbatim.reference.records.config import ClampedGate, Experts, PositionScale, Rope
+from verbatim.reference.records.config import PositionScale, Rope
 from verbatim.reference.records.errors import BackendError, ModelError
+from verbatim.reference.records.experts import ClampedGate, Experts
 
 IDS = np.random.default_rng(1).integers(0, SIZES["vocab_size"], 80).tolist()
 
@@ -154,6 +157,16 @@ def test_gpt_oss_has_what_its_config_leaves_out(tmp_path):
     assert (config.experts.num_experts, config.experts.num_per_token, config.experts.has_biases) == (128, 4, True)
     scaling = config.layers[0].rope.scaling
     assert (scaling.factor, scaling.original_context, scaling.truncates) == (32.0, 4096, False)
+
+
+def test_pairs_of_neighbours_are_put_in_halves():
+    rows = np.arange(12, dtype=np.float32)  # two heads of six features, four of them rotated
+    matrix = Matrix(weight=Tensor("m", "F32", rows[:, None]), bias=Tensor("b", "F32", rows), num_inputs=1)
+    found = in_halves(matrix, 6, 4)
+    assert found.weight.bits[:, 0].tolist() == found.bias.bits.tolist() == [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]
+    norms = norm_in_halves(Tensor("n", "F32", rows.reshape(2, 6)), 4)
+    assert norms.bits.reshape(-1).tolist() == found.bias.bits.tolist()
+    assert in_halves(matrix, 6, 0) is matrix
 
 
 def test_sparsemixer_takes_shares_among_near_scores():

@@ -11,10 +11,10 @@ from verbatim.reference.checkpoint.families import load_config, read_config
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.numerics.rotary import inverse_frequencies, rotary_table
-from verbatim.reference.records.config import told
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.sequence import Chunk
+from verbatim.reference.records.told import told
 
 SHORT, LONG = [1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6], [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0]
 LONGROPE = {

@@ -11,6 +11,13 @@ def missing(config: ModelConfig) -> list[str]:
     needs = {
         f"head_dim {config.head_dim}, above {MAX_HEAD_DIM}": config.head_dim > MAX_HEAD_DIM and not config.latent,
         "latent attention": config.latent is not None,
+        "norms of heads with weights of their own": config.query_key_norm == "heads",
+        "norms of queries and keys without a weight": config.query_key_norm == "unit",
+        "norms after rotation": config.norms_rotated,
+        "attention within chunks": any(layer.chunk for layer in config.layers),
+        "queries scaled in some layers": config.position_scale is not None and config.position_scale.only_unrotated,
+        "softmax routing with a bias in the choice": experts is not None and experts.has_score_bias,
+        "weights of experts' inputs": experts is not None and experts.routing == "input",
         "sigmoid routing": experts is not None and experts.routing == "sigmoid",
         "groups of experts": experts is not None and experts.num_groups > 1,
         "scaled weights of experts": experts is not None and experts.scale != 1,

@@ -177,6 +177,7 @@ INLINE long next_block(const struct tile *tile, long first) {
 INLINE void set_window(const struct heads *shape, long position, struct row *row) {
     row->end = position + 1;
     row->begin = shape->window && row->end > shape->window ? row->end - shape->window : 0;
+    if (shape->chunk) row->begin = position / shape->chunk * shape->chunk;
     row->sinks = row->begin > shape->sinks ? shape->sinks : 0;
     if (!row->sinks && row->begin <= shape->sinks) row->begin = 0;
 }

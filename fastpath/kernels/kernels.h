@@ -88,11 +88,11 @@ static inline struct matrix strip_of(const struct matrix *w, long strip) {
 }
 
 /* A layer's attention parameters. `scale` multiplies the queries, `cap` (0: none) is the softcap of scores; a token
- * attends to the last `window` keys (0: all) and to the first `sinks`. `sink_scores` (num_heads,), or NULL, are scores
- * without a value. `stored` is the dtype of keys and values: FLOAT32, BFLOAT16 or FLOAT16. Where `values` is NULL, the
- * last `value_dim` features of a key are its value. */
+ * attends to the last `window` keys (0: all) and to the first `sinks`, or to those of its own `chunk` of positions (0:
+ * none). `sink_scores` (num_heads,), or NULL, are scores without a value. `stored` is the dtype of keys and values:
+ * FLOAT32, BFLOAT16 or FLOAT16. Where `values` is NULL, the last `value_dim` features of a key are its value. */
 struct heads {
-    long num_heads, num_kv_heads, head_dim, value_dim, window, sinks;
+    long num_heads, num_kv_heads, head_dim, value_dim, window, sinks, chunk;
     float scale, cap, cap_factor; /* the last is cap * log2(e) */
     int stored;
     const void *keys, *values;

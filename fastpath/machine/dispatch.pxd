@@ -39,7 +39,7 @@ cdef extern from "kernels.h" nogil:
         int32_t *sums
 
     struct heads:
-        long num_heads, num_kv_heads, head_dim, value_dim, window, sinks
+        long num_heads, num_kv_heads, head_dim, value_dim, window, sinks, chunk
         float scale, cap, cap_factor
         int stored
         const void *keys

@@ -27,12 +27,12 @@ def query_scale(long head_dim, scale=None, cap=None) -> float:
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
 
-def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0, sink_scores=None):
+def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0, chunk=None, sink_scores=None):
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions
     (tokens,) with every position below num_keys. Values may be latents, (num_keys, 1, rank), which are the last part of
-    their keys (ValueError if they are not). `scale`, `cap`, `window`, `sinks` and `sink_scores` as in
+    their keys (ValueError if they are not). `scale`, `cap`, `window`, `sinks`, `chunk` and `sink_scores` as in
     reference/model/attention.py. Returns (tokens, heads, features of a value).
     """
     cdef heads shape
@@ -42,6 +42,7 @@ def attention(queries, keys, values, positions, *, scale=None, cap=None, window=
     num_keys, shape.num_kv_heads, shape.head_dim = keys.shape
     shape.num_heads = queries.shape[1]
     shape.scale, shape.window, shape.sinks = query_scale(shape.head_dim, scale, cap), window or 0, sinks
+    shape.chunk = chunk or 0
     sink_scores = None if sink_scores is None else np.ascontiguousarray(sink_scores, np.float32)
     shape.sink_scores = NULL if sink_scores is None else <const float *>address(sink_scores)
     shape.cap, shape.cap_factor, shape.stored = cap or 0, (cap or 0) * LOG2E, kernel_dtype(keys)

@@ -1,6 +1,6 @@
 # The router's weights.
 
-# How a token's experts are chosen and weighed (N9); `bias` is there with sigmoids only.
+# How a token's experts are chosen and weighed (N9); `bias` takes part in the choice, where it is there.
 cdef struct routing:
     long num_experts, num_per_token, num_groups, groups_per_token
     bint is_normalized, is_sigmoid

@@ -19,11 +19,13 @@ cdef void expert_weights(float *scores, const routing *rule) noexcept nogil:
     cdef float total
     if rule.is_sigmoid:
         table().activate(scores, num_experts, SIGMOID, shares)
-        for i in range(num_experts):
-            choice[i] = shares[i] + rule.bias[i]
     else:
-        memcpy(choice, scores, num_experts * sizeof(float))
         _softmax_shares(scores, num_experts, shares)
+    memcpy(choice, scores, num_experts * sizeof(float))
+    if rule.bias != NULL:
+        total = 1 if rule.is_sigmoid else table().lane_sum(shares, num_experts)
+        for i in range(num_experts):
+            choice[i] = shares[i] / total + rule.bias[i]
     total = 0 if rule.is_normalized or rule.is_sigmoid else table().lane_sum(shares, num_experts)
     if rule.num_groups > 1:
         _leave_groups(choice, rule, is_out)
@@ -32,7 +34,9 @@ cdef void expert_weights(float *scores, const routing *rule) noexcept nogil:
         if is_out[i]:
             shares[i] = 0
     if rule.is_normalized:
-        total = table().lane_sum(shares, num_experts) + (LEAST_SUM if rule.is_sigmoid else 0)
+        total = table().lane_sum(shares, num_experts)
+    if rule.bias != NULL or rule.is_sigmoid:
+        total += LEAST_SUM
     for i in range(num_experts):
         scores[i] = shares[i] / total if rule.is_normalized or not rule.is_sigmoid else shares[i]
         if rule.scale != 1:

@@ -17,9 +17,8 @@ cdef class ForwardPass(Phases):
     cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _attend(self, team *members, const heads *shape) noexcept nogil
     cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil
-    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil
-    cdef void _scale_query(self, float *x, long width, long position) noexcept nogil
+    cdef void _scale_query(self, const layer_weights *layer, float *x, long width, long position) noexcept nogil
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil
     cdef void _weigh(self, float *scores, const layer_weights *layer) noexcept nogil

@@ -54,7 +54,8 @@ cdef class ForwardPass(Phases):
         cdef long rows = self.step.rows, i
         cdef const span *sequence
         cdef heads shape = self.shape
-        shape.window, shape.sinks, shape.stored = layer.window, layer.sinks, self.cache.kernel_dtype
+        shape.window, shape.sinks, shape.chunk = layer.window, layer.sinks, layer.chunk
+        shape.stored = self.cache.kernel_dtype
         shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
         shape.sink_scores = layer.sink_scores
         self.show(index, b"rotated query", self.queries, rows, shape.num_heads * shape.head_dim)
@@ -91,16 +92,22 @@ cdef class ForwardPass(Phases):
         self.show(index, b"value", self.values, rows, self.key_width)
 
     cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Norm queries and keys where the family does (N5), rotate them (N6), store keys and values in the cache."""
+        """Norm queries and keys where the family does (N5), rotate them (N6), store keys and values in the cache.
+
+        In some families norms come after rotation.
+        """
         cdef long query_width = self.shape.num_heads * self.shape.head_dim, start, stop, row
         cdef const span *sequence = self.step.spans
         while claim_rows(members, self.step.rows, &start, &stop):
-            self._norm_heads(self.queries + start * query_width, layer.query_norm, stop - start, query_width)
-            self._norm_heads(self.keys + start * self.key_width, layer.key_norm, stop - start, self.key_width)
+            if not self.norms_rotated:
+                self._norm_queries_and_keys(layer.query_norm, layer.key_norm, start, stop)
             for row in range(start, stop):
                 self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
-                self._scale_query(self.queries + row * query_width, query_width, self.step.positions[row])
                 self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
+            if self.norms_rotated:
+                self._norm_queries_and_keys(layer.query_norm, layer.key_norm, start, stop)
+            for row in range(start, stop):
+                self._scale_query(layer, self.queries + row * query_width, query_width, self.step.positions[row])
                 while row >= sequence.row + sequence.tokens:
                     sequence += 1
                 self.cache.store(index, self.step.pages + sequence.page, self.step.positions[row],
@@ -138,21 +145,15 @@ cdef class ForwardPass(Phases):
                             self.step.pages + sequence.page, self.step.positions + sequence.row,
                             index % shape.num_kv_heads, first, min(first + self.item_rows, sequence.tokens * shared_by))
 
-    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
-        """Norm queries or keys in place: each head, or all heads of a token together."""
-        cdef long size = self.shape.head_dim if self.norms_heads else width
-        if weight != NULL:
-            table().rms_norm(x, weight, self.epsilon, rows * width // size, size, x)
-
     cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil:
         cdef long at = position * layer.half
         if layer.cosines != NULL:
             table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
 
-    cdef void _scale_query(self, float *x, long width, long position) noexcept nogil:
-        """Multiply a token's rotated queries by the factor of its position, where the family has one (N8)."""
+    cdef void _scale_query(self, const layer_weights *layer, float *x, long width, long position) noexcept nogil:
+        """Multiply a token's rotated queries by the factor of its position, where the layer has one (N8)."""
         cdef long i
-        if self.query_scales != NULL:
+        if self.query_scales != NULL and not (self.only_scales_unrotated and layer.cosines != NULL):
             for i in range(width):
                 x[i] *= self.query_scales[position]
 
@@ -217,14 +218,20 @@ cdef class ForwardPass(Phases):
         finish_phase(members)
 
     cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil:
-        """Copy the rows that chose an expert side by side; returns their number, on every thread."""
-        cdef long row, count = 0
+        """Copy the rows that chose an expert side by side; returns their number, on every thread.
+
+        Where the family weighs an expert's inputs, they are weighed here.
+        """
+        cdef long row, count = 0, i
         cdef bint copies = claim(members) == 0
         for row in range(self.step.rows):
             if self.scores[row * num_experts + expert] != 0:
                 if copies:
                     memcpy(self.gathered + count * self.hidden, self.normed + row * self.hidden,
                            self.hidden * sizeof(float))
+                    if self.weighs_inputs:
+                        for i in range(self.hidden):
+                            self.gathered[count * self.hidden + i] *= self.scores[row * num_experts + expert]
                 count += 1
         finish_phase(members)
         return count
@@ -238,7 +245,7 @@ cdef class ForwardPass(Phases):
             if weight != 0:
                 if count == mine:
                     table().add(self.projected + row * self.hidden, self.expert_output + count * self.hidden,
-                                self.hidden, weight)
+                                self.hidden, 1 if self.weighs_inputs else weight)
                     mine = claim(members)
                 count += 1
         finish_phase(members)

@@ -25,7 +25,7 @@ cdef struct layer_weights:
     const float *mlp_out_norm
     const float *cosines
     const float *sines
-    long half, window, sinks, num_experts
+    long half, window, sinks, chunk, num_experts
     matrix query, key, value, output, router, shared_gate
     gated *parts  # one feed-forward network, or num_experts experts, then the shared one
     bint has_shared

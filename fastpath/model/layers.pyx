@@ -56,6 +56,7 @@ cdef class Layers:
         else:
             self._load_latent(&into.latent, layer.latent, quantization)
         into.window, into.sinks = layer.config.window or 0, layer.config.sinks
+        into.chunk = layer.config.chunk or 0
         if rope_table is not None:
             into.half = rope_table[0].shape[1]
             into.cosines, into.sines = <float *>address(rope_table[0]), <float *>address(rope_table[1])

@@ -41,7 +41,8 @@ cdef class Phases(Watched):
     cdef heads shape
     cdef float epsilon, residual_scale
     cdef int activation
-    cdef bint norms_heads, has_layer_norms, is_parallel, is_sparsemixer
+    cdef bint norms_heads, weighs_heads, norms_rotated, has_layer_norms, is_parallel, is_sparsemixer, weighs_inputs
+    cdef bint only_scales_unrotated
     cdef float tolerance, gate_alpha, gate_limit  # a limit of 0: the gate is not clamped
     cdef const float *query_scales
     cdef object owner
@@ -58,6 +59,11 @@ cdef class Phases(Watched):
     cdef void _norm_rows(self, const float *weight, const float *bias, long start, long stop) noexcept nogil
     cdef void _norm_into(self, const float *x, const float *weight, const float *bias, long rows,
                          float *y) noexcept nogil
+    cdef void _norm_sized(self, const float *x, const float *weight, const float *bias, long rows, long size,
+                          float *y) noexcept nogil
+    cdef void _norm_queries_and_keys(self, const float *query_norm, const float *key_norm, long start,
+                                     long stop) noexcept nogil
+    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil

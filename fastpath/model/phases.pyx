@@ -49,17 +49,20 @@ cdef class Phases(Watched):
         self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
         if config.clamped_gate is not None:
             self.gate_alpha, self.gate_limit = config.clamped_gate.alpha, config.clamped_gate.limit
-        self.norms_heads, self.has_layer_norms = config.query_key_norm == "head", config.norm_type == "layer"
+        self.norms_heads, self.has_layer_norms = config.query_key_norm != "all", config.norm_type == "layer"
+        self.weighs_heads, self.norms_rotated = config.query_key_norm == "heads", config.norms_rotated
         self.is_parallel, self.query_scales = config.norms == "parallel", NULL
         if config.position_scale is not None:
             self.owner = position_scales(config.position_scale, config.context_size)
             self.query_scales = <const float *>address(self.owner)
+            self.only_scales_unrotated = config.position_scale.only_unrotated
         if config.experts:
             self.num_experts = config.experts.num_experts
             self.rule = routing(self.num_experts, config.experts.num_per_token, config.experts.num_groups,
                                 config.experts.num_groups_per_token, config.experts.is_normalized,
-                                config.experts.routing == "sigmoid", config.experts.scale, NULL)
+                                config.experts.routing in ("sigmoid", "input"), config.experts.scale, NULL)
             self.is_sparsemixer = config.experts.routing == "sparsemixer"
+            self.weighs_inputs = config.experts.routing == "input"
             self.tolerance = config.experts.tolerance
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
                                     config.experts.shared_size)
@@ -114,10 +117,32 @@ cdef class Phases(Watched):
     cdef void _norm_into(self, const float *x, const float *weight, const float *bias, long rows,
                          float *y) noexcept nogil:
         """Norm rows of the hidden size (N5), as the family does."""
+        self._norm_sized(x, weight, bias, rows, self.hidden, y)
+
+    cdef void _norm_sized(self, const float *x, const float *weight, const float *bias, long rows, long size,
+                          float *y) noexcept nogil:
         if self.has_layer_norms:
-            table().layer_norm(x, weight, bias, self.epsilon, rows, self.hidden, y)
+            table().layer_norm(x, weight, bias, self.epsilon, rows, size, y)
         else:
-            table().rms_norm(x, weight, self.epsilon, rows, self.hidden, y)
+            table().rms_norm(x, weight, self.epsilon, rows, size, y)
+
+    cdef void _norm_queries_and_keys(self, const float *query_norm, const float *key_norm, long start,
+                                     long stop) noexcept nogil:
+        """Norm some rows of queries and keys, where the family does."""
+        cdef long query_width = self.shape.num_heads * self.shape.head_dim
+        self._norm_heads(self.queries + start * query_width, query_norm, stop - start, query_width)
+        self._norm_heads(self.keys + start * self.key_width, key_norm, stop - start, self.key_width)
+
+    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
+        """Norm queries or keys in place: each head, perhaps with weights of its own, or all of a token together."""
+        cdef long size = self.shape.head_dim if self.norms_heads else width, i
+        if weight == NULL:
+            return
+        if not self.weighs_heads:
+            self._norm_sized(x, weight, NULL, rows * width // size, size, x)
+            return
+        for i in range(rows * width // size):
+            self._norm_sized(x + i * size, weight + i * size % width, NULL, 1, size, x + i * size)
 
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
         """Round x to integers, for quantised weights (N4)."""

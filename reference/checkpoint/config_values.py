@@ -11,18 +11,21 @@ INTEGERS = {  # least and greatest
     "vocab_size": (1, MOST), "hidden_size": (1, MOST), "intermediate_size": (1, MOST), "num_hidden_layers": (1, 10_000),
     "num_attention_heads": (1, MOST), "num_key_value_heads": (1, MOST), "head_dim": (1, MOST),
     "max_position_embeddings": (1, MOST), "sliding_window": (0, MOST), "max_window_layers": (0, MOST),
-    "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (1, MOST),
+    "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (1, MOST), "moe_topk": (1, MOST),
     "moe_intermediate_size": (1, MOST), "shared_expert_intermediate_size": (0, MOST), "decoder_sparse_step": (1, MOST),
     "kv_lora_rank": (1, 2048), "q_lora_rank": (1, MOST), "qk_rope_head_dim": (2, MOST), "qk_nope_head_dim": (1, MOST),
     "v_head_dim": (1, MOST), "n_routed_experts": (0, MOST), "n_shared_experts": (0, MOST), "n_group": (1, MOST),
     "topk_group": (1, MOST), "first_k_dense_replace": (0, MOST), "moe_layer_freq": (1, MOST),
+    "moe_num_experts": (0, MOST), "moe_k": (1, MOST), "moe_num_shared_experts": (0, MOST), "rotary_dim": (2, MOST),
+    "moe_layer_start_index": (0, MOST), "moe_layer_end_index": (-1, MOST), "moe_layer_interval": (1, MOST),
+    "attention_chunk_size": (1, MOST), "interleave_moe_layer_step": (1, MOST), "intermediate_size_mlp": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((
     "rms_norm_eps", "layer_norm_eps", "norm_epsilon", "norm_eps", "rope_theta", "rope_local_base_freq",
     "query_pre_attn_scalar", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling",
     "attn_logit_softcapping", "final_logit_softcapping", "original_max_position_embeddings", "swiglu_alpha",
-    "swiglu_limit", "routed_scaling_factor",
+    "swiglu_limit", "routed_scaling_factor", "logit_scale", "floor_scale", "attn_scale",
 ))  # fmt: skip
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((
@@ -31,7 +34,7 @@ BOOLEANS = frozenset((
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
     "architectures": (str,), "layer_types": (str,), "no_rope_layers": (int,), "mlp_only_layers": (int,),
-    "mlp_layer_types": (str,),
+    "mlp_layer_types": (str,), "moe_layers": (int,),
 }  # fmt: skip
 TEXTS = frozenset(("hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
 OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config"))

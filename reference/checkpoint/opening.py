@@ -9,16 +9,18 @@ from dataclasses import replace
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family
 from verbatim.reference.checkpoint.grouped_queries import split_groups
+from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves, num_paired, unit_norm
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.latent_matrices import read_latent
 from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
+from verbatim.reference.checkpoint.stems import STEMS
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.numerics.quantization import GGUF, MIXED, MXFP4, SCALES, STORED_DTYPES, stored_shape
-from verbatim.reference.records.config import Experts, ModelConfig
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.experts import Experts
 
-STEMS = ("model.", "language_model.model.", "model.language_model.")  # the first whose embedding is there
 EAGLE = Family(name="eagle", architecture="")
 
 # Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
@@ -62,18 +64,6 @@ def head_name_of(config: ModelConfig, weights: Weights) -> str:
     """The name of a head that is not the embedding, stored or to be stored."""
     outer = "language_model." if _stem(config, weights) == STEMS[1] else ""
     return f"{outer}{family_named(config.family).names.get('lm_head', 'lm_head')}.weight"
-
-
-def text_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a multimodal model's text part under the names of a text model; others are left out."""
-    stem = next((stem for stem in STEMS[1:] if any(name.startswith(stem) for name in tensors)), None)
-    if stem is None:
-        return tensors
-    outer = stem.removesuffix("model.") if stem == STEMS[1] else ""
-    found = {name: tensor for name, tensor in tensors.items() if name.startswith((stem, f"{outer}lm_head."))}
-    return {
-        f"model.{n.removeprefix(stem)}" if n.startswith(stem) else n.removeprefix(outer): t for n, t in found.items()
-    }
 
 
 def open_eagle(config: ModelConfig, weights: Weights, embedding: Tensor) -> Checkpoint:
@@ -128,6 +118,7 @@ class _Reader:
         self.prefix = f"{stem}layers.{index}."
         self.num_queries, self.num_keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.num_values = config.num_heads * config.value_dim
+        self.num_paired = num_paired(config, index)
 
     def layer(self) -> Layer:
         config, hidden = self.config, self.config.hidden_size
@@ -142,8 +133,8 @@ class _Reader:
             attention_out_norm=norms[1],
             **self.attention_inputs(),
             output=self.matrix("self_attn.o_proj", hidden, self.num_values, has_bias=config.output_bias),
-            query_norm=self.head_norm("self_attn.q_norm", self.num_queries),
-            key_norm=self.head_norm("self_attn.k_norm", self.num_keys),
+            query_norm=self.head_norm("self_attn.q_norm", config.num_heads),
+            key_norm=self.head_norm("self_attn.k_norm", config.num_kv_heads),
             sink_scores=self.tensor("self_attn.sinks", config.num_heads) if config.has_sink_scores else None,
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
@@ -164,13 +155,14 @@ class _Reader:
             matrices = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
         else:
             pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
-            matrices = tuple(self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
+            *found, value = (self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
+            matrices = (*(in_halves(matrix, self.config.head_dim, self.num_paired) for matrix in found), value)
         return dict(zip(("query", "key", "value"), matrices, strict=True))
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
         down = self.matrix("mlp.down_proj", hidden, inner, has_bias=has_bias)
-        if self.config.has_fused_matrices:
+        if self.config.has_fused_matrices or self.family.has_fused_gate:
             gate, up = self.split(self.matrix("mlp.gate_up_proj", 2 * inner, hidden), (inner, inner))
             return FeedForward(gate, up, down)
         up = self.matrix("mlp.up_proj", inner, hidden, has_bias=has_bias)
@@ -184,8 +176,9 @@ class _Reader:
         router = f"{known.part}{known.router}"
         found: dict = {"router": self.float_matrix(router, experts.num_experts, has_bias=experts.has_biases)}
         parts = self.all_experts(experts)
-        if experts.routing == "sigmoid":
-            found["score_bias"] = self.tensor(known.part + known.score_bias, experts.num_experts)
+        if experts.routing == "sigmoid" or experts.has_score_bias:
+            rows = (1,) if known.score_bias_rows else ()
+            found["score_bias"] = self.tensor(known.part + known.score_bias, *rows, experts.num_experts)
         if experts.shared_size:
             found["shared"] = self.expert(f"{known.shared}.", experts.shared_size)
         if experts.has_shared_gate:
@@ -194,10 +187,11 @@ class _Reader:
 
     def all_experts(self, experts: Experts) -> list[FeedForward]:
         known, count, inner = self.family.experts, experts.num_experts, experts.intermediate_size
-        if known.interleaved and self.config.quantization != GGUF:
-            prefix, hidden = self.prefix + known.part, self.config.hidden_size
-            reader = InterleavedExperts(self.weights, prefix, count=count, hidden=hidden, inner=inner)
-            return reader.read(*known.interleaved, may_be_mxfp4=self.config.quantization == MXFP4)
+        if (names := known.interleaved or known.joined) and self.config.quantization != GGUF:
+            prefix, sizes = self.prefix + known.part, {"hidden": self.config.hidden_size, "inner": inner}
+            reader = InterleavedExperts(self.weights, prefix, count=count, has_biases=experts.has_biases, **sizes)
+            is_mxfp4 = self.config.quantization == MXFP4
+            return reader.read(*names, in_turn=bool(known.interleaved), may_be_mxfp4=is_mxfp4)
         if known.is_stacked:
             return self.stacked_experts(experts)
         return [self.expert(f"experts.{i}.", inner, has_bias=experts.has_biases) for i in range(count)]
@@ -223,13 +217,15 @@ class _Reader:
         stored = self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden))
         return Matrix(weight=stored, bias=bias, num_inputs=hidden)
 
-    def tensor(self, name: str, size: int) -> Tensor:
-        return self.weights.get(self.prefix + name, (size,))
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        return self.weights.get(self.prefix + name, shape)
 
-    def head_norm(self, name: str, num_features: int) -> Tensor | None:
-        if self.config.query_key_norm is None:
-            return None
-        return self.vector(name, self.config.head_dim if self.config.query_key_norm == "head" else num_features)
+    def head_norm(self, name: str, num_heads: int) -> Tensor | None:
+        size, form = self.config.head_dim, self.config.query_key_norm
+        if form in (None, "unit"):
+            return unit_norm(size) if form and self.layer_config.rope else None
+        shape = {"head": (size,), "heads": (num_heads, size), "all": (num_heads * size,)}[form]
+        return norm_in_halves(self.weights.get(f"{self.stored(name)}.weight", shape), self.num_paired)
 
     def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
         return self.weights.get(f"{self.stored(name)}.weight", shape, dtypes=_dtypes(self.config))

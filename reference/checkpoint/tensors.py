@@ -1,7 +1,9 @@
 """What a decoder is made of: matrices and vectors as they are stored; opening.py finds them in a checkpoint."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
 from verbatim.reference.checkpoint.weights import Tensor
@@ -47,6 +49,14 @@ class Matrix:
         if self.scales.dtype == "U8":
             return unpack_mxfp4(self.weight.bits, self.scales.bits)
         return from_stored(self.weight.name, quantization, self.weight.bits, self.scales.bits, self.num_inputs)
+
+    def select(self, part: str, outputs: np.ndarray) -> "Matrix":
+        """Some of the outputs in any order, copied, under names that say which part of the whole they are."""
+        found = (tensor and tensor.select(f"{tensor.name}[{part}]", outputs) for tensor in (self.bias, self.scales))
+        bias, scales = found
+        return replace(
+            self, weight=self.weight.select(f"{self.weight.name}[{part}]", outputs), bias=bias, scales=scales
+        )
 
     def rows(self, start: int, stop: int) -> "Matrix":
         """Some of the outputs as a matrix of their own."""

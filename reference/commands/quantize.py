@@ -79,7 +79,8 @@ def quantize_directory(source: Path, target: Path, quantization: str) -> None:
         )
     if config.quantization in FORMATS:
         raise ModelError(f"{source} is quantised already: give the float checkpoint")
-    if family_named(config.family).experts.interleaved:
+    names = family_named(config.family).experts
+    if names.interleaved or names.joined:
         raise ModelError(f"{source}: experts of the family {config.family} cannot be written as integers, "
                          "but --quantization makes integers of them while loading")  # fmt: skip
     described = _described(opened, config)

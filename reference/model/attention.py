@@ -17,7 +17,7 @@ LOG2E = 1.4426950408889634
 def attention(
     queries: np.ndarray, keys: np.ndarray, values: np.ndarray, positions: np.ndarray, *,
     scale: float | None = None, cap: float | None = None, window: int | None = None, sinks: int = 0,
-    sink_scores: np.ndarray | None = None,
+    chunk: int | None = None, sink_scores: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
@@ -25,8 +25,9 @@ def attention(
     (tokens,) with every position below num_keys. Values may be latents, which are the last part of their keys (N8a),
     (num_keys, 1, rank). Each key-value head serves an equal run of heads. `scale` is
     1 / sqrt(head_dim) by default, `cap` is the softcap of scores, `window` is the number of keys that a token attends
-    to, its own included; every token attends to the first `sinks` keys. `sink_scores` float32 (heads,) are scores that
-    take part in the softmax without a value. Returns (tokens, heads, features of a value).
+    to, its own included; every token attends to the first `sinks` keys. With a `chunk` of so many positions a token
+    attends to those of its own chunk only. `sink_scores` float32 (heads,) are scores that take part in the softmax
+    without a value. Returns (tokens, heads, features of a value).
     """
     _, num_heads, head_dim = queries.shape
     keys, values = widen(keys), widen(values)
@@ -39,6 +40,8 @@ def attention(
         places = start + np.arange(len(block_keys))
         distances = positions[:, None] - places  # (tokens, block)
         is_visible = (distances >= 0) & ((distances < (window or len(keys))) | (places < sinks))
+        if chunk:
+            is_visible &= positions[:, None] // chunk == places // chunk
         block = _block(queries, block_keys, block_values, is_visible, cap)
         state = _merge(state, block, np.any(is_visible, axis=1, keepdims=True))
     assert state is not None, "there are no keys"

@@ -80,7 +80,8 @@ class DecoderLayer:
             found.append(attention(
                 queries[rows], *cached, np.arange(chunk.start, stop),
                 scale=config.attention_scale, cap=config.attention_softcap,
-                window=self.layer_config.window, sinks=self.layer_config.sinks, sink_scores=self.sink_scores,
+                window=self.layer_config.window, sinks=self.layer_config.sinks, chunk=self.layer_config.chunk,
+                sink_scores=self.sink_scores,
             ))  # fmt: skip
         attended = show(index, "attention", np.concatenate(found))
         attended = show(index, "value", self.latent.values(attended)) if self.latent else attended
@@ -117,6 +118,8 @@ class DecoderLayer:
     def _rotate(self, x: np.ndarray, norm: Norm, num_heads: int, table) -> np.ndarray:
         """Norm heads where the family does so, then apply the layer's rotary embedding, if it has one."""
         shape = (len(x), num_heads, self.config.head_dim)
+        if self.config.norms_rotated:
+            return norm(x.reshape(shape) if table is None else rotate(x.reshape(shape), *table))
         x = norm(x).reshape(shape) if self.config.query_key_norm == "all" else norm(x.reshape(shape))
         return x if table is None else rotate(x, *table)
 
@@ -167,11 +170,13 @@ class Model:
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}
         scales = None if self.query_scales is None else self.query_scales[positions]
+        growth = self.config.position_scale
         x = scaled(self.embedding[ids], self.config.embedding_scale)  # (tokens, hidden)
         x = self._show(None, "embedding", self.fusion(np.concatenate([x, beside], axis=1)) if self.fusion else x)
         for index, layer in enumerate(self.layers):
-            table = tables[layer.layer_config.rope] if layer.layer_config.rope else None
-            x = layer.run(x, chunks, table, scales, cache, index, self._show)
+            rope = layer.layer_config.rope
+            own = None if rope and growth and growth.only_unrotated else scales
+            x = layer.run(x, chunks, tables[rope] if rope else None, own, cache, index, self._show)
         return x
 
     def _show(self, layer: int | None, operation: str, rows: np.ndarray) -> np.ndarray:

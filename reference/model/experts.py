@@ -7,7 +7,7 @@ experts and a bias in their choice: DeepSeek V3, https://arxiv.org/abs/2412.1943
 import numpy as np
 
 from verbatim.reference.numerics.arithmetic import LOG2E, exp2, lane_sum, sigmoid
-from verbatim.reference.records.config import Experts
+from verbatim.reference.records.experts import Experts
 
 LEAST_SUM = np.float32(1e-20)  # added to the sum of sigmoids, which may be 0
 
@@ -15,7 +15,7 @@ LEAST_SUM = np.float32(1e-20)  # added to the sum of sigmoids, which may be 0
 def mix(
     x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts, score_bias: np.ndarray | None = None
 ) -> np.ndarray:
-    """The weighted sum of the chosen experts' outputs, added in ascending id from +0.
+    """The weighted sum of the chosen experts' outputs, or that of weighted inputs, added in ascending id from +0.
 
     x (tokens, hidden), scores (tokens, experts) of the router; each expert maps (rows, hidden) to (rows, hidden).
     `score_bias` (experts,) takes part in the choice alone.
@@ -24,7 +24,9 @@ def mix(
     total = np.zeros_like(x)
     for index, expert in enumerate(experts):
         rows = np.flatnonzero(weights[:, index])
-        if len(rows):
+        if len(rows) and settings.routing == "input":
+            total[rows] = total[rows] + expert(x[rows] * weights[rows, index, None])
+        elif len(rows):
             total[rows] = total[rows] + expert(x[rows]) * weights[rows, index, None]
     return total
 
@@ -33,20 +35,22 @@ def expert_weights(scores: np.ndarray, settings: Experts, score_bias: np.ndarray
     """Softmax of the scores for the best experts (ties to the lower id), 0 for the others; or their sigmoids."""
     if settings.routing == "sparsemixer":
         return sparsemixer_weights(scores, settings)
-    if settings.routing == "sigmoid":
+    if settings.routing in ("sigmoid", "input"):
         return sigmoid_weights(scores, settings, score_bias)
     exponents = (scores - scores.max(axis=-1, keepdims=True)) * LOG2E
     shares = exp2(exponents)
-    groups = scores.reshape(len(scores), settings.num_groups, -1)
-    chosen = np.where(_chosen(scores, groups.max(axis=-1), settings), shares, np.float32(0))
-    weights = chosen / lane_sum(chosen if settings.is_normalized else shares)[:, None]
+    choice = scores if score_bias is None else shares / lane_sum(shares)[:, None] + score_bias.reshape(-1)
+    groups = choice.reshape(len(scores), settings.num_groups, -1)
+    chosen = np.where(_chosen(choice, groups.max(axis=-1), settings), shares, np.float32(0))
+    total = lane_sum(chosen if settings.is_normalized else shares)
+    weights = chosen / (total if score_bias is None else total + LEAST_SUM)[:, None]
     return weights if settings.scale == 1 else weights * np.float32(settings.scale)
 
 
 def sigmoid_weights(scores: np.ndarray, settings: Experts, score_bias: np.ndarray | None) -> np.ndarray:
-    """Sigmoids of the scores for the experts with the largest sums of sigmoid and bias, 0 for the others."""
+    """Sigmoids for the experts with the largest sums of sigmoid and bias, without one scores; 0 for the others."""
     shares = sigmoid(scores)
-    choice = shares if score_bias is None else shares + score_bias
+    choice = scores if score_bias is None else shares + score_bias
     groups = np.sort(choice.reshape(len(scores), settings.num_groups, -1), axis=-1)
     group_scores = groups[..., -1] + groups[..., -2] if groups.shape[-1] > 1 else groups[..., -1]
     weights = np.where(_chosen(choice, group_scores, settings), shares, np.float32(0))

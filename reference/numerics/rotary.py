@@ -26,7 +26,7 @@ def rotary_table(rope: Rope, num_positions: int) -> tuple[np.ndarray, np.ndarray
 
 def position_scales(scale: PositionScale, num_positions: int) -> np.ndarray:
     """The factor of the queries at each position, float32 (num_positions,), from float64 (N8)."""
-    whole = np.arange(num_positions) // scale.length
+    whole = (np.arange(num_positions) + scale.offset) // scale.length
     steps = [1.0 + scale.beta * natural_log(1.0 + step) for step in range(int(whole[-1]) + 1)]
     return np.array(steps).astype(np.float32)[whole]
 
@@ -55,7 +55,8 @@ def _llama3(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.nda
     """Divide low frequencies by `factor`, keep high ones, blend those between by their number of rotations."""
     rotations = scaling.original_context * frequencies / (2 * PI)  # within the original context
     width = scaling.high_frequency_factor - scaling.low_frequency_factor
-    blend = np.clip((rotations - scaling.low_frequency_factor) / width, 0.0, 1.0)
+    above = rotations - scaling.low_frequency_factor
+    blend = np.clip(above / width, 0.0, 1.0) if width else (above >= 0).astype(np.float64)  # Llama 4: nothing between
     return (1 - blend) * (frequencies / scaling.factor) + blend * frequencies
 
 

@@ -4,31 +4,18 @@
 """
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.experts import ClampedGate, Experts
 from verbatim.reference.records.latent import LatentAttention
+from verbatim.reference.records.told import LATER, UNTOLD
 
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
     "context_size",
 )  # fmt: skip
-# Of fields that came after fingerprints were first given: with its default such a field is as if it were not there.
-LATER = {"is_later": True}
-UNTOLD = {"is_untold": True}  # what a configuration could also be; what it is shows in the other fields
-
-
-def told(value: Any) -> str:
-    """A configuration as text, which stays the same when new fields come and a model does not use them."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(told, value))}{',' * (len(value) == 1)})"
-    if not is_dataclass(value):
-        return repr(value)
-    rows = [row for row in fields(value) if "is_untold" not in row.metadata]
-    shown = (row for row in rows if "is_later" not in row.metadata or getattr(value, row.name) != row.default)
-    return f"{type(value).__name__}({', '.join(f'{row.name}={told(getattr(value, row.name))}' for row in shown)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +66,15 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionScale:
-    """Factors of the queries that grow with the position p: 1 + beta * log(1 + floor(p / length)) (N8, Ministral 3)."""
+    """Factors of the queries that grow with the position p: 1 + beta * log(1 + floor((p + offset) / length)) (N8).
+
+    In Ministral 3 all layers have them, with `only_unrotated` (Llama 4) those without rotary positions.
+    """
 
     beta: float
     length: int
+    offset: int = field(default=0, metadata=LATER)
+    only_unrotated: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,57 +82,14 @@ class LayerConfig:
     """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
 
     Behind a window every token still attends to the first `sinks` (attention sinks, https://arxiv.org/abs/2309.17453).
+    With a `chunk` (Llama 4), a token attends to those before it in its own chunk of so many positions.
     """
 
     rope: Rope | None
     window: int | None = None
     sinks: int = 0
     has_experts: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
-    """A mixture of experts (N9): how many, how many a token takes, their inner size, whether weights add up to 1.
-
-    `routing` is "softmax", or "sparsemixer" (Phi 3.5 MoE), which drops scores that lie more than `tolerance` below the
-    largest, relatively, or "sigmoid" (DeepSeek V3), whose choice goes by the weight plus a learned bias of each expert.
-    Experts lie in `num_groups` equal groups, of which a token takes the `num_groups_per_token` best ones; weights are
-    multiplied by `scale`. A shared expert of `shared_size`, 0 for none, serves every token, behind a gate of its own
-    where `has_shared_gate`. With `has_biases` the router and each expert's matrices have them.
-    """
-
-    num_experts: int
-    num_per_token: int
-    intermediate_size: int
-    is_normalized: bool
-    routing: str = field(default="softmax", metadata=LATER)
-    tolerance: float = field(default=0.0, metadata=LATER)
-    shared_size: int = field(default=0, metadata=LATER)
-    has_shared_gate: bool = field(default=False, metadata=LATER)
-    has_biases: bool = field(default=False, metadata=LATER)
-    num_groups: int = field(default=1, metadata=LATER)
-    num_groups_per_token: int = field(default=1, metadata=LATER)
-    scale: float = field(default=1.0, metadata=LATER)
-
-    def __post_init__(self):
-        """Refuse groups that do not hold the experts that a token takes."""
-        if self.num_groups < 1 or self.num_experts % self.num_groups:
-            raise ModelError(f"config.json: {self.num_experts} experts are not {self.num_groups} equal groups")
-        if not 1 <= self.num_groups_per_token <= self.num_groups:
-            raise ModelError(
-                f"config.json: topk_group must lie in 1..{self.num_groups}, not {self.num_groups_per_token}"
-            )
-        most = self.num_experts // self.num_groups * self.num_groups_per_token
-        if self.num_per_token > most:
-            raise ModelError(f"config.json: num_experts_per_tok must be at most {most}, not {self.num_per_token}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClampedGate:
-    """gpt-oss's gate in place of activation(gate) * up: both are clamped to `limit`, `alpha` is the sigmoid's (N9a)."""
-
-    alpha: float
-    limit: float
+    chunk: int | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +98,10 @@ class ModelConfig:
 
     `norms` says where a layer normalises: "before" each half (Llama), "after" it (OLMo 2), "around" it (Gemma), only
     "between" the two (an eagle head), or once for both, which are "parallel" (Phi 2). `norm_type` is "rms" or "layer".
-    `query_key_norm` is None, "head" (each head by itself) or "all" (all heads of a token together). With `latent` there
-    is one key-value head, whose `head_dim` is that of the shared key: the rotated part, then the latent.
+    `query_key_norm` is None, "head" (each head by itself), "heads" (so, but each with weights of its own), "all" (all
+    heads of a token together) or "unit" (each head, without weights, in layers with positions). With `norms_rotated`
+    queries and keys are normed after rotation. With `latent` there is one key-value head, whose `head_dim` is that of
+    the shared key: the rotated part, then the latent.
     """
 
     family: str = "llama"
@@ -169,6 +120,7 @@ class ModelConfig:
     norm_bias: bool = field(default=False, metadata=LATER)
     norm_offset: float = 0.0  # Gemma stores norm weights less one
     query_key_norm: str | None = None
+    norms_rotated: bool = field(default=False, metadata=LATER)
     activation: str = "silu"
     tie_embeddings: bool = False
     query_bias: bool = False  # on query, key and value

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verbatim.reference.checkpoint.opening import text_tensors
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor, RoundedTensor
 from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.checkpoint.stems import text_tensors
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
 from verbatim.reference.checkpoint.weights import STORED_AS, Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS

@@ -11,7 +11,8 @@ training shows; somebody who edits single weights on purpose may not.
 from importlib.metadata import PackageNotFoundError, version
 
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.records.config import ModelConfig, told
+from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.told import told
 from verbatim.server.settings.options import Options
 
 DIGITS = 16

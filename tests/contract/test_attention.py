@@ -10,7 +10,7 @@ def draw(tokens, heads, kv_heads, head_dim, keys, seed=0):
     return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def softmax_attention(queries, keys, values, positions, window=None, sinks=0, sink_scores=None):
+def softmax_attention(queries, keys, values, positions, window=None, sinks=0, sink_scores=None, chunk=None):
     """The textbook's, in float64; a sink score is the score of a key whose value is 0."""
     shared_by = queries.shape[1] // keys.shape[1]
     keys, values = (np.repeat(x.astype(np.float64), shared_by, axis=1) for x in (keys, values))
@@ -18,6 +18,8 @@ def softmax_attention(queries, keys, values, positions, window=None, sinks=0, si
     places, position = np.arange(len(keys)), positions[:, None, None] + np.zeros_like(scores)
     scores[places > position] = -np.inf
     scores[(places <= position - (window or len(keys))) & (places >= sinks)] = -np.inf
+    if chunk:
+        scores[places // chunk != position // chunk] = -np.inf
     if sink_scores is not None:
         column = np.broadcast_to(sink_scores.astype(np.float64)[None, :, None], (*scores.shape[:2], 1))
         scores, values = np.concatenate([scores, column], axis=2), np.concatenate([values, np.zeros_like(values[:1])])
@@ -84,6 +86,15 @@ def test_sink_scores_take_a_share_of_the_weights(part, window, sinks, size):
     options = {"window": window, "sinks": sinks, "sink_scores": scores}
     found = part("model.attention").attention(queries, keys, values, positions, **options)
     np.testing.assert_allclose(found, softmax_attention(queries, keys, values, positions, **options), atol=2e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 20, 64, 100, 500])
+def test_within_chunks_a_token_attends_to_its_own_one(part, chunk):
+    queries, keys, values = draw(9, 4, 2, 16, 200)
+    positions = np.array([0, 4, 19, 20, 64, 100, 140, 198, 199])
+    found = part("model.attention").attention(queries, keys, values, positions, chunk=chunk)
+    expected = softmax_attention(queries, keys, values, positions, chunk=chunk)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_a_sink_score_is_merged_after_all_keys(part):

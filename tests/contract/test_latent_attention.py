@@ -18,7 +18,7 @@ from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.model.experts import expert_weights
-from verbatim.reference.records.config import Experts
+from verbatim.reference.records.experts import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 from verbatim.reference.records.sequence import Chunk

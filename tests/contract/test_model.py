@@ -21,6 +21,9 @@ MODELS = {
     "layer norms, parallel, no gate": {"family": "phi"},
     "a shared expert, w8a8": {"family": "qwen2_moe", "quantization": "w8a8"},
     "queries scaled by position": {"family": "ministral3"},
+    "norms after rotation": {"family": "hunyuan"},
+    "chunks, weights of experts' inputs": {"family": "llama4"},
+    "norms of heads with weights of their own": {"family": "cohere"},
 }
 
 

@@ -9,7 +9,17 @@ from family_models import write_family
 from gpu.both_engines import check, check_observed
 
 MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}
-FAMILIES = ("phi", "starcoder2", "stablelm, parallel", "gpt_oss", "qwen2_moe", "phimoe", "ministral3")
+FAMILIES = (
+    "phi",
+    "starcoder2",
+    "stablelm, parallel",
+    "gpt_oss",
+    "qwen2_moe",
+    "phimoe",
+    "ministral3",
+    "cohere2",
+    "glm4",
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

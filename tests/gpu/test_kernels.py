@@ -17,7 +17,7 @@ from verbatim.reference.model import attention as reference_attention
 from verbatim.reference.model import experts as reference_experts
 from verbatim.reference.numerics import arithmetic as reference_numerics
 from verbatim.reference.numerics.quantization import FORMATS, quantize
-from verbatim.reference.records.config import Experts
+from verbatim.reference.records.experts import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 
 

@@ -181,9 +181,23 @@ def test_exponentials_on_a_sweep_of_all_floats():
     SEEDS, st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.sampled_from([2, 8, 10, 16, 24, 64, 80, 128]),
     st.integers(1, 200), SPREADS, st.sampled_from([None, 0.1, 1.0]), st.sampled_from([None, 0.7, 50.0]),
     st.one_of(st.none(), st.integers(1, 150)), st.one_of(st.just(0), st.integers(1, 140)), STORED, st.booleans(),
+    st.one_of(st.none(), st.integers(1, 150)),
 )  # fmt: skip
 def test_attention(
-    seed, tokens, kv_heads, shared_by, head_dim, num_keys, spread, scale, cap, window, sinks, dtype, has_sink_scores
+    seed,
+    tokens,
+    kv_heads,
+    shared_by,
+    head_dim,
+    num_keys,
+    spread,
+    scale,
+    cap,
+    window,
+    sinks,
+    dtype,
+    has_sink_scores,
+    chunk,
 ):
     shape = (num_keys, kv_heads, head_dim)
     stored = [reference_numerics.narrow(numbers(seed + i, *shape, spread=min(spread, 8)), dtype) for i in range(2)]
@@ -192,6 +206,8 @@ def test_attention(
     positions = np.sort(positions) if seed % 2 else positions
     scores = numbers(seed + 3, kv_heads * shared_by, spread=spread) if has_sink_scores else None
     options = {"scale": scale, "cap": cap, "window": window, "sinks": sinks, "sink_scores": scores}
+    if chunk:  # in place of a window
+        options |= {"window": None, "sinks": 0, "chunk": chunk}
     with poisoned():
         found = fast_attention.attention(queries, *stored, positions, **options)
     same(found, reference_attention.attention(queries, *stored, positions, **options))

@@ -8,7 +8,7 @@ import pytest
 from verbatim.demo import MODEL
 from verbatim.reference.checkpoint import model_source
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.records.config import told
+from verbatim.reference.records.told import told
 from verbatim.server.models import identity
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options

@@ -12,18 +12,19 @@ from pathlib import Path
 
 from verbatim.reference.checkpoint.config_keys import EXPERTS, READ, check_keys, unread
 from verbatim.reference.checkpoint.config_values import check_values
-from verbatim.reference.checkpoint.families.family import DEFAULTS, Family
+from verbatim.reference.checkpoint.families.family import DEFAULTS, Family, same_in_all_layers
 from verbatim.reference.checkpoint.quantized.settings import read_settings
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import MXFP4, read_entry
-from verbatim.reference.records.config import Experts, LayerConfig, ModelConfig, Rope, read_json
+from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope, read_json
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.experts import Experts
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 LAYER_TYPES = ("full_attention", "sliding_attention")
 # Where null means something: none of it, or what follows from other fields. Elsewhere null is as if left out.
 NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping",
-            "bos_token_id", "eos_token_id", "q_lora_rank")  # fmt: skip
+            "bos_token_id", "eos_token_id", "q_lora_rank", "attention_chunk_size")  # fmt: skip
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -40,7 +41,7 @@ def read_config(raw: dict, generation: dict, **changes) -> ModelConfig:
     `changes` are fields of the result that differ from what config.json says.
     """
     family = _family(raw)
-    known = _known_keys(family)
+    raw, known = same_in_all_layers(raw, family.listed), _known_keys(family)
     for part in (raw, raw.get("text_config") or {}):
         check_values(part, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
     whole = _complete(raw, family)
@@ -180,6 +181,7 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
         raise ModelError(f"config.json: no_rope_layers has {len(turns)} entries for {num_layers} layers")
     windows = [raw.get("sliding_window") if slides else None for slides in _sliding(raw, family, num_layers)]
     dense, step = raw.get("mlp_only_layers") or [], raw.get("decoder_sparse_step") or 1
+    chunk, is_chunked = raw.get("attention_chunk_size"), raw.get("chunked_layers") or [False] * num_layers
     ropes: dict[str, Rope] = {}
     for layer_type in {"sliding_attention" if window else "full_attention" for window in windows}:
         ropes[layer_type] = read_rope(raw, layer_type)
@@ -189,6 +191,7 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
             window=window,
             sinks=raw.get("attention_sink_size") or 0,
             has_experts=_experts(raw, family) is not None and i not in dense and (i + 1) % step == 0,
+            chunk=chunk if is_chunked[i] else None,
         )
         for i, window in enumerate(windows)
     )

@@ -51,6 +51,24 @@ def text_part(raw: dict) -> dict[str, Any]:
     return text | beside
 
 
+def check_known(raw: dict, known: dict[str, tuple], whose: str) -> None:
+    """ModelError for a key of config.json with a value that is none of those that are computed."""
+    for name, values in known.items():
+        if raw.get(name) is not None and raw[name] not in values:
+            raise ModelError(f"config.json: {name} = {raw[name]!r} is not supported for {whose}")
+
+
+def same_in_all_layers(raw: dict, names: tuple[str, ...]) -> dict[str, Any]:
+    """config.json with one value where these keys have a list of one for each layer; ModelError if they differ."""
+    found = dict(raw)
+    for name in names:
+        if isinstance(value := raw.get(name), list) and value:
+            if any(item != value[0] for item in value):
+                raise ModelError(f"config.json: {name} must be the same in all layers, not {value!r}")
+            found[name] = value[0]
+    return found
+
+
 def rope_of_each_type(raw: dict, *, full: float, sliding: float) -> dict[str, Any]:
     """config.json with rotary settings for each type of layer, as transformers 5 writes them.
 
@@ -80,18 +98,21 @@ class ExpertNames:
 
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
     and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
-    has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py). `score_bias` is what sigmoid
-    routing chooses by beside the scores. `shared` and `shared_gate` belong to the expert of every token.
+    has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py); `joined` the same with gate's
+    outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared` and `shared_gate` belong
+    to the expert of every token.
     """
 
     part: str = "mlp."
     router: str = "gate"
     score_bias: str = "gate.e_score_correction_bias"
+    score_bias_rows: bool = False  # whether it is a matrix of one row
     gate: str = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
     is_stacked: bool = False
     interleaved: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     shared: str = "shared_expert"
     shared_gate: str = "shared_expert_gate"
 
@@ -117,12 +138,15 @@ class Family:
     fixed: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()  # keys of config.json that may have a list, of equal values, one for each layer
     scales: Callable[[dict], dict[str, float]] = no_scales
     fields: Callable[[dict], dict[str, Any]] = no_fields
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
     names: dict[str, str] = field(default_factory=dict)
     groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
+    has_pairs: bool = False  # in the rows of queries and keys, the two features of a rotated pair are neighbours
+    has_fused_gate: bool = False  # gate and up are one matrix, while query, key and value are three
     has_experts: bool = False  # a mixture of them, if config.json counts more than none
     normalizes_experts: bool = False  # unless config.json says otherwise
     experts: ExpertNames = ExpertNames()

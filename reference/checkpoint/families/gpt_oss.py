@@ -1,7 +1,7 @@
 """gpt-oss: sink scores in attention, every second layer with a window, biases, and experts with a clamped gate."""
 
 from verbatim.reference.checkpoint.families.family import ExpertNames, Family
-from verbatim.reference.records.config import ClampedGate
+from verbatim.reference.records.experts import ClampedGate
 
 YARN = {
     "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,

@@ -54,7 +54,7 @@ class _Names:
         self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
         if config.family in ("seed_oss", "gpt_oss"):  # llama.cpp's name for it in these families
             self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
-        if config.has_fused_matrices:
+        if config.has_fused_matrices or self.family.has_fused_gate:
             self.inner["ffn_up"] = "mlp.gate_up_proj"
         self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}
         self.inner["attn_sinks"] = "self_attn.sinks"

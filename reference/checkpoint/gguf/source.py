@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from verbatim.reference.checkpoint.families import make_config
+from verbatim.reference.checkpoint.gguf.architectures import architecture_of
 from verbatim.reference.checkpoint.gguf.files import parts_of
 from verbatim.reference.checkpoint.gguf.header import Entry, read_header
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.names import rename
-from verbatim.reference.checkpoint.gguf.shapes import architecture_of, biases, raw_config
+from verbatim.reference.checkpoint.gguf.shapes import biases, raw_config
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
 from verbatim.reference.checkpoint.model_source import ModelSource, digest_of
 from verbatim.reference.checkpoint.weights import Tensor

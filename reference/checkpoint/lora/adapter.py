@@ -14,9 +14,10 @@ import numpy as np
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.foreign import PICKLED
 from verbatim.reference.checkpoint.grouped_queries import split_groups
+from verbatim.reference.checkpoint.head_rows import in_halves, num_paired
 from verbatim.reference.checkpoint.lora.modules import Module, modules_of
 from verbatim.reference.checkpoint.lora.settings import CONFIG, MERGE, LoraSettings, read_settings
-from verbatim.reference.checkpoint.opening import STEMS
+from verbatim.reference.checkpoint.stems import STEMS
 from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, map_file
 from verbatim.reference.records.config import ModelConfig
@@ -169,6 +170,8 @@ def _low_ranks(
 
 
 def _parts(config: ModelConfig, module: Module, b: Matrix) -> tuple[Matrix, ...]:
+    if module.places in (("query",), ("key",)):
+        return (in_halves(b, config.head_dim, num_paired(config, module.layer)),)
     if len(module.places) == 1:
         return (b,)
     if family_named(config.family).groups_queries:

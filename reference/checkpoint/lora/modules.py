@@ -50,6 +50,6 @@ def _shapes(config: ModelConfig, *, is_dense: bool) -> dict[str, tuple[tuple[str
     found["mlp.down_proj"] = ("down",), (hidden,), inner
     if config.has_gate:
         found["mlp.gate_proj"] = ("gate",), (inner,), hidden
-        if config.has_fused_matrices:
+        if config.has_fused_matrices or family_named(config.family).has_fused_gate:
             found["mlp.gate_up_proj"] = ("gate", "up"), (inner, inner), hidden
     return found
