@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from verbatim.reference.checkpoint.gguf.architectures import ARCHITECTURES
 from verbatim.reference.checkpoint.gguf.names import NORMS
-from verbatim.reference.checkpoint.gguf.shapes import ARCHITECTURES, EMBEDDING, OUTPUT
+from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING, OUTPUT
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
