@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "GptOssForCausalLM": "gpt-oss", "Glm4ForCausalLM": "glm4", "GlmForCausalLM": "chatglm",
     "CohereForCausalLM": "command-r", "Cohere2ForCausalLM": "cohere2", "Ernie4_5ForCausalLM": "ernie4_5",
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense", "HunYuanMoEV1ForCausalLM": "hunyuan-moe",
+    "DeepseekV2ForCausalLM": "deepseek2", "DeepseekV3ForCausalLM": "deepseek2",
 }  # fmt: skip
 PAIRED = ("llama", "granite", "granitemoe", "smollm3")
 
@@ -67,7 +68,7 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
     name = ARCHITECTURES[raw["architectures"][0]]
     writer = gguf.GGUFWriter(path, name)
     for theirs, ours in SIZES.items():
-        if raw.get(ours) is not None:
+        if raw.get(ours) is not None and theirs not in metadata:
             writer.add_uint32(f"{name}.{theirs}", raw[ours])
     config = source.config()
     writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", config.norm_epsilon)
@@ -130,6 +131,12 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             index, _, ending = after.partition(".")
             stacks.setdefault(f"{before}.experts.{ending}", {})[int(index)] = values
             continue
+        if "kv_b_proj" in stored:
+            found |= _of_heads(stored, values, raw)
+            continue
+        if stored.endswith("e_score_correction_bias"):
+            found[f"blk.{stored.split('.')[2]}.exp_probs_b.bias"] = values
+            continue
         ending = ".weight" if stored.endswith("sinks") else ""
         found[names.get_name(stored, (".weight", ".bias")) + ending] = values
     for stored, parts in stacks.items():
@@ -146,6 +153,14 @@ def _apart(stored: str, values: np.ndarray, names) -> dict[str, np.ndarray]:
     if "gate_up_proj" in whole:
         parts = {whole.replace("gate_up", role): values[:, i::2] for i, role in enumerate(("gate", "up"))}
     return {names.get_name(part) + ending: np.ascontiguousarray(rows) for part, rows in parts.items()}
+
+
+def _of_heads(stored: str, values: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
+    """Latent attention: a stack of each head's first rows, transposed, and one of the others."""
+    plain, block = raw["qk_nope_head_dim"], f"blk.{stored.split('.')[2]}."
+    heads = values.reshape(raw["num_attention_heads"], -1, values.shape[1])
+    keys = np.ascontiguousarray(heads[:, :plain].swapaxes(1, 2))
+    return {f"{block}attn_k_b.weight": keys, f"{block}attn_v_b.weight": np.ascontiguousarray(heads[:, plain:])}
 
 
 def story_words(writer, model="llama"):

@@ -216,12 +216,24 @@ BPE_TEXTS = ("Hello World's 12345 times", "naïve  spaces\n\n\ttabs", "don't DON
 
 
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+DEEPSEEK3 = (  # as its tokenizer.json has them
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 
 
 @pytest.mark.parametrize(
     ("pre", "pattern"),
-    [("gpt-2", None), ("llama-bpe", rf"{WORDS}\p{{N}}{{1,3}}{REST}"), ("qwen2", rf"{WORDS}\p{{N}}{REST}")],
+    [
+        ("gpt-2", None),
+        ("llama-bpe", rf"{WORDS}\p{{N}}{{1,3}}{REST}"),
+        ("qwen2", rf"{WORDS}\p{{N}}{REST}"),
+        ("glm4", rf"{WORDS}\p{{N}}{{1,3}}{REST}"),
+        ("deepseek-v3", DEEPSEEK3),
+    ],
 )
 def test_byte_pairs_are_those_of_the_tokenizers_library(tmp_path, pre, pattern):
     """A vocabulary trained here, written as GGUF has it, encodes as the library's own tokenizer does."""
@@ -229,7 +241,8 @@ def test_byte_pairs_are_those_of_the_tokenizers_library(tmp_path, pre, pattern):
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
     trained = tokenizers.Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
-    words = [] if pattern is None else [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    patterns = [] if pattern is None else [pattern] if isinstance(pattern, str) else pattern
+    words = [pre_tokenizers.Split(Regex(each), "isolated") for each in patterns]
     bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
     trained.pre_tokenizer, trained.decoder = pre_tokenizers.Sequence([*words, bytes_of]), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()

@@ -22,6 +22,12 @@ LLAMA3 = {"rope_type": "longrope", "long_factor": [1.0] * 4 + [8.0] * 4, "short_
           "attention_factor": 1.0, "original_max_position_embeddings": 128}  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 GRANITE = {"embedding_scale": 12.0, "attention__scale": 0.015625, "residual_scale": 0.22, "logit_scale": 6.0}
+LATENTS = {"attention__kv_lora_rank": 40, "attention__key_length_mla": 20, "attention__value_length_mla": 10,
+           "rope__dimension_count": 8, "expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 24,
+           "leading_dense_block_count": 1, "attention.head_count_kv": 1, "attention.key_length": 48,
+           "attention.value_length": 40}  # fmt: skip
+LATENT_YARN = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0,
+               "rope__scaling__original_context_length": 32}  # fmt: skip
 # Name -> what of tests/family_models.py it begins with, its architecture, changes of config.json, metadata.
 FAMILIES = {
     "llama": ("internlm2", "Llama", HEADS, {}),
@@ -67,6 +73,14 @@ FAMILIES = {
                 {"expert_count": 5, "expert_used_count": 2, "attention__sliding_window": 24,
                  "rope__scaling__type": "yarn", "rope__scaling__factor": 4.0,
                  "rope__scaling__original_context_length": 64}),
+    "deepseek_v3": ("deepseek_v3", "DeepseekV3", {},
+                    LATENTS | LATENT_YARN | {"attention__q_lora_rank": 20, "expert_shared_count": 1,
+                    "expert_weights_scale": 2.5, "expert_weights_norm": True, "expert_gating_func": 2,
+                    "expert_group_count": 4, "expert_group_used_count": 2,
+                    "rope__scaling__yarn_log_multiplier": 0.1}),
+    "deepseek_v2": ("deepseek_v2, lite", "DeepseekV2", {},
+                    LATENTS | LATENT_YARN | {"expert_shared_count": 2, "expert_gating_func": 1,
+                    "rope__scaling__yarn_log_multiplier": 0.0707}),
     "granitemoe": ("granitemoe", "GraniteMoe", {}, GRANITE | {"expert_count": 5, "expert_used_count": 2}),
     "smollm3": ("internlm2", "SmolLM3", HEADS | {"num_hidden_layers": 4, "rope_theta": 2e6}, {}),
     "stablelm": ("stablelm", "StableLm", {}, {"rope__dimension_count": 4}),

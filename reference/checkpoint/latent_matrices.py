@@ -11,13 +11,18 @@ import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import RoundedTensor
 from verbatim.reference.checkpoint.tensors import LatentMatrices, Matrix
-from verbatim.reference.checkpoint.weights import FLOATS, Tensor
+from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
+from verbatim.reference.numerics.quantization import GGUF
 from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.latent import LatentAttention
 
 
 class LayerReader(Protocol):
-    """What reads the tensors of one layer by their names in it (opening.py)."""
+    """What reads the tensors of one layer by their names in it, behind the prefix of the layer (opening.py)."""
+
+    weights: Weights
+    prefix: str
 
     def matrix(self, name: str, outputs: int, inputs: int) -> Matrix:
         """A matrix, perhaps of integers."""
@@ -35,21 +40,40 @@ def read_latent(config: ModelConfig, latent: LatentAttention, reader: LayerReade
     name = "self_attn.q_b_proj" if latent.query_rank else "self_attn.q_proj"
     query = reader.matrix(name, heads * config.query_dim, latent.query_rank or hidden)
     key = reader.matrix("self_attn.kv_a_proj_with_mqa", config.head_dim, hidden)
-    each = latent.plain_dim + latent.value_dim
-    up = reader.floats("self_attn.kv_b_proj", (heads * each, latent.rank))
-    starts = range(0, heads * each, each)
+    key_up, value_up = _upward(config, latent, reader)
     matrices = LatentMatrices(
         query_down=reader.matrix("self_attn.q_a_proj", latent.query_rank, hidden) if latent.query_rank else None,
         query_norm=reader.vector("self_attn.q_a_layernorm", latent.query_rank) if latent.query_rank else None,
         latent_norm=reader.vector("self_attn.kv_a_layernorm", latent.rank),
-        key_up=tuple(_part(up, start, start + latent.plain_dim, is_transposed=True) for start in starts),
-        value_up=tuple(_part(up, start + latent.plain_dim, start + each) for start in starts),
+        key_up=key_up,
+        value_up=value_up,
     )
     pairs = _pairs(latent)
     rows = np.arange(heads * config.query_dim).reshape(heads, -1)
     query_rows = np.concatenate([rows[:, latent.plain_dim + pairs], rows[:, : latent.plain_dim]], axis=1).reshape(-1)
     key_rows = np.concatenate([latent.rank + pairs, np.arange(latent.rank)])
     return {"query": _select(query, query_rows), "key": _select(key, key_rows), "value": None, "latent": matrices}
+
+
+def _upward(config: ModelConfig, latent: LatentAttention, reader: LayerReader) -> tuple[tuple[Matrix, ...], ...]:
+    """What multiplies queries, and what makes values, for each head; some GGUF files have them apart."""
+    heads, plain = config.num_heads, latent.plain_dim
+    if config.quantization == GGUF and f"{reader.prefix}self_attn.k_b_proj.weight" in reader.weights:
+        keys = reader.floats("self_attn.k_b_proj", (heads, latent.rank, plain))
+        values = reader.floats("self_attn.v_b_proj", (heads, latent.value_dim, latent.rank))
+        parts = (_stretched(keys, heads * latent.rank), latent.rank), (_stretched(values, -1), latent.value_dim)
+        return tuple(tuple(_part(x, i * size, (i + 1) * size) for i in range(heads)) for x, size in parts)
+    each = plain + latent.value_dim
+    up, starts = reader.floats("self_attn.kv_b_proj", (heads * each, latent.rank)), range(0, heads * each, each)
+    return (
+        tuple(_part(up, start, start + plain, is_transposed=True) for start in starts),
+        tuple(_part(up, start + plain, start + each) for start in starts),
+    )
+
+
+def _stretched(stack: Tensor, outputs: int) -> Tensor:
+    """The matrices of a stack below each other."""
+    return Tensor(stack.name, stack.dtype, stack.bits.reshape(outputs, *stack.bits.shape[2:]))
 
 
 def _pairs(latent: LatentAttention) -> np.ndarray:
@@ -75,11 +99,20 @@ def _part(whole: Tensor, start: int, stop: int, *, is_transposed: bool = False) 
     is_float = whole.dtype in FLOATS
 
     def make(first: int, last: int) -> np.ndarray:
-        numbers = rows.numbers() if is_float else rows.float32()
+        numbers = rows.numbers() if is_float else _rounded(rows)
         return (numbers.T if is_transposed else numbers)[first:last]
 
     made = RoundedTensor(
-        name=rows.name, dtype=whole.dtype if is_float else "F32", bits=whole.bits, num_inputs=shape[1],
+        name=rows.name, dtype=whole.dtype if is_float else "F16", bits=whole.bits, num_inputs=shape[1],
         chosen=np.arange(shape[0]), make=make, is_sound=lambda: True,
     )  # fmt: skip
     return Matrix(weight=made, num_inputs=shape[1])
+
+
+def _rounded(rows: Tensor) -> np.ndarray:
+    """float16 numbers of a matrix of integers; ModelError where they do not fit."""
+    with np.errstate(over="ignore"):
+        numbers = rows.float32().astype(np.float16)
+    if not np.isfinite(numbers).all():
+        raise ModelError(f"weights: tensor {rows.name} is too large for float16")
+    return numbers

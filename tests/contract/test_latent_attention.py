@@ -130,7 +130,7 @@ def test_the_matrices_of_heads_stay_floats_and_are_not_copied(directory):
 
 @pytest.mark.parametrize("form", ["fp8", "awq"])
 def test_quantised_checkpoints(backend, tmp_path, form):
-    """FP8 in blocks, as DeepSeek's own, also of kv_b_proj; AWQ's kv_b_proj stands for float32 numbers."""
+    """FP8 in blocks, as DeepSeek's own, also of kv_b_proj; AWQ's kv_b_proj stands for float16 numbers."""
     sizes = {"hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 32, "kv_lora_rank": 32}
     sizes |= {"q_lora_rank": 32, "qk_nope_head_dim": 8, "v_head_dim": 8}
     entry, encode = (FP8, float8("block", block=16)) if form == "fp8" else (AWQ, awq(32))
@@ -144,10 +144,11 @@ def test_quantised_checkpoints(backend, tmp_path, form):
     latent = open_checkpoint(source.config(), source.weights()).layers[0].latent
     whole = source.tensors()["model.layers.0.self_attn.kv_b_proj.weight"]
     assert (latent.key_up[2].weight.dtype, latent.value_up[2].weight.dtype) == (
-        ("BF16",) * 2 if form == "fp8" else ("F32",) * 2
+        ("BF16",) * 2 if form == "fp8" else ("F16",) * 2
     )
-    np.testing.assert_array_equal(latent.key_up[2].weight.float32(), whole.float32()[32:40].T)
-    np.testing.assert_array_equal(latent.value_up[2].weight.float32(), whole.float32()[40:48])
+    numbers = whole.float32() if form == "fp8" else whole.float32().astype(np.float16)
+    np.testing.assert_array_equal(latent.key_up[2].weight.float32(), numbers[32:40].T)
+    np.testing.assert_array_equal(latent.value_up[2].weight.float32(), numbers[40:48])
 
 
 def test_a_library_of_packed_weights_changes_no_bit(directory, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from verbatim.reference.checkpoint.gguf.latents import READS, latent_config
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.rope import Tensors, rope_settings
 
@@ -16,11 +17,13 @@ GEMMA_27B = {"gemma2": 46, "gemma3": 62}  # layers; their attention scale is of 
 class Architecture:
     """What a name in `general.architecture` stands for: an architecture of config.json, and what more it needs.
 
-    `has_pairs` says that the two halves of a rotated head lie in turn, row by row, as llama.cpp rotates them.
+    `has_pairs` says that the two halves of a rotated head lie in turn, row by row, as llama.cpp rotates them. `reads`
+    are names of metadata that are refused elsewhere.
     """
 
     name: str
     has_pairs: bool = False
+    reads: tuple[str, ...] = ()
     more: Callable[[Metadata, Tensors], dict[str, Any]] = lambda found, tensors: {}
 
 
@@ -172,5 +175,6 @@ ARCHITECTURES = {
     "ernie4_5": Architecture(name="Ernie4_5ForCausalLM"),
     "hunyuan-dense": Architecture(name="HunYuanDenseV1ForCausalLM"),
     "hunyuan-moe": Architecture(name="HunYuanMoEV1ForCausalLM", more=_hunyuan_moe),
+    "deepseek2": Architecture(name="DeepseekV2ForCausalLM", reads=READS, more=latent_config),
     "gpt-oss": Architecture(name="GptOssForCausalLM", more=_gpt_oss),
 }

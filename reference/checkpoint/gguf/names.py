@@ -7,6 +7,7 @@ import numpy as np
 
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.gguf.header import Entry
+from verbatim.reference.checkpoint.gguf.latents import MATRICES as LATENT_MATRICES
 from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING
 from verbatim.reference.checkpoint.opening import NORM_NAMES
 from verbatim.reference.checkpoint.weights import Tensor
@@ -24,6 +25,7 @@ MATRICES = {
     "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 PARTS = ("gate", "up", "down")
+WHOLE_NAMES = ("attn_sinks", "exp_probs_b")  # which do not end in weight or bias elsewhere
 
 
 def rename(config: ModelConfig, entries: Mapping[str, Entry], *, has_pairs: bool) -> dict[str, Tensor]:
@@ -57,7 +59,10 @@ class _Names:
         if config.has_fused_matrices or self.family.has_fused_gate:
             self.inner["ffn_up"] = "mlp.gate_up_proj"
         self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}
+        if config.latent:
+            self.inner |= LATENT_MATRICES
         self.inner["attn_sinks"] = "self_attn.sinks"
+        self.inner["exp_probs_b"] = experts.part + experts.score_bias
         self.inner["ffn_gate_inp"] = experts.part + experts.router
         self.inner["ffn_gate_inp_shexp"] = experts.part + experts.shared_gate
         self.expert = {"gate": experts.gate, "up": experts.up, "down": experts.down}
@@ -85,7 +90,7 @@ class _Names:
             bits = entry.bits()
             if inner == "ffn_gate_inp_shexp" and len(entry.shape) == 1:
                 bits = bits[None]
-            name = f"{prefix}{self.inner[inner]}{'' if inner == 'attn_sinks' else '.' + ending}"
+            name = f"{prefix}{self.inner[inner]}{'' if inner in WHOLE_NAMES else '.' + ending}"
             yield Tensor(name, entry.format, bits, self._num_pairs(inner))
         else:
             raise ModelError(f"weights: tensor {name} is not known for the family {self.config.family}")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from verbatim.reference.checkpoint.gguf.architectures import architecture_of
+from verbatim.reference.checkpoint.gguf.latents import VALUES
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.rope import MAX_CONTEXT, Tensors, rope_settings
 from verbatim.reference.records.errors import ModelError
@@ -16,8 +17,8 @@ def raw_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     num_layers, hidden = found.required(".block_count", most=len(tensors)), found.required(".embedding_length")
     heads = found.required(".attention.head_count")
     head_dim = found.integer(".attention.key_length") or hidden // heads
-    if (found.integer(".attention.value_length") or head_dim) != head_dim:
-        raise found.error(".attention.value_length", f"must be that of keys, {head_dim}")
+    if VALUES not in known.reads and (found.integer(VALUES) or head_dim) != head_dim:
+        raise found.error(VALUES, f"must be that of keys, {head_dim}")
     raw = {
         "architectures": [known.name],
         "vocab_size": _rows(tensors, EMBEDDING),
@@ -33,7 +34,7 @@ def raw_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
         "partial_rotary_factor": (found.integer(".rope.dimension_count") or head_dim) / head_dim,
     }
     raw |= _epsilon(found) | _experts(found) | rope_settings(found, tensors)
-    _refuse(found)
+    _refuse(found, known.reads)
     return raw | known.more(found, tensors)
 
 
@@ -75,11 +76,11 @@ def _experts(found: Metadata) -> dict[str, Any]:
     return raw
 
 
-def _refuse(found: Metadata) -> None:
+def _refuse(found: Metadata, read: tuple[str, ...]) -> None:
     """What would change the arithmetic, and is not implemented."""
     for name in (".attention.max_alibi_bias", ".attention.clamp_kqv", ".rope.scaling.yarn_log_multiplier",
                  ".attention.temperature_scale", ".router_logit_softcapping", ".expert_group_count"):  # fmt: skip
-        if value := found.number(name, is_positive=False):
+        if name not in read and (value := found.number(name, is_positive=False)):
             raise found.error(name, f"= {value} is not supported")
     if found.flag(".attention.causal") is False:
         raise found.error(".attention.causal", "= False is not supported")

@@ -44,15 +44,23 @@ GPT4O = "|".join((
 ))  # fmt: skip
 SEED = rf"{SHORT}|{LETTERS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 DIGITS = (r"\p{N}", GPT2)
+DEEPSEEK3 = (
+    r"\p{N}{1,3}",
+    r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+",  # Chinese and Japanese
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
 # Name -> patterns that cut a text one after another; the words that a pattern finds, and what lies between them.
 PATTERNS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gpt-2", "phi-2", "olmo", "mpt", "roberta-bpe", "exaone4"), (GPT2,)),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "dbrx", "smaug-bpe", "chatglm-bpe"), (LLAMA3,)),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "dbrx", "smaug-bpe"), (LLAMA3,)),
+    **dict.fromkeys(("chatglm-bpe", "glm4"), (LLAMA3,)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"), (QWEN2,)),
     **dict.fromkeys(("starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"), DIGITS),
     "tekken": (TEKKEN,),
     **dict.fromkeys(("gpt-4o", "llama4"), (GPT4O,)),
     "seed-coder": (SEED,),
+    "deepseek-v3": DEEPSEEK3,
 }
 # A word that is a piece is not merged from parts; a text begins with the first token where the file does not say.
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken")
