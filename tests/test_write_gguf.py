@@ -23,7 +23,9 @@ from verbatim.reference.commands.write_gguf import FORMATS
 from verbatim.reference.records.errors import ModelError
 
 IDS = list(range(3, 43))
-NOT_WRITTEN = ("gpt_oss",)
+NOT_WRITTEN = (  # refused by name
+    "gpt_oss", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "glm", "glm4", "hunyuan", "hunyuan moe",
+)  # fmt: skip
 
 
 def written(source, path, name="gguf-f32"):
@@ -160,9 +162,10 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path):
     ):
         with pytest.raises(ModelError, match=words):
             quantize_on_disk(directory, tmp_path / target, name)
-    family = write_family(tmp_path / "oss", "gpt_oss")
-    with pytest.raises(ModelError, match="family 'gpt_oss' cannot be written as GGUF; those of llama"):
-        quantize_on_disk(family, tmp_path / "x.gguf", "gguf-f16")
+    for name in ("gpt_oss", "cohere2", "deepseek_v2"):
+        family = write_family(tmp_path / name, name)
+        with pytest.raises(ModelError, match=f"family '{name}' cannot be written as GGUF; those of llama"):
+            quantize_on_disk(family, tmp_path / "x.gguf", "gguf-f16")
     windows = write_chat_model(tmp_path / "w", architectures=["MistralForCausalLM"], sliding_window=24)
     with pytest.raises(ModelError, match="cannot be written as GGUF: layers is"):
         quantize_on_disk(windows, tmp_path / "x.gguf", "gguf-f16")
