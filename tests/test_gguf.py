@@ -282,6 +282,19 @@ def test_a_normal_form_of_its_own_is_refused(tmp_path, model):
         open_source(file).tokenizer()
 
 
+def test_a_first_token_of_any_name_begins_a_prompt(tmp_path, model):
+    """Gemma's is <bos>."""
+
+    def words(writer):
+        story_words(writer)
+        pieces = list(writer.kv_data[0]["tokenizer.ggml.tokens"].value)
+        pieces[1] = "<bos>"
+        writer.add_token_list(pieces)
+
+    tokenizer = open_source(write_gguf(tmp_path / "m.gguf", model, vocabulary=words)).tokenizer()
+    assert tokenizer.control_ids["<bos>"] == 1 and tokenizer.encode_prompt("a")[0] == 1
+
+
 def test_an_unknown_cut_into_words_is_refused(tmp_path, model):
     def words(writer):
         writer.add_tokenizer_model("gpt2")

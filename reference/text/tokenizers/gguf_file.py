@@ -157,7 +157,9 @@ def _sentencepiece_model(pieces: list[str], scores: list[float], types: list[int
     ids = {field: values.get(f"{PREFIX}{name}_token_id") for field, name in ((41, "bos"), (42, "eos"))}
     unknown = types.index(UNKNOWN) if UNKNOWN in types else 0
     trainer = _number(3, TRAINERS[values[f"{PREFIX}model"]]) + _number(35, 1) + _number(40, unknown)
-    trainer += b"".join(_number(field, number) for field, number in ids.items() if _is_id(number, pieces))
+    for field, number in ids.items():
+        if _is_id(number, pieces):  # its id, and its name, by which the library finds it
+            trainer += _number(field, number) + _field(field + 5, pieces[number].encode())
     adds_space = values.get(f"{PREFIX}add_space_prefix")
     spaces = _number(3, adds_space is not False)
     spaces += _number(4, values.get(f"{PREFIX}remove_extra_whitespaces") is True) + _number(5, 1)
