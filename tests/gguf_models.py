@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "Olmo3ForCausalLM": "olmo2", "SeedOssForCausalLM": "seed_oss", "PhiMoEForCausalLM": "phimoe",
     "GptOssForCausalLM": "gpt-oss", "Glm4ForCausalLM": "glm4", "GlmForCausalLM": "chatglm",
     "CohereForCausalLM": "command-r", "Cohere2ForCausalLM": "cohere2", "Ernie4_5ForCausalLM": "ernie4_5",
+    "Ernie4_5_MoeForCausalLM": "ernie4_5-moe", "MiniMaxM2ForCausalLM": "minimax-m2",
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense", "HunYuanMoEV1ForCausalLM": "hunyuan-moe",
     "DeepseekV2ForCausalLM": "deepseek2", "DeepseekV3ForCausalLM": "deepseek2",
 }  # fmt: skip
@@ -135,7 +136,7 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             found |= _of_heads(stored, values, raw)
             continue
         if stored.endswith("e_score_correction_bias"):
-            found[f"blk.{stored.split('.')[2]}.exp_probs_b.bias"] = values
+            found[f"blk.{stored.split('.')[2]}.exp_probs_b.bias"] = values.reshape(-1)
             continue
         ending = ".weight" if stored.endswith("sinks") else ""
         found[names.get_name(stored, (".weight", ".bias")) + ending] = values

@@ -131,6 +131,26 @@ def test_biases_norms_and_gates_are_the_family_s(tmp_path):
         ("glm4_moe_lite", {"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1 with latent attention"),
         ("glm4_moe_lite", {"mlp_layer_types": ["dense", "none", "sparse"]}, "must be 3 times dense or sparse"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported"),
+        ("cohere2", {"layer_switch": 3}, "layer_switch = 3 is not supported for Cohere's models"),
+        ("cohere", {"logit_scale": 0}, "logit_scale must be a number above 0, not 0"),
+        ("hunyuan", {"norm_type": "layer"}, "norm_type = 'layer' is not supported for HunYuan's models"),
+        ("hunyuan", {"attention_head_dim": 32}, "attention_head_dim must be head_dim, 16, not 32"),
+        (
+            "hunyuan",
+            {"rope_scaling": {"type": "linear", "alpha": 2.0}},
+            "alpha = 2.0 is not supported without the type",
+        ),
+        ("hunyuan", {"rope_scaling": {"type": "dynamic", "alpha": -2.0}}, "alpha must be a number above 0, not -2.0"),
+        ("hunyuan moe", {"moe_topk": [2, 3]}, "moe_topk must be the same in all layers"),
+        (
+            "hunyuan moe",
+            {"moe_intermediate_size": [40, 40]},
+            "moe_intermediate_size must be intermediate_size, 80, not 40",
+        ),
+        ("ernie4_5 moe", {"use_bias": True}, "use_bias = True is not supported for 'ernie4_5_moe'"),
+        ("minimax m2", {"attn_type_list": [1, 0]}, r"attn_type_list must hold 1 alone, not \[1, 0\]"),
+        ("minimax m2", {"scoring_func": "softmax"}, "scoring_func = 'softmax' is not supported for MiniMax's models"),
+        ("llama4", {"text_config": {"layer_types": ["sliding_attention"]}}, "layer_types must be 48 times chunked_att"),
         ("internlm2", {"bias": True}, "bias = True is not supported"),
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),
         ("stablelm", {"hidden_size": 48}, "the rotated part of a head must be even, not 3"),
@@ -157,6 +177,31 @@ def test_gpt_oss_has_what_its_config_leaves_out(tmp_path):
     assert (config.experts.num_experts, config.experts.num_per_token, config.experts.has_biases) == (128, 4, True)
     scaling = config.layers[0].rope.scaling
     assert (scaling.factor, scaling.original_context, scaling.truncates) == (32.0, 4096, False)
+
+
+def test_llama4_has_positions_chunks_and_experts_by_layer(tmp_path):
+    config = read(tmp_path, "llama4")
+    assert [layer.chunk for layer in config.layers] == [24, 24, 24, None]
+    assert [layer.rope is None for layer in config.layers] == [False, False, False, True]
+    assert [layer.has_experts for layer in config.layers] == [False, True, False, True]
+    assert (config.intermediate_size, config.experts.intermediate_size, config.experts.shared_size) == (72, 40, 40)
+    assert config.position_scale == PositionScale(beta=0.1, length=16, offset=1, only_unrotated=True)
+
+
+def test_a_bias_takes_part_in_the_choice_and_not_in_the_weights():
+    """Ernie's by softmax; the weights are those of the chosen scores alone."""
+    settings = Experts(num_experts=3, num_per_token=2, intermediate_size=8, is_normalized=True, has_score_bias=True)
+    scores, bias = np.array([[0.0, 1.0, -1.0]], np.float32), np.array([[-0.9, 0.0, 0.9]], np.float32)
+    shares = np.exp([1.0, -1.0])
+    expected = [[0, *(shares / shares.sum())]]
+    np.testing.assert_allclose(expert_weights(scores, settings, bias), expected, rtol=5e-7)
+
+
+def test_weights_of_inputs_are_sigmoids_of_the_largest_scores():
+    settings = Experts(num_experts=3, num_per_token=1, intermediate_size=8, is_normalized=False, routing="input")
+    scores = np.array([[30.0, 40.0, -1.0], [0.5, 0.5, -1.0]], np.float32)  # both sigmoids of the first row are 1
+    expected = [[0, 1, 0], [1 / (1 + np.exp(-0.5)), 0, 0]]
+    np.testing.assert_allclose(expert_weights(scores, settings), expected, rtol=2e-7)
 
 
 def test_pairs_of_neighbours_are_put_in_halves():

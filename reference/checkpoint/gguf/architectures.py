@@ -147,6 +147,28 @@ def _hunyuan_moe(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     return {}
 
 
+def _minimax(found: Metadata, tensors: Tensors) -> dict[str, Any]:
+    _check_routing(found, 2)
+    return {}
+
+
+def _ernie_moe(found: Metadata, tensors: Tensors) -> dict[str, Any]:
+    _check_routing(found, 1)
+    return {
+        "moe_num_experts": found.required(".expert_count"),
+        "moe_k": found.required(".expert_used_count"),
+        "moe_layer_start_index": found.integer(".leading_dense_block_count", least=0) or 0,
+        "moe_layer_interval": found.integer(".interleave_moe_layer_step") or 1,
+        "moe_num_shared_experts": found.integer(".expert_shared_count", least=0) or 0,
+    }
+
+
+def _check_routing(found: Metadata, wanted: int) -> None:
+    """ModelError for weights of experts by another function: 1 is softmax, 2 sigmoid."""
+    if (given := found.integer(".expert_gating_func", least=0)) not in (None, 0, wanted):
+        raise found.error(".expert_gating_func", f"must be {wanted}, not {given}")
+
+
 ARCHITECTURES = {
     "llama": Architecture(name="LlamaForCausalLM", has_pairs=True, more=_llama),
     "qwen2": Architecture(name="Qwen2ForCausalLM"),
@@ -173,6 +195,8 @@ ARCHITECTURES = {
     "command-r": Architecture(name="CohereForCausalLM", more=_cohere),
     "cohere2": Architecture(name="Cohere2ForCausalLM", more=_cohere2),
     "ernie4_5": Architecture(name="Ernie4_5ForCausalLM"),
+    "ernie4_5-moe": Architecture(name="Ernie4_5_MoeForCausalLM", more=_ernie_moe),
+    "minimax-m2": Architecture(name="MiniMaxM2ForCausalLM", more=_minimax),
     "hunyuan-dense": Architecture(name="HunYuanDenseV1ForCausalLM"),
     "hunyuan-moe": Architecture(name="HunYuanMoEV1ForCausalLM", more=_hunyuan_moe),
     "deepseek2": Architecture(name="DeepseekV2ForCausalLM", reads=READS, more=latent_config),

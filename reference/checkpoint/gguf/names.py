@@ -90,6 +90,8 @@ class _Names:
             bits = entry.bits()
             if inner == "ffn_gate_inp_shexp" and len(entry.shape) == 1:
                 bits = bits[None]
+            if inner == "exp_probs_b" and self.family.experts.score_bias_rows:
+                bits = bits[None]
             name = f"{prefix}{self.inner[inner]}{'' if inner in WHOLE_NAMES else '.' + ending}"
             yield Tensor(name, entry.format, bits, self._num_pairs(inner))
         else:
