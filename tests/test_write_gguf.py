@@ -24,7 +24,8 @@ from verbatim.reference.records.errors import ModelError
 
 IDS = list(range(3, 43))
 NOT_WRITTEN = (  # refused by name
-    "gpt_oss", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "glm", "glm4", "hunyuan", "hunyuan moe",
+    "gpt_oss", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5 moe", "glm", "glm4", "hunyuan",
+    "hunyuan moe", "minimax m2",
 )  # fmt: skip
 
 
