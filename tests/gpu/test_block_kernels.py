@@ -7,9 +7,12 @@ from gpu.kernel_inputs import BLOCKS, GROUPS, integers_of, numbers, on_device, s
 from verbatim.fastpath.gpu.formats import LAYOUTS, widest
 from verbatim.fastpath.gpu.matrices import Joined
 from verbatim.fastpath.gpu.operations import Operations
-from verbatim.fastpath.gpu.packing import pack_integers, stacked
+from verbatim.fastpath.gpu.packing import pack_integers, pack_stacks, stacked
+from verbatim.reference.checkpoint.tensors import Matrix
+from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.arithmetic import linear_quantized, linear_superblocks, quantize_activations
 from verbatim.reference.numerics.quantization import SuperblockTensor, quantize
+from verbatim.reference.records.errors import BackendError
 
 # rows, outputs, inputs; of blocks always whole ones
 SHAPES = [(1, 40, 2304), (8, 33, 512), (70, 31, 768)]
@@ -138,3 +141,16 @@ def test_a_layout_says_how_many_bytes_it_takes(format):
     packed, layout = pack_integers([weight]), LAYOUTS[format]
     assert packed.weights.nbytes == layout.weight_bytes(70, 512)
     assert packed.scales.nbytes == layout.scale_bytes(70, 512)
+
+
+def test_experts_share_a_format_or_are_refused():
+    """Blocks of zeros in the formats of a GGUF file."""
+    sizes = {"Q4_0": (32, 18), "Q8_0": (32, 34), "Q4_K": (256, 144)}
+    of = {
+        name: Matrix(weight=Tensor(name, name, np.zeros((40, 256 // size, count), np.uint8)), num_inputs=256)
+        for name, (size, count) in sizes.items()
+    }
+    stacks = pack_stacks([(of["Q4_0"], of["Q4_K"]), (of["Q8_0"], of["Q4_K"])])
+    assert [(stack.format, len(stack.weights)) for stack in stacks] == [("w8a8", 4), ("Q4_K", 4)]
+    with pytest.raises(BackendError, match=r"experts of several formats \(Q4_K, w8a8\); --device cpu runs this model"):
+        pack_stacks([(of["Q8_0"],), (of["Q4_K"],)])
