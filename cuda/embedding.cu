@@ -51,16 +51,17 @@ DEVICE float dequantize(const void *numbers, number_shape shape, size_t tile, in
 
 #define EMBED_INTEGERS(FORMAT, BITS, TYPE)                                                                             \
     KERNEL embed_##FORMAT(const int *ids, const group_words<BITS> *weights, const void *numbers, float *x, int hidden, \
-                          float scale, int parts, int has_minimum, int offset) {                                       \
+                          float scale, int parts, int has_minimum, int offset, int table) {                            \
         in_turn();                                                                                                     \
         const int row = blockIdx.x, groups = (hidden + GROUP - 1) / GROUP, output = ids[row] % WARP;                   \
         const size_t tile = ids[row] / WARP;                                                                           \
         for (int i = threadIdx.x; i < hidden; i += blockDim.x) {                                                       \
             const int g = i / GROUP, part = i % GROUP / 16;                                                            \
             uint32_t words[2];                                                                                         \
-            unpack_word(weights[tile * groups + g], output, i % 16 / 4, words, words + 1);                             \
+            unpack_word(weights[tile * groups + g], table_of({parts, has_minimum, offset, table}), output, i % 16 / 4, \
+                        words, words + 1);                                                                             \
             const int integer = (int8_t)((part ? words[1] : words[0]) >> i % 4 * 8) - offset;                          \
-            const float weight = dequantize<TYPE>(numbers, {parts, has_minimum, offset}, tile, groups, g, part,        \
+            const float weight = dequantize<TYPE>(numbers, {parts, has_minimum, offset, table}, tile, groups, g, part, \
                                                   output, (float)integer);                                             \
             x[(size_t)row * hidden + i] = mul(weight, scale);                                                          \
         }                                                                                                              \
@@ -70,7 +71,7 @@ EMBED_INTEGERS(w8a8, 8, HALVES)
 EMBED_INTEGERS(w4a8, 4, HALVES)
 EMBED_INTEGERS(blocks4, 4, BLOCKS_OF_256)
 EMBED_INTEGERS(blocks6, 6, BLOCKS_OF_256)
-EMBED_INTEGERS(blocks8, 8, BLOCKS_OF_256)
+EMBED_INTEGERS(groups4, 4, GROUPS_OF_32)
 EMBED_INTEGERS(groups8, 8, GROUPS_OF_32)
 
 // Concatenate rows: y[r] = a[r] then b[r], the input of an eagle head's fusion. One block a row.

@@ -66,12 +66,41 @@ DEVICE void copy_group(group_words<BITS> *to, const group_words<BITS> *from, int
     if constexpr (BITS == 6) copy_async<8>(&to->tops[lane], &from->tops[lane], is_there);
 }
 
-// Four integers of an output, inputs 4 i .. 4 i + 3, and four from 16 + 4 i on, as bytes; of 4 and 6 bits without a sign.
+// How a format's integers become weights (N4g): factors for each group or, with two parts, for each half of one; a
+// minimum or none; what is to be subtracted from an integer as it is stored; whether four bits stand for integers of a
+// table: 1 those of IQ4_XS, 2 those of MXFP4.
+struct number_shape { int parts, has_minimum, offset, table; };
+
+// Sixteen integers of 8 bits, for formats whose four bits stand for them; word i of a group then has the places of inputs 4
+// i .. 4 i + 3 in its low half, from the lowest bits up, and those of 16 inputs on in its high half.
+struct integer_table {
+    uint32_t at[4];
+    bool is_used;
+};
+
+DEVICE integer_table table_of(number_shape shape) {
+    if (shape.table == 1) return {{0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u}, true};
+    return {{0x03020100u, 0x0C080604u, 0xFDFEFF00u, 0xF4F8FAFCu}, shape.table == 2};
+}
+
+DEVICE uint32_t integers_at(const integer_table &table, uint32_t places) {
+    const uint32_t lower = __byte_perm(table.at[0], table.at[1], places & 0x7777u);
+    const uint32_t upper = __byte_perm(table.at[2], table.at[3], places & 0x7777u);
+    return __byte_perm(lower, upper, (places & 0x8888u) >> 1 | 0x3210u);
+}
+
+// Four integers of an output, inputs 4 i .. 4 i + 3, and four from 16 + 4 i on, as bytes; of 4 bits without a table and of
+// 6 bits without a sign.
 template <int BITS>
-DEVICE void unpack_word(const group_words<BITS> &group, int output, int i, uint32_t *low, uint32_t *high) {
+DEVICE void unpack_word(const group_words<BITS> &group, const integer_table &table, int output, int i, uint32_t *low,
+                        uint32_t *high) {
     const uint32_t word = group.quads[0][output].at[i];
     if constexpr (BITS == 8) {
         *low = word, *high = group.quads[1][output].at[i];
+        return;
+    }
+    if (BITS == 4 && table.is_used) {
+        *low = integers_at(table, word), *high = integers_at(table, word >> 16);
         return;
     }
     *low = word & 0x0F0F0F0Fu, *high = word >> 4 & 0x0F0F0F0Fu;
@@ -81,10 +110,6 @@ DEVICE void unpack_word(const group_words<BITS> &group, int output, int i, uint3
         *high |= (i % 2 ? top >> 2 : top << 2) & 0x30303030u;
     }
 }
-
-// How a format's integers become weights (N4g): factors for each group or, with two parts, for each half of one; a
-// minimum or none; what is to be subtracted from an integer as it is stored.
-struct number_shape { int parts, has_minimum, offset; };
 
 // The words of a block's factors, minimum factors, and its two float16 numbers, for each output.
 DEVICE int words_of_block(number_shape shape) { return 2 * shape.parts * (1 + shape.has_minimum) + 1; }

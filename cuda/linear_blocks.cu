@@ -1,15 +1,15 @@
 // linear with the weights of GGUF's and other tools' formats (N4g); reference, `linear_superblocks`, `linear_quantized`.
 //
-// blocks4, blocks6, blocks8: K in blocks of 256, integers of 4, 6 or 8 bits. A group's sum is an exact integer: A = sum
+// blocks4, blocks6: K in blocks of 256, integers of 4 or 6 bits. A group's sum is an exact integer: A = sum
 // over its parts of c * dot. a = sum of float(A) * s_x over the block's groups in order from +0; b = sum of t * float(e)
 // over groups and their parts in order from +0, t = float(S) * s_x, S the sum of the part's integers of x. A block's
 // total is D * a, or D * a - E * b: each step rounded.
-// groups8: groups of 32 with a float32 scale and perhaps a minimum: from +0 in order over the 8 groups of a block
+// groups4, groups8: groups of 32 with a float32 scale and perhaps a minimum: from +0 in order over the 8 groups of a block
 // float(d) * (s_x * s_w), then t * m. In both the blocks' totals are added in order from +0.
 // q and s_x as in linear_integers.cu. Weights (ceil(N/32), groups), each `group_words` (integers.cuh). Numbers are words
 // of 32 bits, for 32 outputs side by side: of a block (ceil(N/32), blocks, words, 32), 2 * parts words of factors, of
 // which byte b belongs to group b / parts and part b % parts; as many of minimum factors where there are minimums; D and
-// E as float16 in one word. groups8: (ceil(N/32), groups, 1 or 2, 32) floats, scale and minimum.
+// E as float16 in one word. groups4 and groups8: (ceil(N/32), groups, 1 or 2, 32) floats, scale and minimum.
 // linear_rows and linear_tile: grids as in linear_integers.cu. Where a format needs them, the sums of x are made once
 // for all lanes, a lane a group of a row. A stored integer may have an offset: dots start from -offset * S.
 // Ladder (a device has measured none): 1. this; parts, minimums and offsets are arguments and not templates, since a
@@ -94,6 +94,7 @@ DEVICE void blocks_rows(const int8_t *q, const float *x_scales, const group_word
     float *totals = (float *)(sums + num_warps * M * GROUPS);
     const int first = blockIdx.y * M;
     const bool needs_sums = shape.has_minimum || shape.offset;
+    const integer_table table = table_of(shape);
     stages += warp * STAGES, sums += warp * M * GROUPS;
     for (int i = lane; i < M * GROUPS; i += WARP) sums[i] = {};
     w += tile_of(p, first) * groups;
@@ -137,7 +138,7 @@ DEVICE void blocks_rows(const int8_t *q, const float *x_scales, const group_word
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {  // past the last group: zeros, by zeros
             uint32_t words[8];
-            for (int i = 0; i < 4; i++) unpack_word(from->weights[g], lane, i, words + i, words + 4 + i);
+            for (int i = 0; i < 4; i++) unpack_word(from->weights[g], table, lane, i, words + i, words + 4 + i);
             int factors[2] = {};
             float minimums[2] = {}, scale = 0.0f;
             if constexpr (IS_BLOCKS) {
@@ -206,6 +207,7 @@ DEVICE void blocks_tile(const int8_t *q, const float *x_scales, const group_word
     __shared__ half_sums sums[CTA_ROWS][TILE_GROUPS];
     const int lane = threadIdx.x % WARP, r = lane / 4, t = lane % 4;
     const int first = blockIdx.y * CTA_ROWS, warp = threadIdx.x / WARP, mine = warp * WARP_ROWS + r;
+    const integer_table table = table_of(shape);
     w += (size_t)blockIdx.x * groups;
     numbers += blockIdx.x * numbers_of_tile<IS_BLOCKS>(shape, groups) + lane;
     const auto fetch = [&](int begin) {  // zeros past the last row and group
@@ -247,7 +249,7 @@ DEVICE void blocks_tile(const int8_t *q, const float *x_scales, const group_word
 #pragma unroll
             for (int e = 0; e < EIGHTS; e++) {
                 uint32_t b[2];
-                unpack_word(from->weights[g], e * 8 + r, t, b, b + 1);
+                unpack_word(from->weights[g], table, e * 8 + r, t, b, b + 1);
                 int low[4], high[4];
                 multiply_half(low, a[0], a[1], b[0], of_row[0].start[0], of_row[1].start[0]);
                 multiply_half(high, a[2], a[3], b[1], of_row[0].start[1], of_row[1].start[1]);
@@ -299,13 +301,13 @@ DEVICE void blocks_tile(const int8_t *q, const float *x_scales, const group_word
 #define BLOCKS_OPERANDS(BITS)                                                                                        \
     const int8_t *q, const float *x_scales, const group_words<BITS> *w, const uint32_t *numbers, float *y, int rows, \
         int N, int groups, int width, const float *bias, const float *residual, float scale, int parts,              \
-        int has_minimum, int offset
-#define BLOCKS_ROWS(NAME, BITS, IS_BLOCKS, M)                                                                  \
-    KERNEL __launch_bounds__(128, 2) NAME(BLOCKS_OPERANDS(BITS), const int *chosen, int share) {               \
-        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                                 \
-        blocks_rows<BITS, IS_BLOCKS, M>(q, x_scales, w, numbers, y, groups, {parts, has_minimum, offset},      \
-                                        {rows, N, num_blocks, width, {bias, residual, scale}, chosen, share}); \
-    }                                                                                                          \
+        int has_minimum, int offset, int table
+#define BLOCKS_ROWS(NAME, BITS, IS_BLOCKS, M)                                                                    \
+    KERNEL __launch_bounds__(128, 2) NAME(BLOCKS_OPERANDS(BITS), const int *chosen, int share) {                 \
+        const int num_blocks = (groups + GROUPS_A_BLOCK - 1) / GROUPS_A_BLOCK;                                   \
+        blocks_rows<BITS, IS_BLOCKS, M>(q, x_scales, w, numbers, y, groups, {parts, has_minimum, offset, table}, \
+                                        {rows, N, num_blocks, width, {bias, residual, scale}, chosen, share});   \
+    }                                                                                                            \
     EXPORT_KERNEL(NAME)
 #define BLOCKS(FORMAT, BITS, IS_BLOCKS)                                                                           \
     BLOCKS_ROWS(linear_rows1_##FORMAT, BITS, IS_BLOCKS, 1)                                                        \
@@ -315,10 +317,10 @@ DEVICE void blocks_tile(const int8_t *q, const float *x_scales, const group_word
     KERNEL __launch_bounds__(128) linear_tile_##FORMAT(BLOCKS_OPERANDS(BITS), const float *gates, int stride) {   \
         in_turn();                                                                                                \
         blocks_tile<BITS, IS_BLOCKS>(q, x_scales, w, numbers, y, rows, N, groups, width, {bias, residual, scale}, \
-                                     {parts, has_minimum, offset}, gates, stride);                                \
+                                     {parts, has_minimum, offset, table}, gates, stride);                         \
     }                                                                                                             \
     EXPORT_KERNEL(linear_tile_##FORMAT)
 BLOCKS(blocks4, 4, true)
 BLOCKS(blocks6, 6, true)
-BLOCKS(blocks8, 8, true)
+BLOCKS(groups4, 4, false)
 BLOCKS(groups8, 8, false)

@@ -6,7 +6,7 @@ Formats of the same arithmetic share kernels; `kernel` is the ending of their na
 from dataclasses import dataclass
 from math import prod
 
-from verbatim.reference.numerics.blocks import BLOCK_FORMATS
+from verbatim.reference.numerics.blocks import BLOCK_FORMATS, FOUR_BIT_VALUES, MXFP4_VALUES
 from verbatim.reference.numerics.quantization import MXFP4, SCALES, STORED_DTYPES
 
 WARP, GROUP, BLOCK = 32, 32, 256
@@ -21,7 +21,7 @@ class Layout:
     """`bits` of a weight, without its scales. What follows says how integers become weights (cuda/integers.cuh).
 
     A block of 256 has factors for `parts` of each group, and minimums or none; `offset` is subtracted from a stored
-    integer.
+    integer; `table` is the number of the integers that four bits stand for, 0 where they are integers themselves.
     """
 
     kernel: str
@@ -29,6 +29,7 @@ class Layout:
     parts: int = 1
     has_minimum: bool = False
     offset: int = 0
+    table: int = 0
 
     @property
     def takes_integers(self) -> bool:
@@ -41,9 +42,9 @@ class Layout:
         return self.kernel.startswith("blocks")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, int, int, int]:
         """What the kernels of linear_blocks.cu are told of the format."""
-        return self.parts, int(self.has_minimum), self.offset
+        return self.parts, int(self.has_minimum), self.offset, self.table
 
     @property
     def has_shape(self) -> bool:
@@ -97,6 +98,8 @@ LAYOUTS = {
     "bfloat16": Layout(kernel="bfloat16", bits=16),
     "w8a8": Layout(kernel="w8a8", bits=8),
     "w4a8": Layout(kernel="w4a8", bits=4, offset=8),
+    "MXFP4": Layout(kernel="groups4", bits=4, table=2),
+    "Q4_1": Layout(kernel="groups4", bits=4, has_minimum=True),
     "I8_SCALE": Layout(kernel="groups8", bits=8),
     "I8_MINIMUM": Layout(kernel="groups8", bits=8, has_minimum=True),
     "Q2_K": Layout(kernel="blocks4", bits=4, parts=2, has_minimum=True),
@@ -104,10 +107,11 @@ LAYOUTS = {
     "Q4_K": Layout(kernel="blocks4", bits=4, has_minimum=True),
     "Q5_K": Layout(kernel="blocks6", bits=6, has_minimum=True),
     "Q6_K": Layout(kernel="blocks6", bits=6, parts=2, offset=32),
-    "IQ4_XS": Layout(kernel="blocks8", bits=8),
+    "IQ4_XS": Layout(kernel="blocks4", bits=4, table=1),
 }
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # by the names of safetensors
-SHARED = {"MXFP4": "I8_SCALE", "Q4_1": "I8_MINIMUM", "Q5_1": "I8_MINIMUM"}  # formats kept like another
+SHARED = {"Q5_1": "I8_MINIMUM"}  # formats kept like another
+TABLES = {1: FOUR_BIT_VALUES, 2: MXFP4_VALUES}  # as in cuda/integers.cuh
 WIDENED = ("w4a8", "w8a8", "I8_SCALE", "I8_MINIMUM")  # each holds the numbers of those before it, with the same sums
 
 
@@ -128,8 +132,8 @@ def widest(formats) -> str | None:
 
 def tensor_bytes(name: str, tensor, quantization: str | None) -> int:
     """Bytes on the device of a tensor as a checkpoint stores it, or made of floats when it is loaded."""
-    if quantization == MXFP4 and tensor.dtype == "U8":  # nibbles become bytes, and exponents become floats
-        return tensor.bits.nbytes * (2 if name.endswith("_blocks") else 4)
+    if quantization == MXFP4 and tensor.dtype == "U8":  # exponents become floats
+        return tensor.bits.nbytes * (4 if name.endswith("_scales") else 1)
     computed = BLOCK_FORMATS[tensor.dtype].computed if tensor.dtype in BLOCK_FORMATS else tensor.dtype
     form = FLOATS.get(computed) or stored_format(computed)
     if quantization in STORED_DTYPES and len(tensor.shape) == 2 and computed in FLOATS and not name.endswith(SCALES):

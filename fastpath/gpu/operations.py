@@ -57,7 +57,7 @@ class Operations:
     def embed_matrix(self, matrix: DeviceMatrix, ids: int, x: int, *, rows: int, scale: float) -> None:
         """The same of a table that is packed as a matrix of integers: rows are dequantised (N4g)."""
         values = (ids, matrix.weights, matrix.scales, x, matrix.inputs, scale, *matrix.layout.shape)
-        self._launch(f"embed_{matrix.layout.kernel}", (rows,), ROW_THREADS, 0, "PPPPifiii", *values)
+        self._launch(f"embed_{matrix.layout.kernel}", (rows,), ROW_THREADS, 0, "PPPPifiiii", *values)
 
     def join(self, a: int, b: int, y: int, *, rows: int, hidden: int) -> None:
         """Concatenate rows of a and b."""
@@ -99,7 +99,7 @@ class Operations:
         layout, tiles = matrix.layout, _ceil(matrix.outputs, WARP)
         shape = rows, matrix.outputs, matrix.num_groups if matrix.takes_integers else matrix.inputs
         operands = (x, x_scales, matrix.weights, matrix.scales, y) if matrix.takes_integers else (x, matrix.weights, y)
-        types = "P" * len(operands) + "iiiiPPf" + "iii" * layout.has_shape + "Pi"
+        types = "P" * len(operands) + "iiiiPPf" + "iiii" * layout.has_shape + "Pi"
         after = (width or matrix.outputs, matrix.bias, residual, scale, *(layout.shape if layout.has_shape else ()))
         if chosen or rows <= MOST_ROWS:
             most, warps, shared = few_rows(1 if chosen else rows, matrix.inputs, matrix.format)

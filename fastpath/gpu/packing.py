@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from verbatim.fastpath.gpu.formats import FLOATS, LAYOUTS, WARP, stored_format, widest
+from verbatim.fastpath.gpu.formats import FLOATS, LAYOUTS, TABLES, WARP, Layout, stored_format, widest
 from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import Tensor, release
 from verbatim.reference.numerics.quantization import QuantizedTensor, SuperblockTensor, to_stored
@@ -124,16 +124,15 @@ def _arrange(tensor: Integers, format: str) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of each group (outputs, groups, bytes), and the numbers beside them (outputs, groups or blocks, n)."""
     layout = LAYOUTS[format]
     if isinstance(tensor, SuperblockTensor):
-        words = words_of(tensor.integers.view(np.uint8) + np.uint8(layout.offset), layout.bits)
-        return words, _numbers_of_blocks(tensor)
+        return _words(tensor.integers, layout), _numbers_of_blocks(tensor)
     if format == "w4a8":
         return to_stored(tensor).view(np.uint8), tensor.scales[..., None]
-    integers = np.ascontiguousarray(tensor.integers).view(np.uint8)
+    words = _words(tensor.integers, layout)
     if not layout.has_shape:
-        return integers, tensor.scales[..., None]
+        return words, tensor.scales[..., None]
     minimums = np.zeros(tensor.scales.shape, np.float32) if tensor.minimums is None else tensor.minimums
     numbers = [tensor.scales, minimums] if layout.has_minimum else [tensor.scales]
-    return integers, np.stack([np.asarray(array, np.float32) for array in numbers], axis=2)
+    return words, np.stack([np.asarray(array, np.float32) for array in numbers], axis=2)
 
 
 def _numbers_of_blocks(tensor: SuperblockTensor) -> np.ndarray:
@@ -145,6 +144,17 @@ def _numbers_of_blocks(tensor: SuperblockTensor) -> np.ndarray:
     halves = np.stack([tensor.scales, minimums], axis=2).astype(np.float16)
     rows = [np.ascontiguousarray(array).view(np.uint8).reshape(outputs, blocks, -1) for array in (*parts, halves)]
     return np.concatenate(rows, axis=2).view(np.uint32)
+
+
+def _words(integers: np.ndarray, layout: Layout) -> np.ndarray:
+    """The bytes of each group of int8 (outputs, groups, 32)."""
+    if not layout.table:
+        return words_of(np.ascontiguousarray(integers).view(np.uint8) + np.uint8(layout.offset), layout.bits)
+    places = np.zeros(256, np.uint8)
+    places[TABLES[layout.table][::-1].view(np.uint8)] = np.arange(15, -1, -1)  # of two that are alike the first
+    found = places[integers.view(np.uint8)].reshape(*integers.shape[:2], 2, 4, 2, 2)  # half, word, byte, half of a byte
+    both = found[..., 0] | found[..., 1] << 4
+    return both.transpose(0, 1, 3, 2, 4).reshape(*integers.shape[:2], 16)  # of each word the first half of the group
 
 
 def words_of(integers: np.ndarray, bits: int) -> np.ndarray:

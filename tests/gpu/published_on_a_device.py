@@ -30,7 +30,7 @@ def test_a_family(tmp_path, name):
 def test_experts_in_mxfp4(tmp_path):
     directory = write_family(tmp_path, "gpt_oss", dtype="BF16", intermediate_size=96, quantization_config=MXFP4)
     model = check(directory)
-    assert {part.format for part in model.weights.layers[0].stack.down.parts} == {"I8_SCALE"}
+    assert {part.format for part in model.weights.layers[0].stack.down.parts} == {"MXFP4"}
 
 
 @pytest.mark.parametrize("name", ["phi", "gpt_oss", "qwen2_moe"])
