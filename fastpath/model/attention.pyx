@@ -27,7 +27,9 @@ def query_scale(long head_dim, scale=None, cap=None) -> float:
     return factor / sqrt(head_dim) if scale is None else factor * scale
 
 
-def attention(queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0, chunk=None, sink_scores=None):
+def attention(
+    queries, keys, values, positions, *, scale=None, cap=None, window=None, sinks=0, chunk=None, sink_scores=None,
+):
     """Causal attention of some tokens of one sequence over its keys at positions 0 to num_keys - 1.
 
     queries (tokens, heads, head_dim), keys and values (num_keys, kv_heads, head_dim) as they are stored, positions

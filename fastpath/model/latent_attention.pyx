@@ -5,7 +5,7 @@ reference/model/latent_attention.py has the arithmetic. A work item of the produ
 
 import numpy as np
 
-from verbatim.fastpath.machine.dispatch cimport address, matrix, table
+from verbatim.fastpath.machine.dispatch cimport address, table
 from verbatim.fastpath.machine.threads cimport claim, finish_phase, team
 from verbatim.fastpath.model.forward cimport ForwardPass
 from verbatim.fastpath.model.layers cimport layer_weights

@@ -30,9 +30,9 @@ class BrowserCheck:
         if (origin is None and site is None) or is_preflight(request):
             return
         self._check_host(request)
-        if site in OURS or self.cross_origin.allows_origin(origin):
+        if site in OURS or self.cross_origin.allows_origin(origin or ""):
             return
-        if site is None and origin is not None and urlsplit(origin).netloc.lower() == _host(request):
+        if site is None and origin is not None and origin.lower().partition("://")[2] == _host(request):
             return
         if request.headers.get("sec-fetch-mode") == "navigate" and request.method in LINKS:
             return
@@ -40,7 +40,7 @@ class BrowserCheck:
         raise ForbiddenError(f"A web page of {page} may not ask this server: --allow-origins names those that may.")
 
     def _check_host(self, request: Request) -> None:
-        name = urlsplit(f"//{_host(request)}").hostname or ""
+        name = _name_in(_host(request))
         if not _is_loopback(str(request.transport.get_extra_info("sockname", ("",))[0])):
             return
         if not (name == "localhost" or name.endswith(".localhost") or _is_loopback(name) or name in self.hosts):
@@ -49,6 +49,14 @@ class BrowserCheck:
 
 def _host(request: Request) -> str:
     return request.headers.get("host", "").lower()
+
+
+def _name_in(host: str) -> str:
+    """Host without its port; empty if it cannot be read."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(text: str) -> bool:

@@ -152,6 +152,9 @@ LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
         ("POST", {"sec-fetch-site": "same-origin", "host": "evil.example"}, 403),
         ("POST", {"sec-fetch-site": "same-origin", "host": "127.0.0.1.evil.example:8000"}, 403),
         ("POST", {"sec-fetch-site": "same-origin", "host": "app.localhost:8000"}, 200),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "[::1"}, 403),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "[::1]:8000"}, 200),
+        ("POST", {"origin": "http://[::1"}, 403),
         ("POST", {"host": "evil.example"}, 200),
     ],
 )
@@ -178,6 +181,8 @@ def test_pages_of_any_origin(start):
         assert stream.headers["access-control-allow-origin"] == "*"
         assert "x-request-id" in stream.headers["access-control-expose-headers"]
     assert server.http.get("/no/such/url", headers=PAGE).headers["access-control-allow-origin"] == "*"
+    image = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}  # without an origin
+    assert server.http.get("/v1/models", headers=image).status_code == 200
     assert "access-control-allow-origin" not in server.http.get("/v1/models").headers
     assert "access-control-allow-credentials" not in preflight.headers
 
