@@ -20,6 +20,7 @@ from verbatim.server.errors import UnauthorizedError
 from verbatim.server.http.cors import is_preflight
 from verbatim.server.settings.options import Options
 
+OWNER_DIGITS = 32
 OPEN_PATHS = ("/health", "/ready", "/ping", "/version", "/load")
 
 
@@ -35,16 +36,18 @@ class KeyRing:
         return not self._digests
 
     def check(self, request: Request) -> None:
-        """Raise UnauthorizedError unless the request may proceed."""
+        """Raise UnauthorizedError unless the request may proceed; `request.ctx.owner` is then whose it is."""
+        request.ctx.owner = ""
         if not self._digests or request.path in OPEN_PATHS or is_preflight(request):
             return
         sent = (_key_in(request.headers.get("authorization", "")), request.headers.get("x-api-key"))
         keys = [key for key in sent if key is not None]
         if not keys:
             raise UnauthorizedError("This server wants an API key, in a header: Authorization: Bearer KEY")
-        matches = [compare_digest(_digest(key), known) for key in keys for known in self._digests]
-        if not any(matches):
+        matches = [digest for digest in map(_digest, keys) for known in self._digests if compare_digest(digest, known)]
+        if not matches:
             raise UnauthorizedError("The API key of this request is not one of this server's.")
+        request.ctx.owner = sha256(matches[0]).hexdigest()[:OWNER_DIGITS]
 
 
 def load_keys(options: Options) -> KeyRing:

@@ -18,6 +18,7 @@ from verbatim.server.api.policy import reading
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.http import application, journal, sse
+from verbatim.server.http.owner import owned_by
 from verbatim.server.models.served import ServedModel, ServedModels
 
 LONG_BODY_BYTES = 64 << 10
@@ -30,7 +31,9 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
     model, builder = await read_body(request, adapter.read)
     adapter.check_model(model)
     engine = request.app.ctx.engines[model.engine_id]
-    batches = _batches(engine, builder, request.app.ctx.options.max_queue, model.adapter)
+    options = request.app.ctx.options
+    owner = "" if options.share_prefix_cache else request.ctx.owner
+    batches = _batches(engine, builder, options.max_queue, model.adapter, owner)
     with answering(request, adapter.prompt_field):
         if builder.streaming.is_stream:
             await sse.stream(request, _events(engine, builder, batches), adapter, builder.fail)
@@ -86,7 +89,8 @@ async def _read_body(request: Request, read: Callable[[object, ServedModel], T])
         model = models.of(body)
         return model, read(body, model)
 
-    with reading(request.app.ctx.options.unknown_fields, is_model_optional=len(models) == 1) as under_way:
+    policy, is_single = request.app.ctx.options.unknown_fields, len(models) == 1
+    with owned_by(request.ctx.owner), reading(policy, is_model_optional=is_single) as under_way:
         made = read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
     request.ctx.ignored = under_way.names()
     return made
@@ -98,11 +102,18 @@ def _is_from_curl(request: Request, media_type: str) -> bool:
     return is_form and request.path.startswith(CURL_PREFIX)
 
 
-def _batches(engine: EngineClient, builder: Builder, max_queue: int, adapter: str) -> AsyncGenerator[Sequence[Output]]:
-    """The outputs of all requests; no generator around those of the engine in the usual case, as it costs 3%."""
+def _batches(
+    engine: EngineClient, builder: Builder, max_queue: int, adapter: str, owner: str
+) -> AsyncGenerator[Sequence[Output]]:
+    """The outputs of all requests; no generator around those of the engine in the usual case, as it costs 3%.
+
+    Requests of one owner share no cached beginning with those of another: its length would tell what others have sent.
+    """
     waves = list(builder.waves(max_queue))
     if adapter:
         waves = [[replace(each, adapter=adapter) for each in wave] for wave in waves]
+    if owner:
+        waves = [[replace(each, cache_salt=f"{owner} {each.cache_salt}") for each in wave] for wave in waves]
     if builder.known_outputs or len(waves) != 1:
         return _in_waves(engine, waves, builder.known_outputs)
     return engine.batches(waves[0])

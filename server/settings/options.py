@@ -140,6 +140,9 @@ class Options:
 
     api_key: tuple[str, ...] = option("Access", WORDS, "keys to ask clients for; repeatable", default=())
     api_key_file: Path | None = option("Access", FILE, "more keys, one a line")
+    share_prefix_cache: bool = option(
+        "Access", FLAG, "let keys share cached beginnings, whose lengths tell what others have sent", default=False
+    )
     allow_credentials: bool = option("Access", FLAG, "let web pages send credentials", default=False)
     allow_origins: tuple[str, ...] = option("Access", WORDS, "whose web pages may ask, * for all", default=())
     allow_methods: tuple[str, ...] = option("Access", WORDS, "with which methods", default=("*",))

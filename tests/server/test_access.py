@@ -109,6 +109,46 @@ def test_an_empty_variable_opens_no_server(start):
     assert server.process.returncode and "VERBATIM_API_KEY" in server.log
 
 
+def ask(server, key, **fields):
+    body = {"model": "verbatim-demo", "max_output_tokens": 4, "temperature": 0} | fields
+    return server.http.post("/v1/responses", json=body, headers=bearer(key))
+
+
+def test_what_one_key_keeps_is_not_there_for_another(locked):
+    """Nor does an answer say whether it exists."""
+    kept = ask(locked, KEY, input="My name is Ada.").json()["id"]
+    path = f"/v1/responses/{kept}"
+    for key, status in ((SECOND, 404), (KEY, 200)):
+        assert locked.http.get(path, headers=bearer(key)).status_code == status
+        assert locked.http.get(f"{path}/input_items", headers=bearer(key)).status_code == status
+        continued = ask(locked, key, input="What is it?", previous_response_id=kept)
+        unknown = ask(locked, key, input="What is it?", previous_response_id=f"resp_{'0' * 32}")
+        assert (continued.status_code == 200) == (key == KEY) and unknown.status_code != 200
+        if key == SECOND:
+            assert continued.json()["error"]["code"] == unknown.json()["error"]["code"]
+    assert locked.http.delete(path, headers=bearer(SECOND)).status_code == 404
+    assert locked.http.delete(path, headers=bearer(KEY)).status_code == 200
+
+
+LONG = "Repeat these words: lamp river bird stone green blue old new house tree wind rain moon star " * 3
+
+
+def cached(server, key):
+    """How many tokens of the same prompt this key's request finds in the cache."""
+    answer = server.http.post("/v1/chat/completions", json=chat_body(LONG, max_tokens=1), headers=bearer(key)).json()
+    return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def test_cached_beginnings_are_a_key_s_own(locked):
+    one, other = "sk-three", FILED  # which have asked for nothing yet
+    assert [cached(locked, key) > 0 for key in (one, other, one, other)] == [False, False, True, True]
+
+
+def test_keys_may_share_cached_beginnings(start):
+    server = start("reference", "--api-key", f"{KEY},{SECOND}", "--share-prefix-cache").wait_ready()
+    assert [cached(server, key) > 0 for key in (KEY, SECOND)] == [False, True]
+
+
 def test_pages_of_a_named_origin(locked):
     preflight = locked.http.options("/v1/chat/completions", headers=ASKING)
     assert preflight.status_code == 204

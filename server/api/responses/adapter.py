@@ -31,6 +31,7 @@ from verbatim.server.api.value_types import (
 from verbatim.server.errors import NotOfferedError, ResponseNotFoundError
 from verbatim.server.http import sse
 from verbatim.server.http.error_answers import describe
+from verbatim.server.http.owner import current_owner
 from verbatim.server.models.served import ServedModel
 from verbatim.server.settings.options import PLACE
 
@@ -200,7 +201,8 @@ def _first_reference(items: object) -> str | None:
 
 
 def _store() -> ResponseStore:
-    return ResponseStore(Path(os.environ[PLACE]) / "responses")
+    """Those of the key that asks: another's are none."""
+    return ResponseStore(Path(os.environ[PLACE]) / "responses" / (current_owner() or "all"))
 
 
 def _record(response_id: str) -> dict:

@@ -1,4 +1,4 @@
-"""Responses that are kept, so that a conversation can continue from it: a bounded number, for all workers.
+"""Responses that are kept, so that a conversation can continue from it: a bounded number a key, for all workers.
 
 Each is a file in the server's own temporary directory, which only this user can read and which ends with the server.
 A new response may evict the oldest.
@@ -22,7 +22,7 @@ class ResponseStore:
 
     def put(self, response_id: str, record: dict) -> None:
         """Keep a record under its id; others see all of it or nothing."""
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = self._path(response_id).with_suffix(".part")
         part.write_text(json.dumps(record), encoding="utf-8")
         part.rename(self._path(response_id))
