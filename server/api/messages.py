@@ -20,6 +20,7 @@ from verbatim.server.api.value_types import (
     STRING,
     ValueType,
     array,
+    items_of,
     of_type,
     one_of,
     reference,
@@ -125,7 +126,7 @@ SCHEMA = {"anyOf": [variant.schema for variant in (ANY_ROLE, ASSISTANT, TOOL)]}
 
 def read_messages(value: Any, path: str) -> list[dict]:
     """The messages, checked and normalised. RequestError names the message and the field at fault."""
-    if not of_type(path, value, list):
+    if not items_of(path, value):
         raise RequestError(f"{path} must have at least one item", field=path, code="empty_array")
     messages = [_read_message(item, f"{path}[{index}]") for index, item in enumerate(value)]
     check_tool_turns(messages, path)

@@ -33,6 +33,7 @@ OPENAI_STOP_STRINGS, MAX_STOP_STRINGS = 4, 128
 OPENAI_TEMPERATURE = 2
 NO_BOUND = -1  # of tokens: how other servers write it
 MAX_TOKEN_ID_DIGITS = 12
+MAX_STOP_IDS = 1024
 METADATA_LIMITS = (16, 64, 512)  # pairs, characters of a key, characters of a value
 DEFAULTS = {row.name: row.default for row in fields_of(SamplingParams)}
 
@@ -127,7 +128,7 @@ SAMPLING = (
 )
 STOPS = Extended(_stop(OPENAI_STOP_STRINGS), _some_stops(_stop(MAX_STOP_STRINGS)))
 STOPPING = (
-    Field("stop_token_ids", array(TOKEN_ID), "Tokens that end the answer.", default=(), example=[2]),
+    Field("stop_token_ids", array(TOKEN_ID, MAX_STOP_IDS), "Tokens that end the answer.", default=(), example=[2]),
     Field("min_tokens", integer(0), "Nothing ends the answer before so many tokens.", default=0),
     Field("stop", STOPS, "Texts that end the answer.", default=(), example=["\n\n"]),
     Field("ignore_eos", BOOLEAN, "The model's own end does not end the answer.", default=False),
@@ -204,6 +205,9 @@ def take_streaming(fields: Fields) -> Streaming:
 
 def _read_logit_bias(biases: dict, vocab_size: int) -> dict[int, float]:
     result = {}
+    if len(biases) > vocab_size:
+        message = f"logit_bias must have at most {vocab_size} tokens, as many as there are, not {len(biases)}"
+        raise RequestError(message, field="logit_bias", code="invalid_value")
     for key, value in biases.items():
         if value is None:
             continue

@@ -16,6 +16,7 @@ from verbatim.server.api.tools import TOOL, take_tools, tool_fields
 from verbatim.server.api.value_types import (
     ANYTHING,
     BOOLEAN,
+    MAX_IDS,
     STRING,
     TOKEN_ID,
     ValueType,
@@ -52,7 +53,7 @@ EITHER: dict[str, Any] = {
 }
 BOTH = (OF_CHAT.fields | OF_PROMPT.fields).values()
 TOKENIZE = Object(*(replace(field, is_needed=never) for field in BOTH), rules=EITHER)
-DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID), "The ids.", [5, 6]), foreign=EMBEDDING)
+DETOKENIZE = Object(MODEL, required("tokens", array(TOKEN_ID, MAX_IDS), "The ids.", [5, 6]), foreign=EMBEDDING)
 TEXTS = ValueType(ANYTHING.read, {"anyOf": [array(STRING).schema, {"type": "null"}]})
 SCHEMAS = {
     "Tokens": answer(

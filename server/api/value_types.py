@@ -16,6 +16,8 @@ from verbatim.server.api import policy
 
 NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
 SCHEMA_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean"}
+MAX_ITEMS = 1 << 16  # of an array that has no smaller bound of its own
+MAX_IDS = 1 << 21  # token ids of a text
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -161,14 +163,20 @@ def or_none(type_: AnyType, *values: Any) -> ValueType:
     return ValueType(read, {"anyOf": [type_.schema, {"enum": list(values)}]})
 
 
-def array(items: AnyType, max_length: int | None = None, min_length: int = 0) -> ValueType:
+def items_of(path: str, value: Any, max_length: int = MAX_ITEMS) -> list:
+    """The value, an array of at most so many items; RequestError for anything else."""
+    if len(of_type(path, value, list)) > max_length:
+        message = f"{path} must have at most {max_length} items, not {len(value)}"
+        raise RequestError(message, field=path, code="array_above_max_length")
+    return value
+
+
+def array(items: AnyType, max_length: int = MAX_ITEMS, min_length: int = 0) -> ValueType:
     """An array of at most so many items of one type; `min_length` is for the page, its errors are the reader's."""
 
     def read(value: Any, path: str) -> list:
-        if len(of_type(path, value, list)) > (max_length or len(value)):
-            message = f"{path} must have at most {max_length} items, not {len(value)}"
-            raise RequestError(message, field=path, code="array_above_max_length")
-        return [items.read(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        found = items_of(path, value, max_length)
+        return [items.read(item, f"{path}[{index}]") for index, item in enumerate(found)]
 
     lengths = {"minItems": min_length, "maxItems": max_length}
     return ValueType(

@@ -281,3 +281,24 @@ def test_no_prompt_reaches_the_log(server):
     server.chat(content="xyzzy plugh", n=0)
     server.complete(prompt="xyzzy plugh", max_tokens=2, banana="xyzzy")
     assert "xyzzy" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param", "bound"),
+    [
+        ("chat/completions", {"stop_token_ids": [5] * 1025}, "stop_token_ids", 1024),
+        ("chat/completions", {"messages": [{"role": "user", "content": "a"}] * 65_537}, "messages", 65_536),
+        ("chat/completions", {"logit_bias": {f"{i:012}": 1 for i in range(3000)}}, "logit_bias", 896),
+        ("completions", {"prompt": [5] * ((1 << 21) + 1)}, "prompt", 1 << 21),
+        ("responses", {"input": [{"role": "user", "content": "a"}] * 65_537}, "input", 65_536),
+        ("messages", {"messages": [{"role": "user", "content": "a"}] * 65_537, "max_tokens": 1}, "messages", 65_536),
+        ("messages", {"tools": [{"name": "f", "input_schema": {}}] * 1025, "max_tokens": 1}, "tools", 1024),
+    ],
+)
+def test_every_list_has_a_bound(server, path, fields, param, bound):
+    body = {"model": "verbatim-demo", "messages": [{"role": "user", "content": "Hi"}]} | fields
+    if path not in ("chat/completions", "messages"):
+        del body["messages"]
+    response = server.http.post(f"/v1/{path}", json=body)
+    message = response.json()["error"]["message"]
+    assert response.status_code == 400 and param in message and f"at most {bound}" in message

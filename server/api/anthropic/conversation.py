@@ -24,7 +24,7 @@ from verbatim.server.api.anthropic.blocks import (
 )
 from verbatim.server.api.anthropic.foreign_fields import MESSAGE as FOREIGN
 from verbatim.server.api.fields import Object, required
-from verbatim.server.api.value_types import ANYTHING, ValueType, array, of_type, one_of, reference
+from verbatim.server.api.value_types import ANYTHING, ValueType, array, items_of, of_type, one_of, reference
 
 BILLING = "x-anthropic-billing-header:"  # Claude Code sends this header as a block; it would change every prompt
 ALLOWED = {"user": OF_USER, "assistant": OF_ASSISTANT, "system": OF_SYSTEM}
@@ -69,7 +69,7 @@ def schema() -> dict:
 
 def read_turns(value: Any, path: str) -> list[Turn]:
     """The turns, checked. RequestError names the message, the block and the field at fault."""
-    if not of_type(path, value, list):
+    if not items_of(path, value):
         raise RequestError(f"{path} must have at least one item", field=path, code="empty_array")
     return [_read_turn(item, f"{path}[{index}]") for index, item in enumerate(value)]
 

@@ -12,10 +12,11 @@ from verbatim.reference.records.errors import RequestError, UnsupportedError
 from verbatim.server.api.anthropic.foreign_fields import TOOL as FOREIGN
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.tools import ToolUse, held_tools
-from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, of_type, one_of, reference
+from verbatim.server.api.value_types import BOOLEAN, OBJECT, STRING, ValueType, items_of, of_type, one_of, reference
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 CUSTOM = "custom"
+MAX_TOOLS = 1024
 
 
 def _read_name(value: Any, path: str) -> str:
@@ -84,7 +85,7 @@ def _read_tool(value: Any, path: str) -> Tool:
 
 
 def _read_tools(value: Any, path: str) -> list[Tool]:
-    tools = [_read_tool(item, f"{path}[{index}]") for index, item in enumerate(of_type(path, value, list))]
+    tools = [_read_tool(item, f"{path}[{index}]") for index, item in enumerate(items_of(path, value, MAX_TOOLS))]
     names: set[str] = set()
     for index, tool in enumerate(tools):
         where = f"{path}[{index}].name"

@@ -24,7 +24,7 @@ from verbatim.server.api.responses.other_items import (
     read_output,
     read_reasoning,
 )
-from verbatim.server.api.value_types import OBJECT, STRING, ValueType, array, of_type, one_of, type_error
+from verbatim.server.api.value_types import OBJECT, STRING, ValueType, array, items_of, of_type, one_of, type_error
 
 REFERENCE = "item_reference"
 CALL_ID = required("call_id", STRING, "What the call and its output have in common.")
@@ -85,7 +85,7 @@ def read_input(value: Any, path: str) -> list[dict]:
         value = [{"role": "user", "content": value}]
     if type(value) is not list:
         raise type_error(path, value, "a string or an array of items")
-    items = [_read_item(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    items = [_read_item(item, f"{path}[{index}]") for index, item in enumerate(items_of(path, value))]
     return [item for item in items if item is not None]
 
 
