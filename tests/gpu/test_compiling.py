@@ -12,8 +12,8 @@ import pytest
 from gpu.emulator import ASAN, build, compiler
 
 ROOT = Path(__file__).parents[2]
-OLDER = [pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_89")]
-ARCHITECTURES = (*OLDER, "sm_90a", "sm_100")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_89", "sm_100")]
+ARCHITECTURES = (*OTHERS, "sm_90a")
 FLAGS = ["-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true", "-Werror=all-warnings"]
 
 
