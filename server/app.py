@@ -166,11 +166,11 @@ def sockets(models: list[Options]) -> list[str]:
 async def start_beside_workers(app: Sanic) -> None:
     """In the main process: the engines, and the watch over the workers."""
     start_engines(app)
-    watch_workers(app.manager)
+    watch_workers(app.manager, partial(setattr, app.ctx, "has_lost_workers", True))
 
 
 async def stop_engines(app: Sanic) -> None:
-    """Let the engines finish what still runs; the exit code is 1 if one could never start."""
+    """Let the engines finish what still runs; the exit code is 1 if one never started, or workers died too often."""
     supervisors = getattr(app.ctx, "supervisors", ())
     for supervisor in supervisors:
         supervisor.ask_to_stop()
@@ -178,7 +178,7 @@ async def stop_engines(app: Sanic) -> None:
         supervisor.stop(app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
     if place := os.environ.pop(PLACE, None):
         shutil.rmtree(place, ignore_errors=True)
-    if any(supervisor.has_failed for supervisor in supervisors):
+    if any(supervisor.has_failed for supervisor in supervisors) or getattr(app.ctx, "has_lost_workers", False):
         sys.exit(1)
 
 

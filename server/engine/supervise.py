@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partialmethod
 from multiprocessing.managers import SyncManager
@@ -34,7 +35,7 @@ QUICK_DEATH_SECONDS = 30
 WATCH_SECONDS = 0.5
 LISTENING_SECONDS = 0.05
 TERMINATION_SECONDS = 1.5
-WORKER_RESTARTS = 5
+WORKER_RESTARTS, WORKER_SECONDS = 5, 300  # so many within so long; more deaths end the server
 
 
 class EngineSupervisor(threading.Thread):
@@ -118,21 +119,36 @@ def listens(path: str) -> bool:
     return True
 
 
-def watch_workers(manager: WorkerManager) -> None:
-    """Restart HTTP workers that died (out of memory, SIGKILL), a few times; then end the server."""
-    threading.Thread(target=_watch_workers, args=(manager,), name="worker-watch", daemon=True).start()
+class RestartBudget:
+    """How often each process may be started again: `most` times within `seconds`."""
+
+    def __init__(self, most: int = WORKER_RESTARTS, seconds: float = WORKER_SECONDS):
+        self.most, self.seconds = most, seconds
+        self._deaths: dict[str, list[float]] = {}
+
+    def allows(self, name: str, now: float) -> bool:
+        """Whether the process, which has died at `now` by a clock in seconds, may be started again."""
+        recent = [death for death in self._deaths.get(name, ()) if death > now - self.seconds]
+        self._deaths[name] = [*recent, now]
+        return len(recent) < self.most
 
 
-def _watch_workers(manager: WorkerManager) -> None:
-    deaths: dict[str, int] = {}
+def watch_workers(manager: WorkerManager, give_up: Callable[[], None]) -> None:
+    """Restart HTTP workers that died (out of memory, SIGKILL); if they die too often, `give_up` and end the server."""
+    threading.Thread(target=_watch_workers, args=(manager, give_up), name="worker-watch", daemon=True).start()
+
+
+def _watch_workers(manager: WorkerManager, give_up: Callable[[], None]) -> None:
+    budget = RestartBudget()
     while not manager._shutting_down:
         time.sleep(WATCH_SECONDS)
         for process in list(manager.transient_processes):
             if manager._shutting_down or not _has_died(process):
                 continue
-            deaths[process.name] = deaths.get(process.name, 0) + 1
             logger.error("Worker %s died with code %s.", process.name, process.exitcode)
-            if deaths[process.name] > WORKER_RESTARTS:
+            if not budget.allows(process.name, time.monotonic()):
+                logger.error("Workers die too often: more than %d times in %d s.", budget.most, budget.seconds)
+                give_up()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             manager.monitor_publisher.send(f"{process.name}:")  # the restart itself runs in the monitor's loop

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from live_server import Reader, chat_body, command_line, family, wait_until
+from verbatim.server.engine.supervise import WORKER_RESTARTS
 
 
 def test_engine_killed_is_seen_and_healed(start):
@@ -107,6 +108,17 @@ def test_killed_worker_frees_its_pages_and_is_replaced(start):
     wait_until(lambda: server.worker_pid() != worker)
     wait_until(lambda: server.is_ready() and server.health()["running"] == 0)
     assert server.chat().status_code == 200
+
+
+@pytest.mark.slow
+def test_workers_that_keep_dying_end_the_server_with_an_error(start):
+    server = start("reference").wait_ready()
+    for _ in range(WORKER_RESTARTS + 1):
+        worker = server.worker_pid()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda old=worker: server.process.poll() is not None or {*server.worker_pids()} - {old})
+    assert server.process.wait(60) == 1
+    assert "Workers die too often" in server.log
 
 
 def test_single_process(start):

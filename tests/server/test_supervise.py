@@ -9,7 +9,7 @@ import pytest
 from sanic.worker.constants import ProcessState
 from sanic.worker.manager import MonitorCycle, WorkerManager
 
-from verbatim.server.engine.supervise import patch_manager
+from verbatim.server.engine.supervise import RestartBudget, patch_manager
 
 SIGNALS = 300
 
@@ -36,6 +36,13 @@ def manager():
                 process._current_process.kill()
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def test_restarts_are_counted_over_a_time():
+    budget = RestartBudget(most=2, seconds=10)
+    assert [budget.allows("a", now) for now in (0, 1, 2)] == [True, True, False]
+    assert budget.allows("b", 3), "each process has its own"
+    assert budget.allows("a", 12.5), "the oldest deaths no longer count"
 
 
 def test_a_signal_between_question_and_answer_mixes_up_none(manager):
