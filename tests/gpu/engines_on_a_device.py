@@ -65,8 +65,9 @@ def expected():
 @pytest.mark.parametrize(
     "limits",
     [
-        {}, {"prefill_chunk_size": 7, "max_num_sequence": 2},
-        {"prefix_cache_mode": "disable", "max_total_seq_length": 2048}, {"speculative_mode": "ngram"},
+        pytest.param({}, marks=pytest.mark.slow), {"prefill_chunk_size": 7, "max_num_sequence": 2},
+        pytest.param({"prefix_cache_mode": "disable", "max_total_seq_length": 2048}, marks=pytest.mark.slow),
+        {"speculative_mode": "ngram"},
         {"speculative_mode": "small_draft", "spec_tree_width": 2, "spec_draft_length": 3},
         {"speculative_mode": "medusa"}, {"speculative_mode": "eagle"},
     ],
@@ -107,7 +108,7 @@ def test_a_step_draws_all_its_rows_with_one_launch():
     assert found <= {(1, 1, 1), (1, 0, 1), (0, 1, 1)} and (1, 1, 1) in found
 
 
-@pytest.mark.parametrize("mode", ["disable", "ngram", "small_draft"])
+@pytest.mark.parametrize("mode", ["disable", "ngram", pytest.param("small_draft", marks=pytest.mark.slow)])
 def test_a_step_waits_once_for_all_that_it_draws_and_scores(mode):
     """Draft tokens of a sequence, the scores of a prompt, and several prompts' first tokens."""
     limits = EngineLimits(max_num_sequence=8, speculative_mode=mode, spec_draft_length=0 if mode == "disable" else 4)
@@ -149,6 +150,7 @@ def test_blocks_that_share_a_row_draw_the_same(expected, monkeypatch):
     assert answers(engine, requests(engine)) == expected[None]
 
 
+@pytest.mark.slow
 def test_the_demo_model_in_integers_says_the_same(expected):
     engine = fastpath_backend.load_engine(MODEL, device="auto", quantization="w4a8")
     assert type(engine.model).__module__ == "verbatim.fastpath.gpu.model", "auto takes a GPU where there is one"

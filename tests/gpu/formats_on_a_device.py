@@ -39,7 +39,7 @@ def test_every_format_of_gguf_in_one_file(tmp_path):
     assert model.weights.head.weights == model.weights.table.weights, "a tied head is not stored twice"
 
 
-@pytest.mark.parametrize("format", ["Q4_K", "Q4_1"])
+@pytest.mark.parametrize("format", ["Q4_K", pytest.param("Q4_1", marks=pytest.mark.slow)])
 def test_experts_and_an_embedding_of_its_own(tmp_path, format):
     formats = {"token_embd.weight": "Q5_1", "output.weight": "Q8_0"}
     directory = write_family(tmp_path / "model", "internlm2", **SHAPE, **MIXTRAL)

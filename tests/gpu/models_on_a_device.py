@@ -170,7 +170,7 @@ def test_narrower_pages(pair, family, kv_cache_dtype):
         same(np.ascontiguousarray(found), np.array(expected))
 
 
-@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("dtype", ["F32", pytest.param("F16", marks=pytest.mark.slow), "BF16"])
 def test_wider_than_a_block(pair, dtype):
     (reference, model), (reference_cache, cache) = pair("llama", dtype=dtype, head_dim=100, **WIDE)
     same(passes(model, cache), passes(reference, reference_cache))

@@ -12,8 +12,7 @@ import pytest
 from gpu.emulator import ASAN, build, compiler
 
 ROOT = Path(__file__).parents[2]
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_89", "sm_100")]
-ARCHITECTURES = (*OTHERS, "sm_90a")
+ARCHITECTURES = ("sm_80", "sm_89", "sm_90a", "sm_100")
 FLAGS = ["-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true", "-Werror=all-warnings"]
 
 
@@ -30,6 +29,7 @@ def compile_kernels(*options):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_kernels_compile(architecture, tmp_path):
     known = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
@@ -62,6 +62,7 @@ def test_no_kernel_touches_what_the_one_ahead_of_it_writes_before_that_has_ended
         assert "st.global" not in early and not (name.endswith(("float32", "float16")) and "cp.async.ca" in early), name
 
 
+@pytest.mark.slow
 def test_nothing_is_read_or_written_outside_its_array(cpp_compiler):
     """Some kernel tests once more, in a process of their own whose memory is watched."""
     runtime = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()

@@ -36,7 +36,8 @@ def python(*words, env=None):
 
 def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     """More than nine lines in ten of fastpath/gpu run there."""
-    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", *ON_A_DEVICE, BUILDING]
+    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", "-m", "not slow"]
+    words += [*ON_A_DEVICE, BUILDING]
     data = f"--data-file={tmp_path / 'coverage'}"
     if find_spec("coverage"):
         words = ["-m", "coverage", "run", data, "--source=verbatim.fastpath.gpu", *words]
@@ -47,6 +48,13 @@ def test_everything_on_the_fake_device(fake_gpu, tmp_path):
     if find_spec("coverage"):
         report = python("-m", "coverage", "report", data, "--fail-under=90")
         assert report.returncode == 0, report.stdout
+
+
+@pytest.mark.slow
+def test_the_longer_tests_on_the_fake_device(fake_gpu):
+    done = python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow", *ON_A_DEVICE, env=fake_gpu)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
 PASSES = [f"{MODELS}::test_every_family[{name}]" for name in ("llama-w8a8", "mixtral-None", "gemma2-None")]
