@@ -52,7 +52,7 @@ def check_valid(choice, tools):
         jsonschema.validate(arguments, schemas[name])
 
 
-@pytest.mark.parametrize("tool_choice", ["auto", "required"])
+@pytest.mark.parametrize("tool_choice", ["auto", pytest.param("required", marks=pytest.mark.slow)])
 def test_a_hundred_held_out_requests(server, tool_choice, capsys):
     asked = questions()
     assert len(asked) == NUM_REQUESTS
