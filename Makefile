@@ -29,7 +29,7 @@ serve: $(VENV)/.ready ## serve the demo model on 127.0.0.1:8000
 	$(BIN)/verbatim serve $(addprefix --backend ,$(BACKEND)) $(ARGS)
 
 test: $(VENV)/.ready-to-test lint ## style, types and all tests but the exhaustive ones
-	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-quick: $(VENV)/.ready-to-test ## a minute: architecture, the reference's contract, a look at parity and at the server
 	$(PYTEST) -q -n 2 --dist loadfile -m "not slow" -k "$(QUICK)" \

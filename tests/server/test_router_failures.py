@@ -28,7 +28,7 @@ from live_server import chat_body, running, stream_events, wait_until
 MODEL = "verbatim-demo"
 LONG = {"temperature": 1, "seed": 11, "ignore_eos": True}
 CHAT = chat_body(**LONG, n=3, max_tokens=1000)
-SCORED = chat_body(**LONG, n=2, max_tokens=400, logprobs=True, top_logprobs=1, stream_options={"include_usage": True})
+SCORED = chat_body(**LONG, n=2, max_tokens=1000, logprobs=True, top_logprobs=1, stream_options={"include_usage": True})
 COMPLETION = {"model": MODEL, "prompt": ["Hello", "One", "Two"], "max_tokens": 900, "logprobs": 0} | LONG
 RESPONSE = {"model": MODEL, "input": "Hello", "max_output_tokens": 1500} | LONG
 BODIES = {
