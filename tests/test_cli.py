@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from small_models import write_byte_tokenizer, write_chat_model, write_model
+from verbatim.cli.measures import quantize
 
 
 def python_m(*words, **options):
@@ -226,3 +227,9 @@ def test_a_template_is_used_unless_raw(name, tmp_path):
     assert (chat.returncode, raw.returncode) == (0, 0)
     assert raw.stdout.startswith("hi")
     assert chat.stdout != raw.stdout
+
+
+def test_quantize_knows_the_models_that_ship(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not quantize(["stories260k", "small", "--format", "w4a8"])
+    assert (tmp_path / "small" / "model.safetensors").exists()

@@ -94,7 +94,7 @@ def _perplexity(
 
 
 def _quantize(
-    source: Annotated[Path, Parameter(help="a model: a directory, an artifact of MLC LLM, a GGUF file")],
+    source: Annotated[Path, Parameter(help="a model: a directory, an artifact of MLC LLM, a GGUF file, or demo")],
     target: Annotated[Path, Parameter(help="the directory or the .gguf file to write")],
     *,
     format: Annotated[str, Parameter(help="w8a8 or w4a8: a directory; gguf-q8_0, -q4_0, -f16, -bf16 or -f32: a file")],
@@ -103,6 +103,7 @@ def _quantize(
 
     A directory that was cut off is resumed, a GGUF file begun anew.
     """
+    from verbatim.cli.models.names import NAMES
     from verbatim.reference.commands.quantize import quantize_on_disk
 
-    quantize_on_disk(source, target, format)
+    quantize_on_disk(source if source.exists() else NAMES.get(str(source), source), target, format)
