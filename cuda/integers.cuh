@@ -60,6 +60,21 @@ struct group_words<6> {
     top_words tops[WARP];
 };
 
+// Integers and scales of a tile's rows of x in groups `begin` and on; zeros past the last row and group.
+template <class part>
+DEVICE void copy_rows(part *to, const int8_t *q, const float *scales, int first, int rows, int begin, int groups) {
+    for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS * 2; i += blockDim.x) {
+        const int row = i / (TILE_GROUPS * 2), at = i % (TILE_GROUPS * 2);
+        copy_async<16>(&to->x[row][at], (const quad *)q + ((size_t)(first + row) * groups + begin) * 2 + at,
+                       first + row < rows && begin + at / 2 < groups);
+    }
+    for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS; i += blockDim.x) {
+        const int row = i / TILE_GROUPS, g = i % TILE_GROUPS;
+        copy_async<4>(&to->x_scales[row][g], scales + (size_t)(first + row) * groups + begin + g,
+                      first + row < rows && begin + g < groups);
+    }
+}
+
 template <int BITS>
 DEVICE void copy_group(group_words<BITS> *to, const group_words<BITS> *from, int lane, bool is_there) {
     for (int v = 0; v < (BITS == 8 ? 2 : 1); v++) copy_async<16>(&to->quads[v][lane], &from->quads[v][lane], is_there);

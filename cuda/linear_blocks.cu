@@ -212,16 +212,7 @@ DEVICE void blocks_tile(const int8_t *q, const float *x_scales, const group_word
     numbers += blockIdx.x * numbers_of_tile<IS_BLOCKS>(shape, groups) + lane;
     const auto fetch = [&](int begin) {  // zeros past the last row and group
         part *to = parts + begin / TILE_GROUPS % SLOTS;
-        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS * 2; i += blockDim.x) {
-            const int row = i / (TILE_GROUPS * 2), at = i % (TILE_GROUPS * 2);
-            copy_async<16>(&to->x[row][at], (const quad *)q + ((size_t)(first + row) * groups + begin) * 2 + at,
-                           first + row < rows && begin + at / 2 < groups);
-        }
-        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS; i += blockDim.x) {
-            const int row = i / TILE_GROUPS, g = i % TILE_GROUPS;
-            copy_async<4>(&to->x_scales[row][g], x_scales + (size_t)(first + row) * groups + begin + g,
-                          first + row < rows && begin + g < groups);
-        }
+        copy_rows(to, q, x_scales, first, rows, begin, groups);
         copy_group(&to->weights[warp], w + begin + warp, lane, begin + warp < groups);  // as many warps as groups
         copy_numbers(&to->numbers, numbers, shape, begin, groups, warp, blockDim.x / WARP);
     };

@@ -136,16 +136,7 @@ DEVICE void integer_tile(const int8_t *q, const float *x_scales, const quad *w, 
     w_scales += (size_t)blockIdx.x * num_blocks * WARP * GROUPS_A_BLOCK;
     const auto fetch = [&](int begin) {  // zeros past the last row and group
         part *to = parts + begin / TILE_GROUPS % SLOTS;
-        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS * 2; i += blockDim.x) {
-            const int row = i / (TILE_GROUPS * 2), at = i % (TILE_GROUPS * 2);
-            copy_async<16>(&to->x[row][at], (const quad *)q + ((size_t)(first + row) * groups + begin) * 2 + at,
-                           first + row < rows && begin + at / 2 < groups);
-        }
-        for (int i = threadIdx.x; i < CTA_ROWS * TILE_GROUPS; i += blockDim.x) {
-            const int row = i / TILE_GROUPS, g = i % TILE_GROUPS;
-            copy_async<4>(&to->x_scales[row][g], x_scales + (size_t)(first + row) * groups + begin + g,
-                          first + row < rows && begin + g < groups);
-        }
+        copy_rows(to, q, x_scales, first, rows, begin, groups);
         for (int i = threadIdx.x; i < TILE_GROUPS * QUADS * WARP; i += blockDim.x)
             copy_async<16>(to->weights[0][0] + i, w + (size_t)begin * QUADS * WARP + i,
                            begin + i / (QUADS * WARP) < groups);

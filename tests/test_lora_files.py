@@ -125,7 +125,7 @@ EDITS = {  # of the tensors, and words of the line that refuses what they become
     ),
     "another rank": (lambda t: t | {f"{Q}A.weight": zeros(5, 48)}, "has shape (5, 48); the model and"),
     "another model": (lambda t: t | {f"{Q}B.weight": zeros(72, 4)}, "(72, 4); the model and adapter_config.json (r, "),
-    "three axes": (lambda t: t | {f"{Q}B.weight": zeros(64, 4, 1)}, "rank_pattern) ask for (64, 4)"),
+    "three axes": (lambda t: t | {f"{Q}B.weight": zeros(64, 4, 1)}, "rank_pattern) require (64, 4)"),
     "not finite": (lambda t: t | {f"{Q}A.weight": zeros(4, 48) + np.nan}, "NaN or infinite"),
     "integers": (lambda t: t | {f"{Q}A.weight": zeros(4, 48, dtype=np.uint8)}, "is stored as U8, not as F32"),
     "the head": (lambda t: t | {f"{P}lm_head.lora_A.weight": zeros(4, 48)}, "module lm_head is none that an adapter"),

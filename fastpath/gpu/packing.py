@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from verbatim.fastpath.gpu.formats import FLOATS, LAYOUTS, TABLES, WARP, Layout, stored_format, widest
+from verbatim.fastpath.numerics.words import words_of
 from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import Tensor, release
 from verbatim.reference.numerics.quantization import QuantizedTensor, SuperblockTensor, to_stored
@@ -155,18 +156,6 @@ def _words(integers: np.ndarray, layout: Layout) -> np.ndarray:
     found = places[integers.view(np.uint8)].reshape(*integers.shape[:2], 2, 4, 2, 2)  # half, word, byte, half of a byte
     both = found[..., 0] | found[..., 1] << 4
     return both.transpose(0, 1, 3, 2, 4).reshape(*integers.shape[:2], 16)  # of each word the first half of the group
-
-
-def words_of(integers: np.ndarray, bits: int) -> np.ndarray:
-    """The bytes of a group (outputs, groups, 32): as they are, or four low bits each, then two high bits of 6."""
-    if bits == 8:
-        return integers
-    low = integers[..., :16] & 15 | integers[..., 16:] << 4
-    if bits == 4:
-        return low
-    high = (integers >> 4).reshape(*integers.shape[:2], 2, 2, 2, 4)  # half of the group, pair of words, word, byte
-    tops = high[..., 0, :, 0, :] | high[..., 1, :, 0, :] << 2 | high[..., 0, :, 1, :] << 4 | high[..., 1, :, 1, :] << 6
-    return np.concatenate([low, tops.reshape(*integers.shape[:2], 8)], axis=-1)
 
 
 def _beside(weights: np.ndarray, bits: int) -> np.ndarray:

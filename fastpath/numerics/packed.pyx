@@ -13,6 +13,7 @@ from verbatim.fastpath.machine.threads cimport claim_along, run, team
 from libc.stdint cimport int8_t, int32_t
 
 from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.numerics.words import words_of
 from verbatim.reference.numerics.quantization import SuperblockTensor, to_stored
 from verbatim.reference.checkpoint.weights import release
 
@@ -119,7 +120,7 @@ def _arrange_integers(tensor):
 def _arrange_superblocks(tensor):
     """Blocks of 256, each strip's side by side, as kernels.h describes them."""
     cdef int format = FORMATS[tensor.format]
-    words = _words_of(tensor.integers.view(np.uint8) + np.uint8(offset_of(format)), bits_of_format(format))
+    words = words_of(tensor.integers.view(np.uint8) + np.uint8(offset_of(format)), bits_of_format(format))
     strips = _in_strips(words)  # (strips, 64, groups, bytes of a group)
     blocks = strips.shape[2] // 8
     size, count = group_bytes(format), words.shape[2] // 4
@@ -135,18 +136,6 @@ def _arrange_superblocks(tensor):
     by_block = _in_strips(np.stack(numbers, axis=2)).transpose(0, 2, 3, 1)  # (strips, blocks, numbers, 64)
     packed[:, :, 8 * size :].view(np.float16).reshape(by_block.shape)[...] = by_block
     return packed
-
-
-def _words_of(integers, int bits):
-    """The bytes of a group (outputs, groups, 32): as they are, or four low bits each, then two high bits of 6."""
-    if bits == 8:
-        return integers
-    low = integers[..., :16] & 15 | integers[..., 16:] << 4
-    if bits == 4:
-        return low
-    high = (integers >> 4).reshape(*integers.shape[:2], 2, 2, 2, 4)  # half of the group, pair of words, word, byte
-    tops = high[..., 0, :, 0, :] | high[..., 1, :, 0, :] << 2 | high[..., 0, :, 1, :] << 4 | high[..., 1, :, 1, :] << 6
-    return np.concatenate([low, tops.reshape(*integers.shape[:2], 8)], axis=-1)
 
 
 def _in_strips(rows):

@@ -188,7 +188,7 @@ def _checked(name: str, side: str, pair: dict[str, Tensor], shape: tuple[int, in
         raise ModelError(f"tensor {tensor.name} is stored as {tensor.dtype}, not as {' or '.join(FLOATS)}")
     if tensor.shape != shape:
         raise ModelError(
-            f"tensor {tensor.name} has shape {tensor.shape}; the model and {CONFIG} (r, rank_pattern) ask for {shape}"
+            f"tensor {tensor.name} has shape {tensor.shape}; the model and {CONFIG} (r, rank_pattern) require {shape}"
         )
     if not tensor.is_finite():
         raise ModelError(f"tensor {tensor.name} holds NaN or infinite values")
