@@ -27,6 +27,7 @@ from verbatim.router.routing import NoEndpointError, Router
 from verbatim.server.api.registry import shape_error
 from verbatim.server.http import application, journal
 from verbatim.server.http.application import GET
+from verbatim.server.http.browsers import check_host, is_from_browser
 from verbatim.server.http.error_answers import OpenAIErrorHandler
 
 CONNECT_SECONDS = 5
@@ -35,12 +36,16 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # aiohttp would add them where a client has none
 
 
-def create_app(router: Router, children: Children, failover_seconds: float) -> Sanic:
-    """An app in front of the router's endpoints; it ends `children`, the servers that were started for it."""
+def create_app(router: Router, children: Children, failover_seconds: float, allow_hosts: tuple[str, ...] = ()) -> Sanic:
+    """An app in front of the router's endpoints; it ends `children`, the servers that were started for it.
+
+    `allow_hosts` are names of this machine beyond its own, for browsers: endpoints see the names that the router uses.
+    """
     dumps = partial(json.dumps, separators=(",", ":"))
     config, handler = Config(application.CONFIGURATION), OpenAIErrorHandler(shape_error)
     app = Sanic("verbatim-router", config=config, error_handler=handler, dumps=dumps)
     app.ctx.router, app.ctx.children, app.ctx.locations = router, children, KeptLocations()
+    app.ctx.allow_hosts = {host.lower() for host in allow_hosts}
     app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), failover_seconds
     app.blueprint(own_routes())
     app.add_route(pass_on, "/<path:path>", methods=METHODS, name="pass_on", unquote=False)
@@ -114,6 +119,8 @@ async def admit(request: Request) -> None:
     """Before the body is read."""
     journal.begin(request)
     await application.limit_reading(request)
+    if is_from_browser(request):
+        check_host(request, request.app.ctx.allow_hosts)
 
 
 async def write_line(request: Request, response: HTTPResponse) -> None:

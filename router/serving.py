@@ -31,6 +31,7 @@ def serve(
     server_arguments: Sequence[str] = (),
     start_seconds: float = 600.0,
     failover_seconds: float = 20.0,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Start a server for each endpoint and a router in front of them; returns when it has been stopped.
 
@@ -42,6 +43,7 @@ def serve(
         endpoint_num_gpus=tuple(endpoint_num_gpus), enable_prefix_cache=enable_prefix_cache, router_mode=router_mode,
         pd_balance_factor=pd_balance_factor, endpoint_urls=tuple(endpoint_urls),
         server_arguments=tuple(server_arguments), start_seconds=start_seconds, failover_seconds=failover_seconds,
+        allow_hosts=tuple(allow_hosts),
     )  # fmt: skip
     run(settings, router_type)
 
@@ -55,7 +57,8 @@ def run(settings: Settings, router_type: type[Router] = Router) -> None:
         listener = stack.enter_context(bind(settings))  # before anything is started that may take long
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)
-        app = create_app(router_type(map(Endpoint, settings.urls)), children, settings.failover_seconds)
+        endpoints = map(Endpoint, settings.urls)
+        app = create_app(router_type(endpoints), children, settings.failover_seconds, settings.allow_hosts)
         report(f"listening on {url_of(settings.router_host, settings.router_port)}, {len(settings.urls)} endpoints")
         app.run(sock=listener, single_process=True, motd=False, access_log=False)
 

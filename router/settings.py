@@ -39,6 +39,7 @@ class Settings:
     server_arguments: tuple[str, ...] = ()
     start_seconds: float = 600.0
     failover_seconds: float = 20.0
+    allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Refuse what cannot be done."""

@@ -7,6 +7,7 @@ names, or one of `--allow-hosts`. Programs that are no browsers send neither hea
 """
 
 import ipaddress
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from sanic import Request
@@ -26,10 +27,10 @@ class BrowserCheck:
 
     def check(self, request: Request) -> None:
         """Raise ForbiddenError unless the request may proceed."""
-        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-        if (origin is None and site is None) or is_preflight(request):
+        if not is_from_browser(request):
             return
-        self._check_host(request)
+        check_host(request, self.hosts)
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         if site in OURS or self.cross_origin.allows_origin(origin or ""):
             return
         if site is None and origin is not None and origin.lower().partition("://")[2] == _host(request):
@@ -39,12 +40,19 @@ class BrowserCheck:
         page = (origin or "another origin")[:200]
         raise ForbiddenError(f"A web page of {page} may not ask this server: --allow-origins names those that may.")
 
-    def _check_host(self, request: Request) -> None:
-        name = _name_in(_host(request))
-        if not _is_loopback(str(request.transport.get_extra_info("sockname", ("",))[0])):
-            return
-        if not (name == "localhost" or name.endswith(".localhost") or _is_loopback(name) or name in self.hosts):
-            raise ForbiddenError(f"Host is {name[:200]!r}, no name of this machine: --allow-hosts names further ones.")
+
+def is_from_browser(request: Request) -> bool:
+    """Whether a browser sent the request for a page; its questions of what it may do do not count."""
+    return ("origin" in request.headers or "sec-fetch-site" in request.headers) and not is_preflight(request)
+
+
+def check_host(request: Request, hosts: Collection[str]) -> None:
+    """Raise ForbiddenError if a browser reached this machine by a name that is neither its own nor one of `hosts`."""
+    name = _name_in(_host(request))
+    if not _is_loopback(str(request.transport.get_extra_info("sockname", ("",))[0])):
+        return
+    if not (name == "localhost" or name.endswith(".localhost") or _is_loopback(name) or name in hosts):
+        raise ForbiddenError(f"Host is {name[:200]!r}, no name of this machine: --allow-hosts names further ones.")
 
 
 def _host(request: Request) -> str:

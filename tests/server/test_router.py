@@ -227,3 +227,11 @@ def test_headers_that_cannot_be_passed_on(router):
         sock.sendall(b"GET /v1/models/x HTTP/1.1\r\nHost: x\r\nX-Odd: \xff\r\n\r\n")
         assert b" 400 " in file.readline()
     assert router.metric("verbatim_router_errors_total") == 0
+
+
+def test_a_foreign_name_that_leads_here_is_turned_away(router):
+    """The endpoints would not see it: the router asks them by its own names."""
+    page = {"sec-fetch-site": "same-origin"}
+    for host, status in (("evil.example", 403), ("localhost:1", 200)):
+        assert router.http.get("/v1/models", headers=page | {"host": host}).status_code == status
+    assert router.http.get("/v1/models", headers={"host": "evil.example"}).status_code == 200

@@ -85,6 +85,9 @@ def _values(
     failover_seconds: Annotated[
         float | None, Parameter(help="to wait for a server that can continue an answer (default: 20)")
     ] = None,
+    allow_hosts: Annotated[
+        list[str] | None, Words, Parameter(help="names of the router, for browsers behind a proxy on its machine, A,B")
+    ] = None,
 ) -> dict:
     """Put one address in front of several servers."""
     values = dict(locals())
