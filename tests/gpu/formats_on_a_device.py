@@ -61,7 +61,10 @@ OTHERS = {  # name -> formats of a layer's matrices on the device
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OTHERS)
+SELDOM = ("awq-64-symmetric", "gptq-8-asymmetric", "int8", "llm-int8")  # in `make test-all`
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SELDOM)) for n in OTHERS])
 def test_checkpoints_of_other_tools(tmp_path, name):
     directory, _ = write_quantized(tmp_path, *LAYOUTS[name][:2])
     model = check(directory)

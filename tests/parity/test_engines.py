@@ -106,7 +106,7 @@ def answers_of(engine, wanted):
     return {name: (ids, "".join(texts), logprobs) for name, (ids, texts, logprobs) in outputs_of.items()}
 
 
-@settings(deadline=None, max_examples=12, print_blob=True)
+@settings(deadline=None, max_examples=8, print_blob=True)
 @given(drawn=MODELS)
 def test_engines_agree_at_every_level_however_the_work_is_cut_up(drawn, tmp_path_factory):
     check_agreement(drawn, tmp_path_factory)

@@ -7,7 +7,7 @@ import pytest
 from verbatim.reference.text.tokenizers import load_tokenizer
 
 
-@pytest.fixture(params=["reference", "fastpath"])
+@pytest.fixture(params=[pytest.param("reference", marks=pytest.mark.slow), "fastpath"])
 def storyteller(start, stories, request):
     return start(request.param, "--model", str(stories)).wait_ready()
 
