@@ -174,6 +174,20 @@ PUBLISHED = {
         "num_hidden_layers": 3, "num_nextn_predict_layers": 1, "partial_rotary_factor": 0.5, "rope_scaling": None,
         "rope_theta": 1000000, "routed_scaling_factor": 2.5, "topk_group": 1, "use_qk_norm": True,
     }),
+    "lfm2": ("Lfm2ForCausalLM", {
+        "block_auto_adjust_ff_dim": True, "block_dim": 48, "block_ff_dim": 80, "block_ffn_dim_multiplier": 1.0,
+        "block_mlp_init_scale": 1.0, "block_multiple_of": 16, "block_norm_eps": 1e-5, "block_out_init_scale": 1.0,
+        "block_use_swiglu": True, "block_use_xavier_init": True, "conv_L_cache": 3, "conv_bias": False, "conv_dim": 48,
+        "conv_dim_out": 48, "conv_use_xavier_init": True, "full_attn_idxs": [1], "model_type": "lfm2",
+        "norm_eps": 1e-5, "num_heads": 4, "num_hidden_layers": 4, "rope_theta": 1000000.0, "tie_embedding": True,
+        "use_pos_enc": True,
+    }),
+    "lfm2 moe": ("Lfm2MoeForCausalLM", {
+        "conv_L_cache": 3, "conv_bias": False, "layer_types": ["conv", "conv", "full_attention", "conv"],
+        "model_type": "lfm2_moe", "moe_intermediate_size": 24, "norm_eps": 1e-5, "norm_topk_prob": True,
+        "num_dense_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 4,
+        "rope_theta": 1000000.0, "routed_scaling_factor": 1.0, "tie_embedding": True, "use_expert_bias": True,
+    }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,
         "partial_rotary_factor": 0.5, "qk_layernorm": False,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from verbatim.demo import MODEL
+from verbatim.reference.cache.states import sole_state
 from verbatim.reference.records.sequence import Chunk
 from verbatim.reference.text.tokenizer import Tokenizer
 from verbatim.reference.text.tokenizers.piece_bytes import BYTE_OF_CHARACTER
@@ -196,11 +197,12 @@ def logits_of(backend, directory: Path, ids: list[int], quantization: str | None
     """Logits of every token as float64: all but the last ten in a single chunk, then those ten as decode steps."""
     model = backend.load_model(directory, quantization=quantization)
     num_pages = -(-len(ids) // backend.PARTS.page_size)
-    cache = backend.PARTS.PagedCache(model.config, num_pages)
+    cache = backend.PARTS.PagedCache(model.config, num_pages, num_slots=1)
     pages = tuple(cache.allocate() for _ in range(num_pages))
     cut = len(ids) - 10
-    first = Chunk(token_ids=tuple(ids[:cut]), start=0, pages=pages, num_logits=cut)
+    first = Chunk(token_ids=tuple(ids[:cut]), start=0, pages=pages, num_logits=cut, **sole_state(0, cut))
     rows = [np.array(model.forward([first], cache))]
     for i in range(cut, len(ids)):
-        rows.append(np.array(model.forward([Chunk(token_ids=(ids[i],), start=i, pages=pages)], cache)))
+        chunk = Chunk(token_ids=(ids[i],), start=i, pages=pages, **sole_state(i, 1))
+        rows.append(np.array(model.forward([chunk], cache)))
     return np.concatenate(rows).astype(np.float64)

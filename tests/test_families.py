@@ -147,6 +147,16 @@ CASES = {
     "stablelm, parallel, biases": (
         "stablelm", {"use_parallel_residual": True, "use_qkv_bias": True, "partial_rotary_factor": 0.5}
     ),
+    "lfm2": ("lfm2", {
+        "num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "conv"], "block_multiple_of": 16,
+    }),
+    "lfm2, biases, four tokens": ("lfm2", {
+        "full_attn_idxs": [1], "conv_bias": True, "conv_L_cache": 4, "block_auto_adjust_ff_dim": False,
+    }),
+    "lfm2 moe": ("lfm2_moe", {
+        "num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_experts": 6,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 32, "num_dense_layers": 1, "routed_scaling_factor": 1.5,
+    }),
     "phi": ("phi", {"partial_rotary_factor": 0.4, "num_attention_heads": 3, "num_key_value_heads": 3}),
     "gpt_oss": ("gpt_oss", GPT_OSS),
     "gpt_oss, without biases of attention": ("gpt_oss", GPT_OSS | {"attention_bias": False, "layer_types": None}),
@@ -215,7 +225,7 @@ def peers(tmp_path_factory):
                 is_norm = "norm" in parameter and not model_type.startswith("gemma")
                 values.copy_(torch.randn_like(values) * 0.15 + is_norm)
             for buffer, values in peer.named_buffers():
-                if buffer.endswith("e_score_correction_bias"):
+                if buffer.endswith(("e_score_correction_bias", "expert_bias")):
                     values.copy_(torch.randn_like(values) * 0.15)
             directory = tmp_path_factory.mktemp(model_type)
             peer.save_pretrained(directory)

@@ -12,7 +12,7 @@ cpdef long pages_for(long num_tokens) noexcept
 
 
 cdef class PagedCache:
-    cdef readonly object keys, values
+    cdef readonly object keys, values, states
     cdef readonly str dtype
     cdef int kernel_dtype
     cdef readonly long num_pages

@@ -11,9 +11,10 @@ import numpy as np
 from verbatim.fastpath.machine.dispatch cimport PACK, address, table
 from libc.stdint cimport int32_t
 
+from verbatim.reference.cache.states import make_states
 from verbatim.fastpath.numerics.arithmetic import kernel_dtype, narrow, widen
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-from verbatim.reference.records.page_data import check_export, check_import
+from verbatim.reference.records.page_data import check_export, check_import, check_without_states
 
 
 cpdef long pages_for(long num_tokens) noexcept:
@@ -30,17 +31,19 @@ def _zeros(dtype, *shape):
 
 
 cdef class PagedCache:
-    """The pages of all layers, and who uses them."""
+    """The pages of all layers with attention, and who uses them; `num_slots` slots for the states of the others."""
 
-    def __init__(self, config, long num_pages, str dtype="float32"):
+    def __init__(self, config, long num_pages, str dtype="float32", long num_slots=0):
         stored = KV_CACHE_DTYPES[dtype]
         latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
         self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
         self.padded = 0 if latent else (self.head_dim + PACK - 1) // PACK * PACK
         self.latent_at = latent.rotated_dim if latent else 0
         self.num_pages, self.dtype = num_pages, dtype
-        self.keys = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
-        self.values = _zeros(stored, config.num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
+        num_layers = getattr(config, "num_paged_layers", config.num_layers)
+        self.states = make_states(config, num_slots)
+        self.keys = _zeros(stored, num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
+        self.values = _zeros(stored, num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
         self.kernel_dtype, self._size = kernel_dtype(self.keys), stored.itemsize
         self._keys, self._values = <char *>address(self.keys), <char *>address(self.values)
         self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK * self._size
@@ -141,6 +144,7 @@ cdef class PagedCache:
 
     def export_pages(self, pages):
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
+        check_without_states(self.states)
         pages = check_export(pages, self.num_pages)
         keys = self.keys[:, pages].transpose(1, 0, 4, 2, 3)  # (pages, layers, 16, kv_heads, head_dim)
         if self.latent_at:
@@ -150,6 +154,7 @@ cdef class PagedCache:
 
     def import_pages(self, pages, data) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
+        check_without_states(self.states)
         shape = (1 if self.latent_at else 2, len(self.keys), PAGE_SIZE, self.num_kv_heads, self.head_dim)
         pages = check_import(pages, data, num_pages=self.num_pages, shape=shape, dtype=self.keys.dtype,
                              num_users=self.num_users)

@@ -2,41 +2,18 @@
 
 Each node is one page with its up to 16 token ids. A match ends inside the first page that differs, so it is exact to
 the token. A heap orders the leaves by last use, so that eviction does not walk the tree; the reference does, which is
-why this module has a text of its own. Token ids are packed, 4 bytes each: as Python objects they would outlive their
-sequence, be freed one by one, and fragment the memory that every step allocates from.
+why this module has a text of its own.
 """
 
 from heapq import heappop, heappush
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t
-
+from verbatim.fastpath.cache.nodes cimport PAGE_BYTES, Node, below, closest, ending, length_of, packed_ids, part_of
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport PACK
 
 from verbatim.fastpath.cache.pages import NO_PAGE
-
-cdef enum:
-    PAGE_BYTES = PACK * sizeof(int32_t)  # of token ids
-
-
-cdef class Node:
-    """A page in the tree. `token_ids` are its 16, or fewer in a leaf where a sequence ended; `used` is a step count."""
-
-    cdef readonly bytes token_ids
-    cdef readonly object page  # None in a root
-    cdef readonly Node parent  # None in a root, and in one that is not in the tree
-    cdef readonly dict children
-    cdef public long used
-    cdef public bint is_pinned
-    cdef bint is_queued  # in the heap
-    cdef long rank  # its order there: `used` as it was then
-
-    def __cinit__(self, page=None):
-        self.page, self.children = page, {}
-
-    def __lt__(self, Node other):
-        return self.rank < other.rank
+from verbatim.reference.cache.snapshots import Snapshots
+from verbatim.reference.cache.states import NO_STATE
 
 
 cdef class PrefixCache:
@@ -46,6 +23,7 @@ cdef class PrefixCache:
     """
 
     cdef readonly PagedCache cache
+    cdef readonly object snapshots
     cdef dict _roots
     cdef list _made, _heap  # the node of each page, None until the page is first inserted
     cdef long _clock, max_ended
@@ -53,16 +31,17 @@ cdef class PrefixCache:
     def __init__(self, PagedCache cache, long max_ended=-1):
         self.cache, self._roots, self._made, self._heap, self._clock = cache, {}, [None] * cache.num_pages, [], 0
         self.max_ended = max_ended
+        self.snapshots = None if cache.states is None else Snapshots(cache.states)
 
     def match(self, token_ids, str salt="") -> tuple[list[int], int]:
         """Return the pages of the longest known prefix, each with one more user, and how many tokens it has."""
         cdef Node node = self._roots.get(salt), child
         cdef long count = 0, agreeing = 0
         cdef list pages = []
-        cdef bytes packed = _packed(token_ids)
+        cdef bytes packed = packed_ids(token_ids)
         self._clock += 1
         while node is not None:
-            child = _closest(node, _part(packed, count // PACK), &agreeing)
+            child = closest(node, part_of(packed, count // PACK), &agreeing)
             if child is None:
                 break
             child.used = self._clock
@@ -71,16 +50,49 @@ cdef class PrefixCache:
             node = child if agreeing == PACK else None
         return self.cache.share(pages), count
 
-    def insert(self, token_ids, pages, str salt="", *, bint is_pinned=False) -> None:
-        """Insert computed tokens and the pages that hold them; nodes that exist already stay as they are."""
+    def match_state(self, token_ids, str salt="") -> tuple[list[int], int, int, int]:
+        """The same for a model with states: the match ends where a node owns a slot.
+
+        Returns the pages, how many tokens they have, the slot, with one more user (NO_STATE for none), and how many
+        tokens agree with the tree whether or not it has a state behind them.
+        """
+        cdef Node node = self._roots.get(salt), child
+        cdef long known = 0, agreeing = 0, count = 0
+        cdef list path = [], found = []
+        cdef bytes packed = packed_ids(token_ids), part
+        self._clock += 1
+        while node is not None:
+            part = part_of(packed, known // PACK)
+            child = ending(node, part)
+            if child is not None:
+                found = [*path, child]
+            child = closest(node, part, &agreeing)
+            if child is None:
+                break
+            known += agreeing
+            node = child if agreeing == PACK else None
+            path.append(child)
+        for child in found:
+            child.used = self._clock
+            count += length_of(child.token_ids)
+        slot = self.snapshots.use(found[len(found) - 1]) if found else NO_STATE
+        return self.cache.share([(<Node>each).page for each in found]), count, slot, known
+
+    def insert(self, token_ids, pages, str salt="", *, bint is_pinned=False, states=()) -> None:
+        """Insert computed tokens and the pages that hold them; nodes that exist already stay as they are.
+
+        `states` are (tokens, slot): nodes that end after so many tokens own the slots from then on, if they have none.
+        """
         cdef Node node = self._roots.setdefault(salt, Node()), child
-        cdef long agreeing = 0, index
-        cdef bytes packed = _packed(token_ids), part
+        cdef long agreeing = 0, index, slot
+        cdef bytes packed = packed_ids(token_ids), part
+        cdef dict slots = dict(states)
         self._clock += 1
         for index in range(min(<long>len(pages), (len(packed) + PAGE_BYTES - 1) // PAGE_BYTES)):
-            part = _part(packed, index)
-            child = _closest(node, part, &agreeing)
-            if child is None or agreeing < _length(part):
+            part = part_of(packed, index)
+            child = closest(node, part, &agreeing)
+            slot = slots.get(index * PACK + length_of(part), NO_STATE) if slots else NO_STATE
+            if child is None or agreeing < length_of(part) or (slot >= 0 and len(child.token_ids) > len(part)):
                 if pages[index] == NO_PAGE:
                     break
                 child = self._add_child(node, part, pages[index])
@@ -88,6 +100,8 @@ cdef class PrefixCache:
             if is_pinned:
                 child.is_pinned = True
                 self.cache.unkeep(child.page)
+            if slot >= 0 and self.snapshots is not None:
+                self.snapshots.keep(child, slot)
             node = child
 
     def evict(self) -> bool:
@@ -105,9 +119,13 @@ cdef class PrefixCache:
                     oldest = node
         node = oldest.parent
         del node.children[oldest.token_ids]
-        self._release_nodes(_below([oldest]))
+        self._release_nodes(below([oldest]))
         self._queue(node)
         return True
+
+    def evict_state(self) -> bool:
+        """Free the least recently used slot that has no other user; False if there is none. Pages stay."""
+        return self.snapshots is not None and self.snapshots.evict()
 
     def trim(self) -> None:
         """Evict the least recently used of the ended sequences until `max_ended` are left.
@@ -169,6 +187,8 @@ cdef class PrefixCache:
             node.parent = None
             node.children.clear()
         self.cache.release(pages)
+        if self.snapshots is not None:
+            self.snapshots.drop(nodes)
 
     def clear(self) -> None:
         """Evict everything, pinned or not; pages in use stay with their users."""
@@ -179,6 +199,11 @@ cdef class PrefixCache:
     def num_idle(self) -> int:
         """Pages that eviction could free: in the tree, not pinned, and without another user."""
         return self.cache.num_idle
+
+    @property
+    def num_idle_states(self) -> int:
+        """Slots that `evict_state` could free."""
+        return 0 if self.snapshots is None else self.snapshots.num_idle
 
     def pages(self) -> list[int]:
         """Every page that the tree holds."""
@@ -194,6 +219,8 @@ cdef class PrefixCache:
             assert is_held or not node.is_pinned, "a pin hangs on a loose page"
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
+        if self.snapshots is not None:
+            self.snapshots.check(self._nodes())
         assert self.num_idle == sum([self._is_idle(node) for node in self._nodes()]), "idle pages are miscounted"
         queued = {id(node) for node in self._heap} | {id(node) for node in self.cache.let_go.values()}
         leaves = [node for node in self._nodes() if self._is_leaf(node)]
@@ -204,52 +231,4 @@ cdef class PrefixCache:
 
     cdef list _nodes(self):
         """Every node but the roots."""
-        return [node for node in _below(self._roots.values()) if node.page is not None]
-
-
-cdef list _below(nodes):
-    """Return these nodes and their descendants."""
-    cdef list found = list(nodes)
-    for node in found:  # which grows
-        found.extend((<Node>node).children.values())
-    return found
-
-
-cdef bytes _packed(token_ids):
-    """Pack token ids, 4 bytes each."""
-    cdef bytes packed = PyBytes_FromStringAndSize(NULL, len(token_ids) * sizeof(int32_t))
-    cdef int32_t *place = _ids(packed)
-    for token_id in token_ids:
-        place[0] = token_id
-        place += 1
-    return packed
-
-
-cdef bytes _part(bytes packed, long index):
-    """The packed token ids of one page."""
-    return packed[index * PAGE_BYTES : (index + 1) * PAGE_BYTES]
-
-
-cdef int32_t *_ids(bytes packed) noexcept:
-    return <int32_t *>PyBytes_AS_STRING(packed)
-
-
-cdef long _length(bytes packed) noexcept:
-    return PyBytes_GET_SIZE(packed) // sizeof(int32_t)
-
-
-cdef Node _closest(Node node, bytes part, long *agreeing):
-    """Return the child with the longest common prefix with `part`, and its length in tokens; None if there is none."""
-    cdef Node child, best = node.children.get(part)
-    cdef long count, longest = 0
-    agreeing[0] = _length(part)
-    if best is not None:
-        return best
-    for child in node.children.values():
-        count = 0
-        while count < min(agreeing[0], _length(child.token_ids)) and _ids(part)[count] == _ids(child.token_ids)[count]:
-            count += 1
-        if count > longest:
-            best, longest = child, count
-    agreeing[0] = longest
-    return best
+        return [node for node in below(self._roots.values()) if node.page is not None]

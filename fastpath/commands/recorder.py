@@ -60,7 +60,10 @@ class Recorder(Observer):
         self.events.append(Event(layer, operation, rows.copy(), self._places(operation, count)))
 
     def _places(self, operation: str, count: int) -> list[Place]:
-        """Which tokens the rows belong to; cached keys and values are shown one sequence after the other."""
+        """Which tokens the rows belong to; cached keys, values and states are shown one sequence after the other."""
+        if operation == "state":
+            saved = [(sequence, chunk.start + at - 1) for sequence, chunk in self.work for at, _ in chunk.saves]
+            return [_place(*saved[count])]
         if operation.startswith("cached"):
             sequence, chunk = self.work[count]
             return [_place(sequence, position) for position in range(chunk.start + len(chunk.token_ids))]

@@ -17,7 +17,7 @@ def page_bytes(config, dtype: str) -> int:
 class DevicePagedCache(PagedCache):
     """Pages on a device: keys (layers, pages, kv_heads, head_dim, 16), values (..., kv_heads, 16, head_dim)."""
 
-    def __init__(self, device, config, num_pages: int, dtype: str = "float32"):
+    def __init__(self, device, config, num_pages: int, dtype: str = "float32", num_slots: int = 0):
         super().__init__(_WithoutLayers(config), num_pages, dtype)
         self.device, self.num_layers, self.operations = device, config.num_layers, Operations(device.launch)
         self.shape = config.num_kv_heads, config.head_dim

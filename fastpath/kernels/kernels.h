@@ -108,6 +108,13 @@ struct work_item {
     long kv_head, from, to;
 };
 
+/* A convolution of each of `channels` features over the last `length` tokens (N14a): weight (length, channels), bias
+ * (channels,) or NULL. */
+struct convolution {
+    const float *weight, *bias;
+    long length, channels;
+};
+
 /* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
@@ -145,6 +152,12 @@ struct kernels {
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
     /* N8; prefetches the keys and values of `next`, the caller's probable next item, or NULL */
     void (*attend)(const struct heads *shape, const struct work_item *item, const struct work_item *next);
+    /* N14a; of channels `from` to `to` - 1, see states.h */
+    void (*convolve)(const struct convolution *c, const float *x, long x_step, long tokens, const float *tail, long from,
+                     long to, float *y, long y_step);
+    void (*keep_tail)(const struct convolution *c, const float *x, long x_step, long count, const float *tail, long from,
+                      long to, float *out);
+    void (*multiply_rows)(float *x, long x_step, const float *y, long y_step, long rows, long from, long to);
     /* N10; the largest logit, and whether all are finite: NaN makes it meaningless, minus infinity does not */
     float (*peak)(const float *logits, long n, int *is_finite);
     /* N10; the lowest id with that logit, n if there is none */ long (*find)(const float *logits, long n, float value);

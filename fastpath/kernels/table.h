@@ -6,6 +6,7 @@
 #include "superblocks.h"
 #include "products.h"
 #include "latents.h"
+#include "states.h"
 #include "pages.h"
 #include "attention.h"
 #include "probe.h"
@@ -30,6 +31,9 @@ const struct kernels TABLE = {
     .clamped_gate = clamped_gate,
     .add = add_all,
     .attend = attend,
+    .convolve = convolve,
+    .keep_tail = keep_tail,
+    .multiply_rows = multiply_rows,
     .peak = peak,
     .find = find,
     .weigh = weigh,

@@ -55,6 +55,11 @@ cdef extern from "kernels.h" nogil:
         long from_ "from"
         long to
 
+    struct convolution:
+        const float *weight
+        const float *bias
+        long length, channels
+
     struct kernels:
         const char *name
         void (*narrow)(const float *, long, int, void *, long) noexcept nogil
@@ -75,6 +80,11 @@ cdef extern from "kernels.h" nogil:
         void (*clamped_gate)(float *, const float *, long, float, float) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
         void (*attend)(const heads *, const work_item *, const work_item *) noexcept nogil
+        void (*convolve)(const convolution *, const float *, long, long, const float *, long, long, float *,
+                         long) noexcept nogil
+        void (*keep_tail)(const convolution *, const float *, long, long, const float *, long, long,
+                          float *) noexcept nogil
+        void (*multiply_rows)(float *, long, const float *, long, long, long, long) noexcept nogil
         float (*peak)(const float *, long, int *) noexcept nogil
         long (*find)(const float *, long, float) noexcept nogil
         void (*weigh)(const float *, long, float, float, uint64_t *) noexcept nogil

@@ -15,6 +15,7 @@ from libc.string cimport memcpy
 
 from verbatim.fastpath.cache.pages import NO_PAGE
 from verbatim.fastpath.machine.memory import ReusedBuffer
+from verbatim.fastpath.model.mixer_kinds import make_mixer
 from verbatim.fastpath.numerics.packed import pack
 from verbatim.reference.records.sequence import wanted_rows
 from verbatim.reference.checkpoint.weights import Tensor
@@ -33,6 +34,8 @@ cdef class Model(LatentPass):
         super().__init__(config, checkpoint, quantization, model_lib)
         self.embedding, self.logits_buffer = checkpoint.embedding, ReusedBuffer(np.float32)
         self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
+        self.mixer = make_mixer(config, checkpoint, quantization, self.weights)
+        self.widest = max(self.widest, self.mixer.features if self.mixer is not None else 0)
 
     def forward(self, chunks, PagedCache cache):
         """Run a batch of chunks; returns logits float32 (wanted rows, vocab), chunk after chunk."""
@@ -92,6 +95,9 @@ cdef class Model(LatentPass):
         """The same in the order of the chunks."""
         self.adapters.apply(chunks)
         ids, positions, pages, spans = self._lay_out(chunks, cache)
+        if self.mixer is not None:
+            self.mixer.lay_out(chunks, cache.states)
+            self.mixer._reserve(len(ids))
         embedded = Tensor(self.embedding.name, self.embedding.dtype, self.embedding.bits[ids])
         x = np.ascontiguousarray(embedded.float32())  # (tokens, hidden)
         if self.config.embedding_scale != 1:

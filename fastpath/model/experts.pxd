@@ -4,7 +4,7 @@
 cdef struct routing:
     long num_experts, num_per_token, num_groups, groups_per_token
     bint is_normalized, is_sigmoid
-    float scale
+    float scale, least_sum  # the second is added to the sum of sigmoids, which may be 0
     const float *bias
 
 

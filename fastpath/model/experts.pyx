@@ -7,7 +7,6 @@ from libc.string cimport memcpy
 
 cdef float LOG2E = 1.4426950408889634
 cdef float NOTHING = -1000  # an exponent of 2 that gives 0
-cdef float LEAST_SUM = 1e-20  # added to the sum of sigmoids, which may be 0
 
 
 cdef void expert_weights(float *scores, const routing *rule) noexcept nogil:
@@ -36,7 +35,7 @@ cdef void expert_weights(float *scores, const routing *rule) noexcept nogil:
     if rule.is_normalized:
         total = table().lane_sum(shares, num_experts)
     if rule.bias != NULL or rule.is_sigmoid:
-        total += LEAST_SUM
+        total += rule.least_sum
     for i in range(num_experts):
         scores[i] = shares[i] / total if rule.is_normalized or not rule.is_sigmoid else shares[i]
         if rule.scale != 1:

@@ -1,17 +1,20 @@
 # The layers of a decoder, run by all threads of a team.
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads, work_item
+from verbatim.fastpath.machine.dispatch cimport heads, matrix, work_item
 from verbatim.fastpath.model.layers cimport layer_weights
+from verbatim.fastpath.model.mixers cimport Mixer
 from verbatim.fastpath.model.phases cimport Phases, batch_rows
 from verbatim.fastpath.machine.threads cimport team
 
 
 cdef class ForwardPass(Phases):
+    cdef Mixer mixer  # of all layers with a state; None without
     cdef _run_layers(self, batch_rows step, PagedCache cache)
     cdef void _run_thread(self, team *members) noexcept nogil
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil
-    cdef void _output(self, team *members, const layer_weights *layer, long index, float *attended,
+    cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil
+    cdef void _output(self, team *members, const matrix *last, const layer_weights *layer, long index, float *attended,
                       long width) noexcept nogil
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil

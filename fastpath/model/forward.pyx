@@ -4,7 +4,7 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 """
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, table, work_item
+from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, matrix, table, work_item
 from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
 from verbatim.fastpath.model.experts cimport expert_weights, routing, sparsemixer_weights
 from verbatim.fastpath.model.layers cimport layer_weights
@@ -36,7 +36,10 @@ cdef class ForwardPass(Phases):
         cdef long index
         self._norm(members, self.weights.layers[0].attention_norm, self.weights.layers[0].attention_norm_bias)
         for index in range(self.num_layers):
-            self._attention(members, &self.weights.layers[index], index)
+            if self.weights.layers[index].has_mixer:
+                self._mix_tokens(members, &self.weights.layers[index], index)
+            else:
+                self._attention(members, &self.weights.layers[index], index)
             self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
             self._feed_forward(members, &self.weights.layers[index], index)
             self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
@@ -47,7 +50,13 @@ cdef class ForwardPass(Phases):
         self._project(members, layer, index)
         self._rotate_and_store(members, layer, index)
         self._attend_to_stored(members, layer, index)
-        self._output(members, layer, index, self.attended, self.shape.num_heads * self.shape.value_dim)
+        self._output(members, &layer.output, layer, index, self.attended, self.shape.num_heads * self.shape.value_dim)
+
+    cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Add what a layer with a state makes of each token and those before it to x (N14)."""
+        self.show(index, b"attention norm", self.normed, self.step.rows, self.hidden)
+        self.mixer.run(self, members, layer.state_at, index)
+        self._output(members, &layer.mixer_output, layer, index, self.mixer.mixed, self.mixer.features)
 
     cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Attention of the rotated queries to what the cache holds."""
@@ -56,22 +65,22 @@ cdef class ForwardPass(Phases):
         cdef heads shape = self.shape
         shape.window, shape.sinks, shape.chunk = layer.window, layer.sinks, layer.chunk
         shape.stored = self.cache.kernel_dtype
-        shape.keys, shape.values = self.cache.layer_keys(index), self.cache.layer_values(index)
+        shape.keys, shape.values = self.cache.layer_keys(layer.pages_at), self.cache.layer_values(layer.pages_at)
         shape.sink_scores = layer.sink_scores
         self.show(index, b"rotated query", self.queries, rows, shape.num_heads * shape.head_dim)
         self.show(index, b"rotated key", self.keys, rows, self.key_width)
         for i in range(self.step.num_spans):
             sequence = &self.step.spans[i]
-            self.show_cached(index, self.step.pages + sequence.page,
+            self.show_cached(index, layer.pages_at, self.step.pages + sequence.page,
                              self.step.positions[sequence.row] + sequence.tokens, self.cache)
         self._attend(members, &shape)
         self.show(index, b"attention", self.attended, rows, shape.num_heads * shape.value_dim)
 
-    cdef void _output(self, team *members, const layer_weights *layer, long index, float *attended,
+    cdef void _output(self, team *members, const matrix *last, const layer_weights *layer, long index, float *attended,
                       long width) noexcept nogil:
-        """Multiply what the heads made by the output matrix and add it to x."""
+        """Multiply what the heads, or a mixer, made by the last matrix and add it to x."""
         cdef long rows = self.step.rows
-        cdef product output = product(&layer.output, attended, &self.rounded.c, rows, self.projected)
+        cdef product output = product(last, attended, &self.rounded.c, rows, self.projected)
         self._round(members, attended, rows, width)
         self._multiply_adapted(members, &output, 1, index, OUTPUT)
         self.show(index, b"output", self.projected, rows, self.hidden)
@@ -110,7 +119,7 @@ cdef class ForwardPass(Phases):
                 self._scale_query(layer, self.queries + row * query_width, query_width, self.step.positions[row])
                 while row >= sequence.row + sequence.tokens:
                     sequence += 1
-                self.cache.store(index, self.step.pages + sequence.page, self.step.positions[row],
+                self.cache.store(layer.pages_at, self.step.pages + sequence.page, self.step.positions[row],
                                  self.keys + row * self.key_width, self.values + row * self.key_width)
         finish_phase(members)
 

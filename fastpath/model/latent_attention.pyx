@@ -61,7 +61,7 @@ cdef class LatentPass(ForwardPass):
         self._attend_to_stored(members, layer, index)
         self._make_values(members, layer)
         self.show(index, b"value", self.head_values, self.step.rows, width)
-        self._output(members, layer, index, self.head_values, width)
+        self._output(members, &layer.output, layer, index, self.head_values, width)
 
     cdef void _project_latent(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Queries of all heads and shared keys of the normed rows; queries perhaps by way of a smaller state."""
@@ -133,7 +133,7 @@ cdef class LatentPass(ForwardPass):
             self._rotate(layer, key, 1, self.step.positions[row])
             while row >= sequence.row + sequence.tokens:
                 sequence += 1
-            self.cache.store(index, self.step.pages + sequence.page, self.step.positions[row], key, NULL)
+            self.cache.store(layer.pages_at, self.step.pages + sequence.page, self.step.positions[row], key, NULL)
 
     cdef void _rotate_heads(self, const layer_weights *layer, float *queries, long position) noexcept nogil:
         cdef long at = position * layer.half

@@ -26,9 +26,10 @@ cdef struct layer_weights:
     const float *cosines
     const float *sines
     long half, window, sinks, chunk, num_experts
-    matrix query, key, value, output, router, shared_gate
+    long pages_at, state_at  # places in the cache of keys and values, and of the state
+    matrix query, key, value, output, mixer_output, router, shared_gate
     gated *parts  # one feed-forward network, or num_experts experts, then the shared one
-    bint has_shared
+    bint has_shared, has_attention, has_mixer
     latent_weights latent
 
 
@@ -43,6 +44,7 @@ cdef class Layers:
     cdef object model_lib, memory
 
     cdef _load(self, layer_weights *into, layer, rope_table, quantization)
+    cdef _load_attention(self, layer_weights *into, layer, quantization)
     cdef _load_latent(self, latent_weights *into, latent, quantization)
     cdef const float *_vector(self, tensor, offset=*) except? NULL
     cdef matrix _matrix(self, source, quantization) except *

@@ -28,6 +28,7 @@ cdef class Layers:
         tables = {rope: list(map(np.ascontiguousarray, rotary_table(rope, config.context_size))) for rope in ropes}
         self.owners.append(tables)
         for index, layer in enumerate(checkpoint.layers):
+            self.layers[<long>index].pages_at, self.layers[<long>index].state_at = config.places_in_cache(index)
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
         self.norm, self.norm_bias = self._vector(checkpoint.norm), self._vector(checkpoint.norm_bias, 0)
         if checkpoint.head is not None:  # an eagle head has none
@@ -47,14 +48,11 @@ cdef class Layers:
         into.mlp_norm_bias = self._vector(layer.mlp_norm_bias, 0)
         into.attention_out_norm = self._vector(layer.attention_out_norm)
         into.mlp_out_norm = self._vector(layer.mlp_out_norm)
-        into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
-        into.sink_scores, into.score_bias = self._vector(layer.sink_scores, 0), self._vector(layer.score_bias, 0)
-        into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
-        into.output = self._matrix(layer.output, quantization)
-        if layer.latent is None:
-            into.value = self._matrix(layer.value, quantization)
-        else:
-            self._load_latent(&into.latent, layer.latent, quantization)
+        into.score_bias = self._vector(layer.score_bias, 0)
+        if layer.query is not None:
+            self._load_attention(into, layer, quantization)
+        if layer.mixer is not None:
+            into.has_mixer, into.mixer_output = True, self._matrix(layer.mixer.out, quantization)
         into.window, into.sinks = layer.config.window or 0, layer.config.sinks
         into.chunk = layer.config.chunk or 0
         if rope_table is not None:
@@ -73,6 +71,16 @@ cdef class Layers:
                 into.parts[<long>i].gate = self._matrix(part.gate, quantization)
             into.parts[<long>i].up = self._matrix(part.up, quantization)
             into.parts[<long>i].down = self._matrix(part.down, quantization)
+
+    cdef _load_attention(self, layer_weights *into, layer, quantization):
+        into.has_attention, into.sink_scores = True, self._vector(layer.sink_scores, 0)
+        into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
+        into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
+        into.output = self._matrix(layer.output, quantization)
+        if layer.latent is None:
+            into.value = self._matrix(layer.value, quantization)
+        else:
+            self._load_latent(&into.latent, layer.latent, quantization)
 
     cdef _load_latent(self, latent_weights *into, latent, quantization):
         cdef long index, count = len(latent.key_up)

@@ -60,7 +60,8 @@ cdef class Phases(Watched):
             self.num_experts = config.experts.num_experts
             self.rule = routing(self.num_experts, config.experts.num_per_token, config.experts.num_groups,
                                 config.experts.num_groups_per_token, config.experts.is_normalized,
-                                config.experts.routing in ("sigmoid", "input"), config.experts.scale, NULL)
+                                config.experts.routing in ("sigmoid", "input"), config.experts.scale,
+                                config.experts.least_sum, NULL)
             self.is_sparsemixer = config.experts.routing == "sparsemixer"
             self.weighs_inputs = config.experts.routing == "input"
             self.tolerance = config.experts.tolerance

@@ -8,5 +8,6 @@ cdef class Watched:
     cdef object failure
 
     cdef int show(self, long layer, const char *operation, float *x, long rows, long width) noexcept nogil
-    cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) noexcept nogil
+    cdef int show_cached(self, long layer, long pages_at, const int32_t *pages, long num_tokens,
+                         PagedCache cache) noexcept nogil
     cdef raise_failure(self)

@@ -21,13 +21,17 @@ cdef class Watched:
             self._tell(None if layer < 0 else layer, operation.decode(), np.asarray(<float[:rows, :width]>x))
         return 0
 
-    cdef int show_cached(self, long layer, const int32_t *pages, long num_tokens, PagedCache cache) noexcept nogil:
-        """Show copies of a sequence's cached keys and values; `pages` hold at least that many tokens."""
+    cdef int show_cached(self, long layer, long pages_at, const int32_t *pages, long num_tokens,
+                         PagedCache cache) noexcept nogil:
+        """Show copies of a sequence's cached keys and values; `pages` hold at least that many tokens.
+
+        `pages_at` is the layer's place in the cache.
+        """
         if self.watch is None:
             return 0
         with gil:
             numbers = [pages[i] for i in range((num_tokens + PACK - 1) // PACK)]
-            for name, stored in zip(("cached keys", "cached values"), cache.read(layer, numbers, num_tokens)):
+            for name, stored in zip(("cached keys", "cached values"), cache.read(pages_at, numbers, num_tokens)):
                 self._tell(layer, name, stored.reshape(num_tokens, -1))
         return 0
 

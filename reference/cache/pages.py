@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from verbatim.reference.cache.states import make_states
 from verbatim.reference.numerics.arithmetic import narrow, widen
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-from verbatim.reference.records.page_data import check_export, check_import
+from verbatim.reference.records.page_data import check_export, check_import, check_without_states
 
 PAGE_SIZE = 16
 NO_PAGE = -1  # stands in a list of pages for one that was given back, as no token attends to it any more
@@ -25,11 +26,16 @@ def pages_for(num_tokens: int) -> int:
 
 
 class PagedCache:
-    """The pages of all layers, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim)."""
+    """The pages of all layers with attention, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim).
 
-    def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32"):
+    `states` are `num_slots` slots for the states of the model's other layers; None if there are no such layers.
+    """
+
+    def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32", num_slots: int = 0):
         latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
-        shape = (config.num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
+        num_layers = getattr(config, "num_paged_layers", config.num_layers)
+        shape = (num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
+        self.states = make_states(config, num_slots)
         self.keys = np.zeros(shape, KV_CACHE_DTYPES[dtype])
         self.values = self.keys[..., latent.rotated_dim :] if latent else np.zeros(shape, KV_CACHE_DTYPES[dtype])
         self.has_latents = latent is not None
@@ -112,12 +118,14 @@ class PagedCache:
 
     def export_pages(self, pages) -> np.ndarray:
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
+        check_without_states(self.states)
         pages = check_export(pages, self.num_pages)
         stored = np.stack([part[:, pages] for part in self._stored])  # (2 or 1, layers, pages, 16, kv_heads, head_dim)
         return np.ascontiguousarray(np.moveaxis(stored, 2, 0))
 
     def import_pages(self, pages, data: np.ndarray) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
+        check_without_states(self.states)
         layers, rest = len(self.keys), self.keys.shape[2:]
         pages = check_import(
             pages, data, num_pages=self.num_pages, shape=(len(self._stored), layers, *rest), dtype=self.keys.dtype,

@@ -2,13 +2,16 @@
 
 Each node is one page: up to 16 token ids and the page that holds their keys and values. A match follows whole pages
 while they agree and ends inside the first that does not, so it is exact to the token. Keys and values do not depend on
-the batch they were computed in (N8), so a hit never changes a bit of an answer.
+the batch they were computed in (N8), so a hit never changes a bit of an answer. In a model with states (N14) some nodes
+own a slot with the states after their last token, and a match ends at the deepest of these.
 (SGLang, https://arxiv.org/abs/2312.07104.)
 """
 
 from dataclasses import dataclass, field
 
 from verbatim.reference.cache.pages import NO_PAGE, PAGE_SIZE
+from verbatim.reference.cache.snapshots import Snapshots
+from verbatim.reference.cache.states import NO_STATE
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +24,7 @@ class Node:
     children: dict[tuple[int, ...], "Node"] = field(default_factory=dict)
     used: int = 0
     is_pinned: bool = False
+    state: int = NO_STATE
 
 
 class PrefixCache:
@@ -31,6 +35,7 @@ class PrefixCache:
 
     def __init__(self, cache, max_ended: int = -1):
         self.cache, self.max_ended = cache, max_ended
+        self.snapshots = Snapshots(cache.states) if cache.states is not None else None
         self._roots: dict[str, Node] = {}
         self._clock = 0
 
@@ -54,22 +59,55 @@ class PrefixCache:
             node = child
         return self.cache.share(pages), count
 
-    def insert(self, token_ids: tuple[int, ...], pages: list[int], salt: str = "", *, is_pinned: bool = False) -> None:
+    def match_state(self, token_ids: tuple[int, ...], salt: str = "") -> tuple[list[int], int, int, int]:
+        """The same for a model with states: the match ends where a node owns a slot.
+
+        Returns the pages, how many tokens they have, the slot, with one more user (NO_STATE for none), and how many
+        tokens agree with the tree whether or not it has a state behind them.
+        """
+        assert self.snapshots is not None
+        self._clock += 1
+        node: Node | None = self._roots.get(salt)
+        path, found, known = [], [], 0
+        while node is not None:
+            following = tuple(token_ids[known : known + PAGE_SIZE])
+            if (ending := _ending(node, following)) is not None:
+                found = [*path, ending]
+            child, agreeing = _closest(node, following)
+            if child is None:
+                break
+            known += agreeing
+            node = child if agreeing == PAGE_SIZE else None
+            path.append(child)
+        for each in found:
+            each.used = self._clock
+        slot = self.snapshots.use(found[-1]) if found else NO_STATE
+        count = sum(len(each.token_ids) for each in found)
+        return self.cache.share([each.page for each in found]), count, slot, known
+
+    def insert(
+        self, token_ids: tuple[int, ...], pages: list[int], salt: str = "", *, is_pinned: bool = False,
+        states: tuple[tuple[int, int], ...] = (),
+    ) -> None:  # fmt: skip
         """Insert computed tokens and the pages that hold them; nodes that exist already stay as they are.
 
-        Insertion ends at a released page for which the tree has no node either.
+        Insertion ends at a released page for which the tree has no node either. `states` are (tokens, slot): nodes that
+        end after so many tokens own the slots from then on, if they have none.
         """
         self._clock += 1
-        node = self._roots.setdefault(salt, Node())
+        node, slots = self._roots.setdefault(salt, Node()), dict(states)
         for start, page in zip(range(0, len(token_ids), PAGE_SIZE), pages, strict=False):
             part = tuple(token_ids[start : start + PAGE_SIZE])
             child, agreeing = _closest(node, part)
-            if child is None or agreeing < len(part):
+            slot = slots.get(start + len(part), NO_STATE)
+            if child is None or agreeing < len(part) or (slot != NO_STATE and len(child.token_ids) > len(part)):
                 if page == NO_PAGE:
                     break
                 child = self._add_child(node, part, page)
             child.used = self._clock
             child.is_pinned |= is_pinned
+            if slot != NO_STATE and self.snapshots is not None:
+                self.snapshots.keep(child, slot)
             node = child
 
     def evict(self) -> bool:
@@ -83,8 +121,12 @@ class PrefixCache:
             return False
         oldest = min(idle, key=lambda node: (bool(node.children), node.used))
         del oldest.parent.children[oldest.token_ids]
-        self.cache.release([node.page for node in _below([oldest])])
+        self._release(list(_below([oldest])))
         return True
+
+    def evict_state(self) -> bool:
+        """Free the least recently used slot that has no other user; False if there is none. Pages stay."""
+        return self.snapshots is not None and self.snapshots.evict()
 
     def trim(self) -> None:
         """Evict the least recently used of the ended sequences until `max_ended` are left.
@@ -99,18 +141,23 @@ class PrefixCache:
         for node in leaves[self.max_ended :]:
             while node.page is not None and not node.children and self._is_idle(node):
                 del node.parent.children[node.token_ids]
-                self.cache.release([node.page])
+                self._release([node])
                 node = node.parent
 
     def clear(self) -> None:
         """Evict everything, pinned or not; pages in use stay with their users."""
-        self.cache.release(self.pages())
+        self._release(list(self._nodes()))
         self._roots.clear()
 
     @property
     def num_idle(self) -> int:
         """Pages that eviction could free: in the tree, not pinned, and without another user."""
         return sum(map(self._is_idle, self._nodes()))
+
+    @property
+    def num_idle_states(self) -> int:
+        """Slots that `evict_state` could free."""
+        return 0 if self.snapshots is None else self.snapshots.num_idle
 
     def pages(self) -> list[int]:
         """Every page that the tree holds."""
@@ -127,11 +174,19 @@ class PrefixCache:
             )
         pages = self.pages()
         assert len(set(pages)) == len(pages), "a page is in the tree twice"
+        if self.snapshots is not None:
+            self.snapshots.check(self._nodes())
 
     def _add_child(self, node: Node, part: tuple[int, ...], page: int) -> Node:
         child = Node(token_ids=part, page=self.cache.share([page])[0], parent=node)
         node.children[part] = child
         return child
+
+    def _release(self, nodes: list[Node]) -> None:
+        """Give up the pages and slots of nodes that leave the tree."""
+        self.cache.release([node.page for node in nodes])
+        if self.snapshots is not None:
+            self.snapshots.drop(nodes)
 
     def _is_idle(self, node: Node) -> bool:
         return not node.is_pinned and not self.cache.is_shared(node.page)
@@ -163,3 +218,10 @@ def _closest(node: Node, part: tuple[int, ...]) -> tuple[Node | None, int]:
         if agreeing > longest:
             best, longest = child, agreeing
     return best, longest
+
+
+def _ending(node: Node, part: tuple[int, ...]) -> Node | None:
+    """Return the child with a state whose tokens are the longest beginning of `part`; None if there is none."""
+    found = [each for each in node.children.values() if each.state != NO_STATE]
+    ending = [each for each in found if part[: len(each.token_ids)] == each.token_ids]
+    return max(ending, key=lambda each: len(each.token_ids), default=None)

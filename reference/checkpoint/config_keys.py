@@ -38,7 +38,7 @@ HARMLESS = frozenset((
     "remove_invalid_values",
 ))  # fmt: skip
 HARMLESS_NAMES = re.compile(
-    r"dropout|pdrop|flash|xformers|implementation|initializer|loss|checkpointing|fp32|token_ids?$|nextn|mtp"
+    r"dropout|pdrop|flash|xformers|implementation|initializer|xavier|loss|checkpointing|fp32|token_ids?$|nextn|mtp"
 )
 ALIASES = {  # what other programs call the same number
     "num_layers": "num_hidden_layers", "n_layer": "num_hidden_layers", "n_layers": "num_hidden_layers",

@@ -19,6 +19,7 @@ INTEGERS = {  # least and greatest
     "moe_num_experts": (0, MOST), "moe_k": (1, MOST), "moe_num_shared_experts": (0, MOST), "rotary_dim": (2, MOST),
     "moe_layer_start_index": (0, MOST), "moe_layer_end_index": (-1, MOST), "moe_layer_interval": (1, MOST),
     "attention_chunk_size": (1, MOST), "interleave_moe_layer_step": (1, MOST), "intermediate_size_mlp": (1, MOST),
+    "conv_L_cache": (1, MOST), "block_multiple_of": (1, MOST), "block_ff_dim": (1, MOST), "num_dense_layers": (0, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((
@@ -26,15 +27,17 @@ ABOVE_ZERO = frozenset((
     "query_pre_attn_scalar", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling",
     "attn_logit_softcapping", "final_logit_softcapping", "original_max_position_embeddings", "swiglu_alpha",
     "swiglu_limit", "routed_scaling_factor", "logit_scale", "floor_scale", "attn_scale",
+    "block_ffn_dim_multiplier",
 ))  # fmt: skip
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((
     "tie_word_embeddings", "attention_bias", "mlp_bias", "attention_out_bias", "lm_head_bias", "qkv_bias", "use_bias",
     "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window", "rope_interleave", "use_qk_norm",
+    "conv_bias", "block_auto_adjust_ff_dim",
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
     "architectures": (str,), "layer_types": (str,), "no_rope_layers": (int,), "mlp_only_layers": (int,),
-    "mlp_layer_types": (str,), "moe_layers": (int,),
+    "mlp_layer_types": (str,), "moe_layers": (int,), "full_attn_idxs": (int,),
 }  # fmt: skip
 TEXTS = frozenset(("hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
 OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config"))

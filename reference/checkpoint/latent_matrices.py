@@ -5,33 +5,15 @@ features of all pairs before the second ones, as in N6. `kv_b_proj` holds, for e
 the space of latents, transposed, and what makes a value of a latent. Both stay floats in every format.
 """
 
-from typing import Protocol
-
 import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import RoundedTensor
-from verbatim.reference.checkpoint.tensors import LatentMatrices, Matrix
+from verbatim.reference.checkpoint.tensors import LatentMatrices, LayerReader, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
 from verbatim.reference.numerics.quantization import GGUF
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.latent import LatentAttention
-
-
-class LayerReader(Protocol):
-    """What reads the tensors of one layer by their names in it, behind the prefix of the layer (opening.py)."""
-
-    weights: Weights
-    prefix: str
-
-    def matrix(self, name: str, outputs: int, inputs: int) -> Matrix:
-        """A matrix, perhaps of integers."""
-
-    def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A matrix that this project never makes integers of, in any format of another tool."""
-
-    def vector(self, name: str, size: int) -> Tensor:
-        """A norm's weight."""
 
 
 def read_latent(config: ModelConfig, latent: LatentAttention, reader: LayerReader) -> dict:

@@ -7,11 +7,12 @@ text part lie behind one of two further prefixes.
 from dataclasses import replace
 
 from verbatim.reference.checkpoint.families import family_named
-from verbatim.reference.checkpoint.families.family import Family
+from verbatim.reference.checkpoint.families.family import NORM_NAMES, Family
 from verbatim.reference.checkpoint.grouped_queries import split_groups
 from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves, num_paired, unit_norm
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.latent_matrices import read_latent
+from verbatim.reference.checkpoint.mixers import read_mixer
 from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
 from verbatim.reference.checkpoint.stems import STEMS
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
@@ -22,17 +23,6 @@ from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.experts import Experts
 
 EAGLE = Family(name="eagle", architecture="")
-
-# Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
-NORM_NAMES = {
-    "before": ("input_layernorm", None, "post_attention_layernorm", None),
-    "after": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
-    "around": (
-        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
-    ),
-    "between": (None, None, "post_attention_layernorm", None),
-    "parallel": ("input_layernorm", None, None, None),
-}  # fmt: skip
 
 
 def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
@@ -131,17 +121,24 @@ class _Reader:
             attention_norm=norms[0],
             attention_norm_bias=biases[0],
             attention_out_norm=norms[1],
-            **self.attention_inputs(),
-            output=self.matrix("self_attn.o_proj", hidden, self.num_values, has_bias=config.output_bias),
-            query_norm=self.head_norm("self_attn.q_norm", config.num_heads),
-            key_norm=self.head_norm("self_attn.k_norm", config.num_kv_heads),
-            sink_scores=self.tensor("self_attn.sinks", config.num_heads) if config.has_sink_scores else None,
+            **(self.attention() if self.layer_config.has_attention else {}),
+            mixer=read_mixer(config, self) if self.layer_config.has_mixer else None,
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
             mlp_out_norm=norms[3],
             mlp=self.feed_forward() if experts is None else None,
             **({"router": None, "experts": ()} if experts is None else self.mixture(experts)),
         )
+
+    def attention(self) -> dict:
+        """The tensors of attention, as fields of a Layer."""
+        config = self.config
+        return self.attention_inputs() | {
+            "output": self.matrix("self_attn.o_proj", config.hidden_size, self.num_values, has_bias=config.output_bias),
+            "query_norm": self.head_norm("self_attn.q_norm", config.num_heads),
+            "key_norm": self.head_norm("self_attn.k_norm", config.num_kv_heads),
+            "sink_scores": self.tensor("self_attn.sinks", config.num_heads) if config.has_sink_scores else None,
+        }
 
     def attention_inputs(self) -> dict:
         """The matrices of queries, keys and values, as fields of a Layer."""

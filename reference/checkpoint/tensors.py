@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
-from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack, unpack_mxfp4
 from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored, quantize
 from verbatim.reference.records.config import LayerConfig
@@ -93,24 +94,61 @@ class LatentMatrices:
     value_up: tuple[Matrix, ...]
 
 
+class MixerTensors(Protocol):
+    """What a layer with a state (N14) has beside norms and a feed-forward network; each kind has fields of its own.
+
+    `out` is the last matrix, which makes hidden rows of what the scan gives.
+    """
+
+    @property
+    def out(self) -> Matrix:
+        """The last matrix."""
+
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Those that may be integers."""
+
+    def float_matrices(self) -> tuple[Matrix, ...]:
+        """Those that are never quantised."""
+
+
+class LayerReader(Protocol):
+    """What reads the tensors of one layer by their names in it, behind the prefix of the layer (opening.py)."""
+
+    weights: Weights
+    prefix: str
+
+    def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False) -> Matrix:
+        """A matrix, perhaps of integers."""
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        """Any other numbers, under their full name in the layer."""
+
+    def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A matrix that this project never makes integers of, in any format of another tool."""
+
+    def vector(self, name: str, size: int) -> Tensor:
+        """A norm's weight."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One decoder layer. Norms that its family does not have are None; `router` and `experts` only with experts.
 
     `sink_scores` (heads,) are learned scores without a key. `score_bias` (experts,) takes part in their choice.
     `shared` is the expert of every token, `shared_gate` (1, hidden) the float matrix of its weight. With `latent`, the
-    outputs of `key` are a rotated part and a latent, shared by all heads, and there is no `value`.
+    outputs of `key` are a rotated part and a latent, shared by all heads, and there is no `value`. A layer without
+    attention has none of its matrices; `mixer` is there where the layer has a state.
     """
 
     config: LayerConfig
     attention_norm: Tensor | None
     attention_out_norm: Tensor | None
-    query: Matrix
-    key: Matrix
-    value: Matrix | None
-    output: Matrix
-    query_norm: Tensor | None
-    key_norm: Tensor | None
+    query: Matrix | None = None
+    key: Matrix | None = None
+    value: Matrix | None = None
+    output: Matrix | None = None
+    query_norm: Tensor | None = None
+    key_norm: Tensor | None = None
     sink_scores: Tensor | None = None
     mlp_norm: Tensor | None
     mlp_out_norm: Tensor | None
@@ -123,6 +161,7 @@ class Layer:
     attention_norm_bias: Tensor | None = None
     mlp_norm_bias: Tensor | None = None
     latent: LatentMatrices | None = None
+    mixer: MixerTensors | None = None
 
     def parts(self) -> tuple[FeedForward, ...]:
         """The feed-forward networks: the dense one, or all experts, the shared one last."""
@@ -130,15 +169,16 @@ class Layer:
         return chosen if self.shared is None else (*chosen, self.shared)
 
     def attention_matrices(self) -> tuple[Matrix, ...]:
-        """The matrices of attention that may be integers."""
+        """The matrices of attention, and of what is in its place, that may be integers."""
         down = self.latent.query_down if self.latent else None
-        found = (down, self.query, self.key, self.value, self.output)
+        found = (down, self.query, self.key, self.value, self.output, *(self.mixer.matrices() if self.mixer else ()))
         return tuple(matrix for matrix in found if matrix is not None)
 
     def float_matrices(self) -> tuple[Matrix, ...]:
         """Those that are never quantised: of the choice of experts (N9), and each head's of latent attention (N8a)."""
         found = tuple(matrix for matrix in (self.router, self.shared_gate) if matrix is not None)
-        return found + (self.latent.key_up + self.latent.value_up if self.latent else ())
+        found += self.latent.key_up + self.latent.value_up if self.latent else ()
+        return found + (self.mixer.float_matrices() if self.mixer else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from verbatim.reference.cache.states import sole_state
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.logits import check_ids
 from verbatim.reference.engine.adapters import LoadedAdapters
@@ -94,13 +95,13 @@ def measure(
 def _steps(parts, model, ids: list[int], kv_cache_dtype: str, adapter: str):
     """Logits after each token but the last, some rows at a time, with the tokens that follow."""
     num_pages = -(-len(ids) // parts.page_size)
-    cache = parts.PagedCache(model.config, num_pages, kv_cache_dtype)
+    cache = parts.PagedCache(model.config, num_pages, kv_cache_dtype, num_slots=1)
     pages = tuple(cache.allocate() for _ in range(num_pages))
     for start in range(0, len(ids) - 1, STEP):
         following = ids[start + 1 : start + 1 + STEP]
         chunk = Chunk(
             token_ids=tuple(ids[start : start + len(following)]), start=start, pages=pages, num_logits=len(following),
-            adapter=adapter,
+            adapter=adapter, **sole_state(start, len(following)),
         )  # fmt: skip
         yield np.asarray(model.forward([chunk], cache)), following
 

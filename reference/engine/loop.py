@@ -34,7 +34,7 @@ class Engine:
         limits, self.parts, self.config = limits or EngineLimits(), parts, config
         self.tokenizer, self.max_queue = tokenizer, limits.max_queue
         num_pages = limits.num_pages(config, parts.page_size)
-        self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype)
+        self.cache = parts.PagedCache(config, num_pages, limits.kv_cache_dtype, num_slots=limits.num_slots(config))
         self.executor: Executor = LocalExecutor(model, self.cache)
         most = limits.prefix_cache_max_num_recycling_seqs
         self.prefix_cache = parts.PrefixCache(self.cache, most) if limits.prefix_cache_mode == "radix" else None
@@ -44,7 +44,7 @@ class Engine:
         )  # fmt: skip
         self.context_size = min(config.context_size, self.scheduler.longest())
         drafts = make_speculator(parts, limits, model, draft_model, num_pages)
-        self.drafts = DraftVerifier(drafts, limits.spec_draft_length, parts.adaptive_length)
+        self.drafts = DraftVerifier(drafts, limits.spec_draft_length, parts.adaptive_length, limits.history(config))
         self._answer_factory = AnswerFactory(config, tokenizer)
         self._answers: dict[Sequence, Answer] = {}
         self.adapters = LoadedAdapters(model, config, self._answers)
@@ -202,6 +202,7 @@ class Engine:
             "used_pages": self.cache.num_pages - self.cache.num_free - num_idle,
             "cached_pages": num_idle,
             "total_pages": self.cache.num_pages,
+            **self.scheduler.count_slots(),
             "steps": self._num_steps,
             "drafted_tokens": self.drafts.num_drafted,
             "accepted_tokens": self.drafts.num_accepted,
@@ -215,11 +216,9 @@ class Engine:
 
     def _branch(self, sequence: Sequence) -> list[Sequence]:
         """The sequence, and on its first token the further choices, which share the pages of its prompt."""
-        forks = []
-        for choice in range(1, sequence.num_forks + 1):
-            fork = sequence.fork(choice, tuple(self.cache.share(sequence.pages)))
+        forks = [self.scheduler.fork(sequence, choice) for choice in range(1, sequence.num_forks + 1)]
+        for fork in forks:
             self._answers[fork] = self._answer_factory.make(self.parts, fork, self.context_size)
-            forks.append(fork)
         sequence.num_forks = 0
         self.scheduler.add_forks(forks)
         self.drafts.branch(sequence, forks)

@@ -1,47 +1,29 @@
 """Mirrored. Chooses what the next step computes: decodes first, then prefill fills what is left of the token budget.
 
 That is `hybrid`; in `chunked` mode steps of prefill and steps of decodes take turns. Continuous batching (Orca, OSDI
-2022) with chunked prefill. First come, first served; a prompt begins where the prefix cache leaves off. A step never
-fails for want of pages: first the prefix cache evicts what was used least recently, then the latest sequence is
-preempted: it releases its pages and is computed again later. Neither changes a bit of anything. The fast path compiles
-this file.
+2022) with chunked prefill. First come, first served; a prompt begins where the prefix cache leaves off. Where pages or
+slots for states are short, holdings.py frees some. The fast path compiles this file.
 """
 
-from collections import deque
-
-from verbatim.reference.cache.pages import NO_PAGE, PAGE_SIZE, pages_for
+from verbatim.reference.cache.states import NO_STATE
+from verbatim.reference.engine.holdings import Holdings
 from verbatim.reference.records.sequence import Chunk, Sequence
 
-UNBOUNDED = 1 << 40  # tokens
 
-
-class Scheduler:
+class Scheduler(Holdings):
     """The waiting and the running sequences, and their pages in `cache`; `prefix_cache` may be None.
 
-    `prefill_chunk_size` bounds the tokens of a step, `max_num_sequence` the sequences that run at once. Pages are
-    released once they lie behind the model's sliding `window` in tokens (None: it attends to everything), but for
-    those of its first `sinks` tokens, the attention sinks.
+    `prefill_chunk_size` bounds the tokens of a step, `max_num_sequence` the sequences that run at once. `window` and
+    `sinks` say which pages are needed, as in Holdings.
     """
 
     def __init__(
         self, cache, prefix_cache=None, *, max_num_sequence: int, prefill_chunk_size: int, prefill_mode: str = "hybrid",
         window: int | None = None, sinks: int = 0,
     ):  # fmt: skip
-        self.cache = cache
-        self.prefix_cache = prefix_cache
-        self.max_num_sequence = max_num_sequence
-        self.prefill_chunk_size = prefill_chunk_size
-        self.prefill_mode = prefill_mode
-        self.window, self.sinks = window, sinks
+        super().__init__(cache, prefix_cache, prefill_chunk_size, window, sinks)
+        self.max_num_sequence, self.prefill_mode = max_num_sequence, prefill_mode
         self._prefills_next = False  # in chunked mode
-        self._num_preempted = 0
-        self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []
-
-    def longest(self) -> int:
-        """How many tokens a sequence may have for its pages to fit."""
-        is_bounded = self.window is None or self._most_pages(UNBOUNDED) > self.cache.num_pages
-        return self.cache.num_pages * PAGE_SIZE if is_bounded else UNBOUNDED
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence at the end."""
@@ -64,15 +46,10 @@ class Scheduler:
         else:
             self.waiting.remove(sequence)
 
-    def remember(self, sequence: Sequence, num_tokens: int) -> None:
-        """Insert the first `num_tokens` of a sequence, which are computed, into the prefix cache."""
-        if self.prefix_cache is not None:
-            request = sequence.request
-            token_ids = sequence.tokens(0, num_tokens)
-            self.prefix_cache.insert(token_ids, sequence.pages, request.page_salt, is_pinned=request.is_pinned)
-
     def schedule(self) -> list[tuple[Sequence, Chunk]]:
         """Return the next step's work; it is empty only if nothing waits or runs."""
+        if self.slots is not None:
+            self._settle_states()
         if self.prefill_mode == "hybrid":
             return self._fill(True, True)
         self._prefills_next = prefills = not self._prefills_next
@@ -111,10 +88,16 @@ class Scheduler:
         return [work for sequence, work in latest.items() if sequence in self.running]
 
     def _plan(self, sequence: Sequence, uncomputed: int, budget: int, plan: list) -> int:
-        """Reserve pages for up to `budget` tokens of a sequence, and return how many they are."""
+        """Reserve pages, and slots for states, for up to `budget` tokens of a sequence, and return how many they are."""
         start, drafts, output_ids = sequence.num_computed, sequence.draft_ids, sequence.output_ids
-        num_drafts = len(drafts)
         stop = start + min(budget, uncomputed)
+        state, saves = NO_STATE, ()
+        if self.slots is not None:
+            own = self._reserve_slot(sequence)
+            if own == NO_STATE:
+                return 0
+            state, saves = self.slots.begin(sequence, own, stop)
+        num_drafts = len(drafts)
         if self.window is not None:
             self._release_behind_window(sequence, start)
         if not self._reserve(sequence, start, stop + num_drafts):
@@ -125,29 +108,10 @@ class Scheduler:
             token_ids, num_logits = (output_ids[-1],), 1
         if drafts:
             token_ids += tuple(drafts)
-        fields = (token_ids, start, sequence.pages, num_logits + num_drafts, sequence.request.adapter)
+        fields = (token_ids, start, sequence.pages, num_logits + num_drafts, sequence.request.adapter, state, saves)
         chunk = tuple.__new__(Chunk, fields)  # faster than Chunk()
         plan.append((sequence, chunk))
         return stop - start + num_drafts
-
-    def _release_behind_window(self, sequence: Sequence, start: int) -> None:
-        """Release the pages that no token from `start` on attends to; the prefix cache keeps what it has of them."""
-        if self.window is None:
-            return
-        index = max(0, start - self.window + 1) // PAGE_SIZE - 1  # the last page that lies behind the window
-        first = pages_for(self.sinks)
-        if index >= first and sequence.pages[index] != NO_PAGE:
-            self.remember(sequence, start // PAGE_SIZE * PAGE_SIZE)
-        while index >= first and sequence.pages[index] != NO_PAGE:
-            self.cache.release([sequence.pages[index]])
-            sequence.pages = _replace_page(sequence.pages, index, NO_PAGE)
-            index -= 1
-
-    def _most_pages(self, num_tokens: int) -> int:
-        """How many pages a sequence of `num_tokens` holds at once, at most."""
-        if self.window is None:
-            return pages_for(num_tokens)
-        return min(pages_for(num_tokens), pages_for(self.sinks) + pages_for(self.window + self.prefill_chunk_size) + 1)
 
     def _trim_drafts(self, sequence: Sequence, spare: int) -> int:
         """Drop draft tokens beyond the first `spare`; return how many are left."""
@@ -155,40 +119,6 @@ class Scheduler:
         if drafts:
             del drafts[max(0, spare) :]
         return len(drafts)
-
-    def _reserve(self, sequence: Sequence, start: int, stop: int) -> bool:
-        """Allocate pages of the sequence's own for positions start to stop - 1; False if it was preempted itself."""
-        first, needed, pages = start // PAGE_SIZE, pages_for(stop), sequence.pages
-        while len(pages) > first and self.cache.is_shared(pages[first]):
-            if self.cache.num_free:
-                pages = sequence.pages = _replace_page(pages, first, self.cache.copy(pages[first]))
-            elif not self._free_a_page(sequence):
-                return False
-        while len(pages) < needed:
-            if self.cache.num_free:
-                pages = sequence.pages = (*pages, self.cache.allocate())
-            elif not self._free_a_page(sequence):
-                return False
-        return True
-
-    def _free_a_page(self, sequence: Sequence) -> bool:
-        """Evict from the prefix cache, or preempt the latest sequence; False if that is `sequence` itself.
-
-        A sequence that is alone always fits: for it the prefix cache evicts everything, pinned or not.
-        """
-        if self.prefix_cache is not None and self.prefix_cache.evict():
-            return True
-        holders = [other for other in self.waiting if other.pages]
-        if not holders and self.running == [sequence] and self.prefix_cache is not None and self.prefix_cache.pages():
-            self.prefix_cache.clear()  # only pinned pages, or its own that are to be copied, are in the way
-            return True
-        victim = holders[-1] if holders else self.running[-1]
-        self._drop_pages(victim)
-        if victim in self.running:
-            self.running.remove(victim)
-            self.waiting.appendleft(victim)
-            self._num_preempted += 1
-        return victim is not sequence
 
     def _admit(self, sequence: Sequence) -> bool:
         """Start a waiting sequence from the prefix cache; return whether there are pages for all its tokens so far.
@@ -199,40 +129,16 @@ class Scheduler:
             self._match_prefix(sequence)
         available = self.cache.num_free + (self.prefix_cache.num_idle if self.prefix_cache is not None else 0)
         needed = self._most_pages(len(sequence)) - len(sequence.pages) + bool(sequence.pages)
-        if self.running and needed > available:
+        has_slot = self.slots is None or self.slots.num_available > 0
+        if self.running and (needed > available or not has_slot):
             self._drop_pages(sequence)
             return False
         return True
 
-    def _match_prefix(self, sequence: Sequence) -> None:
-        """Start with the pages that the prefix cache has, up to the first token whose logits are wanted."""
-        token_ids = sequence.tokens(0, len(sequence) - sequence.num_logits(0, len(sequence)))
-        pages, sequence.num_computed = self.prefix_cache.match(token_ids, sequence.request.page_salt)
-        sequence.pages = tuple(pages)
-        if not sequence.output_ids:  # a preempted sequence, or a fork, has counted its prompt already
-            sequence.num_cached = sequence.num_computed
-
-    def _drop_pages(self, sequence: Sequence) -> None:
-        self.cache.release(sequence.pages)
-        sequence.pages, sequence.num_computed, sequence.draft_ids = (), 0, []
-
     def check(self) -> None:
         """Raise AssertionError if a page is miscounted, or a sequence waits and runs at once."""
-        sequences = [*self.running, *self.waiting]
-        assert len({id(sequence) for sequence in sequences}) == len(sequences), "a sequence is listed twice"
         assert len(self.running) <= self.max_num_sequence, "too many sequences run"
-        for sequence in sequences:
-            assert len(sequence.pages) >= pages_for(sequence.num_computed), "computed tokens without a page"
-        holdings = [sequence.pages for sequence in sequences]
-        if self.prefix_cache is not None:
-            self.prefix_cache.check()
-            holdings.append(self.prefix_cache.pages())
-        self.cache.check(holdings)
-
-
-def _replace_page(pages: tuple[int, ...], index: int, page: int) -> tuple[int, ...]:
-    """Return the pages with `page` at `index`; a chunk of an earlier step keeps the tuple that it has."""
-    return (*pages[:index], page, *pages[index + 1 :])
+        self.check_holdings()
 
 
 def _num_uncomputed(sequence: Sequence) -> int:

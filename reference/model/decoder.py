@@ -16,6 +16,7 @@ from verbatim.reference.model.attention import attention, softcap
 from verbatim.reference.model.experts import mix
 from verbatim.reference.model.latent_attention import LatentHeads
 from verbatim.reference.model.layers import Linear, Network, Norm
+from verbatim.reference.model.mixers import make_mixer, mix_tokens
 from verbatim.reference.numerics.arithmetic import rotate, sigmoid
 from verbatim.reference.numerics.rotary import position_scales, rotary_table
 from verbatim.reference.records.config import ModelConfig
@@ -23,13 +24,19 @@ from verbatim.reference.records.sequence import Chunk, wanted_rows
 
 
 class DecoderLayer:
-    """A transformer layer: attention and a feed-forward network, each with a residual connection."""
+    """A layer: attention, or a mixer in its place or beside it, and a feed-forward network, each added to its input.
 
-    def __init__(self, config: ModelConfig, stored: Layer, quantization: str | None):
+    `pages_at` and `state_at` are the places of its keys and values, and of its state, in the cache.
+    """
+
+    def __init__(self, config: ModelConfig, stored: Layer, index: int, quantization: str | None):
         self.config, self.layer_config = config, stored.config
-        self.query, self.key = Linear(stored.query, quantization), Linear(stored.key, quantization)
+        self.pages_at, self.state_at = config.places_in_cache(index)
+        self.query = Linear(stored.query, quantization) if stored.query else None
+        self.key = Linear(stored.key, quantization) if stored.key else None
         self.value = Linear(stored.value, quantization) if stored.value else None
-        self.output = Linear(stored.output, quantization)
+        self.output = Linear(stored.output, quantization) if stored.output else None
+        self.mixer = make_mixer(config, stored.mixer, quantization) if stored.mixer else None
         self.latent = LatentHeads(config.latent, stored.latent) if config.latent and stored.latent else None
         self.query_down = Linear(down, quantization) if (down := stored.latent and stored.latent.query_down) else None
         self.query_norm, self.key_norm = Norm(config, stored.query_norm), Norm(config, stored.key_norm)
@@ -47,8 +54,8 @@ class DecoderLayer:
 
     def places(self) -> dict[str, Linear]:
         """The functions that a LoRA adapter can change: those of attention, and of a dense network."""
-        found = {"output": self.output}
-        if self.value:  # not of latent attention, whose rows are in another order
+        found = {"output": self.output} if self.output else {}
+        if self.query and self.key and self.value:  # not of latent attention, whose rows are in another order
             found |= {"query": self.query, "key": self.key, "value": self.value}
         if self.mlp:
             found |= {"up": self.mlp.up, "down": self.mlp.down} | ({"gate": self.mlp.gate} if self.mlp.gate else {})
@@ -57,14 +64,23 @@ class DecoderLayer:
     def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Add attention and the feed-forward network to x (tokens, hidden); a parallel one has attention's norm."""
         normed, scale = show(index, "attention norm", self.attention_norm(x)), self.config.residual_scale
-        attended = self.attend(normed, chunks, table, query_scales, cache, index, show)
-        x = show(index, "after attention", x + scaled(attended, scale))
+        mixed = self.mix(normed, chunks, table, query_scales, cache, index, show)
+        x = show(index, "after attention", x + scaled(mixed, scale))
         normed = normed if self.config.norms == "parallel" else self.mlp_norm(x)
         added = self.feed_forward(show(index, "mlp norm", normed), index, show)
         return show(index, "after mlp", x + scaled(added, scale))
 
+    def mix(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
+        """What normed rows take from the tokens before them: by attention, from a state, or both."""
+        found = [self.attend(x, chunks, table, query_scales, cache, index, show)] if self.query else []
+        if self.mixer:
+            mixed = mix_tokens(self.mixer, x, chunks, cache.states, self.state_at, lambda *shown: show(index, *shown))
+            found.append(self.attention_out_norm(mixed))
+        return sum(found[1:], found[0])
+
     def attend(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Store the normed batch's keys and values, then attend to each token's own sequence."""
+        assert self.output
         config, row, found = self.config, 0, []
         queries, keys, values = (self.latent_inputs if self.latent else self.attention_inputs)(x, table, index, show)
         queries = queries if query_scales is None else queries * query_scales[:, None, None]
@@ -73,8 +89,9 @@ class DecoderLayer:
         for chunk in chunks:
             rows = slice(row, row := row + len(chunk.token_ids))
             stop = chunk.start + len(chunk.token_ids)
-            cache.write(index, chunk.pages, chunk.start, keys[rows], None if values is None else values[rows])
-            cached = cache.read(index, chunk.pages, stop)
+            stored = None if values is None else values[rows]
+            cache.write(self.pages_at, chunk.pages, chunk.start, keys[rows], stored)
+            cached = cache.read(self.pages_at, chunk.pages, stop)
             show(index, "cached keys", cached[0])
             show(index, "cached values", cached[1])
             found.append(attention(
@@ -89,7 +106,7 @@ class DecoderLayer:
 
     def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Rotated queries and keys, and values, of normed rows, each (tokens, heads, head_dim)."""
-        assert self.value
+        assert self.query and self.key and self.value
         num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
         queries, keys = show(index, "query", self.query(x)), show(index, "key", self.key(x))
         values = show(index, "value", self.value(x)).reshape(len(x), num_kv_heads, self.config.head_dim)
@@ -98,7 +115,7 @@ class DecoderLayer:
 
     def latent_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The same of latent attention, where one key for all heads holds the value."""
-        assert self.latent
+        assert self.latent and self.query and self.key
         states = show(index, "query state", self.latent.norm_query(self.query_down(x))) if self.query_down else x
         queries, keys = show(index, "query", self.query(states)), show(index, "key", self.key(x))
         return self.latent.queries(queries, table), self.latent.keys(keys, table), None
@@ -135,7 +152,7 @@ class Model:
         self.config = config
         self.watch: Callable[[int | None, str, np.ndarray], None] | None = None
         self.embedding = checkpoint.embedding.float32()  # (vocab, hidden)
-        self.layers = [DecoderLayer(config, layer, quantization) for layer in checkpoint.layers]
+        self.layers = [DecoderLayer(config, each, i, quantization) for i, each in enumerate(checkpoint.layers)]
         self.adapters = Adapters([layer.places() for layer in self.layers])
         self.norm = Norm(config, checkpoint.norm, checkpoint.norm_bias)
         self.head = Linear(checkpoint.head, quantization) if checkpoint.head else None
@@ -166,6 +183,8 @@ class Model:
     def _run(self, chunks: list[Chunk], cache: PagedCache, beside: np.ndarray | None = None) -> np.ndarray:
         """The hidden states (tokens, hidden) of a batch after all layers."""
         self.adapters.apply(chunks)
+        if cache.states:
+            cache.states.check_chunks(chunks)
         ids = np.concatenate([np.asarray(chunk.token_ids, np.int64) for chunk in chunks])
         positions = np.concatenate([chunk.start + np.arange(len(chunk.token_ids)) for chunk in chunks])
         tables = {rope: (cosines[positions], sines[positions]) for rope, (cosines, sines) in self.tables.items()}

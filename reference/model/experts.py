@@ -9,8 +9,6 @@ import numpy as np
 from verbatim.reference.numerics.arithmetic import LOG2E, exp2, lane_sum, sigmoid
 from verbatim.reference.records.experts import Experts
 
-LEAST_SUM = np.float32(1e-20)  # added to the sum of sigmoids, which may be 0
-
 
 def mix(
     x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts, score_bias: np.ndarray | None = None
@@ -43,7 +41,7 @@ def expert_weights(scores: np.ndarray, settings: Experts, score_bias: np.ndarray
     groups = choice.reshape(len(scores), settings.num_groups, -1)
     chosen = np.where(_chosen(choice, groups.max(axis=-1), settings), shares, np.float32(0))
     total = lane_sum(chosen if settings.is_normalized else shares)
-    weights = chosen / (total if score_bias is None else total + LEAST_SUM)[:, None]
+    weights = chosen / (total if score_bias is None else total + np.float32(settings.least_sum))[:, None]
     return weights if settings.scale == 1 else weights * np.float32(settings.scale)
 
 
@@ -55,7 +53,7 @@ def sigmoid_weights(scores: np.ndarray, settings: Experts, score_bias: np.ndarra
     group_scores = groups[..., -1] + groups[..., -2] if groups.shape[-1] > 1 else groups[..., -1]
     weights = np.where(_chosen(choice, group_scores, settings), shares, np.float32(0))
     if settings.is_normalized:
-        weights = weights / (lane_sum(weights) + LEAST_SUM)[:, None]
+        weights = weights / (lane_sum(weights) + np.float32(settings.least_sum))[:, None]
     return weights if settings.scale == 1 else weights * np.float32(settings.scale)
 
 

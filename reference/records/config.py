@@ -10,6 +10,7 @@ from pathlib import Path
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.experts import ClampedGate, Experts
 from verbatim.reference.records.latent import LatentAttention
+from verbatim.reference.records.mixer import Mixer
 from verbatim.reference.records.told import LATER, UNTOLD
 
 SIZES = (
@@ -82,7 +83,8 @@ class LayerConfig:
     """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
 
     Behind a window every token still attends to the first `sinks` (attention sinks, https://arxiv.org/abs/2309.17453).
-    With a `chunk` (Llama 4), a token attends to those before it in its own chunk of so many positions.
+    With a `chunk` (Llama 4), a token attends to those before it in its own chunk of so many positions. A layer with a
+    state (N14) `has_mixer`, in the place of attention or beside it.
     """
 
     rope: Rope | None
@@ -90,6 +92,8 @@ class LayerConfig:
     sinks: int = 0
     has_experts: bool = False
     chunk: int | None = field(default=None, metadata=LATER)
+    has_attention: bool = field(default=True, metadata=LATER)
+    has_mixer: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,7 @@ class ModelConfig:
     `query_key_norm` is None, "head" (each head by itself), "heads" (so, but each with weights of its own), "all" (all
     heads of a token together) or "unit" (each head, without weights, in layers with positions). With `norms_rotated`
     queries and keys are normed after rotation. With `latent` there is one key-value head, whose `head_dim` is that of
-    the shared key: the rotated part, then the latent.
+    the shared key: the rotated part, then the latent. `mixer` has the sizes of the layers with a state.
     """
 
     family: str = "llama"
@@ -136,6 +140,7 @@ class ModelConfig:
     has_sink_scores: bool = field(default=False, metadata=LATER)  # one learned score a head beside those of its keys
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
     latent: LatentAttention | None = field(default=None, metadata=LATER)
+    mixer: Mixer | None = field(default=None, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
@@ -158,6 +163,8 @@ class ModelConfig:
             raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
         if len(self.layers) != self.num_layers:
             raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")
+        if self.mixer is None and any(layer.has_mixer for layer in self.layers):
+            raise ModelError("config.json: has layers with a state and no sizes for them")
         for layer in self.layers:
             if layer.rope and layer.rope.rotary_dim % 2:
                 raise ModelError(f"config.json: the rotated part of a head must be even, not {layer.rope.rotary_dim}")
@@ -175,6 +182,26 @@ class ModelConfig:
         return self.latent.value_dim if self.latent else self.head_dim
 
     @property
+    def num_paged_layers(self) -> int:
+        """Layers with attention: those that store keys and values."""
+        return sum(layer.has_attention for layer in self.layers)
+
+    @property
+    def num_stateful_layers(self) -> int:
+        """Layers with a state of fixed size (N14)."""
+        return sum(layer.has_mixer for layer in self.layers)
+
+    @property
+    def state_bytes(self) -> int:
+        """What the states of a sequence take, all layers together."""
+        return 4 * self.num_stateful_layers * self.mixer.state_size if self.mixer else 0
+
+    def places_in_cache(self, index: int) -> tuple[int, int]:
+        """Which of the cache's layers of pages, and which of its states, are those of a layer that has such."""
+        before = self.layers[:index]
+        return sum(layer.has_attention for layer in before), sum(layer.has_mixer for layer in before)
+
+    @property
     def longest_context(self) -> int:
         """The most tokens that a server may be given as its context: dynamic positions stretch beyond the model's."""
         scalings = [layer.rope.scaling for layer in self.layers if layer.rope and layer.rope.scaling]
@@ -184,8 +211,9 @@ class ModelConfig:
     @property
     def window(self) -> int | None:
         """How many of the latest tokens some layer attends to; None if a layer attends to all of them."""
-        windows = [layer.window for layer in self.layers if layer.window is not None]
-        return max(windows) if len(windows) == len(self.layers) else None
+        windows = [layer.window for layer in self.layers if layer.has_attention]
+        found = [window for window in windows if window is not None]
+        return max(found) if found and len(found) == len(windows) else None
 
     @property
     def sinks(self) -> int:

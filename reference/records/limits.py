@@ -20,6 +20,8 @@ KV_CACHE_DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16),
 }
 MAX_DRAFT_LENGTH = 16
+ADAPTIVE_LENGTH = 4  # the most draft tokens of spec_draft_length 0
+MIN_KEPT_STATES = 16  # of earlier texts, for the prefix cache
 MAX_TREE_WIDTH = 8
 MAX_DEFAULT_TOKENS = 32768  # pages for so many tokens by default, or for one whole context if that is longer
 
@@ -32,6 +34,8 @@ class EngineLimits:
     draft tokens to propose, 0 for what suits the batch; `spec_tree_width` how many branches of them, more than 1 with a
     draft model only. `context_window_size`, `sliding_window_size` and `attention_sink_size` stand in for the model's
     own. `prefix_cache_max_num_recycling_seqs` bounds the ended sequences that the prefix cache keeps; -1 is no bound.
+    `max_history_size` is how many tokens a state (N14) can be rolled back, which bounds draft tokens of models with
+    states; None for as many as there are draft tokens, 0 without speculation.
     `gpu_memory_utilization` is the share of a GPU's free memory that may be used. `kv_cache_dtype` is what keys and
     values are rounded to when they are stored (N1), those of a draft model too.
     """
@@ -49,6 +53,7 @@ class EngineLimits:
     context_window_size: int | None = None
     sliding_window_size: int | None = None
     attention_sink_size: int | None = None
+    max_history_size: int | None = None
     gpu_memory_utilization: float = 0.9
     kv_cache_dtype: str = "float32"
 
@@ -69,6 +74,7 @@ class EngineLimits:
         most_ended = self.prefix_cache_max_num_recycling_seqs
         require(most_ended >= -1, "prefix_cache_max_num_recycling_seqs", most_ended, "at least -1")
         require_integer("spec_draft_length", self.spec_draft_length, 0, MAX_DRAFT_LENGTH)
+        require_integer("max_history_size", self.max_history_size or 0, 0, MAX_DRAFT_LENGTH)
         require_integer("spec_tree_width", self.spec_tree_width, 1, MAX_TREE_WIDTH)
         require(
             self.spec_tree_width == 1 or self.speculative_mode == "small_draft",
@@ -114,3 +120,18 @@ class EngineLimits:
         everything = self.max_num_sequence * config.context_size
         total = self.max_total_seq_length or min(everything, max(config.context_size, MAX_DEFAULT_TOKENS))
         return -(-total // page_size)
+
+    def history(self, config: ModelConfig) -> int:
+        """How many draft tokens can be taken back: any number where there are no states."""
+        if not config.num_stateful_layers:
+            return MAX_DRAFT_LENGTH
+        if self.speculative_mode == "disable":
+            return 0
+        return self.max_history_size if self.max_history_size is not None else self.spec_draft_length or ADAPTIVE_LENGTH
+
+    def num_slots(self, config: ModelConfig) -> int:
+        """How many slots an engine keeps for a model's states: those of running sequences, and as many to return to."""
+        if not config.num_stateful_layers:
+            return 0
+        num_kept = max(self.max_num_sequence, MIN_KEPT_STATES) if self.prefix_cache_mode == "radix" else 1
+        return self.max_num_sequence * (1 + self.history(config)) + num_kept

@@ -11,6 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
+def check_without_states(states: object) -> None:
+    """ValueError for the cache of a model some of whose layers have states: pages alone do not hold its past."""
+    if states is not None:
+        raise ValueError(
+            "pages of a model with states (N14) are neither exported nor imported: states do not travel yet"
+        )
+
+
 def check_export(pages: Sequence[int], num_pages: int) -> list[int]:
     """The page numbers as a list; IndexError for one that the cache does not have."""
     wrong = [page for page in pages if not 0 <= page < num_pages]

@@ -56,6 +56,7 @@ class PagedCache(Protocol):
 
     num_pages: int
     dtype: str
+    states: Any  # StateCache, or None
 
     @property
     def num_free(self) -> int:
@@ -128,8 +129,14 @@ class Scheduler(Protocol):
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence."""
 
+    def fork(self, sequence: Sequence, choice: int) -> Sequence:
+        """A further choice of a sequence."""
+
     def add_forks(self, sequences: list[Sequence]) -> None:
         """Queue further choices, whose prompt is computed."""
+
+    def count_slots(self) -> dict[str, int]:
+        """Counts of slots for states."""
 
     def remove(self, sequence: Sequence) -> None:
         """Free what a sequence holds."""

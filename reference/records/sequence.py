@@ -13,7 +13,10 @@ class Chunk(NamedTuple):
     """One sequence's share of a forward pass: consecutive tokens, and the pages that hold its keys and values.
 
     `num_logits` is for how many of the last tokens logits are wanted; `pages` reach over position start + tokens - 1.
-    `adapter` is the key of the request's LoRA adapter.
+    `adapter` is the key of the request's LoRA adapter. In a model with states (N14) the chunk begins from those in slot
+    `state`, or from zeros (NO_STATE, -1) at position 0. `saves` say where states go: after so many of the chunk's
+    tokens, in ascending order, to that slot, which nobody else uses; the slot that the chunk begins from may be one.
+    Without `saves` no state is kept.
     """
 
     token_ids: tuple[int, ...]
@@ -21,6 +24,8 @@ class Chunk(NamedTuple):
     pages: tuple[int, ...]
     num_logits: int = 1
     adapter: str = ""
+    state: int = -1
+    saves: tuple[tuple[int, int], ...] = ()
 
 
 def wanted_rows(chunks: list[Chunk]) -> np.ndarray:
@@ -36,6 +41,10 @@ class Sequence:
     """Prompt and answer so far. Keys and values of the first `num_computed` tokens lie in `pages`.
 
     `draft_ids` are draft tokens that have yet to be verified; `side_draft_ids` are other lines of them, for a tree.
+    In a model with states (N14), `states` are (tokens, slot) in ascending order: after so many tokens the states are in
+    that slot. One is after `num_computed` tokens, if there are any; others are behind draft tokens, or will serve the
+    prefix cache, and are released before the next step. `branch_at` is how many of the tokens, in whole pages, the
+    prefix cache knew without a state.
     `num_forks` counts the further choices that still have to branch off once the prompt is computed, `num_scored` the
     prompt's tokens whose log-probabilities, or whose states, are out.
     """
@@ -44,6 +53,8 @@ class Sequence:
     choice: int = 0
     output_ids: list[int] = field(default_factory=list)
     pages: tuple[int, ...] = ()
+    states: tuple[tuple[int, int], ...] = ()
+    branch_at: int = 0
     num_computed: int = 0
     num_cached: int = 0
     num_forks: int = 0
@@ -54,12 +65,16 @@ class Sequence:
     num_drafted: int = 0
     num_accepted: int = 0
 
-    def fork(self, choice: int, pages: tuple[int, ...]) -> "Sequence":
+    def fork(self, choice: int, pages: tuple[int, ...], states: tuple[tuple[int, int], ...] = ()) -> "Sequence":
         """A further choice of the same request, computed and scored as far as this one; its pages hold the same."""
         return Sequence(
-            request=self.request, choice=choice, pages=pages, num_computed=self.num_computed,
+            request=self.request, choice=choice, pages=pages, states=states, num_computed=self.num_computed,
             num_scored=self.num_scored, deadline=self.deadline,
         )  # fmt: skip
+
+    def state(self) -> tuple[tuple[int, int], ...]:
+        """That of `states` which is after `num_computed` tokens; none before the first token, or without states."""
+        return tuple(each for each in self.states if each[0] == self.num_computed)
 
     def __len__(self) -> int:
         """All tokens so far, prompt and answer."""

@@ -11,10 +11,14 @@ from verbatim.reference.speculation.tree import side_chunks
 
 
 class DraftVerifier:
-    """Draft tokens of `speculator`, or none: `spec_draft_length` a sequence, 0 for what `adaptive_length` returns."""
+    """Draft tokens of `speculator`, or none: `spec_draft_length` a sequence, 0 for what `adaptive_length` returns.
 
-    def __init__(self, speculator, spec_draft_length: int, adaptive_length: Callable[[int], int]):
+    Never more than `history`, since rejected ones must be taken back.
+    """
+
+    def __init__(self, speculator, spec_draft_length: int, adaptive_length: Callable[[int], int], history: int):
         self.speculator, self.spec_draft_length, self.adaptive_length = speculator, spec_draft_length, adaptive_length
+        self.history = history
         self.num_drafted = self.num_accepted = 0
         self._sides: dict[Sequence, list[Chunk]] = {}
 
@@ -23,7 +27,7 @@ class DraftVerifier:
         if self.speculator is None:
             return
         decoding = [sequence for sequence in running if sequence.output_ids and sequence.num_uncomputed == 1]
-        length = self.spec_draft_length or self.adaptive_length(len(decoding))
+        length = min(self.spec_draft_length or self.adaptive_length(len(decoding)), self.history)
         self.speculator.propose(
             {sequence: min(length, max_tokens(sequence) - len(sequence.output_ids) - 1) for sequence in decoding}
         )

@@ -31,6 +31,8 @@ def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages:
     mode = limits.speculative_mode
     if mode == "disable":
         return None
+    if model.config.num_stateful_layers and limits.spec_tree_width > 1:
+        raise ModelError(f"spec_tree_width must be 1 for a model with states, not {limits.spec_tree_width}")
     if mode == "ngram":
         return parts.NgramSpeculator()
     if draft is None:
@@ -45,6 +47,8 @@ def make_speculator(parts: Parts, limits: EngineLimits, model, draft, num_pages:
     if mode == "eagle":
         return parts.EagleSpeculator(model, draft, cache)
     _check_same(mode, draft.config, model.config, "vocab_size")
+    if draft.config.num_stateful_layers:
+        raise ModelError("a draft model must not have states, as this one does: speculative mode small_draft has none")
     return parts.DraftSpeculator(draft, cache, spec_tree_width=limits.spec_tree_width)
 
 

@@ -61,7 +61,7 @@ def fit_all(
     part = (share * free - sum(needs.weights + needs.scratch for _, _, needs in plans)) / len(plans)
     fitted = []
     for (options, _), (sizes, total, needs) in zip(lineup, plans, strict=True):
-        room = int(part // needs.token)
+        room = int(part // max(needs.token, 1))  # a model of states alone has no keys and values
         if room < 1 or (options.max_total_seq_length or 1) > room:
             others = sum(other.weights + other.scratch for _, _, other in plans if other is not needs)
             what = f"the memory does not suffice{f' for {options.model_id}' if others else ''}"
@@ -104,6 +104,12 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
     if config.latent:  # each head's queries and values, which are not those that attention takes
         width += config.latent.query_rank + config.num_heads * (config.query_dim + config.value_dim)
     scratch = 4 * chunk * width + 16 * sequences * config.vocab_size + PROCESSES_BYTES
+    limits = EngineLimits(
+        max_num_sequence=sequences, prefill_chunk_size=max(chunk, sequences), max_history_size=options.max_history_size,
+        prefix_cache_mode=options.prefix_cache_mode, speculative_mode=options.speculative_mode,
+        spec_draft_length=options.spec_draft_length,
+    )  # fmt: skip
+    scratch += limits.num_slots(config) * config.state_bytes
     return Needs(weights=weights, scratch=scratch, token=token)
 
 
@@ -117,7 +123,7 @@ def free_bytes() -> int:
 def _cache_bytes(config: ModelConfig, dtype: str) -> int:
     """Keys and values of a token as they are stored, values filled up to sixteen; of latent attention keys alone."""
     padded = 0 if config.latent else -(-config.head_dim // 16) * 16
-    return KV_CACHE_DTYPES[dtype].itemsize * config.num_layers * config.num_kv_heads * (config.head_dim + padded)
+    return KV_CACHE_DTYPES[dtype].itemsize * config.num_paged_layers * config.num_kv_heads * (config.head_dim + padded)
 
 
 def _weights(directory: Path | str, backend: str, quantization: str | None) -> int:

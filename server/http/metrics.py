@@ -24,6 +24,9 @@ GAUGES = {  # the engine's own counts
     "used_pages": ("verbatim_cache_used_pages", "Pages of the KV cache that running sequences hold."),
     "cached_pages": ("verbatim_cache_idle_pages", "Pages that the prefix cache keeps and would give up."),
     "total_pages": ("verbatim_cache_pages", "All pages of the KV cache."),
+    "used_slots": ("verbatim_state_used_slots", "Slots for states that running sequences hold."),
+    "cached_slots": ("verbatim_state_idle_slots", "Slots that the prefix cache keeps and would give up."),
+    "total_slots": ("verbatim_state_slots", "All slots for states."),
 }
 COUNTERS = {
     "steps": ("verbatim_steps", "Passes of the model since the engine started."),
@@ -100,7 +103,9 @@ class EngineReport:
         known = {model: stats for model, stats in self.stats.items() if stats is not None}
         for family_type, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
             for key, (name, text) in rows.items():
-                yield family(family_type, name, text, {model: stats[key] for model, stats in known.items()})
+                values = {model: stats[key] for model, stats in known.items() if key in stats}
+                if values or not key.endswith("_slots"):  # which only models with states have
+                    yield family(family_type, name, text, values)
         for (part, whole), (name, text) in RATIOS.items():
             values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
             yield family(GaugeMetricFamily, name, text, values)

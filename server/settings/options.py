@@ -64,7 +64,7 @@ UNKNOWN_FIELDS = ("ignore", "warn", "refuse")
 OVERRIDABLE = (
     "max_num_sequence", "max_total_seq_length", "prefill_chunk_size", "context_window_size", "sliding_window_size",
     "attention_sink_size", "gpu_memory_utilization", "prefill_mode", "prefix_cache_mode",
-    "prefix_cache_max_num_recycling_seqs", "spec_draft_length", "spec_tree_width",
+    "prefix_cache_max_num_recycling_seqs", "spec_draft_length", "spec_tree_width", "max_history_size",
 )  # fmt: skip
 TOOL_PARSERS = tuple(dialect.name for dialect in DIALECTS)
 REASONING_PARSERS = thoughts.NAMES
@@ -136,6 +136,9 @@ class Options:
     )
     spec_tree_width: int = option(
         "Speculation", integer(1, MAX_TREE_WIDTH), "first draft tokens that small_draft continues", default=1
+    )
+    max_history_size: int | None = option(
+        "Speculation", integer(0, MAX_DRAFT_LENGTH), "tokens that a recurrent model can take back (default: all drafts)"
     )
 
     api_key: tuple[str, ...] = option("Access", WORDS, "keys to ask clients for; repeatable", default=())

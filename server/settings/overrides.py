@@ -14,7 +14,6 @@ ALIASES = {
     "max_total_sequence_length": "max_total_seq_length",
 }
 NEUTRAL = {  # the values that change nothing, and why there are no others
-    "max_history_size": (("0", "1"), "it is for recurrent models, which are not supported"),
     "pipeline_parallel_stages": (("1",), "a model runs on one device"),
     "tensor_parallel_shards": (("1",), "a model runs on one device"),
 }

@@ -24,6 +24,7 @@ from verbatim.reference.records.request import Request, StoppingParams
 from verbatim.reference.records.sequence import Sequence
 
 CONFIG = SimpleNamespace(num_layers=1, num_kv_heads=1, head_dim=1)
+HYBRID = SimpleNamespace(**vars(CONFIG), mixer=SimpleNamespace(state_size=1), num_stateful_layers=1)
 SIZE = 16
 SALTS = st.sampled_from(["", "", "tenant"])
 TOKENS = st.lists(st.sampled_from([1, 1, 1, 1, 2]), min_size=1, max_size=40).map(tuple)  # beginnings agree often
@@ -211,9 +212,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         num_pages=st.integers(5, 14), sequences=st.integers(1, 5), extra=st.sampled_from([0, 1, 7, 40]),
         has_tree=st.booleans(), max_ended=st.sampled_from([-1, -1, 0, 2]),
+        num_slots=st.sampled_from([None, None, 1, 2, 3, 6, 20]),
     )  # fmt: skip
-    def open(self, num_pages, sequences, extra, has_tree, max_ended):
-        self.cache = self.part("cache.pages").PagedCache(CONFIG, num_pages)
+    def open(self, num_pages, sequences, extra, has_tree, max_ended, num_slots):
+        config = CONFIG if num_slots is None else HYBRID
+        self.cache = self.part("cache.pages").PagedCache(config, num_pages, num_slots=num_slots or 0)
         self.tree = self.part("cache.prefix_cache").PrefixCache(self.cache, max_ended) if has_tree else None
         self.scheduler = self.part("engine.scheduler").Scheduler(
             self.cache, self.tree, max_num_sequence=sequences, prefill_chunk_size=sequences + extra
@@ -277,7 +280,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not any(map(self.cache.is_shared, chunk.pages[chunk.start // SIZE :])), "others would see it"
         assert read(self.cache, chunk.pages, chunk.start) == expected[: chunk.start]
         write(self.cache, chunk.pages, chunk.start, expected[chunk.start :])
+        if self.cache.states is not None:
+            self.move_states(chunk, expected)
         self.tally["cached tokens"] += sequence.num_cached if chunk.start == sequence.num_cached else 0
+
+    def move_states(self, chunk, expected):
+        """The state before the chunk is that of its tokens; those behind it are written as a model would."""
+        states = self.cache.states
+        states.check_chunks([chunk])
+        assert states.read(0, chunk.state) == (expected[chunk.start - 1] if chunk.start else 0)
+        assert not any(states.is_shared(slot) for _, slot in chunk.saves), "others would see it"
+        for count, slot in chunk.saves:
+            states.write(0, slot, np.float32(expected[chunk.start + count - 1]))
+        self.tally["states"] += len(chunk.saves)
 
     def extend(self, sequence, chunk):
         """What the loop of an engine does after the pass: a token for each accepted draft token, and one more."""
@@ -302,11 +317,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.end(choice)
 
     def branch(self, sequence):
-        forks = [
-            Sequence(request=sequence.request, choice=choice, num_computed=sequence.num_computed,
-                     pages=tuple(self.cache.share(sequence.pages)))
-            for choice in range(1, sequence.num_forks + 1)
-        ]  # fmt: skip
+        forks = [self.scheduler.fork(sequence, choice) for choice in range(1, sequence.num_forks + 1)]
         sequence.num_forks = 0
         self.living += forks
         self.tally["forks"] += len(forks)
@@ -337,6 +348,7 @@ EVENTS = {
     CacheMachine: ("matches", "copies", "evictions"),
     SchedulerMachine: (
         "preemptions", "evictions", "steps of both kinds", "cached tokens", "accepted drafts", "forks", "aborts",
+        "states",
     ),
 }  # fmt: skip
 

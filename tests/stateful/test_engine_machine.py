@@ -1,8 +1,8 @@
 """Generated scenarios: an answer does not depend on concurrent requests or on the number of pages.
 
-Hypothesis makes an engine of random limits (pages, token budget, sequences, prefix cache, prefill mode, speculation of
-every kind), whose model sees everything, looks through a window with sinks, or has latent attention and experts. It
-adds, steps and aborts at random, on a clock that ends what takes too long. In the end every answer is compared, to the
+Hypothesis makes an engine of random limits (pages, slots for states, token budget, sequences, prefix cache, prefill mode,
+speculation of every kind), whose model sees everything, looks through a window with sinks, has latent attention and
+experts, or has states in most layers. It adds, steps and aborts at random, on a clock that ends what takes too long. In the end every answer is compared, to the
 bit of its log-probabilities, with what the same request says alone in a fresh engine with plenty of pages, without
 prefix cache and speculation.
 """
@@ -41,6 +41,10 @@ LATENT = SHAPE | {
     "architectures": ["DeepseekV3ForCausalLM"], "num_hidden_layers": 2, "kv_lora_rank": 12, "n_routed_experts": 4,
     "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "rope_scaling": None,
 }  # fmt: skip
+HYBRID = SHAPE | {
+    "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False,
+    "block_dim": 16, "block_ff_dim": 24, "conv_dim": 16, "conv_dim_out": 16, "num_heads": 2,
+}  # fmt: skip
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
@@ -56,8 +60,18 @@ FAVOURED = dict.fromkeys("abcé".encode(), 12.0)  # few bytes, so that stop stri
 BEGINNINGS = (tuple(range(60, 140)), tuple(range(60, 84)) * 3, (97, 98, 99) * 25)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits(EngineLimits):
+    """Those of an engine, and how many slots for states it has at most, whatever it takes."""
+
+    most_slots: int = 1000
+
+    def num_slots(self, config):
+        return min(self.most_slots, super().num_slots(config))
+
+
 class Workshop:
-    """Three models with two adapters each, their draft models and a tokenizer, loaded once.
+    """Models with two adapters each, their draft models and a tokenizer, loaded once.
 
     Makes engines, and answers a request alone.
     """
@@ -68,7 +82,8 @@ class Workshop:
         slides = write_model(directory / "slides", seed=1, scale=0.5, **SHAPE | WINDOW)
         self.parts, self.tokenizer = backend.PARTS, load_tokenizer(model)
         latent = write_family(directory / "latent", "deepseek_v3", **LATENT)
-        paths = {"plain": model, "slides": slides, "latent": latent}
+        hybrid = write_family(directory / "hybrid", "lfm2", **HYBRID)
+        paths = {"plain": model, "slides": slides, "latent": latent, "hybrid": hybrid}
         self.models = {name: backend.load_model(path) for name, path in paths.items()}
         self.keys = {name: self._adapters(self.models[name], path) for name, path in paths.items()}
         sizes = {"hidden_size": SHAPE["hidden_size"], "vocab_size": VOCAB}
@@ -86,7 +101,8 @@ class Workshop:
         keys = {"": ""}
         for seed, name in enumerate("ab"):
             place = path.with_name(f"{path.name}-{name}")
-            write_adapter(place, shapes_in(path), modules=("self_attn.v_proj", "self_attn.o_proj"), rank=2, seed=seed)
+            modules = ("self_attn.v_proj", "self_attn.out_proj" if path.name == "hybrid" else "self_attn.o_proj")
+            write_adapter(place, shapes_in(path), modules=modules, rank=2, seed=seed)
             opened = open_adapter(place, model.config)
             model.adapters.add(opened)
             keys[name] = opened.key
@@ -134,7 +150,7 @@ def outcome(outputs):
 
 
 limits = st.builds(
-    lambda sequences, extra, speculation, **fields: EngineLimits(
+    lambda sequences, extra, speculation, **fields: Limits(
         max_num_sequence=sequences, prefill_chunk_size=sequences + extra, **speculation, **fields
     ),
     sequences=st.integers(1, 6),
@@ -154,6 +170,8 @@ limits = st.builds(
         ]
     ),
     spec_draft_length=st.sampled_from([0, 1, 3]),
+    max_history_size=st.sampled_from([None, None, 1]),
+    most_slots=st.sampled_from([1, 2, 3, 5, 9, 1000]),
 )
 prompts = st.builds(
     lambda beginning, count, rest: beginning[:count] + tuple(rest),
@@ -232,12 +250,13 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests = {}
 
     @initialize(
-        name=st.sampled_from(["plain", "slides", "latent"]),
+        name=st.sampled_from(["plain", "slides", "latent", "hybrid", "hybrid"]),
         limits=limits,
         first=st.lists(requests, min_size=1, max_size=4),
     )
     def open(self, name, limits, first):
-        self.name, self.engine = name, self.workshop.engine(name, limits)
+        width = 1 if name == "hybrid" else limits.spec_tree_width  # drafts of a model with states have no branches
+        self.name, self.engine = name, self.workshop.engine(name, dataclasses.replace(limits, spec_tree_width=width))
         for request in first:  # short enough for any engine
             self.add(dataclasses.replace(request, prompt_ids=request.prompt_ids[:40]))
 

@@ -182,16 +182,21 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
     windows = [raw.get("sliding_window") if slides else None for slides in _sliding(raw, family, num_layers)]
     dense, step = raw.get("mlp_only_layers") or [], raw.get("decoder_sparse_step") or 1
     chunk, is_chunked = raw.get("attention_chunk_size"), raw.get("chunked_layers") or [False] * num_layers
+    types = (raw.get("layer_types") if family.layer_types else None) or [""] * num_layers
+    own = [family.layer_types.get(name, {}) for name in types]
     ropes: dict[str, Rope] = {}
     for layer_type in {"sliding_attention" if window else "full_attention" for window in windows}:
         ropes[layer_type] = read_rope(raw, layer_type)
     return tuple(
         LayerConfig(
-            rope=ropes["sliding_attention" if window else "full_attention"] if turns[i] else None,
+            rope=ropes["sliding_attention" if window else "full_attention"]
+            if turns[i] and own[i].get("has_attention", True)
+            else None,
             window=window,
             sinks=raw.get("attention_sink_size") or 0,
             has_experts=_experts(raw, family) is not None and i not in dense and (i + 1) % step == 0,
             chunk=chunk if is_chunked[i] else None,
+            **own[i],
         )
         for i, window in enumerate(windows)
     )
@@ -200,14 +205,16 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
 def _sliding(raw: dict, family: Family, num_layers: int) -> list[bool]:
     """Which layers attend to a sliding window only; transformers 5 lists them, 4 had a rule for each family."""
     types = raw.get("layer_types")
-    if unknown := [layer_type for layer_type in types or () if layer_type not in LAYER_TYPES]:
-        supported = f"supported: {', '.join(LAYER_TYPES)}"
+    known = (*LAYER_TYPES, *family.layer_types)
+    if unknown := [layer_type for layer_type in types or () if layer_type not in known]:
+        supported = f"supported: {', '.join(known)}"
         raise ModelError(f"config.json: layer_types has {unknown[0]!r}, which is not supported; {supported}")
-    if not raw.get("sliding_window") or raw.get("use_sliding_window") is False:
+    slides = raw.get("sliding_window") and raw.get("use_sliding_window") is not False
+    if types and (slides or family.layer_types) and len(types) != num_layers:
+        raise ModelError(f"config.json: layer_types has {len(types)} entries for {num_layers} layers")
+    if not slides:
         return [False] * num_layers
     if types:
-        if len(types) != num_layers:
-            raise ModelError(f"config.json: layer_types has {len(types)} entries for {num_layers} layers")
         return [layer_type == "sliding_attention" for layer_type in types]
     return family.slides(raw, num_layers)
 

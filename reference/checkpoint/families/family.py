@@ -24,6 +24,17 @@ DEFAULTS: dict[str, Any] = {
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 
+# Where a family normalises, and how Hugging Face names it: before attention, after it, before the feed-forward, after.
+NORM_NAMES = {
+    "before": ("input_layernorm", None, "post_attention_layernorm", None),
+    "after": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+    "around": (
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    ),
+    "between": (None, None, "post_attention_layernorm", None),
+    "parallel": ("input_layernorm", None, None, None),
+}  # fmt: skip
+
 
 def no_scales(raw: dict) -> dict[str, float]:
     """No constant factors."""
@@ -127,7 +138,8 @@ class Family:
     out, beside DEFAULTS, `reads` those that it reads beside what all families do (`config_keys.py`). `scales` are the
     constant factors as ModelConfig names them, `fields` what else it makes of config.json, `routing` the same of
     Experts. `slides` says which layers have the window, where config.json does not list them itself. `names` maps names
-    of tensors within a layer or the model, as Llama has them, to the family's own.
+    of tensors within a layer or the model, as Llama has them, to the family's own. `layer_types` maps what the family
+    alone says in `layer_types` of config.json to fields of LayerConfig.
     """
 
     name: str
@@ -144,6 +156,7 @@ class Family:
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
     names: dict[str, str] = field(default_factory=dict)
+    layer_types: dict[str, dict[str, bool]] = field(default_factory=dict)
     groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
     has_pairs: bool = False  # in the rows of queries and keys, the two features of a rotated pair are neighbours
     has_fused_gate: bool = False  # gate and up are one matrix, while query, key and value are three

@@ -56,7 +56,8 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
     yield "stored as", source.stored_as() or ", ".join(sorted({_dtype(tensor) for tensor in tensors.values()}))
     yield "context", f"{config.context_size} tokens"
     yield "vocabulary", f"{config.vocab_size} tokens"
-    yield "layers", f"{config.num_layers}{_windows(config)}"
+    stateful = f", {config.num_stateful_layers} with a state" if config.num_stateful_layers else ""
+    yield "layers", f"{config.num_layers}{_windows(config)}{stateful}"
     yield "attention", _attention(config)
     yield "hidden size", f"{config.hidden_size}, intermediate {config.intermediate_size}{_experts(config)}"
     yield "chat template", "yes" if served.template else "no: it continues text (verbatim run)"
@@ -67,6 +68,8 @@ def rows(directory: Path) -> Iterator[tuple[str, str]]:
         yield f"weights, {wanted or 'as stored'}", size(needs(directory, config, quantization=wanted).weights)
     for dtype in KV_CACHE_DTYPES:
         yield f"cache, {dtype}", f"{size(needs(directory, config, kv_cache_dtype=dtype).token)} for each token"
+    if config.state_bytes:
+        yield "state", f"{size(config.state_bytes)} for each sequence, each draft token and each that is kept"
     yield "fingerprint", served.fingerprint
 
 
