@@ -2,6 +2,8 @@
 #include "vector.h"
 #include "elementwise.h"
 #include "narrow.h"
+#include "recurrence.h"
+#include "mamba.h"
 #include "tiles.h"
 #include "superblocks.h"
 #include "products.h"
@@ -30,6 +32,12 @@ const struct kernels TABLE = {
     .gate = gate_all,
     .clamped_gate = clamped_gate,
     .add = add_all,
+    .softplus = softplus_all,
+    .gated_norm = gated_norm,
+    .mamba_steps = mamba_steps,
+    .mamba_scan = mamba_scan,
+    .scale = scale_all,
+    .multiply = multiply_all,
     .attend = attend,
     .convolve = convolve,
     .keep_tail = keep_tail,

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from verbatim.fastpath.model.mamba import StateSpaces
 from verbatim.fastpath.model.short_convolution import ShortConvolutions
+from verbatim.reference.records.mamba import Mamba
 from verbatim.reference.records.mixer import Mixer, ShortConvolution
 
-MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutions}
+MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutions, Mamba: StateSpaces}
 
 
 def make_mixer(config, checkpoint, quantization: str | None, weights):

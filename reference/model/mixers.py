@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from verbatim.reference.cache.states import StateCache
+from verbatim.reference.model.mamba import MambaMixer
 from verbatim.reference.model.short_convolution import ShortConvolutionMixer
 from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.mamba import Mamba
 from verbatim.reference.records.mixer import Mixer, ShortConvolution
 from verbatim.reference.records.sequence import Chunk
 
@@ -35,7 +37,7 @@ class MixerLayer(Protocol):
         """What is added to the hidden rows, (tokens, hidden), of outputs of `scan`."""
 
 
-MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutionMixer}
+MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutionMixer, Mamba: MambaMixer}
 
 
 def make_mixer(config: ModelConfig, stored: Any, quantization: str | None) -> MixerLayer:

@@ -1,4 +1,4 @@
-"""Mirrored. What layers with a recurrent state have in common: softplus and a gated norm (N14)."""
+"""Mirrored. What layers with a recurrent state have in common: softplus (N7) and a gated norm (N5)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from verbatim.reference.numerics.arithmetic import LN2, LOG2E, exp2, log2, rms_n
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
-    """log(1 + e^x) as max(x, 0) + log(1 + y) with y = 2^(-|x| log2(e)) (N14).
+    """log(1 + e^x) as max(x, 0) + log(1 + y) with y = 2^(-|x| log2(e)) (N7).
 
     log(1 + y) is (ln2 * log2(u)) * (y / (u - 1)) with u = 1 + y, or y where u is 1: what u lost by rounding comes back.
     """
@@ -22,7 +22,7 @@ def gated_norm(
     x: np.ndarray, gate: np.ndarray, weight: np.ndarray | None, epsilon: float, *, num_groups: int = 1,
     norms_first: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """rms_norm of x * silu(gate), or with `norms_first` rms_norm of x, times silu(gate) (N14).
+    """rms_norm of x * silu(gate), or with `norms_first` rms_norm of x, times silu(gate) (N5).
 
     x and gate (..., features). Each of `num_groups` equal groups of features is normed by itself; weight (features,).
     Without a weight nothing is normed.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from verbatim.reference.records.config import LayerConfig
 from verbatim.reference.records.errors import ModelError
 
 BESIDE_TEXT = (
@@ -34,6 +35,13 @@ NORM_NAMES = {
     "between": (None, None, "post_attention_layernorm", None),
     "parallel": ("input_layernorm", None, None, None),
 }  # fmt: skip
+
+
+def norm_names(norms: str, layer: LayerConfig) -> list[str | None]:
+    """The same for the halves that a layer has."""
+    mixes, has_network = layer.has_attention or layer.has_mixer, layer.has_feed_forward
+    is_there = mixes, mixes, has_network, has_network
+    return [name if there else None for name, there in zip(NORM_NAMES[norms], is_there, strict=True)]
 
 
 def no_scales(raw: dict) -> dict[str, float]:
@@ -125,6 +133,7 @@ class ExpertNames:
     interleaved: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     shared: str = "shared_expert"
+    is_shared_network: bool = False  # whether it has the names and the size of a dense network
     shared_gate: str = "shared_expert_gate"
 
 
@@ -156,6 +165,7 @@ class Family:
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
     names: dict[str, str] = field(default_factory=dict)
+    stems: tuple[str, ...] = ()  # what may stand before the names of layers in place of stems.py's
     layer_types: dict[str, dict[str, bool]] = field(default_factory=dict)
     groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
     has_pairs: bool = False  # in the rows of queries and keys, the two features of a rotated pair are neighbours
