@@ -40,6 +40,15 @@ NEMOTRON = {
     "time_step_floor": 0.0001, "time_step_limit": [0.0, float("inf")], "time_step_max": 0.1, "time_step_min": 0.001,
     "use_bias": False, "use_conv_bias": True, "use_mamba_kernels": True, "mamba_ssm_cache_dtype": "float32",
 }  # fmt: skip
+DELTA = {  # as Qwen's files spell it
+    "attn_output_gate": True, "full_attention_interval": 4, "head_dim": 16, "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 12, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 20,
+    "mamba_ssm_dtype": "float32", "num_hidden_layers": 5,
+}  # fmt: skip
+MROPE = {
+    "mrope_interleaved": True, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.25, "rope_theta": 1e7,
+    "rope_type": "default",
+}  # fmt: skip
 FACTORS = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5]
 PUBLISHED = {
     "mamba2": ("Mamba2ForCausalLM", {
@@ -241,6 +250,29 @@ PUBLISHED = {
         "model_type": "lfm2_moe", "moe_intermediate_size": 24, "norm_eps": 1e-5, "norm_topk_prob": True,
         "num_dense_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 4,
         "rope_theta": 1000000.0, "routed_scaling_factor": 1.0, "tie_embedding": True, "use_expert_bias": True,
+    }),
+    "qwen3_next": ("Qwen3NextForCausalLM", {
+        "decoder_sparse_step": 1, "full_attention_interval": 4, "head_dim": 16, "hidden_act": "silu",
+        "linear_conv_kernel_dim": 4, "linear_key_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_value_head_dim": 72, "mlp_only_layers": [], "moe_intermediate_size": 24, "norm_topk_prob": True,
+        "num_experts": 8, "num_experts_per_tok": 3, "num_hidden_layers": 4, "output_router_logits": False,
+        "partial_rotary_factor": 0.25, "rope_scaling": None, "rope_theta": 10000000, "router_aux_loss_coef": 0.001,
+        "shared_expert_intermediate_size": 40, "use_sliding_window": False,
+    }),
+    "qwen3_5, text part": ("Qwen3_5ForConditionalGeneration", {
+        "image_token_id": 90, "vision_config": {"depth": 1}, "tie_word_embeddings": False, "text_config": SIZES | DELTA | {
+            "model_type": "qwen3_5_text", "mtp_num_hidden_layers": 1, "mtp_use_dedicated_embeddings": False,
+            "output_gate_type": "swish", "rope_parameters": MROPE, "layer_types": [
+                "linear_attention", "linear_attention", "full_attention", "linear_attention", "linear_attention",
+            ],
+        },
+    }),
+    "qwen3_5_moe, text part": ("Qwen3_5MoeForConditionalGeneration", {
+        "text_config": SIZES | DELTA | {
+            "intermediate_size": None, "model_type": "qwen3_5_moe_text", "mlp_only_layers": [],
+            "moe_intermediate_size": 24, "num_experts": 8, "num_experts_per_tok": 3, "rope_parameters": MROPE,
+            "shared_expert_intermediate_size": 40,
+        },
     }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,

@@ -63,6 +63,10 @@ OLMO3 = {
     },
 }  # fmt: skip
 VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+QWEN_VISION = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48, "patch_size": 8,
+    "num_position_embeddings": 16,
+}  # fmt: skip
 GRANITE = {
     "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0,
 }  # fmt: skip
@@ -104,6 +108,12 @@ NEMOTRON = {
     # transformers 5.24 takes the smallest step of initialisation for the bound, unlike the authors' code
     "time_step_min": 0.6, "time_step_limit": (0.6, float("inf")),
 }  # fmt: skip
+DELTA = {
+    "head_dim": 16, "partial_rotary_factor": 0.5, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 12, "linear_value_head_dim": 20, "linear_conv_kernel_dim": 4, "full_attention_interval": 3,
+}  # fmt: skip
+DELTA_EXPERTS = DELTA | SHARED | {"num_experts_per_tok": 3}
+MROPE = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -235,6 +245,21 @@ CASES = {
         "moe_intermediate_size": 32, "moe_shared_expert_intermediate_size": 40, "n_group": 4, "topk_group": 2,
         "routed_scaling_factor": 1.5, "use_bias": True,
     }),
+    "qwen3 next": ("qwen3_next", DELTA_EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
+    "qwen3 next, biases, weights as they are": ("qwen3_next", DELTA_EXPERTS | {
+        "attention_bias": True, "norm_topk_prob": False, "linear_conv_kernel_dim": 3, "linear_num_key_heads": 4,
+        "decoder_sparse_step": 2, "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+    }),
+    "qwen3.5": ("qwen3_5_text", DELTA | {"rope_parameters": MROPE | {"mrope_interleaved": True}}),
+    "qwen3.5, text part": (
+        "qwen3_5",
+        {"text_config": SMALL | DELTA | {"model_type": "qwen3_5_text"}, "vision_config": QWEN_VISION},
+    ),
+    "qwen3.5 moe": ("qwen3_5_moe_text", DELTA_EXPERTS),
+    "qwen3.5 moe, text part": (
+        "qwen3_5_moe",
+        {"text_config": SMALL | DELTA_EXPERTS | {"model_type": "qwen3_5_moe_text"}, "vision_config": QWEN_VISION},
+    ),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),

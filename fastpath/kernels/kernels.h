@@ -125,6 +125,15 @@ struct convolution {
     long length, channels;
 };
 
+/* One head of a gated delta net over consecutive tokens of a sequence (N16). Queries, keys (key_dim,) and values
+ * (value_dim,) of the first token; those of the next one are `row_step` numbers further, its output `out_step`, its decay
+ * and rate `head_step`. `state` is (key_dim, value_dim). */
+struct delta_head {
+    const float *queries, *keys, *values, *decays, *rates;
+    float *out, *state;
+    long row_step, out_step, head_step, tokens, key_dim, value_dim;
+};
+
 /* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
@@ -152,6 +161,11 @@ struct kernels {
     void (*layer_norm)(const float *x, const float *weight, const float *bias, float epsilon, long rows, long n,
                        float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
+    /* N16; x * (1 / sqrt(lane_sum(x * x) + epsilon)) * factor, in place */
+    void (*unit_rows)(float *x, long rows, long n, float epsilon, float factor);
+    /* N16; steps = 2^-(decays * softplus(steps + bias)) */
+    void (*decay_steps)(float *steps, const float *bias, const float *decays, long n);
+    /* N16 */ void (*delta_rule)(const struct delta_head *head);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);
     /* N7 */ void (*log2)(const float *x, long n, float *y);
     /* N7 */ void (*activate)(const float *x, long n, int activation, float *y);

@@ -9,6 +9,7 @@
 #include "products.h"
 #include "latents.h"
 #include "states.h"
+#include "delta.h"
 #include "pages.h"
 #include "attention.h"
 #include "probe.h"
@@ -25,6 +26,9 @@ const struct kernels TABLE = {
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,
+    .unit_rows = unit_rows,
+    .decay_steps = decay_steps,
+    .delta_rule = delta_rule,
     .exp2 = exp2_all,
     .log2 = log2_all,
     .activate = activate_all,

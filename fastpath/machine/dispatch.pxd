@@ -72,6 +72,16 @@ cdef extern from "kernels.h" nogil:
         const float *bias
         long length, channels
 
+    struct delta_head:
+        const float *queries
+        const float *keys
+        const float *values
+        const float *decays
+        const float *rates
+        float *out
+        float *state
+        long row_step, out_step, head_step, tokens, key_dim, value_dim
+
     struct kernels:
         const char *name
         void (*narrow)(const float *, long, int, void *, long) noexcept nogil
@@ -84,6 +94,9 @@ cdef extern from "kernels.h" nogil:
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
         void (*layer_norm)(const float *, const float *, const float *, float, long, long, float *) noexcept nogil
         void (*rotate)(float *, long, long, long, const float *, const float *) noexcept nogil
+        void (*unit_rows)(float *, long, long, float, float) noexcept nogil
+        void (*decay_steps)(float *, const float *, const float *, long) noexcept nogil
+        void (*delta_rule)(const delta_head *) noexcept nogil
         void (*exp2)(const float *, long, float *) noexcept nogil
         void (*log2)(const float *, long, float *) noexcept nogil
         void (*activate)(const float *, long, int, float *) noexcept nogil

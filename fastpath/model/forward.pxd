@@ -15,6 +15,7 @@ cdef class ForwardPass(NetworkPass):
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil
+    cdef float *_gate_attended(self, team *members, const layer_weights *layer, long index) noexcept nogil
     cdef void _output(self, team *members, const matrix *last, const layer_weights *layer, long index, float *attended,
                       long width) noexcept nogil
     cdef void _multiply_last(self, team *members, const matrix *last, float scale, long index, float *rows, long width,

@@ -4,7 +4,7 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 """
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads, matrix, table, work_item
+from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, matrix, table, work_item
 from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
 from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.model.networks cimport NetworkPass
@@ -53,7 +53,8 @@ cdef class ForwardPass(NetworkPass):
         self._project(members, layer, index)
         self._rotate_and_store(members, layer, index)
         self._attend_to_stored(members, layer, index)
-        self._output(members, &layer.output, layer, index, self.attended, self.shape.num_heads * self.shape.value_dim)
+        self._output(members, &layer.output, layer, index, self._gate_attended(members, layer, index),
+                     self.shape.num_heads * self.shape.value_dim)
 
     cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Add what a layer with a state makes of each token and those before it to x (N14), and attention beside it."""
@@ -85,6 +86,19 @@ cdef class ForwardPass(NetworkPass):
                              self.step.positions[sequence.row] + sequence.tokens, self.cache)
         self._attend(members, &shape)
         self.show(index, b"attention", self.attended, rows, shape.num_heads * shape.value_dim)
+
+    cdef float *_gate_attended(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """What the heads made, times the sigmoid of its gates where the family has them (N8)."""
+        cdef long rows = self.step.rows, width = self.shape.num_heads * self.shape.value_dim, start, stop
+        cdef product gates = product(&layer.attention_gate, self.normed, &self.rounded.c, rows, self.gates)
+        if layer.attention_gate.weights == NULL:
+            return self.attended
+        self._multiply(members, &gates, 1)
+        self.show(index, b"gate", self.gates, rows, width)
+        while claim_rows(members, rows, &start, &stop):
+            table().gate(self.gates + start * width, self.attended + start * width, (stop - start) * width, SIGMOID)
+        finish_phase(members)
+        return self.gates
 
     cdef void _output(self, team *members, const matrix *last, const layer_weights *layer, long index, float *attended,
                       long width) noexcept nogil:

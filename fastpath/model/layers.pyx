@@ -83,6 +83,8 @@ cdef class Layers:
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
         into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
         into.output = self._matrix(layer.output, quantization)
+        if layer.attention_gate is not None:
+            into.attention_gate = self._matrix(layer.attention_gate, quantization)
         if layer.latent is None:
             into.value = self._matrix(layer.value, quantization)
         else:

@@ -50,7 +50,7 @@ cdef class Phases(Watched):
     cdef Activations rounded, rounded_gated
     cdef dict scratch
     cdef floats normed, queries, keys, values, attended, projected, beside, gated
-    cdef floats scores, shared_scores, gathered, expert_output
+    cdef floats gates, scores, shared_scores, gathered, expert_output
     cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized, is_mixed  # whether some matrices are integers, and perhaps others are not

@@ -81,6 +81,7 @@ cdef class Phases(Watched):
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
                   "attended": query_width, "projected": self.hidden, "beside": self.hidden if self.has_beside else 0,
+                  "gates": query_width if self.config.has_output_gate else 0,
                   "gated": self.intermediate if keeps_gated else 0,
                   "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
                   "gathered": self.hidden if self.num_experts else 0,
@@ -91,6 +92,7 @@ cdef class Phases(Watched):
         self.keys = <float *>address(self.scratch["keys"])
         self.values = <float *>address(self.scratch["values"])
         self.attended = <float *>address(self.scratch["attended"])
+        self.gates = <float *>address(self.scratch["gates"])
         self.projected = <float *>address(self.scratch["projected"])
         self.beside = <float *>address(self.scratch["beside"])
         self.gated = <float *>address(self.scratch["gated"])

@@ -24,6 +24,8 @@ INTEGERS = {  # least and greatest
     "shared_intermediate_size": (1, MOST), "moe_shared_expert_intermediate_size": (1, MOST),
     "attention_chunk_size": (1, MOST), "interleave_moe_layer_step": (1, MOST), "intermediate_size_mlp": (1, MOST),
     "conv_L_cache": (1, MOST), "block_multiple_of": (1, MOST), "block_ff_dim": (1, MOST), "num_dense_layers": (0, MOST),
+    "full_attention_interval": (1, MOST), "linear_num_key_heads": (1, MOST), "linear_num_value_heads": (1, MOST),
+    "linear_key_head_dim": (1, 1024), "linear_value_head_dim": (1, MOST), "linear_conv_kernel_dim": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((

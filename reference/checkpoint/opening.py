@@ -5,10 +5,11 @@ text part lie behind one of two further prefixes.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import Family, norm_names
-from verbatim.reference.checkpoint.grouped_queries import split_groups
+from verbatim.reference.checkpoint.grouped_queries import split_gates, split_groups
 from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves, num_paired, unit_norm
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.latent_matrices import read_latent
@@ -145,7 +146,8 @@ class _Reader:
         """The matrices of queries, keys and values, as fields of a Layer."""
         if self.config.latent:
             return read_latent(self.config, self.config.latent, self)
-        hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
+        hidden, queries = self.config.hidden_size, self.num_queries * (1 + self.config.has_output_gate)
+        sizes = queries, self.num_keys, self.num_keys
         matrices: tuple[Matrix, ...]
         if self.family.groups_queries:
             matrices = split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
@@ -155,7 +157,8 @@ class _Reader:
             pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
             *found, value = (self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
             matrices = (*(in_halves(matrix, self.config.head_dim, self.num_paired) for matrix in found), value)
-        return dict(zip(("query", "key", "value"), matrices, strict=True))
+        found = dict(zip(("query", "key", "value"), matrices, strict=True))
+        return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
@@ -192,8 +195,9 @@ class _Reader:
             reader = InterleavedExperts(self.weights, prefix, count=count, has_biases=experts.has_biases, **sizes)
             is_mxfp4 = self.config.quantization == MXFP4
             return reader.read(*names, in_turn=bool(known.interleaved), may_be_mxfp4=is_mxfp4)
-        if known.is_stacked and self.config.quantization != GGUF:
-            return self.stacked_experts(experts)
+        names = (f"{known.up}.weight", f"{known.down}.weight") if known.is_stacked else known.stacked
+        if names and f"{self.prefix}{known.part}{names[0]}" in self.weights:
+            return self.stacked_experts(experts, *names)
         return [self.expert(f"experts.{i}.", inner, has_bias=experts.has_biases) for i in range(count)]
 
     def expert(self, name: str, inner: int, *, has_bias: bool = False) -> FeedForward:
@@ -204,14 +208,12 @@ class _Reader:
         found = {part: self.matrix(stem + part, *s, has_bias=has_bias) for part, s in shapes.items()}
         return FeedForward(found.get(known.gate), found[known.up], found[known.down])
 
-    def stacked_experts(self, experts: Experts) -> list[FeedForward]:
-        known, hidden, count = self.family.experts, self.config.hidden_size, experts.num_experts
-        inner = experts.intermediate_size
-        gates_and_ups = self.split(
-            self.matrix(known.part + known.up, 2 * inner, hidden, count=count), (inner,) * (2 * count)
-        )
-        downs = self.split(self.matrix(known.part + known.down, hidden, inner, count=count), (hidden,) * count)
-        return [FeedForward(gates_and_ups[2 * i], gates_and_ups[2 * i + 1], downs[i]) for i in range(count)]
+    def stacked_experts(self, experts: Experts, up: str, down: str) -> list[FeedForward]:
+        hidden, inner, count = self.config.hidden_size, experts.intermediate_size, experts.num_experts
+        stem, read = self.prefix + self.family.experts.part, partial(_matrix, self.config, self.weights, count=count)
+        parts = self.split(read(stem + up, (2 * inner, hidden)), (inner,) * (2 * count))
+        downs = self.split(read(stem + down, (hidden, inner)), (hidden,) * count)
+        return [FeedForward(*parts[2 * i : 2 * i + 2], downs[i]) for i in range(count)]
 
     def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
         """Float in every checkpoint (N9)."""

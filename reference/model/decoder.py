@@ -36,6 +36,7 @@ class DecoderLayer:
         self.key = Linear(stored.key, quantization) if stored.key else None
         self.value = Linear(stored.value, quantization) if stored.value else None
         self.output = Linear(stored.output, quantization) if stored.output else None
+        self.gate = Linear(stored.attention_gate, quantization) if stored.attention_gate else None
         self.mixer = make_mixer(config, stored.mixer, quantization) if stored.mixer else None
         self.latent = LatentHeads(config.latent, stored.latent) if config.latent and stored.latent else None
         self.query_down = Linear(down, quantization) if (down := stored.latent and stored.latent.query_down) else None
@@ -106,7 +107,9 @@ class DecoderLayer:
             ))  # fmt: skip
         attended = show(index, "attention", np.concatenate(found))
         attended = show(index, "value", self.latent.values(attended)) if self.latent else attended
-        added = scaled(self.output(attended.reshape(len(x), -1)), config.attention_out_scale)
+        attended = attended.reshape(len(x), -1)
+        attended = attended * sigmoid(show(index, "gate", self.gate(x))) if self.gate else attended
+        added = scaled(self.output(attended), config.attention_out_scale)
         return self.attention_out_norm(show(index, "output", added))
 
     def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -144,6 +144,7 @@ class ModelConfig:
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     attention_softcap: float | None = None
     has_sink_scores: bool = field(default=False, metadata=LATER)  # one learned score a head beside those of its keys
+    has_output_gate: bool = field(default=False, metadata=LATER)  # on what heads made, before the output matrix
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
     latent: LatentAttention | None = field(default=None, metadata=LATER)
     mixer: Mixer | None = field(default=None, metadata=LATER)
