@@ -28,8 +28,71 @@ LATENT_YARN = {
     "beta_fast": 32, "beta_slow": 1, "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0, "type": "yarn",
     "original_max_position_embeddings": 32,
 }  # fmt: skip
+MAMBA = {
+    "attention_bias": False, "mamba_chunk_size": 256, "mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_d_head": 24,
+    "mamba_d_state": 20, "mamba_expand": 2, "mamba_n_groups": 1, "mamba_n_heads": 4, "mamba_proj_bias": False,
+}  # fmt: skip
+NEMOTRON = {
+    "attention_bias": False, "chunk_size": 128, "conv_kernel": 4, "expand": 2, "layer_norm_epsilon": 1e-5,
+    "mamba_head_dim": 20, "mamba_hidden_act": "silu", "mamba_num_heads": 4, "mamba_proj_bias": False, "mlp_bias": False,
+    "mlp_hidden_act": "relu2", "model_type": "nemotron_h", "n_groups": 2, "residual_in_fp32": False,
+    "rescale_prenorm_residual": True, "rms_norm_eps": 1e-5, "sliding_window": None, "ssm_state_size": 17,
+    "time_step_floor": 0.0001, "time_step_limit": [0.0, float("inf")], "time_step_max": 0.1, "time_step_min": 0.001,
+    "use_bias": False, "use_conv_bias": True, "use_mamba_kernels": True, "mamba_ssm_cache_dtype": "float32",
+}  # fmt: skip
+DELTA = {  # as Qwen's files spell it
+    "attn_output_gate": True, "full_attention_interval": 4, "head_dim": 16, "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 12, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 20,
+    "mamba_ssm_dtype": "float32", "num_hidden_layers": 5,
+}  # fmt: skip
+MROPE = {
+    "mrope_interleaved": True, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.25, "rope_theta": 1e7,
+    "rope_type": "default",
+}  # fmt: skip
 FACTORS = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5]
 PUBLISHED = {
+    "mamba2": ("Mamba2ForCausalLM", {
+        "chunk_size": 256, "conv_kernel": 4, "expand": 2, "head_dim": 24, "hidden_act": "silu",
+        "initializer_range": 0.1, "layer_norm_epsilon": 1e-5, "model_type": "mamba2", "n_groups": 2,
+        "norm_before_gate": True, "num_heads": 4, "rescale_prenorm_residual": False, "residual_in_fp32": True,
+        "rms_norm": True, "state_size": 19, "time_step_floor": 0.0001, "time_step_init_scheme": "random",
+        "time_step_limit": [0.0, float("inf")], "time_step_max": 0.1, "time_step_min": 0.001, "time_step_rank": 256,
+        "time_step_scale": 1.0, "use_bias": False, "use_conv_bias": True, "num_attention_heads": None,
+        "num_key_value_heads": None, "max_position_embeddings": None,
+    }),
+    "granite 4, with experts": ("GraniteMoeHybridForCausalLM", GRANITE | MAMBA | {
+        "layer_types": ["mamba", "attention"], "position_embedding_type": "nope", "num_experts_per_tok": 3,
+        "num_local_experts": 6, "shared_intermediate_size": 72, "rope_theta": 10000, "tie_word_embeddings": True,
+        "init_method": "mup", "model_type": "granitemoehybrid", "normalization_function": "rmsnorm",
+    }),
+    "granite 4, dense": ("GraniteMoeHybridForCausalLM", GRANITE | MAMBA | {
+        "layer_types": ["mamba", "attention"], "position_embedding_type": "rope", "num_experts_per_tok": 0,
+        "num_local_experts": 0, "shared_intermediate_size": 80, "rope_theta": 10000, "tie_word_embeddings": True,
+        "mamba_conv_bias": False, "mamba_proj_bias": True, "model_type": "granitemoehybrid",
+    }),
+    "falcon h1": ("FalconH1ForCausalLM", MAMBA | {
+        "attention_bias": False, "attention_in_multiplier": 0.9, "attention_out_multiplier": 0.9375,
+        "attn_layer_indices": None, "embedding_multiplier": 5.656854249492381, "head_dim": 16, "hidden_act": "silu",
+        "key_multiplier": 0.39062499999999994, "lm_head_multiplier": 0.0390625, "mamba_d_head": 16, "mamba_d_ssm": 64,
+        "mamba_norm_before_gate": False, "mamba_rms_norm": False, "mamba_use_mlp": True, "mlp_bias": False,
+        "mlp_expansion_factor": 8, "mlp_multipliers": [0.8838834764831844, 0.5859375], "model_type": "falcon_h1",
+        "projectors_bias": False, "rms_norm_eps": 1e-5, "rope_scaling": None, "rope_theta": 1e11,
+        "ssm_in_multiplier": 1.25, "ssm_out_multiplier": 0.23570226039551587,
+        "ssm_multipliers": [0.3535533905932738, 0.25, 0.3535533905932738, 0.5, 0.3535533905932738],
+    }),
+    "nemotron h": ("NemotronHForCausalLM", NEMOTRON | {
+        "hybrid_override_pattern": "M-M*-", "num_hidden_layers": 5, "attention_head_dim": 16,
+    }),
+    "nemotron 3": ("NemotronHForCausalLM", NEMOTRON | {
+        "hybrid_override_pattern": "MEM*E", "num_hidden_layers": 5, "head_dim": 16, "moe_intermediate_size": 24,
+        "moe_shared_expert_intermediate_size": 40, "n_group": 1, "n_routed_experts": 6, "n_shared_experts": 1,
+        "norm_topk_prob": True, "num_experts_per_tok": 3, "routed_scaling_factor": 2.5, "topk_group": 1,
+        "moe_shared_expert_overlap": False, "mtp_hybrid_override_pattern": "*E", "num_nextn_predict_layers": 1,
+    }),
+    "bamba": ("BambaForCausalLM", MAMBA | {
+        "attn_layer_indices": [1], "attn_rotary_emb": 6, "model_type": "bamba", "num_logits_to_keep": 1,
+        "rms_norm_eps": 1e-5, "z_loss_coefficient": 0.0, "rope_theta": 10000.0,
+    }),
     "gemma": ("GemmaForCausalLM", {"head_dim": 16, "hidden_act": "gelu", "hidden_activation": None}),
     "gemma3, text part": ("Gemma3ForConditionalGeneration", {"eos_token_id": [1, 106], "text_config": {
         "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "model_type": "gemma3_text", "sliding_window": 24,
@@ -187,6 +250,29 @@ PUBLISHED = {
         "model_type": "lfm2_moe", "moe_intermediate_size": 24, "norm_eps": 1e-5, "norm_topk_prob": True,
         "num_dense_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 4,
         "rope_theta": 1000000.0, "routed_scaling_factor": 1.0, "tie_embedding": True, "use_expert_bias": True,
+    }),
+    "qwen3_next": ("Qwen3NextForCausalLM", {
+        "decoder_sparse_step": 1, "full_attention_interval": 4, "head_dim": 16, "hidden_act": "silu",
+        "linear_conv_kernel_dim": 4, "linear_key_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_value_head_dim": 72, "mlp_only_layers": [], "moe_intermediate_size": 24, "norm_topk_prob": True,
+        "num_experts": 8, "num_experts_per_tok": 3, "num_hidden_layers": 4, "output_router_logits": False,
+        "partial_rotary_factor": 0.25, "rope_scaling": None, "rope_theta": 10000000, "router_aux_loss_coef": 0.001,
+        "shared_expert_intermediate_size": 40, "use_sliding_window": False,
+    }),
+    "qwen3_5, text part": ("Qwen3_5ForConditionalGeneration", {
+        "image_token_id": 90, "vision_config": {"depth": 1}, "tie_word_embeddings": False, "text_config": SIZES | DELTA | {
+            "model_type": "qwen3_5_text", "mtp_num_hidden_layers": 1, "mtp_use_dedicated_embeddings": False,
+            "output_gate_type": "swish", "rope_parameters": MROPE, "layer_types": [
+                "linear_attention", "linear_attention", "full_attention", "linear_attention", "linear_attention",
+            ],
+        },
+    }),
+    "qwen3_5_moe, text part": ("Qwen3_5MoeForConditionalGeneration", {
+        "text_config": SIZES | DELTA | {
+            "intermediate_size": None, "model_type": "qwen3_5_moe_text", "mlp_only_layers": [],
+            "moe_intermediate_size": 24, "num_experts": 8, "num_experts_per_tok": 3, "rope_parameters": MROPE,
+            "shared_expert_intermediate_size": 40,
+        },
     }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,

@@ -9,6 +9,7 @@ import sentencepiece
 
 from verbatim.demo import EMBEDDED
 from verbatim.reference.checkpoint.source import open_source
+from verbatim.reference.numerics.arithmetic import LOG2E, exp2
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 
 STORIES = EMBEDDED["stories260k"]
@@ -31,9 +32,11 @@ ARCHITECTURES = {
     "CohereForCausalLM": "command-r", "Cohere2ForCausalLM": "cohere2", "Ernie4_5ForCausalLM": "ernie4_5",
     "Ernie4_5_MoeForCausalLM": "ernie4_5-moe", "MiniMaxM2ForCausalLM": "minimax-m2",
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense", "HunYuanMoEV1ForCausalLM": "hunyuan-moe",
-    "DeepseekV2ForCausalLM": "deepseek2", "DeepseekV3ForCausalLM": "deepseek2",
+    "Mamba2ForCausalLM": "mamba2", "GraniteMoeHybridForCausalLM": "granitehybrid", "FalconH1ForCausalLM": "falcon-h1",
+    "NemotronHForCausalLM": "nemotron_h", "DeepseekV2ForCausalLM": "deepseek2", "DeepseekV3ForCausalLM": "deepseek2",
 }  # fmt: skip
-PAIRED = ("llama", "granite", "granitemoe", "smollm3")
+PAIRED = ("llama", "granite", "granitemoe", "granitehybrid", "smollm3")
+STATE_SPACE = ("A_log", "D", "conv1d.weight", "mixer.norm.weight", "mamba.norm.weight")
 
 
 def random_blocks(random, format: str, outputs: int, inputs: int) -> np.ndarray:
@@ -74,7 +77,8 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
     config = source.config()
     writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", config.norm_epsilon)
     thetas = [layer.rope.theta for layer in config.layers if layer.rope]
-    writer.add_float32(f"{name}.rope.freq_base", thetas[-1])
+    if thetas:
+        writer.add_float32(f"{name}.rope.freq_base", thetas[-1])
     for ending, value in metadata.items():
         key = f"{name}.{ending.replace('__', '.')}"
         if isinstance(value, bool):
@@ -117,6 +121,12 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             values = values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
         if name.startswith("gemma") and "norm" in stored:
             values = values + np.float32(1)
+        if "shared_mlp" in stored:
+            found |= _shared(stored, values, has_experts=bool(raw["num_local_experts"]))
+            continue
+        if any(stored.endswith(f".{part}") for part in STATE_SPACE):
+            values = _of_states(stored, values, raw)
+        stored = stored.replace(".dt_bias", ".dt_proj.bias")
         if "input_linear" in stored:  # Granite: each expert's gate, then its up
             middle = values.shape[1] // 2
             found[names.get_name(stored.replace("input_linear", "experts.w1"), (".weight",))] = values[:, :middle]
@@ -143,6 +153,24 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
     for stored, parts in stacks.items():
         found[names.get_name(stored, (".weight",))] = np.stack([parts[i] for i in range(len(parts))])
     return found
+
+
+def _shared(stored: str, values: np.ndarray, *, has_experts: bool) -> dict[str, np.ndarray]:
+    """Granite 4: the network that every token takes, gate and up apart."""
+    block, ending = f"blk.{stored.split('.')[2]}.ffn", "_shexp.weight" if has_experts else ".weight"
+    if "output_linear" in stored:
+        return {f"{block}_down{ending}": values}
+    middle = len(values) // 2
+    return {f"{block}_gate{ending}": values[:middle], f"{block}_up{ending}": values[middle:]}
+
+
+def _of_states(stored: str, values: np.ndarray, raw: dict) -> np.ndarray:
+    """State spaces: what decays a state as it acts, and axes of 1 where llama.cpp wants them."""
+    if stored.endswith("A_log"):
+        values = -exp2(values * LOG2E)
+    if stored.endswith("norm.weight"):
+        return values.reshape(raw.get("n_groups") or raw.get("mamba_n_groups"), -1)
+    return values.reshape(len(values), -1)
 
 
 def _apart(stored: str, values: np.ndarray, names) -> dict[str, np.ndarray]:

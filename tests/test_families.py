@@ -63,6 +63,10 @@ OLMO3 = {
     },
 }  # fmt: skip
 VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+QWEN_VISION = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48, "patch_size": 8,
+    "num_position_embeddings": 16,
+}  # fmt: skip
 GRANITE = {
     "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0,
 }  # fmt: skip
@@ -87,6 +91,29 @@ LLAMA4 = {
     "floor_scale": 16, "attn_scale": 0.3,
     "rope_parameters": LLAMA3 | {"factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0},
 }  # fmt: skip
+MAMBA2 = {
+    "num_heads": 4, "head_dim": 24, "state_size": 16, "n_groups": 2, "chunk_size": 32, "layer_norm_epsilon": 1e-4,
+}  # fmt: skip
+MAMBA = {
+    "mamba_n_heads": 4, "mamba_d_head": "auto", "mamba_d_state": 20, "mamba_chunk_size": 32, "rms_norm_eps": 1e-4,
+}  # fmt: skip
+GRANITE4 = GRANITE | MAMBA | {"layer_types": ["mamba", "attention", "mamba"], "shared_intermediate_size": 56}
+FALCON = MAMBA | {
+    "head_dim": 16, "mamba_d_ssm": 64, "embedding_multiplier": 5.5, "lm_head_multiplier": 0.04, "key_multiplier": 0.4,
+    "attention_out_multiplier": 0.9, "ssm_in_multiplier": 1.25, "ssm_out_multiplier": 0.25,
+    "ssm_multipliers": [0.35, 0.25, 0.7, 0.5, 0.8], "mlp_multipliers": [0.9, 0.6],
+}  # fmt: skip
+NEMOTRON = {
+    "head_dim": 16, "mamba_num_heads": 4, "mamba_head_dim": 20, "ssm_state_size": 17, "n_groups": 2, "chunk_size": 32,
+    # transformers 5.24 takes the smallest step of initialisation for the bound, unlike the authors' code
+    "time_step_min": 0.6, "time_step_limit": (0.6, float("inf")),
+}  # fmt: skip
+DELTA = {
+    "head_dim": 16, "partial_rotary_factor": 0.5, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 12, "linear_value_head_dim": 20, "linear_conv_kernel_dim": 4, "full_attention_interval": 3,
+}  # fmt: skip
+DELTA_EXPERTS = DELTA | SHARED | {"num_experts_per_tok": 3}
+MROPE = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -194,6 +221,45 @@ CASES = {
     "llama4, text part": ("llama4", {
         "text_config": SMALL | LLAMA4 | {"model_type": "llama4_text"}, "vision_config": VISION | {"image_size": 16},
     }),
+    "mamba2": ("mamba2", MAMBA2),
+    "mamba2, biases, bounds": ("mamba2", MAMBA2 | {
+        "use_bias": True, "use_conv_bias": False, "n_groups": 1, "time_step_limit": (0.5, 0.9), "state_size": 21,
+        "tie_word_embeddings": True,
+    }),
+    "granite 4, experts": ("granitemoehybrid", GRANITE4 | {"num_local_experts": 6, "num_experts_per_tok": 3}),
+    "granite 4, dense, positions": ("granitemoehybrid", GRANITE4 | {
+        "num_local_experts": 0, "position_embedding_type": "rope", "mamba_n_groups": 2, "mamba_proj_bias": True,
+        "mamba_conv_bias": False,
+    }),
+    "bamba": ("bamba", MAMBA | {"attn_layer_indices": [1], "mlp_bias": True}),
+    "falcon h1": ("falcon_h1", FALCON),
+    "falcon h1, norms": ("falcon_h1", FALCON | {
+        "mamba_rms_norm": True, "mamba_n_groups": 2, "attention_in_multiplier": 0.7, "projectors_bias": True,
+    }),
+    "falcon h1, norms after gates": ("falcon_h1", FALCON | {"mamba_rms_norm": True, "mamba_norm_before_gate": False}),
+    "nemotron h": ("nemotron_h", NEMOTRON | {
+        "layers_block_type": ["mamba", "mlp", "mamba", "attention", "mlp"], "mlp_bias": True,
+    }),
+    "nemotron h, experts": ("nemotron_h", NEMOTRON | {
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"], "n_routed_experts": 8, "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32, "moe_shared_expert_intermediate_size": 40, "n_group": 4, "topk_group": 2,
+        "routed_scaling_factor": 1.5, "use_bias": True,
+    }),
+    "qwen3 next": ("qwen3_next", DELTA_EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
+    "qwen3 next, biases, weights as they are": ("qwen3_next", DELTA_EXPERTS | {
+        "attention_bias": True, "norm_topk_prob": False, "linear_conv_kernel_dim": 3, "linear_num_key_heads": 4,
+        "decoder_sparse_step": 2, "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+    }),
+    "qwen3.5": ("qwen3_5_text", DELTA | {"rope_parameters": MROPE | {"mrope_interleaved": True}}),
+    "qwen3.5, text part": (
+        "qwen3_5",
+        {"text_config": SMALL | DELTA | {"model_type": "qwen3_5_text"}, "vision_config": QWEN_VISION},
+    ),
+    "qwen3.5 moe": ("qwen3_5_moe_text", DELTA_EXPERTS),
+    "qwen3.5 moe, text part": (
+        "qwen3_5_moe",
+        {"text_config": SMALL | DELTA_EXPERTS | {"model_type": "qwen3_5_moe_text"}, "vision_config": QWEN_VISION},
+    ),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),

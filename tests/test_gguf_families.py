@@ -22,6 +22,12 @@ LLAMA3 = {"rope_type": "longrope", "long_factor": [1.0] * 4 + [8.0] * 4, "short_
           "attention_factor": 1.0, "original_max_position_embeddings": 128}  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 GRANITE = {"embedding_scale": 12.0, "attention__scale": 0.015625, "residual_scale": 0.22, "logit_scale": 6.0}
+STATES = {"ssm__conv_kernel": 4, "ssm__inner_size": 96, "ssm__state_size": 20, "ssm__time_step_rank": 4,
+          "ssm__group_count": 1}  # fmt: skip
+PLAIN_FALCON = dict.fromkeys(  # its factors are in the matrices of such files
+    ("attention_in_multiplier", "attention_out_multiplier", "embedding_multiplier", "key_multiplier",
+     "lm_head_multiplier", "ssm_in_multiplier", "ssm_out_multiplier")
+) | {"mlp_multipliers": None, "ssm_multipliers": None, "rope_theta": 1e10}  # fmt: skip
 LATENTS = {"attention__kv_lora_rank": 40, "attention__key_length_mla": 20, "attention__value_length_mla": 10,
            "rope__dimension_count": 8, "expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 24,
            "leading_dense_block_count": 1, "attention.head_count_kv": 1, "attention.key_length": 48,
@@ -94,6 +100,22 @@ FAMILIES = {
                            {"rope__dimension_count": 6, "use_parallel_residual": True}),
     "starcoder2": ("starcoder2", "Starcoder2", {"sliding_window": None, "tie_word_embeddings": True}, {}),
     "seed_oss": ("seed_oss", "SeedOss", {}, {}),
+    "mamba2": ("mamba2", "Mamba2", {"max_position_embeddings": 1 << 20}, STATES | {
+        "attention__head_count": 0, "attention__head_count_kv": 0, "feed_forward_length": 0, "ssm__state_size": 19,
+        "ssm__group_count": 2, "context_length": 1 << 20,
+    }),
+    "granite 4, experts": ("granite 4, with experts", "GraniteMoeHybrid", {}, GRANITE | STATES | {
+        "expert_count": 6, "expert_used_count": 3, "expert_shared_feed_forward_length": 72,
+        "attention.head_count_kv": [0, 2], "rope__scaling__finetuned": False,
+    }),
+    "granite 4, dense": ("granite 4, dense", "GraniteMoeHybrid", {"mamba_conv_bias": True}, GRANITE | STATES | {
+        "attention.head_count_kv": [0, 2], "rope__scaling__finetuned": True,
+    }),
+    "nemotron h": ("nemotron h", "NemotronH", {}, STATES | {
+        "attention.head_count_kv": [0, 0, 0, 2, 0], "feed_forward_length": [0, 80, 0, 0, 80], "ssm__inner_size": 80,
+        "ssm__state_size": 17, "ssm__group_count": 2, "attention.key_length": 16, "attention.value_length": 16,
+    }),
+    "falcon h1": ("falcon h1", "FalconH1", PLAIN_FALCON, STATES | {"ssm__inner_size": 64}),
 }  # fmt: skip
 
 
@@ -101,7 +123,8 @@ FAMILIES = {
 def test_a_family_gives_the_bits_of_its_directory(tmp_path, name):
     base, architecture, changes, metadata = FAMILIES[name]
     changes = changes | {"architectures": [f"{architecture}ForCausalLM"]}
-    directory = write_family(tmp_path / "model", base, **changes)
+    stem = "backbone." if base in ("mamba2", "nemotron h") else "model."
+    directory = write_family(tmp_path / "model", base, stem=stem, **changes)
     file = write_gguf(tmp_path / "m.gguf", directory, "F32", **metadata)
     expected = logits_of(reference, directory, IDS)
     np.testing.assert_array_equal(logits_of(reference, file, IDS), expected)

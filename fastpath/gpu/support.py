@@ -12,6 +12,7 @@ def missing(config: ModelConfig) -> list[str]:
         f"head_dim {config.head_dim}, above {MAX_HEAD_DIM}": config.head_dim > MAX_HEAD_DIM and not config.latent,
         "latent attention": config.latent is not None,
         "layers with a state": config.num_stateful_layers > 0,
+        "gates behind attention": config.has_output_gate,
         "norms of heads with weights of their own": config.query_key_norm == "heads",
         "norms of queries and keys without a weight": config.query_key_norm == "unit",
         "norms after rotation": config.norms_rotated,

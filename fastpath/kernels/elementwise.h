@@ -63,6 +63,11 @@ INLINE float gelu_tanh_of(float x) {
     return 0.5f * x * (1.0f + tanh_of(0.7978845608028654f * cubic));
 }
 
+INLINE float relu2_of(float x) {
+    float above = x < 0.0f ? 0.0f : x;
+    return above * above;
+}
+
 static void exp2_all(const float *x, long n, float *y) {
     for (long i = 0; i < n; i++) y[i] = exp2_of(x[i]);
 }
@@ -76,6 +81,8 @@ static void activate_all(const float *x, long n, int activation, float *y) {
         for (long i = 0; i < n; i++) y[i] = silu_of(x[i]);
     else if (activation == SIGMOID)
         for (long i = 0; i < n; i++) y[i] = sigmoid_of(x[i]);
+    else if (activation == RELU2)
+        for (long i = 0; i < n; i++) y[i] = relu2_of(x[i]);
     else
         for (long i = 0; i < n; i++) y[i] = gelu_tanh_of(x[i]);
 }
@@ -100,6 +107,14 @@ static void softcap_all(float *x, long n, float cap, float factor) {
 
 static void add_all(float *x, const float *y, long n, float factor) {
     for (long i = 0; i < n; i++) x[i] += y[i] * factor;
+}
+
+static void scale_all(float *x, long n, float factor) {
+    for (long i = 0; i < n; i++) x[i] *= factor;
+}
+
+static void multiply_all(float *x, const float *y, long n) {
+    for (long i = 0; i < n; i++) x[i] *= y[i];
 }
 
 /* N2: the lanes fold 16, 8, 4, 2, 1. */

@@ -87,6 +87,16 @@ static inline struct matrix strip_of(const struct matrix *w, long strip) {
     return part;
 }
 
+/* One head of a selective state space (N15) and the tokens of a chunk, in order. `values`, `inward` and `outward` have
+ * rows `row_step` apart, `out` rows `out_step`, `steps` and `kept` numbers `step_step` and `kept_step` apart. */
+struct mamba_head {
+    long tokens, state_rows, head_dim, row_step, out_step, step_step, kept_step;
+    const float *values, *inward, *outward, *steps, *kept;
+    float skip;
+    float *state; /* (state_rows, head_dim), in place */
+    float *out;   /* (tokens, head_dim) */
+};
+
 /* A layer's attention parameters. `scale` multiplies the queries, `cap` (0: none) is the softcap of scores; a token
  * attends to the last `window` keys (0: all) and to the first `sinks`, or to those of its own `chunk` of positions (0:
  * none). `sink_scores` (num_heads,), or NULL, are scores without a value. `stored` is the dtype of keys and values:
@@ -115,13 +125,22 @@ struct convolution {
     long length, channels;
 };
 
+/* One head of a gated delta net over consecutive tokens of a sequence (N16). Queries, keys (key_dim,) and values
+ * (value_dim,) of the first token; those of the next one are `row_step` numbers further, its output `out_step`, its decay
+ * and rate `head_step`. `state` is (key_dim, value_dim). */
+struct delta_head {
+    const float *queries, *keys, *values, *decays, *rates;
+    float *out, *state;
+    long row_step, out_step, head_step, tokens, key_dim, value_dim;
+};
+
 /* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
     return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at, x->sums + at * 2};
 }
 
-enum activation { SILU, GELU_TANH, SIGMOID };
+enum activation { SILU, GELU_TANH, SIGMOID, RELU2 };
 
 struct kernels {
     const char *name;
@@ -142,6 +161,11 @@ struct kernels {
     void (*layer_norm)(const float *x, const float *weight, const float *bias, float epsilon, long rows, long n,
                        float *y);
     /* N6 */ void (*rotate)(float *x, long heads, long head_dim, long half, const float *cosines, const float *sines);
+    /* N16; x * (1 / sqrt(lane_sum(x * x) + epsilon)) * factor, in place */
+    void (*unit_rows)(float *x, long rows, long n, float epsilon, float factor);
+    /* N16; steps = 2^-(decays * softplus(steps + bias)) */
+    void (*decay_steps)(float *steps, const float *bias, const float *decays, long n);
+    /* N16 */ void (*delta_rule)(const struct delta_head *head);
     /* N7 */ void (*exp2)(const float *x, long n, float *y);
     /* N7 */ void (*log2)(const float *x, long n, float *y);
     /* N7 */ void (*activate)(const float *x, long n, int activation, float *y);
@@ -150,6 +174,16 @@ struct kernels {
     /* N9a; gate = (up + 1) * (gate * sigmoid(gate * alpha)), both clamped */
     void (*clamped_gate)(float *gate, const float *up, long n, float alpha, float limit);
     /* x = x + y * factor */ void (*add)(float *x, const float *y, long n, float factor);
+    /* N7 */ void (*softplus)(const float *x, long n, float *y);
+    /* N5; x (rows, groups, size) in place; `weight` (groups, size), or NULL for the gate alone */
+    void (*gated_norm)(float *x, const float *gate, const float *weight, float epsilon, long rows, long groups,
+                       long size, int norms_first);
+    /* N15; steps = softplus(steps + bias) within bounds, kept = 2^-(decays * steps); n heads of a token */
+    void (*mamba_steps)(float *steps, const float *bias, const float *decays, float least, float greatest, long n,
+                        float *kept);
+    /* N15 */ void (*mamba_scan)(const struct mamba_head *head);
+    /* x = x * factor */ void (*scale)(float *x, long n, float factor);
+    /* x = x * y */ void (*multiply)(float *x, const float *y, long n);
     /* N8; prefetches the keys and values of `next`, the caller's probable next item, or NULL */
     void (*attend)(const struct heads *shape, const struct work_item *item, const struct work_item *next);
     /* N14a; of channels `from` to `to` - 1, see states.h */

@@ -2,11 +2,14 @@
 #include "vector.h"
 #include "elementwise.h"
 #include "narrow.h"
+#include "recurrence.h"
+#include "mamba.h"
 #include "tiles.h"
 #include "superblocks.h"
 #include "products.h"
 #include "latents.h"
 #include "states.h"
+#include "delta.h"
 #include "pages.h"
 #include "attention.h"
 #include "probe.h"
@@ -23,6 +26,9 @@ const struct kernels TABLE = {
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,
+    .unit_rows = unit_rows,
+    .decay_steps = decay_steps,
+    .delta_rule = delta_rule,
     .exp2 = exp2_all,
     .log2 = log2_all,
     .activate = activate_all,
@@ -30,6 +36,12 @@ const struct kernels TABLE = {
     .gate = gate_all,
     .clamped_gate = clamped_gate,
     .add = add_all,
+    .softplus = softplus_all,
+    .gated_norm = gated_norm,
+    .mamba_steps = mamba_steps,
+    .mamba_scan = mamba_scan,
+    .scale = scale_all,
+    .multiply = multiply_all,
     .attend = attend,
     .convolve = convolve,
     .keep_tail = keep_tail,

@@ -25,6 +25,7 @@ cdef extern from "kernels.h" nogil:
         SILU
         GELU_TANH
         SIGMOID
+        RELU2
 
     struct matrix:
         const void *weights
@@ -37,6 +38,17 @@ cdef extern from "kernels.h" nogil:
         float *scales
         int32_t *corrections
         int32_t *sums
+
+    struct mamba_head:
+        long tokens, state_rows, head_dim, row_step, out_step, step_step, kept_step
+        const float *values
+        const float *inward
+        const float *outward
+        const float *steps
+        const float *kept
+        float skip
+        float *state
+        float *out
 
     struct heads:
         long num_heads, num_kv_heads, head_dim, value_dim, window, sinks, chunk
@@ -60,6 +72,16 @@ cdef extern from "kernels.h" nogil:
         const float *bias
         long length, channels
 
+    struct delta_head:
+        const float *queries
+        const float *keys
+        const float *values
+        const float *decays
+        const float *rates
+        float *out
+        float *state
+        long row_step, out_step, head_step, tokens, key_dim, value_dim
+
     struct kernels:
         const char *name
         void (*narrow)(const float *, long, int, void *, long) noexcept nogil
@@ -72,6 +94,9 @@ cdef extern from "kernels.h" nogil:
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
         void (*layer_norm)(const float *, const float *, const float *, float, long, long, float *) noexcept nogil
         void (*rotate)(float *, long, long, long, const float *, const float *) noexcept nogil
+        void (*unit_rows)(float *, long, long, float, float) noexcept nogil
+        void (*decay_steps)(float *, const float *, const float *, long) noexcept nogil
+        void (*delta_rule)(const delta_head *) noexcept nogil
         void (*exp2)(const float *, long, float *) noexcept nogil
         void (*log2)(const float *, long, float *) noexcept nogil
         void (*activate)(const float *, long, int, float *) noexcept nogil
@@ -79,6 +104,12 @@ cdef extern from "kernels.h" nogil:
         void (*gate)(float *, const float *, long, int) noexcept nogil
         void (*clamped_gate)(float *, const float *, long, float, float) noexcept nogil
         void (*add)(float *, const float *, long, float) noexcept nogil
+        void (*softplus)(const float *, long, float *) noexcept nogil
+        void (*gated_norm)(float *, const float *, const float *, float, long, long, long, int) noexcept nogil
+        void (*mamba_steps)(float *, const float *, const float *, float, float, long, float *) noexcept nogil
+        void (*mamba_scan)(const mamba_head *) noexcept nogil
+        void (*scale)(float *, long, float) noexcept nogil
+        void (*multiply)(float *, const float *, long) noexcept nogil
         void (*attend)(const heads *, const work_item *, const work_item *) noexcept nogil
         void (*convolve)(const convolution *, const float *, long, long, const float *, long, long, float *,
                          long) noexcept nogil

@@ -6,19 +6,18 @@ A forward pass is a sequence of phases (phases.pyx) with a barrier after each. A
 from verbatim.fastpath.cache.pages cimport PagedCache
 from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, matrix, table, work_item
 from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
-from verbatim.fastpath.model.experts cimport expert_weights, routing, sparsemixer_weights
 from verbatim.fastpath.model.layers cimport layer_weights
+from verbatim.fastpath.model.networks cimport NetworkPass
 from verbatim.fastpath.numerics.packed cimport product
 from verbatim.fastpath.model.phases cimport batch_rows, claim_rows, span
-from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase, run, run_alone, team
-from libc.string cimport memcpy, memset
+from verbatim.fastpath.machine.threads cimport claim_along, finish_phase, run, run_alone, team
 
 
 cdef void run_thread(team *members, void *model) noexcept nogil:
     (<ForwardPass>model)._run_thread(members)
 
 
-cdef class ForwardPass(Phases):
+cdef class ForwardPass(NetworkPass):
     """All layers of a model: between the embedding and the final norm."""
 
     cdef _run_layers(self, batch_rows step, PagedCache cache):
@@ -33,16 +32,20 @@ cdef class ForwardPass(Phases):
         self.raise_failure()
 
     cdef void _run_thread(self, team *members) noexcept nogil:
+        cdef const layer_weights *layer = self.weights.layers
         cdef long index
-        self._norm(members, self.weights.layers[0].attention_norm, self.weights.layers[0].attention_norm_bias)
+        self._norm(members, layer.first_norm, layer.first_norm_bias)
         for index in range(self.num_layers):
-            if self.weights.layers[index].has_mixer:
-                self._mix_tokens(members, &self.weights.layers[index], index)
-            else:
-                self._attention(members, &self.weights.layers[index], index)
-            self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
-            self._feed_forward(members, &self.weights.layers[index], index)
-            self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
+            layer = &self.weights.layers[index]
+            if layer.has_mixer:
+                self._mix_tokens(members, layer, index)
+            elif layer.has_attention:
+                self._attention(members, layer, index)
+            if layer.has_mixer or layer.has_attention:
+                self.show(index, b"after attention", self.step.x, self.step.rows, self.hidden)
+            if layer.has_network:
+                self._feed_forward(members, layer, index)
+                self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
 
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Store the batch's keys and values, attend to each token's own sequence, add the result to x."""
@@ -50,11 +53,19 @@ cdef class ForwardPass(Phases):
         self._project(members, layer, index)
         self._rotate_and_store(members, layer, index)
         self._attend_to_stored(members, layer, index)
-        self._output(members, &layer.output, layer, index, self.attended, self.shape.num_heads * self.shape.value_dim)
+        self._output(members, &layer.output, layer, index, self._gate_attended(members, layer, index),
+                     self.shape.num_heads * self.shape.value_dim)
 
     cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Add what a layer with a state makes of each token and those before it to x (N14)."""
+        """Add what a layer with a state makes of each token and those before it to x (N14), and attention beside it."""
         self.show(index, b"attention norm", self.normed, self.step.rows, self.hidden)
+        if layer.has_attention:
+            self._project(members, layer, index)
+            self._rotate_and_store(members, layer, index)
+            self._attend_to_stored(members, layer, index)
+            self._multiply_last(members, &layer.output, layer.output_scale, index, self.attended,
+                                self.shape.num_heads * self.shape.value_dim, self.beside)
+            self._round(members, self.normed, self.step.rows, self.hidden)
         self.mixer.run(self, members, layer.state_at, index)
         self._output(members, &layer.mixer_output, layer, index, self.mixer.mixed, self.mixer.features)
 
@@ -76,17 +87,57 @@ cdef class ForwardPass(Phases):
         self._attend(members, &shape)
         self.show(index, b"attention", self.attended, rows, shape.num_heads * shape.value_dim)
 
+    cdef float *_gate_attended(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """What the heads made, times the sigmoid of its gates where the family has them (N8)."""
+        cdef long rows = self.step.rows, width = self.shape.num_heads * self.shape.value_dim, start, stop
+        cdef product gates = product(&layer.attention_gate, self.normed, &self.rounded.c, rows, self.gates)
+        if layer.attention_gate.weights == NULL:
+            return self.attended
+        self._multiply(members, &gates, 1)
+        self.show(index, b"gate", self.gates, rows, width)
+        while claim_rows(members, rows, &start, &stop):
+            table().gate(self.gates + start * width, self.attended + start * width, (stop - start) * width, SIGMOID)
+        finish_phase(members)
+        return self.gates
+
     cdef void _output(self, team *members, const matrix *last, const layer_weights *layer, long index, float *attended,
                       long width) noexcept nogil:
-        """Multiply what the heads, or a mixer, made by the last matrix and add it to x."""
-        cdef long rows = self.step.rows
-        cdef product output = product(last, attended, &self.rounded.c, rows, self.projected)
-        self._round(members, attended, rows, width)
-        self._multiply_adapted(members, &output, 1, index, OUTPUT)
-        self.show(index, b"output", self.projected, rows, self.hidden)
-        self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel)
+        """Multiply what the heads, or a mixer, made by the last matrix and add it to x, with what is beside it."""
+        cdef const layer_weights *following = layer if index + 1 == self.num_layers else layer + 1
+        cdef bint has_mixed = last == &layer.mixer_output
+        cdef float scale = layer.mixer_scale if has_mixed else layer.output_scale
+        self._multiply_last(members, last, scale, index, attended, width, self.projected)
+        if has_mixed and layer.has_attention:
+            self._add_beside(members)
+        if not layer.has_network:
+            self._add(members, layer.attention_out_norm, following.first_norm, following.first_norm_bias,
+                      index + 1 < self.num_layers, self.residual_scale)
+            return
+        self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel,
+                  self.residual_scale)
         if self.is_parallel:  # the feed-forward network takes the rows that attention took
-            self._round(members, self.normed, rows, self.hidden)
+            self._round(members, self.normed, self.step.rows, self.hidden)
+
+    cdef void _multiply_last(self, team *members, const matrix *last, float scale, long index, float *rows, long width,
+                             float *y) noexcept nogil:
+        """y = rows times the last matrix of attention or of a mixer, times a factor where the family has one."""
+        cdef long count = self.step.rows, start, stop
+        cdef product output = product(last, rows, &self.rounded.c, count, y)
+        self._round(members, rows, count, width)
+        self._multiply_adapted(members, &output, 1, index, OUTPUT)
+        if scale != 1:
+            while claim_rows(members, count, &start, &stop):
+                table().scale(y + start * self.hidden, (stop - start) * self.hidden, scale)
+            finish_phase(members)
+        self.show(index, b"output", y, count, self.hidden)
+
+    cdef void _add_beside(self, team *members) noexcept nogil:
+        """Add what attention made to what the mixer beside it made."""
+        cdef long start, stop, at
+        while claim_rows(members, self.step.rows, &start, &stop):
+            at = start * self.hidden
+            table().add(self.projected + at, self.beside + at, (stop - start) * self.hidden, 1)
+        finish_phase(members)
 
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Queries, keys and values of the normed rows."""
@@ -165,96 +216,3 @@ cdef class ForwardPass(Phases):
         if self.query_scales != NULL and not (self.only_scales_unrotated and layer.cosines != NULL):
             for i in range(width):
                 x[i] *= self.query_scales[position]
-
-    cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Add the feed-forward network of the normed rows, dense or a mixture of experts, to x."""
-        cdef long rows = self.step.rows
-        cdef bint is_last = index + 1 == self.num_layers
-        cdef const layer_weights *following = layer if is_last else &self.weights.layers[index + 1]
-        cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
-        self.show(index, b"mlp norm", self.normed, rows, self.hidden)
-        if layer.num_experts:
-            self._multiply(members, &router, 1)
-            self.show(index, b"router", self.scores, rows, layer.num_experts)
-            self._mix(members, layer)
-            self.show(index, b"experts", self.projected, rows, self.hidden)
-        else:
-            self._gate(members, layer.parts, self.normed, rows, self.projected, index)
-            self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(members, layer.mlp_out_norm, following.attention_norm, following.attention_norm_bias, not is_last)
-
-    cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
-        """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0 (N9)."""
-        cdef long expert, row, start, stop, count, hidden = self.hidden, rows = self.step.rows
-        while claim_rows(members, rows, &start, &stop):
-            memset(self.projected + start * hidden, 0, (stop - start) * hidden * sizeof(float))
-            for row in range(start, stop):
-                self._weigh(self.scores + row * layer.num_experts, layer)
-        finish_phase(members)
-        for expert in range(layer.num_experts):
-            count = self._gather(members, layer.num_experts, expert)
-            if count:
-                self._round(members, self.gathered, count, self.hidden)
-                self._gate(members, &layer.parts[expert], self.gathered, count, self.expert_output, -1)
-                self._scatter(members, layer.num_experts, expert)
-        if layer.has_shared:
-            self._add_shared(members, layer)
-
-    cdef void _weigh(self, float *scores, const layer_weights *layer) noexcept nogil:
-        """Replace a token's scores by its experts' weights, as the family chooses them."""
-        cdef routing rule = self.rule
-        rule.bias = layer.score_bias
-        if self.is_sparsemixer:
-            sparsemixer_weights(scores, rule.num_experts, rule.num_per_token, self.tolerance)
-        else:
-            expert_weights(scores, &rule)
-
-    cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil:
-        """Add the output of the expert that every token takes, times its own weight where it has a gate."""
-        cdef long row, start, stop, rows = self.step.rows, hidden = self.hidden
-        cdef bint has_gate = layer.shared_gate.weights != NULL
-        cdef product gate = product(&layer.shared_gate, self.normed, NULL, rows, self.shared_scores)
-        if has_gate:
-            self._multiply(members, &gate, 1)
-        self._round(members, self.normed, rows, hidden)
-        self._gate(members, &layer.parts[layer.num_experts], self.normed, rows, self.expert_output, -1)
-        while claim_rows(members, rows, &start, &stop):
-            if has_gate:
-                table().activate(self.shared_scores + start, stop - start, SIGMOID, self.shared_scores + start)
-            for row in range(start, stop):
-                table().add(self.projected + row * hidden, self.expert_output + row * hidden, hidden,
-                            self.shared_scores[row] if has_gate else 1)
-        finish_phase(members)
-
-    cdef long _gather(self, team *members, long num_experts, long expert) noexcept nogil:
-        """Copy the rows that chose an expert side by side; returns their number, on every thread.
-
-        Where the family weighs an expert's inputs, they are weighed here.
-        """
-        cdef long row, count = 0, i
-        cdef bint copies = claim(members) == 0
-        for row in range(self.step.rows):
-            if self.scores[row * num_experts + expert] != 0:
-                if copies:
-                    memcpy(self.gathered + count * self.hidden, self.normed + row * self.hidden,
-                           self.hidden * sizeof(float))
-                    if self.weighs_inputs:
-                        for i in range(self.hidden):
-                            self.gathered[count * self.hidden + i] *= self.scores[row * num_experts + expert]
-                count += 1
-        finish_phase(members)
-        return count
-
-    cdef void _scatter(self, team *members, long num_experts, long expert) noexcept nogil:
-        """Add an expert's weighted output rows to the rows that they were gathered from."""
-        cdef long row, count = 0, mine = claim(members)
-        cdef float weight
-        for row in range(self.step.rows):
-            weight = self.scores[row * num_experts + expert]
-            if weight != 0:
-                if count == mine:
-                    table().add(self.projected + row * self.hidden, self.expert_output + count * self.hidden,
-                                self.hidden, 1 if self.weighs_inputs else weight)
-                    mine = claim(members)
-                count += 1
-        finish_phase(members)

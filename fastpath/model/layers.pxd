@@ -27,9 +27,12 @@ cdef struct layer_weights:
     const float *sines
     long half, window, sinks, chunk, num_experts
     long pages_at, state_at  # places in the cache of keys and values, and of the state
-    matrix query, key, value, output, mixer_output, router, shared_gate
+    matrix query, key, value, output, mixer_output, router, shared_gate, attention_gate
     gated *parts  # one feed-forward network, or num_experts experts, then the shared one
-    bint has_shared, has_attention, has_mixer
+    bint has_shared, has_attention, has_mixer, has_network
+    float output_scale, mixer_scale
+    const float *first_norm  # of the half that comes first
+    const float *first_norm_bias
     latent_weights latent
 
 

@@ -29,6 +29,8 @@ cdef class Layers:
         self.owners.append(tables)
         for index, layer in enumerate(checkpoint.layers):
             self.layers[<long>index].pages_at, self.layers[<long>index].state_at = config.places_in_cache(index)
+            self.layers[<long>index].output_scale = config.attention_out_scale
+            self.layers[<long>index].mixer_scale = config.mixer.output_scale if config.mixer is not None else 1
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
         self.norm, self.norm_bias = self._vector(checkpoint.norm), self._vector(checkpoint.norm_bias, 0)
         if checkpoint.head is not None:  # an eagle head has none
@@ -53,6 +55,10 @@ cdef class Layers:
             self._load_attention(into, layer, quantization)
         if layer.mixer is not None:
             into.has_mixer, into.mixer_output = True, self._matrix(layer.mixer.out, quantization)
+        into.has_network = layer.config.has_feed_forward
+        into.first_norm, into.first_norm_bias = into.attention_norm, into.attention_norm_bias
+        if not (into.has_attention or into.has_mixer):
+            into.first_norm, into.first_norm_bias = into.mlp_norm, into.mlp_norm_bias
         into.window, into.sinks = layer.config.window or 0, layer.config.sinks
         into.chunk = layer.config.chunk or 0
         if rope_table is not None:
@@ -63,7 +69,7 @@ cdef class Layers:
             into.num_experts, into.router = len(layer.experts), self._matrix(layer.router, None)
         if layer.shared_gate is not None:
             into.shared_gate = self._matrix(layer.shared_gate, None)
-        into.parts = <gated *>calloc(len(parts), sizeof(gated))
+        into.parts = <gated *>calloc(max(1, len(parts)), sizeof(gated))
         if into.parts == NULL:
             raise MemoryError
         for i, part in enumerate(parts):
@@ -77,6 +83,8 @@ cdef class Layers:
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
         into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
         into.output = self._matrix(layer.output, quantization)
+        if layer.attention_gate is not None:
+            into.attention_gate = self._matrix(layer.attention_gate, quantization)
         if layer.latent is None:
             into.value = self._matrix(layer.value, quantization)
         else:

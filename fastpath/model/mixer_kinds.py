@@ -2,10 +2,16 @@
 
 from typing import Any
 
+from verbatim.fastpath.model.gated_delta import GatedDeltaNets
+from verbatim.fastpath.model.mamba import StateSpaces
 from verbatim.fastpath.model.short_convolution import ShortConvolutions
+from verbatim.reference.records.gated_delta import GatedDelta
+from verbatim.reference.records.mamba import Mamba
 from verbatim.reference.records.mixer import Mixer, ShortConvolution
 
-MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutions}
+MIXERS: dict[type[Mixer], Any] = {
+    ShortConvolution: ShortConvolutions, Mamba: StateSpaces, GatedDelta: GatedDeltaNets,
+}  # fmt: skip
 
 
 def make_mixer(config, checkpoint, quantization: str | None, weights):

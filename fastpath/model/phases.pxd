@@ -39,7 +39,8 @@ cdef class Phases(Watched):
     cdef long num_experts, item_rows, widest  # rows of an attention work item; inputs of the widest matrix of attention
     cdef routing rule  # without a layer's bias
     cdef heads shape
-    cdef float epsilon, residual_scale
+    cdef float epsilon, residual_scale, network_scale, gate_scale
+    cdef bint has_beside
     cdef int activation
     cdef bint norms_heads, weighs_heads, norms_rotated, has_layer_norms, is_parallel, is_sparsemixer, weighs_inputs
     cdef bint only_scales_unrotated
@@ -48,8 +49,8 @@ cdef class Phases(Watched):
     cdef object owner
     cdef Activations rounded, rounded_gated
     cdef dict scratch
-    cdef floats normed, queries, keys, values, attended, projected, gated
-    cdef floats scores, shared_scores, gathered, expert_output
+    cdef floats normed, queries, keys, values, attended, projected, beside, gated
+    cdef floats gates, scores, shared_scores, gathered, expert_output
     cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized, is_mixed  # whether some matrices are integers, and perhaps others are not
@@ -75,4 +76,4 @@ cdef class Phases(Watched):
                           long layer) noexcept nogil
     cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil
     cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
-                   bint norms_next) noexcept nogil
+                   bint norms_next, float scale) noexcept nogil

@@ -7,7 +7,7 @@ takes `members` is called by every thread and ends with a barrier.
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    GELU_TANH, GROUP, PACK, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
+    GELU_TANH, GROUP, PACK, RELU2, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
 )
 from verbatim.fastpath.model.adapters cimport DOWN, GATE, UP
 from verbatim.fastpath.model.experts cimport routing
@@ -46,7 +46,9 @@ cdef class Phases(Watched):
         self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
         self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
         self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
-        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH}[config.activation]
+        self.network_scale, self.gate_scale = config.residual_scale * config.feed_forward_scale, config.gate_scale
+        self.has_beside = any(layer.has_mixer and layer.has_attention for layer in config.layers)
+        self.activation = {"silu": SILU, "gelu_tanh": GELU_TANH, "relu2": RELU2}[config.activation]
         if config.clamped_gate is not None:
             self.gate_alpha, self.gate_limit = config.clamped_gate.alpha, config.clamped_gate.limit
         self.norms_heads, self.has_layer_norms = config.query_key_norm != "all", config.norm_type == "layer"
@@ -78,7 +80,8 @@ cdef class Phases(Watched):
         rows, self.keeps_gated = max(rows, self.capacity), keeps_gated
         query_width = self.shape.num_heads * self.shape.head_dim
         widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden,
+                  "attended": query_width, "projected": self.hidden, "beside": self.hidden if self.has_beside else 0,
+                  "gates": query_width if self.config.has_output_gate else 0,
                   "gated": self.intermediate if keeps_gated else 0,
                   "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
                   "gathered": self.hidden if self.num_experts else 0,
@@ -89,7 +92,9 @@ cdef class Phases(Watched):
         self.keys = <float *>address(self.scratch["keys"])
         self.values = <float *>address(self.scratch["values"])
         self.attended = <float *>address(self.scratch["attended"])
+        self.gates = <float *>address(self.scratch["gates"])
         self.projected = <float *>address(self.scratch["projected"])
+        self.beside = <float *>address(self.scratch["beside"])
         self.gated = <float *>address(self.scratch["gated"])
         self.scores = <float *>address(self.scratch["scores"])
         self.shared_scores = <float *>address(self.scratch["shared_scores"])
@@ -210,6 +215,8 @@ cdef class Phases(Watched):
         if layer >= 0 and has_gate:
             self.adapters.add_strip(layer, GATE, 0, gate, start, rows, strip, width)
         if has_gate:
+            if self.gate_scale != 1:
+                table().scale(gate, rows * width, self.gate_scale)
             multiply_strip(&ups, 0)
         if layer >= 0:
             self.adapters.add_strip(layer, UP, 1, up if has_gate else gate, start, rows, strip, width)
@@ -232,14 +239,14 @@ cdef class Phases(Watched):
             table().gate(gate, up, count, self.activation)
 
     cdef void _add(self, team *members, const float *norm, const float *next_norm, const float *next_bias,
-                   bint norms_next) noexcept nogil:
+                   bint norms_next, float scale) noexcept nogil:
         """Add a sublayer's output, normed and scaled as the family does, to x; norm x for the next sublayer."""
         cdef long start, stop, at
         while claim_rows(members, self.step.rows, &start, &stop):
             at = start * self.hidden
             if norm != NULL:
                 self._norm_into(self.projected + at, norm, NULL, stop - start, self.projected + at)
-            table().add(self.step.x + at, self.projected + at, (stop - start) * self.hidden, self.residual_scale)
+            table().add(self.step.x + at, self.projected + at, (stop - start) * self.hidden, scale)
             if norms_next:
                 self._norm_rows(next_norm, next_bias, start, stop)
         finish_phase(members)

@@ -6,7 +6,7 @@ The model calls the same kernels by pointer. reference/numerics/arithmetic.py de
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, SIGMOID, SILU, address, quantized, table,
+    BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, RELU2, SIGMOID, SILU, address, quantized, table,
 )
 from verbatim.fastpath.numerics.packed cimport Activations, PackedMatrix, multiply
 
@@ -150,6 +150,11 @@ def sigmoid(x):
 def gelu_tanh(x):
     """x / 2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) (N7)."""
     return _activate(_float32(x), GELU_TANH)
+
+
+def relu2(x):
+    """The square of what is above 0 (N7)."""
+    return _activate(_float32(x), RELU2)
 
 
 def clamped_gate(gate, up, alpha, limit):

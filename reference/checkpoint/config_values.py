@@ -11,15 +11,21 @@ INTEGERS = {  # least and greatest
     "vocab_size": (1, MOST), "hidden_size": (1, MOST), "intermediate_size": (1, MOST), "num_hidden_layers": (1, 10_000),
     "num_attention_heads": (1, MOST), "num_key_value_heads": (1, MOST), "head_dim": (1, MOST),
     "max_position_embeddings": (1, MOST), "sliding_window": (0, MOST), "max_window_layers": (0, MOST),
-    "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (1, MOST), "moe_topk": (1, MOST),
+    "num_local_experts": (0, MOST), "num_experts": (0, MOST), "num_experts_per_tok": (0, MOST), "moe_topk": (1, MOST),
     "moe_intermediate_size": (1, MOST), "shared_expert_intermediate_size": (0, MOST), "decoder_sparse_step": (1, MOST),
     "kv_lora_rank": (1, 2048), "q_lora_rank": (1, MOST), "qk_rope_head_dim": (2, MOST), "qk_nope_head_dim": (1, MOST),
     "v_head_dim": (1, MOST), "n_routed_experts": (0, MOST), "n_shared_experts": (0, MOST), "n_group": (1, MOST),
     "topk_group": (1, MOST), "first_k_dense_replace": (0, MOST), "moe_layer_freq": (1, MOST),
     "moe_num_experts": (0, MOST), "moe_k": (1, MOST), "moe_num_shared_experts": (0, MOST), "rotary_dim": (2, MOST),
     "moe_layer_start_index": (0, MOST), "moe_layer_end_index": (-1, MOST), "moe_layer_interval": (1, MOST),
+    "mamba_n_heads": (1, MOST), "mamba_n_groups": (1, MOST), "mamba_d_state": (1, MOST), "mamba_d_conv": (1, MOST),
+    "mamba_num_heads": (1, MOST), "mamba_head_dim": (1, MOST), "ssm_state_size": (1, MOST), "state_size": (1, MOST),
+    "num_heads": (1, MOST), "n_groups": (1, MOST), "conv_kernel": (1, MOST), "mamba_d_ssm": (1, MOST),
+    "shared_intermediate_size": (1, MOST), "moe_shared_expert_intermediate_size": (1, MOST),
     "attention_chunk_size": (1, MOST), "interleave_moe_layer_step": (1, MOST), "intermediate_size_mlp": (1, MOST),
     "conv_L_cache": (1, MOST), "block_multiple_of": (1, MOST), "block_ff_dim": (1, MOST), "num_dense_layers": (0, MOST),
+    "full_attention_interval": (1, MOST), "linear_num_key_heads": (1, MOST), "linear_num_value_heads": (1, MOST),
+    "linear_key_head_dim": (1, 1024), "linear_value_head_dim": (1, MOST), "linear_conv_kernel_dim": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((
@@ -29,6 +35,10 @@ ABOVE_ZERO = frozenset((
     "swiglu_limit", "routed_scaling_factor", "logit_scale", "floor_scale", "attn_scale",
     "block_ffn_dim_multiplier",
 ))  # fmt: skip
+STATE_SPACES = frozenset((  # true or false
+    "mamba_conv_bias", "mamba_proj_bias", "use_conv_bias", "mamba_rms_norm", "mamba_norm_before_gate",
+    "projectors_bias",
+))  # fmt: skip
 SHARES = frozenset(("partial_rotary_factor", "rope_pct"))
 BOOLEANS = frozenset((
     "tie_word_embeddings", "attention_bias", "mlp_bias", "attention_out_bias", "lm_head_bias", "qkv_bias", "use_bias",
@@ -36,10 +46,11 @@ BOOLEANS = frozenset((
     "conv_bias", "block_auto_adjust_ff_dim",
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
+    "layers_block_type": (str,), "attn_layer_indices": (int,),
     "architectures": (str,), "layer_types": (str,), "no_rope_layers": (int,), "mlp_only_layers": (int,),
     "mlp_layer_types": (str,), "moe_layers": (int,), "full_attn_idxs": (int,),
 }  # fmt: skip
-TEXTS = frozenset(("hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
+TEXTS = frozenset(("mlp_hidden_act", "hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
 OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config"))
 
 
@@ -65,7 +76,7 @@ def _wanted(name: str, value: Any) -> str | None:
     checks = (
         (ABOVE_ZERO, is_number(value) and value > 0, "a number above 0"),
         (SHARES, is_number(value) and 0 < value <= 1, "a number above 0 and at most 1"),
-        (BOOLEANS, isinstance(value, bool), "true or false"),
+        (BOOLEANS | STATE_SPACES, isinstance(value, bool), "true or false"),
         (TEXTS, isinstance(value, str), "a text"),
         (OBJECTS, isinstance(value, dict), "an object"),
         (("router_jitter_noise",), is_number(value) and value >= 0, "a number of at least 0"),

@@ -5,10 +5,11 @@ text part lie behind one of two further prefixes.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from verbatim.reference.checkpoint.families import family_named
-from verbatim.reference.checkpoint.families.family import NORM_NAMES, Family
-from verbatim.reference.checkpoint.grouped_queries import split_groups
+from verbatim.reference.checkpoint.families.family import Family, norm_names
+from verbatim.reference.checkpoint.grouped_queries import split_gates, split_groups
 from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves, num_paired, unit_norm
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.latent_matrices import read_latent
@@ -35,7 +36,7 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     head_name = head_name_of(config, weights)
     # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
     # A head that is stored counts whatever config.json says; the text part of a multimodal model may lack one silently.
-    may_tie = (config.tie_embeddings or stem != STEMS[0]) and config.quantization in (None, *MIXED)
+    may_tie = (config.tie_embeddings or stem in STEMS[1:]) and config.quantization in (None, *MIXED)
     is_tied = may_tie and head_name not in weights
     head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
     if config.head_bias:
@@ -73,7 +74,8 @@ def open_eagle(config: ModelConfig, weights: Weights, embedding: Tensor) -> Chec
 
 def _stem(config: ModelConfig, weights: Weights) -> str:
     name = family_named(config.family).names.get("embed_tokens", "embed_tokens")
-    return next((stem for stem in STEMS if f"{stem}{name}.weight" in weights), STEMS[0])
+    stems = (*family_named(config.family).stems, *STEMS)
+    return next((stem for stem in stems if f"{stem}{name}.weight" in weights), STEMS[0])
 
 
 def _dtypes(config: ModelConfig) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ class _Reader:
 
     def layer(self) -> Layer:
         config, hidden = self.config, self.config.hidden_size
-        names = NORM_NAMES[config.norms]
+        names = norm_names(config.norms, self.layer_config)
         norms = [None if name is None else self.vector(name, hidden) for name in names]
         biases = [self.bias(name, hidden) if name and config.norm_bias else None for name in names]
         experts = config.experts if self.layer_config.has_experts else None
@@ -126,7 +128,7 @@ class _Reader:
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
             mlp_out_norm=norms[3],
-            mlp=self.feed_forward() if experts is None else None,
+            mlp=self.feed_forward() if self.layer_config.has_dense_network else None,
             **({"router": None, "experts": ()} if experts is None else self.mixture(experts)),
         )
 
@@ -144,7 +146,8 @@ class _Reader:
         """The matrices of queries, keys and values, as fields of a Layer."""
         if self.config.latent:
             return read_latent(self.config, self.config.latent, self)
-        hidden, sizes = self.config.hidden_size, (self.num_queries, self.num_keys, self.num_keys)
+        hidden, queries = self.config.hidden_size, self.num_queries * (1 + self.config.has_output_gate)
+        sizes = queries, self.num_keys, self.num_keys
         matrices: tuple[Matrix, ...]
         if self.family.groups_queries:
             matrices = split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
@@ -154,12 +157,14 @@ class _Reader:
             pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
             *found, value = (self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
             matrices = (*(in_halves(matrix, self.config.head_dim, self.num_paired) for matrix in found), value)
-        return dict(zip(("query", "key", "value"), matrices, strict=True))
+        found = dict(zip(("query", "key", "value"), matrices, strict=True))
+        return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
         down = self.matrix("mlp.down_proj", hidden, inner, has_bias=has_bias)
-        if self.config.has_fused_matrices or self.family.has_fused_gate:
+        is_fused = self.config.has_fused_matrices or self.family.has_fused_gate
+        if is_fused and not (self.config.quantization == GGUF and self.family.experts.is_shared_network):
             gate, up = self.split(self.matrix("mlp.gate_up_proj", 2 * inner, hidden), (inner, inner))
             return FeedForward(gate, up, down)
         up = self.matrix("mlp.up_proj", inner, hidden, has_bias=has_bias)
@@ -177,7 +182,8 @@ class _Reader:
             rows = (1,) if known.score_bias_rows else ()
             found["score_bias"] = self.tensor(known.part + known.score_bias, *rows, experts.num_experts)
         if experts.shared_size:
-            found["shared"] = self.expert(f"{known.shared}.", experts.shared_size)
+            size, is_network = experts.shared_size, known.is_shared_network
+            found["shared"] = self.feed_forward() if is_network else self.expert(f"{known.shared}.", size)
         if experts.has_shared_gate:
             found["shared_gate"] = self.float_matrix(f"{known.part}{known.shared_gate}", 1)
         return found | {"experts": tuple(parts)}
@@ -189,24 +195,25 @@ class _Reader:
             reader = InterleavedExperts(self.weights, prefix, count=count, has_biases=experts.has_biases, **sizes)
             is_mxfp4 = self.config.quantization == MXFP4
             return reader.read(*names, in_turn=bool(known.interleaved), may_be_mxfp4=is_mxfp4)
-        if known.is_stacked:
-            return self.stacked_experts(experts)
+        names = (f"{known.up}.weight", f"{known.down}.weight") if known.is_stacked else known.stacked
+        if names and f"{self.prefix}{known.part}{names[0]}" in self.weights:
+            return self.stacked_experts(experts, *names)
         return [self.expert(f"experts.{i}.", inner, has_bias=experts.has_biases) for i in range(count)]
 
     def expert(self, name: str, inner: int, *, has_bias: bool = False) -> FeedForward:
         known, hidden = self.family.experts, self.config.hidden_size
-        shapes = {known.gate: (inner, hidden), known.up: (inner, hidden), known.down: (hidden, inner)}
+        gate = {known.gate: (inner, hidden)} if self.config.has_gate else {}
+        shapes = gate | {known.up: (inner, hidden), known.down: (hidden, inner)}
         stem = known.part + name
-        return FeedForward(*(self.matrix(stem + part, *s, has_bias=has_bias) for part, s in shapes.items()))
+        found = {part: self.matrix(stem + part, *s, has_bias=has_bias) for part, s in shapes.items()}
+        return FeedForward(found.get(known.gate), found[known.up], found[known.down])
 
-    def stacked_experts(self, experts: Experts) -> list[FeedForward]:
-        known, hidden, count = self.family.experts, self.config.hidden_size, experts.num_experts
-        inner = experts.intermediate_size
-        gates_and_ups = self.split(
-            self.matrix(known.part + known.up, 2 * inner, hidden, count=count), (inner,) * (2 * count)
-        )
-        downs = self.split(self.matrix(known.part + known.down, hidden, inner, count=count), (hidden,) * count)
-        return [FeedForward(gates_and_ups[2 * i], gates_and_ups[2 * i + 1], downs[i]) for i in range(count)]
+    def stacked_experts(self, experts: Experts, up: str, down: str) -> list[FeedForward]:
+        hidden, inner, count = self.config.hidden_size, experts.intermediate_size, experts.num_experts
+        stem, read = self.prefix + self.family.experts.part, partial(_matrix, self.config, self.weights, count=count)
+        parts = self.split(read(stem + up, (2 * inner, hidden)), (inner,) * (2 * count))
+        downs = self.split(read(stem + down, (hidden, inner)), (hidden,) * count)
+        return [FeedForward(*parts[2 * i : 2 * i + 2], downs[i]) for i in range(count)]
 
     def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
         """Float in every checkpoint (N9)."""
@@ -215,7 +222,7 @@ class _Reader:
         return Matrix(weight=stored, bias=bias, num_inputs=hidden)
 
     def tensor(self, name: str, *shape: int) -> Tensor:
-        return self.weights.get(self.prefix + name, shape)
+        return self.weights.get(self.stored(name), shape)
 
     def head_norm(self, name: str, num_heads: int) -> Tensor | None:
         size, form = self.config.head_dim, self.config.query_key_norm

@@ -18,7 +18,8 @@ KNOWN = frozenset((
     "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings",
     "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor", "attn_factor", "truncate",
     "mscale", "mscale_all_dim", "short_factor", "long_factor", "short_mscale", "long_mscale", "llama_4_scaling_beta",
-    "max_position_embeddings", "finetuned", "mrope_section",  # these change nothing where there is text alone
+    "max_position_embeddings", "finetuned",  # these and the next change nothing where there is text alone
+    "mrope_section", "mrope_interleaved",
 ))  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class DecoderLayer:
         self.key = Linear(stored.key, quantization) if stored.key else None
         self.value = Linear(stored.value, quantization) if stored.value else None
         self.output = Linear(stored.output, quantization) if stored.output else None
+        self.gate = Linear(stored.attention_gate, quantization) if stored.attention_gate else None
         self.mixer = make_mixer(config, stored.mixer, quantization) if stored.mixer else None
         self.latent = LatentHeads(config.latent, stored.latent) if config.latent and stored.latent else None
         self.query_down = Linear(down, quantization) if (down := stored.latent and stored.latent.query_down) else None
@@ -63,12 +64,16 @@ class DecoderLayer:
 
     def run(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """Add attention and the feed-forward network to x (tokens, hidden); a parallel one has attention's norm."""
-        normed, scale = show(index, "attention norm", self.attention_norm(x)), self.config.residual_scale
-        mixed = self.mix(normed, chunks, table, query_scales, cache, index, show)
-        x = show(index, "after attention", x + scaled(mixed, scale))
+        normed, scale = x, self.config.residual_scale
+        if self.query or self.mixer:
+            normed = show(index, "attention norm", self.attention_norm(x))
+            mixed = self.mix(normed, chunks, table, query_scales, cache, index, show)
+            x = show(index, "after attention", x + scaled(mixed, scale))
+        if not self.layer_config.has_feed_forward:
+            return x
         normed = normed if self.config.norms == "parallel" else self.mlp_norm(x)
         added = self.feed_forward(show(index, "mlp norm", normed), index, show)
-        return show(index, "after mlp", x + scaled(added, scale))
+        return show(index, "after mlp", x + scaled(added, scale * self.config.feed_forward_scale))
 
     def mix(self, x, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """What normed rows take from the tokens before them: by attention, from a state, or both."""
@@ -102,7 +107,10 @@ class DecoderLayer:
             ))  # fmt: skip
         attended = show(index, "attention", np.concatenate(found))
         attended = show(index, "value", self.latent.values(attended)) if self.latent else attended
-        return self.attention_out_norm(show(index, "output", self.output(attended.reshape(len(x), -1))))
+        attended = attended.reshape(len(x), -1)
+        attended = attended * sigmoid(show(index, "gate", self.gate(x))) if self.gate else attended
+        added = scaled(self.output(attended), config.attention_out_scale)
+        return self.attention_out_norm(show(index, "output", added))
 
     def attention_inputs(self, x, table, index: int, show) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Rotated queries and keys, and values, of normed rows, each (tokens, heads, head_dim)."""

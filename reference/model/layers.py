@@ -71,6 +71,7 @@ class Network:
         self.gate = Linear(stored.gate, quantization) if stored.gate else None
         self.up, self.down = Linear(stored.up, quantization), Linear(stored.down, quantization)
         self.activate, self.clamped = ACTIVATIONS[config.activation], config.clamped_gate
+        self.gate_scale = np.float32(config.gate_scale)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Rows float32 (rows, hidden) to rows of the same shape."""
@@ -78,4 +79,5 @@ class Network:
             return self.down(self.activate(self.up(x)))
         if self.clamped:
             return self.down(clamped_gate(self.gate(x), self.up(x), self.clamped.alpha, self.clamped.limit))
-        return self.down(self.activate(self.gate(x)) * self.up(x))
+        gate = self.gate(x) if self.gate_scale == 1 else self.gate(x) * self.gate_scale
+        return self.down(self.activate(gate) * self.up(x))

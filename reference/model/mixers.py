@@ -11,8 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from verbatim.reference.cache.states import StateCache
+from verbatim.reference.model.gated_delta import GatedDeltaMixer
+from verbatim.reference.model.mamba import MambaMixer
 from verbatim.reference.model.short_convolution import ShortConvolutionMixer
 from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.gated_delta import GatedDelta
+from verbatim.reference.records.mamba import Mamba
 from verbatim.reference.records.mixer import Mixer, ShortConvolution
 from verbatim.reference.records.sequence import Chunk
 
@@ -35,7 +39,9 @@ class MixerLayer(Protocol):
         """What is added to the hidden rows, (tokens, hidden), of outputs of `scan`."""
 
 
-MIXERS: dict[type[Mixer], Any] = {ShortConvolution: ShortConvolutionMixer}
+MIXERS: dict[type[Mixer], Any] = {
+    ShortConvolution: ShortConvolutionMixer, Mamba: MambaMixer, GatedDelta: GatedDeltaMixer,
+}  # fmt: skip
 
 
 def make_mixer(config: ModelConfig, stored: Any, quantization: str | None) -> MixerLayer:

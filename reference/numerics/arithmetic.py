@@ -227,6 +227,12 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return np.float32(0.5) * x * (np.float32(1) + tanh(np.float32(0.7978845608028654) * cubic))
 
 
+def relu2(x: np.ndarray) -> np.ndarray:
+    """The square of what is above 0 (N7)."""
+    above = np.maximum(x, np.float32(0))
+    return above * above
+
+
 def clamped_gate(gate: np.ndarray, up: np.ndarray, alpha: float, limit: float) -> np.ndarray:
     """(up + 1) * (gate * sigmoid(gate * alpha)), gate clamped to at most `limit`, up to -limit and limit (N9a)."""
     bound = np.float32(limit)
@@ -234,4 +240,4 @@ def clamped_gate(gate: np.ndarray, up: np.ndarray, alpha: float, limit: float) -
     return (up + np.float32(1)) * (gate * sigmoid(gate * np.float32(alpha)))
 
 
-ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh}
+ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "relu2": relu2}

@@ -94,6 +94,12 @@ class LayerConfig:
     chunk: int | None = field(default=None, metadata=LATER)
     has_attention: bool = field(default=True, metadata=LATER)
     has_mixer: bool = field(default=False, metadata=LATER)
+    has_feed_forward: bool = field(default=True, metadata=LATER)
+
+    @property
+    def has_dense_network(self) -> bool:
+        """Whether its feed-forward part is one network and no mixture of experts."""
+        return self.has_feed_forward and not self.has_experts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +144,16 @@ class ModelConfig:
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     attention_softcap: float | None = None
     has_sink_scores: bool = field(default=False, metadata=LATER)  # one learned score a head beside those of its keys
+    has_output_gate: bool = field(default=False, metadata=LATER)  # on what heads made, before the output matrix
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
     latent: LatentAttention | None = field(default=None, metadata=LATER)
     mixer: Mixer | None = field(default=None, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
+    gate_scale: float = field(default=1.0, metadata=LATER)  # of the feed-forward network's gate, before its activation
+    feed_forward_scale: float = field(default=1.0, metadata=LATER)  # of what the feed-forward network adds
+    attention_out_scale: float = field(default=1.0, metadata=LATER)  # of what attention adds
     logits_divisor: float = 1.0
     eos_ids: tuple[int, ...] = field(default=())
     bos_id: int | None = None

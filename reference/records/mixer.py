@@ -9,6 +9,11 @@ class Mixer:
     __slots__ = ()
 
     @property
+    def output_scale(self) -> float:
+        """What a mixer adds is multiplied by this."""
+        return 1.0
+
+    @property
     def state_size(self) -> int:
         """How many float32 numbers a layer remembers of all tokens before."""
         raise NotImplementedError

@@ -10,9 +10,9 @@ from verbatim.reference.records.sequence import Chunk
 IDS = tuple(np.random.default_rng(3).integers(0, 96, 40).tolist())
 
 
-@pytest.fixture(scope="module")
-def model(backend, tmp_path_factory):
-    return backend.load_model(write_family(tmp_path_factory.mktemp("lfm2"), "lfm2"))
+@pytest.fixture(scope="module", params=["lfm2", "mamba2", "falcon h1", "nemotron h"])
+def model(backend, tmp_path_factory, request):
+    return backend.load_model(write_family(tmp_path_factory.mktemp("states"), request.param))
 
 
 @pytest.fixture
@@ -44,9 +44,15 @@ def test_slots_are_counted_by_reference():
 
 
 def test_a_model_has_pages_for_attention_and_states_for_the_rest(model, cache):
-    assert len(cache.keys) == 1
-    assert cache.states.numbers.shape == (4, 3, 2 * 48)
-    assert model.config.state_bytes == 4 * 3 * 2 * 48
+    paged, stateful, size = {
+        "lfm2": (1, 3, 2 * 48),
+        "mamba2": (0, 2, 3 * (96 + 2 * 2 * 19) + 4 * 19 * 24),
+        "falcon_h1": (2, 2, 3 * (64 + 2 * 20) + 4 * 20 * 16),
+        "nemotron_h": (1, 2, 3 * (80 + 2 * 2 * 17) + 4 * 17 * 20),
+    }[model.config.family]
+    assert len(cache.keys) == paged
+    assert cache.states.numbers.shape == (4, stateful, size)
+    assert model.config.state_bytes == 4 * stateful * size
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 17, 39])

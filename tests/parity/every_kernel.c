@@ -136,13 +136,33 @@ static void elements(const struct kernels *table, long rows, long n) {
     table->weigh(x, rows * n, 1, 1.4426950f, weights), count_in(weights, rows * n * sizeof(uint64_t));
     table->softcap(y, rows * n, 2, 2.885390f), count_in(y, rows * n * sizeof(float));
     table->add(y, x, rows * n, 0.5f), count_in(y, rows * n * sizeof(float));
-    for (int activation = SILU; activation <= SIGMOID; activation++) {
+    for (int activation = SILU; activation <= RELU2; activation++) {
         table->activate(x, rows * n, activation, y), count_in(y, rows * n * sizeof(float));
         table->gate(x, y, rows * n, activation), count_in(x, rows * n * sizeof(float));
     }
     table->clamped_gate(x, y, rows * n, 1.702f, 0.5f), count_in(x, rows * n * sizeof(float));
     table->rotate(x, rows, n, n / 2, weight, weight), count_in(x, rows * n * sizeof(float));
     free(x), free(y), free(weight), free(weights);
+}
+
+/* What layers with a state compute: a gated norm, and a head of a state space. */
+static void states(const struct kernels *table, long tokens, long state_rows, long head_dim) {
+    long n = head_dim + 2 * state_rows;
+    float *rows = floats(tokens * n), *gate = floats(tokens * head_dim), *weight = floats(head_dim);
+    float *state = floats(state_rows * head_dim), *out = floats(tokens * head_dim), *steps = floats(tokens * 2);
+    float *kept = steps + tokens;
+    for (long t = 0; t < tokens; t++) table->mamba_steps(steps + t, weight, weight, 0.1f, 0.9f, 1, kept + t);
+    struct mamba_head head = {.tokens = tokens, .state_rows = state_rows, .head_dim = head_dim, .row_step = n,
+                              .step_step = 1, .kept_step = 1, .out_step = head_dim, .values = rows, .inward = rows + head_dim,
+                              .outward = rows + head_dim + state_rows, .steps = steps, .kept = kept, .skip = 0.5f,
+                              .state = state, .out = out};
+    table->mamba_scan(&head), count_in(out, tokens * head_dim * sizeof(float));
+    count_in(state, state_rows * head_dim * sizeof(float));
+    table->gated_norm(out, gate, weight, 1e-5f, tokens, 1, head_dim, tokens & 1);
+    table->softplus(out, tokens * head_dim, gate), count_in(gate, tokens * head_dim * sizeof(float));
+    table->scale(gate, tokens * head_dim, 0.3f);
+    table->multiply(out, gate, tokens * head_dim), count_in(out, tokens * head_dim * sizeof(float));
+    free(rows), free(gate), free(weight), free(state), free(out), free(steps);
 }
 
 struct sums { long items, phases, *counts; };
@@ -190,6 +210,7 @@ int main(void) {
                     latents(*table, tokens, 100, head_dim, format);
                 }
         rows_apart(*table, 1, 12, 70), rows_apart(*table, 37, 33, 40);
+        states(*table, 1, 7, 5), states(*table, 70, 19, 43), states(*table, 3, 16, 64);
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);
     }

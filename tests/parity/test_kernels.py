@@ -12,6 +12,7 @@ from small_models import stored_bits
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model import attention as reference_attention
 from verbatim.reference.numerics import arithmetic as reference_numerics
+from verbatim.reference.numerics import recurrence as reference_recurrence
 from verbatim.reference.numerics.quantization import FORMATS, quantize
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
 from verbatim.reference.records.request import SamplingParams
@@ -20,6 +21,7 @@ from verbatim.reference.sampling import rules as reference_sampling
 
 fast_attention = pytest.importorskip("verbatim.fastpath.model.attention", reason="the fast path is not built")
 from verbatim.fastpath.numerics import arithmetic as numerics  # noqa: E402
+from verbatim.fastpath.numerics import recurrence  # noqa: E402
 from verbatim.fastpath.sampling import rng  # noqa: E402
 from verbatim.fastpath.sampling import rules as sampling  # noqa: E402
 
@@ -157,6 +159,7 @@ def test_exponentials(seed, length, spread):
     both("sigmoid", x)
     both("gelu_tanh", x)
     both("tanh", x)
+    both("relu2", x)
     both("log2", np.maximum(np.abs(x), np.float32(1e-37)))
 
 
@@ -164,6 +167,28 @@ def test_exponentials(seed, length, spread):
 @given(SEEDS, SIZES, SPREADS, st.sampled_from([0.3, 7.0]))
 def test_clamped_gate(seed, length, spread, limit):
     both("clamped_gate", numbers(seed, length, spread=spread), numbers(seed + 1, length, spread=spread), 1.702, limit)
+
+
+@PARITY
+@given(SEEDS, SIZES, SPREADS, st.sampled_from([1, 2, 3]), st.booleans(), st.booleans())
+def test_softplus_and_gated_norms(seed, length, spread, num_groups, norms_first, has_weight):
+    x, gate = (numbers(seed + i, 3, num_groups * length, spread=spread) for i in range(2))
+    weight = numbers(seed, num_groups * length) if has_weight else None
+    with poisoned():
+        found = (
+            recurrence.softplus(x),
+            recurrence.gated_norm(x, gate, weight, 1e-5, num_groups=num_groups, norms_first=norms_first),
+        )
+    same(found[0], reference_recurrence.softplus(x))
+    same(found[1], reference_recurrence.gated_norm(
+        x, gate, weight, 1e-5, num_groups=num_groups, norms_first=norms_first
+    ))  # fmt: skip
+
+
+def test_softplus_on_a_sweep_of_all_floats():
+    x = np.arange(0, 2**32, 40_009, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = x[np.isfinite(x)]
+    same(recurrence.softplus(x), reference_recurrence.softplus(x))
 
 
 def test_exponentials_on_a_sweep_of_all_floats():

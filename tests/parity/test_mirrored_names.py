@@ -18,6 +18,7 @@ OWN = {  # names that one of the two has for itself: what the other has in C, or
     "model.attention": {"softcap"},
     "model.decoder": {"DecoderLayer", "scaled"},
     "model.experts": {"mix", "expert_weights", "sigmoid_weights", "sparsemixer_weights"},
+    "model.gated_delta": {"GatedDeltaMixer", "GatedDeltaNets"},
     "model.latent_attention": {"LatentHeads", "LatentPass"},
     "model.short_convolution": {"ShortConvolutionMixer", "ShortConvolutions"},
     "model.mixers": {"Mixer", "MixerLayer", "make_mixer", "mix_tokens"},

@@ -20,7 +20,7 @@ from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope, re
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.experts import Experts
 
-ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "relu2": "relu2"}
 LAYER_TYPES = ("full_attention", "sliding_attention")
 # Where null means something: none of it, or what follows from other fields. Elsewhere null is as if left out.
 NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from verbatim.reference.records.config import LayerConfig
 from verbatim.reference.records.errors import ModelError
 
 BESIDE_TEXT = (
@@ -34,6 +35,13 @@ NORM_NAMES = {
     "between": (None, None, "post_attention_layernorm", None),
     "parallel": ("input_layernorm", None, None, None),
 }  # fmt: skip
+
+
+def norm_names(norms: str, layer: LayerConfig) -> list[str | None]:
+    """The same for the halves that a layer has."""
+    mixes, has_network = layer.has_attention or layer.has_mixer, layer.has_feed_forward
+    is_there = mixes, mixes, has_network, has_network
+    return [name if there else None for name, there in zip(NORM_NAMES[norms], is_there, strict=True)]
 
 
 def no_scales(raw: dict) -> dict[str, float]:
@@ -110,7 +118,8 @@ class ExpertNames:
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
     and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
     has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py); `joined` the same with gate's
-    outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared` and `shared_gate` belong
+    outputs before up's; `stacked` those that some files have in the place of a matrix for each expert, (experts, outputs,
+    inputs), gate's outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared` and `shared_gate` belong
     to the expert of every token.
     """
 
@@ -124,7 +133,9 @@ class ExpertNames:
     is_stacked: bool = False
     interleaved: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
     shared: str = "shared_expert"
+    is_shared_network: bool = False  # whether it has the names and the size of a dense network
     shared_gate: str = "shared_expert_gate"
 
 
@@ -156,6 +167,7 @@ class Family:
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
     names: dict[str, str] = field(default_factory=dict)
+    stems: tuple[str, ...] = ()  # what may stand before the names of layers in place of stems.py's
     layer_types: dict[str, dict[str, bool]] = field(default_factory=dict)
     groups_queries: bool = False  # query, key and value are one matrix, each group of queries before its key and value
     has_pairs: bool = False  # in the rows of queries and keys, the two features of a rotated pair are neighbours

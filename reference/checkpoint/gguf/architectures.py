@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from verbatim.reference.checkpoint.gguf import state_spaces
 from verbatim.reference.checkpoint.gguf.latents import READS, latent_config
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.rope import Tensors, rope_settings
@@ -17,12 +18,13 @@ GEMMA_27B = {"gemma2": 46, "gemma3": 62}  # layers; their attention scale is of 
 class Architecture:
     """What a name in `general.architecture` stands for: an architecture of config.json, and what more it needs.
 
-    `has_pairs` says that the two halves of a rotated head lie in turn, row by row, as llama.cpp rotates them. `reads`
+    With `differs` some numbers differ from layer to layer (state_spaces.py). `has_pairs` says that the two halves of a rotated head lie in turn, row by row, as llama.cpp rotates them. `reads`
     are names of metadata that are refused elsewhere.
     """
 
     name: str
     has_pairs: bool = False
+    differs: bool = False
     reads: tuple[str, ...] = ()
     more: Callable[[Metadata, Tensors], dict[str, Any]] = lambda found, tensors: {}
 
@@ -108,6 +110,10 @@ def _granite(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     return scales | _llama(found, tensors)
 
 
+def _granite_hybrid(found: Metadata, tensors: Tensors) -> dict[str, Any]:
+    return _granite(found, tensors) | state_spaces.granite_config(found, tensors)
+
+
 def _stablelm(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     return {"use_parallel_residual": bool(found.flag(".use_parallel_residual"))}
 
@@ -185,6 +191,12 @@ ARCHITECTURES = {
     "olmoe": Architecture(name="OlmoeForCausalLM"),
     "granite": Architecture(name="GraniteForCausalLM", has_pairs=True, more=_granite),
     "granitemoe": Architecture(name="GraniteForCausalLM", has_pairs=True, more=_granite),
+    "granitehybrid": Architecture(
+        name="GraniteMoeHybridForCausalLM", has_pairs=True, differs=True, more=_granite_hybrid
+    ),
+    "mamba2": Architecture(name="Mamba2ForCausalLM", differs=True, more=state_spaces.mamba2_config),
+    "nemotron_h": Architecture(name="NemotronHForCausalLM", differs=True, more=state_spaces.nemotron_config),
+    "falcon-h1": Architecture(name="FalconH1ForCausalLM", differs=True, more=state_spaces.falcon_config),
     "internlm2": Architecture(name="LlamaForCausalLM", has_pairs=True),
     "smollm3": Architecture(name="SmolLM3ForCausalLM", has_pairs=True),
     "stablelm": Architecture(name="StableLmForCausalLM", more=_stablelm),

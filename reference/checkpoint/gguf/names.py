@@ -9,12 +9,14 @@ from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.gguf.header import Entry
 from verbatim.reference.checkpoint.gguf.latents import MATRICES as LATENT_MATRICES
 from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING
-from verbatim.reference.checkpoint.opening import NORM_NAMES
+from verbatim.reference.checkpoint.gguf.state_spaces import state_space_tensor
+from verbatim.reference.checkpoint.families.family import NORM_NAMES
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
 
 LAYER = re.compile(r"blk\.(\d{1,6})\.(.+)\.(weight|bias)")
+BARE_NORM = re.compile(r"blk\.\d{1,6}\.ffn_norm")  # of Falcon H1, whose name has no ending
 SINGLE_EXPERT = re.compile(r"ffn_(gate|up|down)\.(\d{1,6})")  # as files had them before 2024
 READ_ELSEWHERE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # shapes.py
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")  # in the order of NORM_NAMES
@@ -56,7 +58,7 @@ class _Names:
         self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
         if config.family in ("seed_oss", "gpt_oss"):  # llama.cpp's name for it in these families
             self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
-        if config.has_fused_matrices or self.family.has_fused_gate:
+        if config.has_fused_matrices or (self.family.has_fused_gate and not experts.is_shared_network):
             self.inner["ffn_up"] = "mlp.gate_up_proj"
         self.inner = {theirs: known.get(ours, ours) for theirs, ours in self.inner.items()}
         if config.latent:
@@ -67,14 +69,19 @@ class _Names:
         self.inner["ffn_gate_inp_shexp"] = experts.part + experts.shared_gate
         self.expert = {"gate": experts.gate, "up": experts.up, "down": experts.down}
         for part in PARTS:
-            self.inner[f"ffn_{part}_shexp"] = f"{experts.part}{experts.shared}.{self.expert[part]}"
+            shared = f"{experts.part}{experts.shared}.{self.expert[part]}"
+            network = known.get(f"mlp.{part}_proj", f"mlp.{part}_proj")
+            self.inner[f"ffn_{part}_shexp"] = network if experts.is_shared_network else shared
 
     def of(self, name: str, entry: Entry) -> Iterator[Tensor]:
         """What a stored tensor becomes."""
         if name in self.outer:
             yield Tensor(self.outer[name], entry.format, entry.bits())
             return
-        match = LAYER.fullmatch(name)
+        if found := state_space_tensor(name, entry, self.family.names):
+            yield found
+            return
+        match = LAYER.fullmatch(f"{name}.weight" if BARE_NORM.fullmatch(name) else name)
         if match is None:
             if name not in READ_ELSEWHERE:
                 raise ModelError(f"weights: tensor {name} is not known for the family {self.config.family}")

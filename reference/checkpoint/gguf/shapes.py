@@ -6,6 +6,7 @@ from verbatim.reference.checkpoint.gguf.architectures import architecture_of
 from verbatim.reference.checkpoint.gguf.latents import VALUES
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.rope import MAX_CONTEXT, Tensors, rope_settings
+from verbatim.reference.checkpoint.gguf.state_spaces import same_in_layers
 from verbatim.reference.records.errors import ModelError
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
@@ -13,7 +14,8 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 def raw_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     """The config.json; ModelError names what is missing, wrong, or not supported."""
-    known = architecture_of(found)
+    known, whole = architecture_of(found), found
+    found = same_in_layers(found) if known.differs else found
     num_layers, hidden = found.required(".block_count", most=len(tensors)), found.required(".embedding_length")
     heads = found.required(".attention.head_count")
     head_dim = found.integer(".attention.key_length") or hidden // heads
@@ -35,7 +37,7 @@ def raw_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     }
     raw |= _epsilon(found) | _experts(found) | rope_settings(found, tensors)
     _refuse(found, known.reads)
-    return raw | known.more(found, tensors)
+    return raw | known.more(whole, tensors)
 
 
 def biases(tensors: Tensors) -> dict[str, bool]:

@@ -41,7 +41,8 @@ def _shapes(
     if layer.has_attention:
         found["self_attn.o_proj"] = ("output",), (hidden,), config.num_heads * config.value_dim
     if layer.has_attention and not config.latent:  # whose queries and keys have their features in another order
-        found["self_attn.q_proj"] = ("query",), (queries,), hidden
+        if not config.has_output_gate:  # whose rows lie among those of queries
+            found["self_attn.q_proj"] = ("query",), (queries,), hidden
         found["self_attn.k_proj"] = ("key",), (keys,), hidden
         found["self_attn.v_proj"] = ("value",), (keys,), hidden
     if layer.has_attention and (config.has_fused_matrices or is_grouped):
