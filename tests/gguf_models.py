@@ -121,7 +121,7 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             values = values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
         if name.startswith("gemma") and "norm" in stored:
             values = values + np.float32(1)
-        if "shared_mlp" in stored:
+        if "shared_mlp" in stored and name == "granitehybrid":
             found |= _shared(stored, values, has_experts=bool(raw["num_local_experts"]))
             continue
         if any(stored.endswith(f".{part}") for part in STATE_SPACE):

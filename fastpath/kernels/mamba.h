@@ -1,6 +1,6 @@
 /* Selective state spaces (N15): one head's state (state_rows, head_dim) over the tokens of a chunk, in order.
  *
- * Columns lie in vector lanes and never meet. A tile of the state stays in registers for a block of tokens; what the
+ * Columns lie in vector lanes, each by itself. A tile of the state stays in registers for a block of tokens; what the
  * block has read so far lies in `out`, so rows are added in order whatever the size of a tile.
  */
 enum { SCAN_TOKENS = 64, SCAN_ROWS = WIDTH == 16 ? 8 : 4 };

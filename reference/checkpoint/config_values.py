@@ -21,7 +21,7 @@ INTEGERS = {  # least and greatest
     "mamba_n_heads": (1, MOST), "mamba_n_groups": (1, MOST), "mamba_d_state": (1, MOST), "mamba_d_conv": (1, MOST),
     "mamba_num_heads": (1, MOST), "mamba_head_dim": (1, MOST), "ssm_state_size": (1, MOST), "state_size": (1, MOST),
     "num_heads": (1, MOST), "n_groups": (1, MOST), "conv_kernel": (1, MOST), "mamba_d_ssm": (1, MOST),
-    "shared_intermediate_size": (1, MOST), "moe_shared_expert_intermediate_size": (1, MOST),
+    "shared_intermediate_size": (0, MOST), "moe_shared_expert_intermediate_size": (1, MOST),
     "attention_chunk_size": (1, MOST), "interleave_moe_layer_step": (1, MOST), "intermediate_size_mlp": (1, MOST),
     "conv_L_cache": (1, MOST), "block_multiple_of": (1, MOST), "block_ff_dim": (1, MOST), "num_dense_layers": (0, MOST),
     "full_attention_interval": (1, MOST), "linear_num_key_heads": (1, MOST), "linear_num_value_heads": (1, MOST),

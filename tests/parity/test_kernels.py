@@ -188,7 +188,8 @@ def test_softplus_and_gated_norms(seed, length, spread, num_groups, norms_first,
 def test_softplus_on_a_sweep_of_all_floats():
     x = np.arange(0, 2**32, 40_009, dtype=np.uint64).astype(np.uint32).view(np.float32)
     x = x[np.isfinite(x)]
-    same(recurrence.softplus(x), reference_recurrence.softplus(x))
+    with np.errstate(over="ignore"):
+        same(recurrence.softplus(x), reference_recurrence.softplus(x))
 
 
 def test_exponentials_on_a_sweep_of_all_floats():

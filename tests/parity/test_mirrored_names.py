@@ -22,6 +22,7 @@ OWN = {  # names that one of the two has for itself: what the other has in C, or
     "model.latent_attention": {"LatentHeads", "LatentPass"},
     "model.short_convolution": {"ShortConvolutionMixer", "ShortConvolutions"},
     "model.mixers": {"Mixer", "MixerLayer", "make_mixer", "mix_tokens"},
+    "model.mamba": {"MambaMixer", "StateSpaces", "state_step"},
     "model.layers": {"Layers", "Linear", "Network", "Norm"},
     "numerics.arithmetic": {"kernel_dtype", "linear_stored"},
     "sampling.rules": {"by_weight", "draw"},

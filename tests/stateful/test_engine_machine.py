@@ -45,6 +45,11 @@ HYBRID = SHAPE | {
     "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False,
     "block_dim": 16, "block_ff_dim": 24, "conv_dim": 16, "conv_dim_out": 16, "num_heads": 2,
 }  # fmt: skip
+RECURRENT = SHAPE | {
+    "num_hidden_layers": 2, "num_heads": 4, "head_dim": 8, "state_size": 6, "n_groups": 2, "time_step_limit": [0.0, 0.9],
+    "num_attention_heads": None, "num_key_value_heads": None,
+}  # fmt: skip
+STATEFUL = ("hybrid", "recurrent")
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
@@ -83,7 +88,8 @@ class Workshop:
         self.parts, self.tokenizer = backend.PARTS, load_tokenizer(model)
         latent = write_family(directory / "latent", "deepseek_v3", **LATENT)
         hybrid = write_family(directory / "hybrid", "lfm2", **HYBRID)
-        paths = {"plain": model, "slides": slides, "latent": latent, "hybrid": hybrid}
+        recurrent = write_family(directory / "recurrent", "mamba2", **RECURRENT)
+        paths = {"plain": model, "slides": slides, "latent": latent, "hybrid": hybrid, "recurrent": recurrent}
         self.models = {name: backend.load_model(path) for name, path in paths.items()}
         self.keys = {name: self._adapters(self.models[name], path) for name, path in paths.items()}
         sizes = {"hidden_size": SHAPE["hidden_size"], "vocab_size": VOCAB}
@@ -99,6 +105,8 @@ class Workshop:
     def _adapters(self, model, path):
         """Loads two adapters of a model; their keys by the names that requests have for them."""
         keys = {"": ""}
+        if path.name == "recurrent":  # which has no matrix that an adapter could change
+            return dict.fromkeys(("", "a", "b"), "")
         for seed, name in enumerate("ab"):
             place = path.with_name(f"{path.name}-{name}")
             modules = ("self_attn.v_proj", "self_attn.out_proj" if path.name == "hybrid" else "self_attn.o_proj")
@@ -250,12 +258,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests = {}
 
     @initialize(
-        name=st.sampled_from(["plain", "slides", "latent", "hybrid", "hybrid"]),
+        name=st.sampled_from(["plain", "slides", "slides", "latent", "hybrid", "recurrent"]),
         limits=limits,
         first=st.lists(requests, min_size=1, max_size=4),
     )
     def open(self, name, limits, first):
-        width = 1 if name == "hybrid" else limits.spec_tree_width  # drafts of a model with states have no branches
+        width = 1 if name in STATEFUL else limits.spec_tree_width  # drafts of a model with states have no branches
         self.name, self.engine = name, self.workshop.engine(name, dataclasses.replace(limits, spec_tree_width=width))
         for request in first:  # short enough for any engine
             self.add(dataclasses.replace(request, prompt_ids=request.prompt_ids[:40]))

@@ -25,7 +25,7 @@ def _scales(raw: dict) -> dict[str, float]:
 
 
 def _prepare_hybrid(raw: dict) -> dict[str, Any]:
-    """In the common spelling: which layers attend, with positions or without, and the sizes of both networks."""
+    """In the common spelling: which layers attend, with positions or without, and both sizes of networks."""
     check_known(raw, KNOWN, "'granitemoehybrid'")
     num_layers, inner = raw.get("num_hidden_layers"), raw.get("intermediate_size")
     if not isinstance(num_layers, int):
@@ -33,7 +33,8 @@ def _prepare_hybrid(raw: dict) -> dict[str, Any]:
     return raw | {
         "layer_types": raw.get("layer_types") or raw.get("layers_block_type") or ["mamba"] * num_layers,
         "no_rope_layers": None if raw.get("position_embedding_type") == "rope" else [0] * num_layers,
-        "moe_intermediate_size": raw.get("moe_intermediate_size") or inner, "intermediate_size": raw.get("shared_intermediate_size", 1024),
+        "moe_intermediate_size": raw.get("moe_intermediate_size") or inner,
+        "intermediate_size": raw.get("shared_intermediate_size", 1024),
     }  # fmt: skip
 
 

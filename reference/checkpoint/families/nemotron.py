@@ -70,7 +70,7 @@ def _prepare(raw: dict) -> dict[str, Any]:
 
 
 def _layer_types(raw: dict) -> list[str]:
-    """The kind of each layer: a list, or a text with a letter for each."""
+    """What each layer is: a list, or a text with a letter for each."""
     listed, pattern = raw.get("layers_block_type"), raw.get("hybrid_override_pattern")
     if listed is not None:
         if not isinstance(listed, list):

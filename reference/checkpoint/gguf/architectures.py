@@ -18,8 +18,9 @@ GEMMA_27B = {"gemma2": 46, "gemma3": 62}  # layers; their attention scale is of 
 class Architecture:
     """What a name in `general.architecture` stands for: an architecture of config.json, and what more it needs.
 
-    With `differs` some numbers differ from layer to layer (state_spaces.py). `has_pairs` says that the two halves of a rotated head lie in turn, row by row, as llama.cpp rotates them. `reads`
-    are names of metadata that are refused elsewhere.
+    With `differs` some numbers differ from layer to layer (state_spaces.py). `has_pairs` says that the two halves of a
+    rotated head lie in turn, row by row, as llama.cpp rotates them. `reads` are names of metadata that are refused
+    elsewhere.
     """
 
     name: str

@@ -59,7 +59,7 @@ def mamba2_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
         "n_groups": found.required(".ssm.group_count"), "conv_kernel": found.required(".ssm.conv_kernel"),
         "expand": inner / hidden, "use_bias": _has(tensors, "ssm_in.bias"),
         "use_conv_bias": _has(tensors, "ssm_conv1d.bias"),
-        "layer_norm_epsilon": found.number(".attention.layer_norm_rms_epsilon") or found.number(".attention.layer_norm_epsilon"),
+        "layer_norm_epsilon": _epsilon(found),
     }  # fmt: skip
 
 
@@ -100,15 +100,15 @@ def granite_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
 def nemotron_config(found: Metadata, tensors: Tensors) -> dict[str, Any]:
     """The same of Nemotron H: a layer with a feed-forward size is a network, one with heads of keys attends."""
     heads, inner = _heads(found), _inner(found)
-    kinds = zip(
+    numbers = zip(
         layer_numbers(found, ".attention.head_count_kv"), layer_numbers(found, ".feed_forward_length"), strict=True
     )
     return {
-        "layers_block_type": ["mlp" if size else "attention" if count else "mamba" for count, size in kinds],
+        "layers_block_type": ["mlp" if size else "attention" if count else "mamba" for count, size in numbers],
         "mamba_num_heads": heads, "mamba_head_dim": inner // heads, "ssm_state_size": found.required(".ssm.state_size"),
         "n_groups": found.required(".ssm.group_count"), "conv_kernel": found.required(".ssm.conv_kernel"),
         "use_conv_bias": _has(tensors, "ssm_conv1d.bias"), "use_bias": _has(tensors, "ssm_in.bias"),
-        "layer_norm_epsilon": found.number(".attention.layer_norm_rms_epsilon") or found.number(".attention.layer_norm_epsilon"),
+        "layer_norm_epsilon": _epsilon(found),
     }  # fmt: skip
 
 
@@ -116,10 +116,14 @@ def layer_numbers(found: Metadata, name: str) -> list[int]:
     """A number for each layer: those of an array, or one for all."""
     count, value = found.required(".block_count"), found.get(name)
     if isinstance(value, np.ndarray):
-        if len(value) < count or value.dtype.kind not in "iu":
+        if len(value) < count or not np.issubdtype(value.dtype, np.integer):
             raise found.error(name, f"must have a whole number for each of {count} layers")
         return value[:count].tolist()
     return [found.integer(name, least=0) or 0] * count
+
+
+def _epsilon(found: Metadata) -> float | None:
+    return found.number(".attention.layer_norm_rms_epsilon") or found.number(".attention.layer_norm_epsilon")
 
 
 def _heads(found: Metadata) -> int:
