@@ -68,7 +68,9 @@ class PrefixCache:
         assert self.snapshots is not None
         self._clock += 1
         node: Node | None = self._roots.get(salt)
-        path, found, known = [], [], 0
+        path: list[Node] = []
+        found: list[Node] = []
+        known = 0
         while node is not None:
             following = tuple(token_ids[known : known + PAGE_SIZE])
             if (ending := _ending(node, following)) is not None:

@@ -1,4 +1,4 @@
-"""States that the prefix cache keeps for later requests (N14): which of its nodes own which slot, and which go first."""
+"""States that the prefix cache keeps for later requests (N14): which node owns which slot, and which go first."""
 
 from collections.abc import Iterable
 from typing import Protocol

@@ -6,6 +6,7 @@ uses it. So a beginning is shared, kept for later or returned to by holding its 
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class StateCache:
             if chunk.start and chunk.state == NO_STATE:
                 raise IndexError(f"a chunk that begins at position {chunk.start} needs the state before it")
             counts = [0, *[count for count, _ in chunk.saves], len(chunk.token_ids) + 1]
-            if not all(before < count for before, count in zip(counts, counts[1:], strict=False)):
+            if not all(before < count for before, count in pairwise(counts)):
                 raise IndexError(f"saves must ascend and lie in 1..{len(chunk.token_ids)}, not {chunk.saves}")
 
     def check(self, holdings: Iterable[Iterable[int]]) -> None:

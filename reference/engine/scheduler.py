@@ -88,10 +88,11 @@ class Scheduler(Holdings):
         return [work for sequence, work in latest.items() if sequence in self.running]
 
     def _plan(self, sequence: Sequence, uncomputed: int, budget: int, plan: list) -> int:
-        """Reserve pages, and slots for states, for up to `budget` tokens of a sequence, and return how many they are."""
+        """Reserve pages, and slots, for up to `budget` tokens of a sequence, and return how many they are."""
         start, drafts, output_ids = sequence.num_computed, sequence.draft_ids, sequence.output_ids
         stop = start + min(budget, uncomputed)
-        state, saves = NO_STATE, ()
+        state = NO_STATE
+        saves: tuple[tuple[int, int], ...] = ()
         if self.slots is not None:
             own = self._reserve_slot(sequence)
             if own == NO_STATE:

@@ -1,4 +1,4 @@
-"""Mirrored. What a layer with a state computes in the place of attention, or beside it: one class for each kind of sizes (N14).
+"""Mirrored. What a layer with a state computes in the place of attention, or beside it: a class for each kind (N14).
 
 A mixer has three steps. `inputs` and `output` are products of all rows of a batch, each by itself; `scan` goes through
 the tokens of one chunk in order, from the state before the first. Cutting a text into chunks, and returning to an

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 class Mixer:
-    """The sizes of one kind of mixer, which all layers of a model that have one share. Each kind is a class below it."""
+    """The sizes of one kind of mixer, which all such layers of a model share. Each kind is a class below this one."""
 
     __slots__ = ()
 

@@ -103,9 +103,9 @@ class EngineReport:
         known = {model: stats for model, stats in self.stats.items() if stats is not None}
         for family_type, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
             for key, (name, text) in rows.items():
-                values = {model: stats[key] for model, stats in known.items() if key in stats}
-                if values or not key.endswith("_slots"):  # which only models with states have
-                    yield family(family_type, name, text, values)
+                counts = {model: stats[key] for model, stats in known.items() if key in stats}
+                if counts or not key.endswith("_slots"):  # which only models with states have
+                    yield family(family_type, name, text, counts)
         for (part, whole), (name, text) in RATIOS.items():
             values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
             yield family(GaugeMetricFamily, name, text, values)
