@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 
 from verbatim.fastpath.cache.pages import NO_PAGE
 from verbatim.fastpath.machine.memory import ReusedBuffer
-from verbatim.fastpath.model.mixer_kinds import make_mixer
+from verbatim.fastpath.model.mixer_types import make_mixer
 from verbatim.fastpath.numerics.packed import pack
 from verbatim.reference.records.sequence import wanted_rows
 from verbatim.reference.checkpoint.weights import Tensor

@@ -12,6 +12,7 @@ from test_architecture import MIRRORED
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(MIRRORED - {"commands.logits", "commands.perplexity"})
 OWN = {  # names that one of the two has for itself: what the other has in C, or what C needs
+    "cache.prefix_cache": {"Node"},
     "cache.pages": {"PagedCache.keep", "PagedCache.unkeep"},
     "engine.answer": {"Draws"},
     "model.adapters": {"Delta", "Packed"},
