@@ -23,7 +23,7 @@ def new_engine(backend, model):
 
 
 def say(engine, *prompts, max_tokens=12, **fields):
-    """What each prompt is answered, all at once: token ids with the bits of their log-probabilities, and cached tokens."""
+    """What each prompt is answered, all at once: token ids with their log-probabilities as bits, and cached tokens."""
     for index, prompt in enumerate(prompts):
         sampling, stopping = SamplingParams(seed=0, logprobs=1), StoppingParams(max_tokens=max_tokens)
         engine.add(Request(request_id=str(index), prompt_ids=prompt, sampling=sampling, stopping=stopping, **fields))
