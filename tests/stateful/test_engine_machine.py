@@ -46,8 +46,8 @@ HYBRID = SHAPE | {
     "block_dim": 16, "block_ff_dim": 24, "conv_dim": 16, "conv_dim_out": 16, "num_heads": 2,
 }  # fmt: skip
 RECURRENT = SHAPE | {
-    "num_hidden_layers": 2, "num_heads": 4, "head_dim": 8, "state_size": 6, "n_groups": 2, "time_step_limit": [0.0, 0.9],
-    "num_attention_heads": None, "num_key_value_heads": None,
+    "num_hidden_layers": 2, "num_heads": 4, "head_dim": 8, "state_size": 6, "n_groups": 2,
+    "time_step_limit": [0.0, 0.9], "num_attention_heads": None, "num_key_value_heads": None,
 }  # fmt: skip
 STATEFUL = ("hybrid", "recurrent")
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles

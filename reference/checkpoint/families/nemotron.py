@@ -12,7 +12,7 @@ from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.mamba import Mamba
 
 KNOWN: dict[str, tuple] = {
-    "mamba_hidden_act": ("silu",), "attention_bias": (False,), "mamba_proj_bias": (False,), "sliding_window": (),
+    "mamba_hidden_act": ("silu",), "attention_bias": (False,), "mamba_proj_bias": (False,),
     "moe_latent_size": (), "n_shared_experts": (1,), "hidden_act": ("relu2", "silu"),
 }  # fmt: skip
 SAME = {  # what older files call it
@@ -57,11 +57,13 @@ def _prepare(raw: dict) -> dict[str, Any]:
     found = {name: value for name, value in raw.items() if name not in (*SAME, *NO_EFFECT)}
     found |= {name: raw[older] for older, name in SAME.items() if raw.get(older) is not None}
     types = _layer_types(found)
+    if (count := found.get("num_hidden_layers")) not in (None, len(types)):
+        raise ModelError(f"config.json: num_hidden_layers is {count!r}, and {len(types)} layers are described")
     has_experts = "moe" in types
     if has_experts and found.get("mlp_bias"):  # which only the shared expert would have
         raise ModelError("config.json: mlp_bias = True is not supported beside experts for 'nemotron_h'")
     return found | {
-        "layer_types": types, "num_hidden_layers": found.get("num_hidden_layers") or len(types),
+        "layer_types": types, "num_hidden_layers": len(types),
         "no_rope_layers": [0] * len(types), "mlp_only_layers": [i for i, name in enumerate(types) if name != "moe"],
         "num_local_experts": (found.get("n_routed_experts") or DEFAULTS["n_routed_experts"]) if has_experts else 0,
         "rms_norm_eps": found.get("layer_norm_epsilon") or DEFAULTS["layer_norm_epsilon"],

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from verbatim.reference.checkpoint.families import family_named
+from verbatim.reference.checkpoint.families.family import NORM_NAMES
 from verbatim.reference.checkpoint.gguf.header import Entry
 from verbatim.reference.checkpoint.gguf.latents import MATRICES as LATENT_MATRICES
 from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING
 from verbatim.reference.checkpoint.gguf.state_spaces import state_space_tensor
-from verbatim.reference.checkpoint.families.family import NORM_NAMES
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
