@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from verbatim.reference.checkpoint.lora.adapter import A_MATRIX, WEIGHTS
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor, RoundedTensor
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.stems import text_tensors
 from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD, LAYER_INPUTS
-from verbatim.reference.checkpoint.weights import STORED_AS, Tensor
+from verbatim.reference.checkpoint.weights import STORED_AS, Tensor, map_file
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.numerics.quantization import MIXED, MXFP4
 from verbatim.reference.records.cache_layout import cache_layout
@@ -100,7 +101,9 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
             token += _cache_bytes(open_source(options.draft).config(), options.kv_cache_dtype)
         elif options.speculative_mode == "eagle":  # its head is one layer
             token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
-    scratch = 4 * chunk * _width(config) + 16 * sequences * config.vocab_size + PROCESSES_BYTES
+    adapters, rank = _adapters(options)
+    weights += adapters
+    scratch = 4 * chunk * (_width(config) + 3 * rank) + 16 * sequences * config.vocab_size + PROCESSES_BYTES
     limits = EngineLimits(
         max_num_sequence=sequences, prefill_chunk_size=max(chunk, sequences), max_history_size=options.max_history_size,
         prefix_cache_mode=options.prefix_cache_mode, speculative_mode=options.speculative_mode,
@@ -149,6 +152,17 @@ def _weights(directory: Path | str, backend: str, quantization: str | None) -> i
     embedded = [tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None), tensors.pop(LAYER_INPUTS, None)]
     total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())
     return total + sum(_rows_bytes(rows) for rows in embedded if rows)
+
+
+def _adapters(options: Options) -> tuple[int, int]:
+    """The bytes of the LoRA adapters of `--lora`, each directory once, and their largest rank."""
+    total, rank = 0, 0
+    for place in {Path(place) for place in options.adapters.values()}:
+        if (file := place / WEIGHTS).is_file():
+            for name, tensor in map_file(file).items():
+                total += _tensor_bytes(tensor, options.backend, None)
+                rank = max(rank, tensor.shape[0] if A_MATRIX in name else 0)
+    return total, rank
 
 
 def _rows_bytes(rows: Tensor) -> int:

@@ -26,6 +26,7 @@ from verbatim.reference.records.errors import ModelError
 WEIGHTS = "adapter_model.safetensors"
 FILES = (CONFIG, WEIGHTS)
 PREFIX = "base_model.model."
+A_MATRIX = ".lora_A."  # in the names of matrices (rank, inputs)
 TENSOR = re.compile(r"(.{1,200})\.lora_([AB])(?:\.default)?\.weight")
 
 
