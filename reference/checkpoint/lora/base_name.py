@@ -1,7 +1,7 @@
 """Whether an adapter's `base_model_name_or_path` plainly names another model than the one that it is loaded into.
 
 Plain are names with a size in them (8B, 0.6b, 270M), up to that word: "Qwen/Qwen3-8B" and "Qwen3-8B-AWQ" name the same,
-"Qwen3-8B" and "Qwen3-4B", or "Llama-3.1-8B", do not. Nothing is said of other names, such as "./checkpoint-500".
+"Qwen3-8B" and "Qwen3-4B", or "Llama-3.1-8B", do not. Other names are not compared, such as "./checkpoint-500".
 """
 
 import re
