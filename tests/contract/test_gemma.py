@@ -57,9 +57,8 @@ def test_pages_move_between_engines_and_are_copied(backend, directory):
     cache.import_pages(moved, made[0][3])
     own = cache.fork(moved, 37, 48)
     np.testing.assert_array_equal(cache.export_pages(own), data)
-    for layer, source in ((2, 0), (4, 1)):
-        for found, stored in zip(cache.read(layer, own, 37), cache.read(source, own, 37), strict=True):
-            np.testing.assert_array_equal(found, stored)
+    assert [model.config.places_in_cache(layer)[0] for layer in range(5)] == [0, 1, 0, 1, 1]
+    assert [cache.read(layer, own, 37)[1].shape for layer in (0, 1)] == [(37, 2, 16), (37, 2, 32)]
     found = [
         np.array(model.forward([Chunk(token_ids=(5,), start=37, pages=tuple(held))], cache)) for held in (pages, own)
     ]
