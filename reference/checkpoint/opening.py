@@ -132,7 +132,8 @@ class _Reader(LayerReader):
         if self.family.groups_queries:
             matrices = split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
         elif self.config.has_fused_matrices:
-            matrices = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            matrices = query, key, value
         else:
             found = self.apart(sizes)
             return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
@@ -206,7 +207,7 @@ class _Reader(LayerReader):
         stem, read = self.prefix + self.family.experts.part, partial(matrix_of, self.config, self.weights, count=count)
         parts = self.split(read(stem + up, (2 * inner, hidden)), (inner,) * (2 * count))
         downs = self.split(read(stem + down, (hidden, inner)), (hidden,) * count)
-        return [FeedForward(*parts[2 * i : 2 * i + 2], downs[i]) for i in range(count)]
+        return [FeedForward(parts[2 * i], parts[2 * i + 1], downs[i]) for i in range(count)]
 
     def head_norm(self, name: str, num_heads: int) -> Tensor | None:
         size, form = self.head_dim, self.config.query_key_norm

@@ -142,9 +142,7 @@ class StreamMatrices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchTensors:
-    """What experts beside a dense network have (N9): norms of the router's and the experts' inputs, of what the experts
-    and the dense network give, and the factor of each expert's weight.
-    """
+    """What experts beside a dense network have (N9): norms before and behind both, and factors of the weights."""
 
     router_norm: Tensor
     norm: Tensor
@@ -213,7 +211,8 @@ class Layer:
 
     def attention_matrices(self) -> tuple[Matrix, ...]:
         """The matrices of attention, and of what is in its place, that may be integers."""
-        found = (self.query, self.attention_gate, self.key, self.value, self.output, self.latent and self.latent.query_down)
+        down = self.latent.query_down if self.latent else None
+        found = (down, self.query, self.attention_gate, self.key, self.value, self.output)
         mixed = self.mixer.matrices() if self.mixer else ()
         return (*(matrix for matrix in found if matrix is not None), *mixed)
 

@@ -74,7 +74,7 @@ class DecoderLayer:
 
     def run(self, x, inputs, chunks, table, query_scales, cache: PagedCache, index: int, show) -> np.ndarray:
         """One layer of x (tokens, hidden), or of streams (tokens, count, hidden); `inputs` are its own (N9b)."""
-        if self.streams:
+        if self.streams and self.input:
             predicted = show(index, "predicted streams", self.streams.predict(x))
             active = self.halves(predicted[:, self.streams.active], chunks, table, query_scales, cache, index, show)
             x = self.streams.correct(predicted, active)

@@ -155,7 +155,7 @@ class Family:
     constant factors as ModelConfig names them, `fields` what else it makes of config.json, `routing` the same of
     Experts, `layer_fields` that of each LayerConfig. `slides` says which layers have the window, where config.json
     does not list them itself. `names` maps names of tensors within a layer or the model, as Llama has them, to the
-    family's own. `layer_types` maps what the family alone says in `layer_types` of config.json to a LayerConfig's fields.
+    family's own. `layer_types` maps what the family alone says in `layer_types` of config.json to LayerConfig's fields.
     """
 
     name: str
