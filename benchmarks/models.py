@@ -12,7 +12,8 @@ import numpy as np
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor
-from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope
+from verbatim.reference.records.config import LayerConfig, ModelConfig
+from verbatim.reference.records.rope import Rope
 
 COMMON = {"context_size": 8192, "eos_ids": ()}
 SHAPES = {

@@ -49,6 +49,10 @@ MROPE = {
     "mrope_interleaved": True, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.25, "rope_theta": 1e7,
     "rope_type": "default",
 }  # fmt: skip
+GEMMA4_ROPE = {
+    "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional"},
+    "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+}  # fmt: skip
 FACTORS = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5]
 PUBLISHED = {
     "mamba2": ("Mamba2ForCausalLM", {
@@ -273,6 +277,47 @@ PUBLISHED = {
             "moe_intermediate_size": 24, "num_experts": 8, "num_experts_per_tok": 3, "rope_parameters": MROPE,
             "shared_expert_intermediate_size": 40,
         },
+    }),
+    "gemma4": ("Gemma4ForConditionalGeneration", {"eos_token_id": [1, 106], "text_config": SIZES | {
+        "attention_bias": False, "attention_k_eq_v": False, "enable_moe_block": False, "final_logit_softcapping": 30.0,
+        "global_head_dim": 32, "head_dim": 16, "hidden_activation": "gelu_pytorch_tanh", "model_type": "gemma4_text",
+        "hidden_size_per_layer_input": 8, "moe_intermediate_size": None, "num_experts": None, "num_hidden_layers": 5,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "full_attention"],
+        "num_global_key_value_heads": None, "num_kv_shared_layers": 3, "sliding_window": 24, "top_k_experts": None,
+        "rope_parameters": GEMMA4_ROPE, "use_bidirectional_attention": None, "use_double_wide_mlp": True,
+        "vocab_size_per_layer_input": 96,
+    }}),
+    "gemma4, experts": ("Gemma4ForConditionalGeneration", {"text_config": SIZES | {
+        "attention_k_eq_v": True, "enable_moe_block": True, "final_logit_softcapping": 30.0, "global_head_dim": 32,
+        "head_dim": 16, "hidden_activation": "gelu_pytorch_tanh", "hidden_size_per_layer_input": 0,
+        "layer_types": ["sliding_attention", "full_attention"], "model_type": "gemma4_text",
+        "moe_intermediate_size": 32, "num_experts": 6, "num_global_key_value_heads": 1, "num_kv_shared_layers": 0,
+        "sliding_window": 24, "top_k_experts": 3, "rope_parameters": GEMMA4_ROPE, "use_double_wide_mlp": False,
+        "use_bidirectional_attention": "vision",
+    }}),
+    "gemma4, causal": ("Gemma4ForCausalLM", {
+        "head_dim": 16, "global_head_dim": 16, "hidden_size_per_layer_input": 0, "model_type": "gemma4_text",
+    }),
+    "gemma4 unified": ("Gemma4UnifiedForConditionalGeneration", {"text_config": SIZES | {
+        "attention_k_eq_v": True, "global_head_dim": 32, "head_dim": 16, "model_type": "gemma4_unified_text",
+        "num_global_key_value_heads": 1, "sliding_window": 24, "rope_parameters": GEMMA4_ROPE,
+        "layer_types": ["sliding_attention", "full_attention"], "use_bidirectional_attention": "vision",
+    }}),
+    "gemma4 unified, causal": ("Gemma4UnifiedForCausalLM", {
+        "head_dim": 16, "global_head_dim": 16, "model_type": "gemma4_unified_text",
+    }),
+    "gemma3n": ("Gemma3nForConditionalGeneration", {"eos_token_id": [1, 106], "text_config": SIZES | {
+        "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0, 0.0], "altup_active_idx": 0, "altup_coef_clip": 120.0,
+        "altup_correct_scale": True, "altup_lr_multiplier": 1.0, "altup_num_inputs": 4, "head_dim": 16,
+        "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh", "hidden_size_per_layer_input": 8,
+        "intermediate_size": [80] * 5, "laurel_rank": 8, "model_type": "gemma3n_text", "num_hidden_layers": 5,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "full_attention"],
+        "num_kv_shared_layers": 2, "query_pre_attn_scalar": 256, "rope_local_base_freq": 10000.0, "rope_scaling": None,
+        "rope_theta": 1000000.0, "sliding_window": 24, "vocab_size_per_layer_input": 90,
+    }}),
+    "gemma3n, causal": ("Gemma3nForCausalLM", {
+        "head_dim": 16, "laurel_rank": 8, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8,
+        "model_type": "gemma3n_text",
     }),
     "phi": ("PhiForCausalLM", {
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "num_attention_heads": 3, "num_key_value_heads": None,

@@ -6,8 +6,8 @@ import pytest
 
 from small_models import SMALL
 from verbatim.reference.checkpoint.families import load_config
-from verbatim.reference.records.config import Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import Rope, RopeScaling
 
 LLAMA3 = {
     "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,

@@ -15,8 +15,8 @@ from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.numerics.quantization import FORMATS
-from verbatim.reference.records.config import Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import Rope, RopeScaling
 from verbatim.reference.records.sequence import Chunk
 
 SMALL = {
@@ -114,6 +114,23 @@ DELTA = {
 }  # fmt: skip
 DELTA_EXPERTS = DELTA | SHARED | {"num_experts_per_tok": 3}
 MROPE = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
+GEMMA4 = {
+    "num_hidden_layers": 6, "head_dim": 16, "global_head_dim": 24, "sliding_window": 20,
+    "vocab_size_per_layer_input": 96,
+    "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+}  # fmt: skip
+GEMMA4_EXPERTS = GEMMA4 | {
+    "hidden_size_per_layer_input": 0, "attention_k_eq_v": True, "num_global_key_value_heads": 1,
+    "num_kv_shared_layers": 0, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 2,
+    "moe_intermediate_size": 32, "final_logit_softcapping": 30.0, "use_bidirectional_attention": "vision",
+}  # fmt: skip
+GEMMA3N = {
+    "num_hidden_layers": 6, "head_dim": 16, "sliding_window": 20, "vocab_size_per_layer_input": 80, "laurel_rank": 8,
+    "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3, "intermediate_size": [80, 80, 40, 40, 40, 64],
+    "activation_sparsity_pattern": [0.95, 0.6, 0.0, 0.0, 0.3, 0.0],
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+}  # fmt: skip
 CASES = {
     "llama, llama3 rope": ("llama", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("llama", {"rope_parameters": LINEAR}),
@@ -260,10 +277,23 @@ CASES = {
         "qwen3_5_moe",
         {"text_config": SMALL | DELTA_EXPERTS | {"model_type": "qwen3_5_moe_text"}, "vision_config": QWEN_VISION},
     ),
+    "gemma4": ("gemma4_text", GEMMA4),
+    "gemma4, experts": ("gemma4_text", GEMMA4_EXPERTS),
+    "gemma4, text part": ("gemma4", {
+        "text_config": SMALL | GEMMA4 | {"attention_k_eq_v": True, "attention_bias": True},
+        "vision_config": None, "audio_config": None,
+    }),
+    "gemma4 unified": ("gemma4_unified_text", GEMMA4 | {"num_kv_shared_layers": 0, "attention_k_eq_v": True}),
+    "gemma3n": ("gemma3n_text", GEMMA3N),
+    "gemma3n, another active stream": ("gemma3n_text", GEMMA3N | {
+        "altup_num_inputs": 3, "altup_active_idx": 1, "altup_correct_scale": False, "num_kv_shared_layers": 0,
+        "attention_bias": True,
+    }),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3 moe, a dense layer": ("qwen3_moe", EXPERTS | {"norm_topk_prob": True, "mlp_only_layers": [1]}),
     "qwen3 moe, weights as they are": ("qwen3_moe", EXPERTS | {"norm_topk_prob": False}),
 }  # fmt: skip
+LESS_ONE = ("gemma", "gemma2", "gemma3", "gemma3_text")  # whose norms' weights are stored less one
 OURS = {  # which transformers does not have
     "mistral, sinks": ("mistral", {"sliding_window": 20, "head_dim": 16, "attention_sink_size": 3}),
 }
@@ -288,9 +318,11 @@ def peers(tmp_path_factory):
         peer = auto.from_config(config, attn_implementation="eager", experts_implementation="eager")
         with torch.no_grad():
             for parameter, values in peer.named_parameters():
-                is_norm = "norm" in parameter and not model_type.startswith("gemma")
+                is_norm = "norm" in parameter and model_type not in LESS_ONE
                 values.copy_(torch.randn_like(values) * 0.15 + is_norm)
             for buffer, values in peer.named_buffers():
+                if buffer.endswith("layer_scalar"):
+                    values.copy_(torch.rand_like(values) + 0.5)
                 if buffer.endswith(("e_score_correction_bias", "expert_bias")):
                     values.copy_(torch.randn_like(values) * 0.15)
             directory = tmp_path_factory.mktemp(model_type)
@@ -404,7 +436,7 @@ def test_qwen3_moe_of_version_4_counts_num_experts(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rope_scaling": {"rope_type": "proportional"}}, "rope type 'proportional' is not supported"),
+        ({"rope_scaling": {"rope_type": "axial"}}, "rope type 'axial' is not supported"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope type 'yarn' needs a number for 'factor'"),
         ({"rope_scaling": LONGROPE | {"long_factor": [1.0]}, "head_dim": 16}, "1 factors for 6 frequencies"),
         ({"sliding_window": 8, "layer_types": ["full_attention"]}, "layer_types has 1 entries for 3 layers"),

@@ -10,8 +10,11 @@ from family_models import write_family
 from lora_adapters import ATTENTION, shapes_in, write_adapter
 from small_models import SMALL, tensor_shapes, write_model, write_safetensors
 from verbatim.reference.checkpoint.lora.adapter import open_adapter
+from verbatim.reference.checkpoint.lora.base_name import other_base
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.errors import ModelError
+from verbatim.server.engine.memory import estimate
+from verbatim.server.settings.options import Options
 
 SHAPES = tensor_shapes(SMALL)
 P = "base_model.model."
@@ -185,3 +188,31 @@ def test_what_is_no_adapter_at_all(tmp_path, config):
         len(header).to_bytes(8, "little") + header + b"0" * 8
     )
     assert "has 8 bytes" in refusal(tmp_path / "pickled", config)
+
+
+@pytest.mark.parametrize(
+    ("base", "names", "is_other"),
+    [
+        ("Qwen/Qwen3-8B", ["Qwen3-8B-AWQ"], False),
+        ("Qwen/Qwen3-8B", ["qwen", "Qwen3-4B"], True),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", ["Llama-3.1-8B-Instruct-GGUF"], False),
+        ("meta-llama/Llama-3.1-8B", ["Qwen3-8B"], True),
+        ("google/gemma-3-270m-it", ["model"], False),
+        ("./checkpoint-500", ["Qwen3-8B"], False),
+        ("/data/Mixtral-8x7B-v0.1/", ["Mixtral-8x22B-Instruct"], True),
+        (None, ["Qwen3-8B"], False),
+    ],
+)
+def test_a_base_that_is_plainly_another_model_is_told(base, names, is_other):
+    assert other_base(base, names) == (base if is_other else None)
+
+
+def test_the_memory_plan_counts_adapters(tmp_path, config):
+    model = write_model(tmp_path / "model")
+    write_adapter(tmp_path / "adapter", SHAPES, rank=4, modules=ATTENTION)
+    size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    plain = estimate(Options(model=model), config, 2, 16)
+    twice = tuple(f"{name}={tmp_path / 'adapter'}" for name in ("a", "b"))  # the same files are loaded once
+    found = estimate(Options(model=model, lora=twice), config, 2, 16)
+    assert 0.5 * size < found.weights - plain.weights <= size
+    assert found.scratch - plain.scratch == 4 * 16 * 3 * 4

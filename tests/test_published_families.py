@@ -19,9 +19,9 @@ from verbatim.reference.checkpoint.weights import Tensor, load_weights
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.model.experts import expert_weights
 from verbatim.reference.numerics.rotary import position_scales
-from verbatim.reference.records.config import PositionScale, Rope
 from verbatim.reference.records.errors import BackendError, ModelError
 from verbatim.reference.records.experts import ClampedGate, Experts
+from verbatim.reference.records.rope import PositionScale, Rope
 
 IDS = np.random.default_rng(1).integers(0, SIZES["vocab_size"], 80).tolist()
 
@@ -53,7 +53,8 @@ def test_engines_agree_to_the_bit(tmp_path, name, quantization):
     ("name", "stem"),
     [("gemma3, text part", "language_model.model."), ("ministral3", "model.language_model."), ("qwen2_moe", "model."),
      ("granitemoe", "model."), ("internlm2", "model."), ("phi", "model."), ("deepseek_v2", "model."),
-     ("glm4_moe_lite", "model.")],
+     ("glm4_moe_lite", "model."), ("gemma4", "model.language_model."), ("gemma4, experts", "model.language_model."),
+     ("gemma3n", "model.language_model.")],
 )  # fmt: skip
 def test_quantised_on_disk_and_while_loading_is_the_same(backend, tmp_path, name, stem):
     directory = write_family(tmp_path / "floats", name, stem=stem)
@@ -178,6 +179,26 @@ def test_biases_norms_and_gates_are_the_family_s(tmp_path):
         ("qwen3_next", {"full_attention_interval": "4"}, "full_attention_interval must be a positive integer, not '4'"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm = True is not supported"),
         ("phimoe", {"num_experts_per_tok": 1}, "num_experts_per_tok must be 2 for PhiMoE, not 1"),
+        (
+            "gemma4, causal",
+            {"use_bidirectional_attention": "all"},
+            "use_bidirectional_attention = 'all' is not supported",
+        ),
+        ("gemma4, causal", {"num_kv_shared_layers": 2}, "num_kv_shared_layers = 2 leaves no layer of each type"),
+        ("gemma4, causal", {"per_layer_config": {"1": {"hidden_size": 8}}}, "per_layer_config has hidden_size = 8"),
+        ("gemma4, causal", {"per_layer_config": {"2": {}}}, "per_layer_config names layer '2' of 2"),
+        ("gemma4, causal", {"sliding_window": 0}, "sliding_window must be a positive integer, not 0"),
+        ("gemma4, causal", {"layer_types": ["full_attention"]}, "layer_types has 1 entries for 2 layers"),
+        ("gemma4, causal", {"global_head_dim": 15}, "head_dim must be even for rotary positions, not 15"),
+        (
+            "gemma4, causal",
+            {"attention_k_eq_v": True, "num_global_key_value_heads": 3},
+            "4 heads cannot share 3 key-value heads evenly",
+        ),
+        ("gemma3n, causal", {"intermediate_size": [80]}, "intermediate_size has 1 entries for 2 layers"),
+        ("gemma3n, causal", {"intermediate_size": [80, 0]}, "intermediate_size must be a positive integer, not 0"),
+        ("gemma3n, causal", {"activation_sparsity_pattern": [0.5, 1.0]}, "must list numbers from 0 to below 1"),
+        ("gemma3n, causal", {"altup_active_idx": 4}, "altup_active_idx must be below altup_num_inputs, 4, not 4"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True is not supported"),
         ("mistral3, text part", {"text_config": {"model_type": "mistral4"}}, "text_config.model_type 'mistral4'"),
         ("ministral3", {"text_config": 3}, "text_config must be an object, not 3"),

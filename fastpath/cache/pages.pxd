@@ -11,6 +11,12 @@ cpdef enum:
 cpdef long pages_for(long num_tokens) noexcept
 
 
+cdef struct layer_pages:  # of one layer; `values` are NULL where keys hold them
+    char *keys
+    char *values
+    long num_kv_heads, head_dim, padded
+
+
 cdef class PagedCache:
     cdef readonly object keys, values, states
     cdef readonly str dtype
@@ -20,10 +26,11 @@ cdef class PagedCache:
     cdef readonly dict let_go
     cdef list _users, _free
     cdef dict _kept
-    cdef char *_keys
-    cdef char *_values
-    cdef long num_kv_heads, head_dim, padded, latent_at, _size, _layer_keys, _layer_values
+    cdef list _groups, _places
+    cdef layer_pages *_layers
+    cdef long num_layers, latent_at, _size
 
+    cdef _place(self, layer_pages *layer, long group, long place)
     cpdef bint is_shared(self, long page)
     cdef char *layer_keys(self, long layer) noexcept nogil
     cdef char *layer_values(self, long layer) noexcept nogil

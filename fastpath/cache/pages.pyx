@@ -3,18 +3,20 @@
 A page holds 16 keys side by side, (kv_heads, head_dim, 16), so that keys lie in vector lanes (N8), and 16 values one
 after the other, (kv_heads, 16, head_dim rounded up to 16). Stored narrower than float32, they are rounded as they are
 written (N1); kernels/attention.h widens them block by block. Of latent attention (N8a) keys alone are stored, whose
-last part is the values.
+last part is the values. Layers whose heads have the same shape are a group, with an array of keys and one of values.
 """
 
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport PACK, address, table
 from libc.stdint cimport int32_t
+from libc.stdlib cimport calloc, free
 
 from verbatim.reference.cache.states import make_states
 from verbatim.fastpath.numerics.arithmetic import kernel_dtype, narrow, widen
+from verbatim.reference.records.cache_layout import cache_layout
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-from verbatim.reference.records.page_data import check_export, check_import, check_without_states
+from verbatim.reference.records.page_data import check_export, check_without_states, joined, parted
 
 
 cpdef long pages_for(long num_tokens) noexcept:
@@ -34,22 +36,38 @@ cdef class PagedCache:
     """The pages of all layers with attention, and who uses them; `num_slots` slots for the states of the others."""
 
     def __init__(self, config, long num_pages, str dtype="float32", long num_slots=0):
-        stored = KV_CACHE_DTYPES[dtype]
+        cdef long index
+        stored, layout = KV_CACHE_DTYPES[dtype], cache_layout(config)
         latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
-        self.num_kv_heads, self.head_dim = config.num_kv_heads, config.head_dim
-        self.padded = 0 if latent else (self.head_dim + PACK - 1) // PACK * PACK
         self.latent_at = latent.rotated_dim if latent else 0
-        self.num_pages, self.dtype = num_pages, dtype
-        num_layers = getattr(config, "num_paged_layers", config.num_layers)
         self.states = make_states(config, num_slots)
-        self.keys = _zeros(stored, num_layers, num_pages, self.num_kv_heads, self.head_dim, PACK)
-        self.values = _zeros(stored, num_layers, num_pages, self.num_kv_heads, PACK, self.padded)
-        self.kernel_dtype, self._size = kernel_dtype(self.keys), stored.itemsize
-        self._keys, self._values = <char *>address(self.keys), <char *>address(self.values)
-        self._layer_keys = num_pages * self.num_kv_heads * self.head_dim * PACK * self._size
-        self._layer_values = num_pages * self.num_kv_heads * self.padded * PACK * self._size
+        self.num_pages, self.dtype, self._size = num_pages, dtype, stored.itemsize
+        self._groups, self._places, self.num_layers = [], list(layout.places), len(layout.places)
+        for group in layout.groups:
+            padded = 0 if latent else (group.head_dim + PACK - 1) // PACK * PACK
+            sizes = group.num_layers, num_pages, group.num_kv_heads
+            self._groups.append((_zeros(stored, *sizes, group.head_dim, PACK), _zeros(stored, *sizes, PACK, padded)))
+        self.keys, self.values = self._groups[0]
+        self.kernel_dtype = kernel_dtype(self.keys)
+        self._layers = <layer_pages *>calloc(max(1, self.num_layers), sizeof(layer_pages))
+        if self._layers == NULL:
+            raise MemoryError
+        for index in range(self.num_layers):
+            self._place(&self._layers[index], self._places[index][0], self._places[index][1])
         self._users, self._kept, self.let_go, self.num_idle = [0] * num_pages, {}, {}, 0
         self._free = list(range(num_pages - 1, -1, -1))
+
+    def __dealloc__(self):
+        free(self._layers)
+
+    cdef _place(self, layer_pages *layer, long group, long place):
+        """Where the pages of a layer lie, and the shape of its heads."""
+        keys, values = self._groups[group]
+        layer.num_kv_heads, layer.head_dim, layer.padded = keys.shape[2], keys.shape[3], values.shape[4]
+        cdef long key_bytes = place * <long>keys.strides[0], value_bytes = place * <long>values.strides[0]
+        layer.keys = <char *>address(keys) + key_bytes
+        if not self.latent_at:
+            layer.values = <char *>address(values) + value_bytes
 
     @property
     def num_free(self) -> int:
@@ -106,8 +124,9 @@ cdef class PagedCache:
     def copy(self, page) -> int:
         """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
-        self.keys[:, own] = self.keys[:, page]
-        self.values[:, own] = self.values[:, page]
+        for group in self._groups:
+            for stored in group:
+                stored[:, own] = stored[:, page]
         self.release([page])
         return own
 
@@ -127,9 +146,11 @@ cdef class PagedCache:
         Of latent attention the keys hold the values: `values` is None.
         """
         page, row = _place(pages, np.arange(start, start + len(keys)))
-        self.keys[layer, page, :, :, row] = narrow(keys, self.dtype)
+        group, place = self._places[layer]
+        all_keys, all_values = self._groups[group]
+        all_keys[place, page, :, :, row] = narrow(keys, self.dtype)
         if values is not None:
-            self.values[layer, page, :, row, : self.head_dim] = narrow(values, self.dtype)
+            all_values[place, page, :, row, : all_keys.shape[3]] = narrow(values, self.dtype)
 
     def read(self, long layer, pages, long num_tokens):
         """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim).
@@ -137,30 +158,37 @@ cdef class PagedCache:
         Of latent attention the values are the latents, (num_tokens, 1, rank).
         """
         page, row = _place(pages, np.arange(num_tokens))
-        keys = widen(self.keys[layer, page, :, :, row])
+        group, place = self._places[layer]
+        all_keys, all_values = self._groups[group]
+        keys = widen(all_keys[place, page, :, :, row])
         if self.latent_at:
             return keys, keys[:, :, self.latent_at :]
-        return keys, widen(self.values[layer, page, :, row, : self.head_dim])
+        return keys, widen(all_values[place, page, :, row, : all_keys.shape[3]])
 
     def export_pages(self, pages):
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
         check_without_states(self.states)
         pages = check_export(pages, self.num_pages)
-        keys = self.keys[:, pages].transpose(1, 0, 4, 2, 3)  # (pages, layers, 16, kv_heads, head_dim)
+        return joined([self._exported(pages, *group) for group in self._groups])
+
+    def _exported(self, pages, keys, values):
+        """A group's pages, (pages, 2 or 1, layers, 16, kv_heads, head_dim)."""
+        found = keys[:, pages].transpose(1, 0, 4, 2, 3)
         if self.latent_at:
-            return np.ascontiguousarray(keys[:, None])
-        values = self.values[:, pages, :, :, : self.head_dim].transpose(1, 0, 3, 2, 4)
-        return np.ascontiguousarray(np.stack([keys, values], axis=1))
+            return found[:, None]
+        return np.stack([found, values[:, pages, :, :, : keys.shape[3]].transpose(1, 0, 3, 2, 4)], axis=1)
 
     def import_pages(self, pages, data) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
         check_without_states(self.states)
-        shape = (1 if self.latent_at else 2, len(self.keys), PAGE_SIZE, self.num_kv_heads, self.head_dim)
-        pages = check_import(pages, data, num_pages=self.num_pages, shape=shape, dtype=self.keys.dtype,
-                             num_users=self.num_users)
-        self.keys[:, pages] = data[:, 0].transpose(1, 0, 3, 4, 2)
-        if not self.latent_at:
-            self.values[:, pages, :, :, : self.head_dim] = data[:, 1].transpose(1, 0, 3, 2, 4)
+        half = 1 if self.latent_at else 2
+        shapes = [(half, len(keys), PAGE_SIZE, keys.shape[2], keys.shape[3]) for keys, _ in self._groups]
+        pages, parts = parted(pages, data, shapes, num_pages=self.num_pages, dtype=self.keys.dtype,
+                              num_users=self.num_users)
+        for (keys, values), part in zip(self._groups, parts):
+            keys[:, pages] = part[:, 0].transpose(1, 0, 3, 4, 2)
+            if not self.latent_at:
+                values[:, pages, :, :, : keys.shape[3]] = part[:, 1].transpose(1, 0, 3, 2, 4)
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""
@@ -174,24 +202,25 @@ cdef class PagedCache:
         assert sorted(self._free) == unused, "the free list is wrong"
 
     cdef char *layer_keys(self, long layer) noexcept nogil:
-        return self._keys + layer * self._layer_keys
+        return self._layers[layer].keys
 
     cdef char *layer_values(self, long layer) noexcept nogil:
         """NULL where keys hold the values."""
-        return NULL if self.latent_at else self._values + layer * self._layer_values
+        return self._layers[layer].values
 
     cdef void store(self, long layer, const int32_t *pages, long position, const float *key,
                     const float *value) noexcept nogil:
         """`write` for one token, by pointer."""
-        cdef long page = pages[position // PACK] * self.num_kv_heads, row = position % PACK, head
-        cdef char *keys = self.layer_keys(layer) + (page * self.head_dim * PACK + row) * self._size
-        cdef char *values = self.layer_values(layer) + (page * PACK + row) * self.padded * self._size
-        for head in range(self.num_kv_heads):
-            table().narrow(key + head * self.head_dim, self.head_dim, self.kernel_dtype, keys, PACK)
+        cdef const layer_pages *own = &self._layers[layer]
+        cdef long page = pages[position // PACK] * own.num_kv_heads, row = position % PACK, head
+        cdef char *keys = own.keys + (page * own.head_dim * PACK + row) * self._size
+        cdef char *values = own.values + (page * PACK + row) * own.padded * self._size
+        for head in range(own.num_kv_heads):
+            table().narrow(key + head * own.head_dim, own.head_dim, self.kernel_dtype, keys, PACK)
             if value != NULL:
-                table().narrow(value + head * self.head_dim, self.head_dim, self.kernel_dtype, values, 1)
-            keys += self.head_dim * PACK * self._size
-            values += self.padded * PACK * self._size
+                table().narrow(value + head * own.head_dim, own.head_dim, self.kernel_dtype, values, 1)
+            keys += own.head_dim * PACK * self._size
+            values += own.padded * PACK * self._size
 
 
 def _held(pages):

@@ -6,9 +6,10 @@ Python gathers the batch's rows here; forward.pyx runs the layers.
 import numpy as np
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.model.latent_attention cimport LatentPass
+from verbatim.fastpath.model.streams cimport StreamPass
 from verbatim.fastpath.machine.dispatch cimport PACK, W8A8, address, table
 from verbatim.fastpath.numerics.packed cimport multiply
+from verbatim.fastpath.model.layers cimport layer_weights
 from verbatim.fastpath.model.phases cimport batch_rows, span
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
@@ -21,7 +22,7 @@ from verbatim.reference.records.sequence import wanted_rows
 from verbatim.reference.checkpoint.weights import Tensor
 
 
-cdef class Model(LatentPass):
+cdef class Model(StreamPass):
     """A decoder with its weights in memory. `forward` returns a batch's logits; `states` and `score` are its halves.
 
     `watch` is described in reference/model/decoder.py. `model_lib` holds the packed matrices, or receives them
@@ -29,10 +30,12 @@ cdef class Model(LatentPass):
     """
 
     cdef object embedding, fusion, logits_buffer
+    cdef list kv_head_counts
 
     def __init__(self, config, checkpoint, *, quantization: str | None = None, model_lib=None):
         super().__init__(config, checkpoint, quantization, model_lib)
         self.embedding, self.logits_buffer = checkpoint.embedding, ReusedBuffer(np.float32)
+        self.kv_head_counts = config.kv_head_counts
         self.fusion = None if checkpoint.fusion is None else pack(checkpoint.fusion)
         self.mixer = make_mixer(config, checkpoint, quantization, self.weights)
         self.widest = max(self.widest, self.mixer.features if self.mixer is not None else 0)
@@ -106,38 +109,50 @@ cdef class Model(LatentPass):
             x = self.fusion(np.concatenate([x, beside], axis=1))
         self._reserve(len(x))
         self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
-        self._run_layers(batch_rows(<float *>address(x), len(x), len(chunks), spans[len(chunks), 3],
-                                    <const span *><size_t>address(spans), <const int32_t *>address(positions),
+        self._take_inputs(ids, x)
+        self._take_streams(x)
+        self._run_layers(batch_rows(<float *>address(x), len(x), len(chunks), <const span *><size_t>address(spans), <const int32_t *>address(positions),
                                     <const int32_t *>address(pages)), cache)
-        return x
+        return self._leave_streams(x)
 
-    cdef long _num_items(self, long tokens) except -1:
+    cdef long _num_items(self, long tokens, long num_kv_heads) except -1:
         """The number of attention work items of a chunk."""
-        cdef long rows = tokens * (self.shape.num_heads // self.shape.num_kv_heads)
-        return (rows + self.item_rows - 1) // self.item_rows * self.shape.num_kv_heads
+        cdef long rows = tokens * (self.shape.num_heads // num_kv_heads)
+        return (rows + self.item_rows - 1) // self.item_rows * num_kv_heads
+
+    cdef _check_cache(self, PagedCache cache):
+        """ValueError unless each layer's pages have the shape of its heads."""
+        cdef const layer_weights *layer
+        cdef long index
+        cdef bint fits = cache.num_layers == self.config.num_paged_layers
+        for index in range(self.num_layers if fits else 0):
+            layer = &self.weights.layers[index]
+            if layer.has_attention:
+                fits &= (cache._layers[layer.pages_at].num_kv_heads == layer.num_kv_heads
+                         and cache._layers[layer.pages_at].head_dim == layer.head_dim)
+        if not fits:
+            raise ValueError("the cache was made for another model")
 
     cdef _lay_out(self, chunks, PagedCache cache):
-        """Ids, positions and pages of the batch's rows, and a span for each chunk and one after the last.
+        """Ids, positions and pages of the batch's rows, and spans: of each chunk and one after the last.
 
-        Checks them all: the kernels use these numbers as addresses.
+        There is a list of spans for each number of key-value heads that layers have, with its attention work items. Checks them all: the kernels use these numbers as addresses.
         """
         cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), size = cache.num_pages, held, held_page
-        cdef long row = 0, page = 0, item = 0, start, i, token_id
+        cdef long row = 0, page = 0, start, i, token_id
         if num_rows == 0:
             raise IndexError("a step takes in at least one token")
-        if cache.num_kv_heads != self.shape.num_kv_heads or cache.head_dim != self.shape.head_dim:
-            raise ValueError("the cache was made for another model")
+        self._check_cache(cache)
         self.item_rows = self._rows_of_items(num_rows)
         ids, positions = np.empty(num_rows, np.int64), np.empty(num_rows, np.int32)
         pages = np.empty(sum([len(chunk.pages) for chunk in chunks]), np.int32)
-        spans = np.empty((len(chunks) + 1, 4), np.dtype("l"))
+        spans = np.zeros((len(self.kv_head_counts), len(chunks) + 1, 4), np.dtype("l"))
         cdef int64_t[::1] all_ids = ids
         cdef int32_t[::1] all_positions = positions, all_pages = pages
-        cdef long[:, ::1] all_spans = spans
+        cdef long[:, ::1] all_spans = spans[0]
         for i, chunk in enumerate(chunks):
             start, held = chunk.start, len(chunk.pages)
-            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2], all_spans[i, 3] = row, len(chunk.token_ids), page, item
-            item += self._num_items(len(chunk.token_ids))
+            all_spans[i, 0], all_spans[i, 1], all_spans[i, 2] = row, len(chunk.token_ids), page
             if not 0 <= start <= start + len(chunk.token_ids) <= min(self.num_positions, held * PACK):
                 raise IndexError(f"positions {start} to {start + len(chunk.token_ids) - 1} lie outside the context "
                                  "or the chunk's pages")
@@ -152,5 +167,8 @@ cdef class Model(LatentPass):
                     raise IndexError(f"pages must lie in 0..{size - 1}, not {chunk.pages}")
                 all_pages[page] = max(held_page, 0)
                 page += 1
-        all_spans[len(chunks), 3] = item
+        for i, num_kv_heads in enumerate(self.kv_head_counts):
+            items = [self._num_items(len(chunk.token_ids), num_kv_heads) for chunk in chunks]
+            spans[i, :, :3] = spans[0, :, :3]
+            spans[i, 1:, 3] = np.cumsum(items)
         return ids, positions, pages, spans

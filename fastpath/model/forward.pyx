@@ -1,23 +1,24 @@
 """The layers of a decoder, run on all threads without the interpreter (N3 to N9).
 
-A forward pass is a sequence of phases (phases.pyx) with a barrier after each. Attention reads the KV cache's pages.
+A forward pass is a sequence of phases (phases.pyx) with a barrier after each; stored_attention.pyx reads the cache.
 """
 
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport SIGMOID, heads, matrix, table, work_item
+from verbatim.fastpath.machine.dispatch cimport SIGMOID, matrix, table
 from verbatim.fastpath.model.adapters cimport OUTPUT, QUERY
 from verbatim.fastpath.model.layers cimport layer_weights
-from verbatim.fastpath.model.networks cimport NetworkPass
 from verbatim.fastpath.numerics.packed cimport product
-from verbatim.fastpath.model.phases cimport batch_rows, claim_rows, span
-from verbatim.fastpath.machine.threads cimport claim_along, finish_phase, run, run_alone, team
+from verbatim.fastpath.model.phases cimport batch_rows, claim_rows
+from verbatim.fastpath.model.stored_attention cimport StoredAttention
+from verbatim.fastpath.machine.threads cimport finish_phase, run, run_alone, team
+from libc.string cimport memcpy
 
 
 cdef void run_thread(team *members, void *model) noexcept nogil:
     (<ForwardPass>model)._run_thread(members)
 
 
-cdef class ForwardPass(NetworkPass):
+cdef class ForwardPass(StoredAttention):
     """All layers of a model: between the embedding and the final norm."""
 
     cdef _run_layers(self, batch_rows step, PagedCache cache):
@@ -34,9 +35,12 @@ cdef class ForwardPass(NetworkPass):
     cdef void _run_thread(self, team *members) noexcept nogil:
         cdef const layer_weights *layer = self.weights.layers
         cdef long index
-        self._norm(members, layer.first_norm, layer.first_norm_bias)
+        if not self.has_tail:
+            self._norm(members, layer.first_norm, layer.first_norm_bias)
         for index in range(self.num_layers):
             layer = &self.weights.layers[index]
+            if self.has_tail:
+                self._begin_layer(members, layer, index)
             if layer.has_mixer:
                 self._mix_tokens(members, layer, index)
             elif layer.has_attention:
@@ -46,6 +50,14 @@ cdef class ForwardPass(NetworkPass):
             if layer.has_network:
                 self._feed_forward(members, layer, index)
                 self.show(index, b"after mlp", self.step.x, self.step.rows, self.hidden)
+            if self.has_tail:
+                self._finish_layer(members, layer, index)
+
+    cdef void _begin_layer(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """What comes before a layer of a model that `has_tail`: its rows are not normed yet."""
+
+    cdef void _finish_layer(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """What there is to such a layer beside its two halves."""
 
     cdef void _attention(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Store the batch's keys and values, attend to each token's own sequence, add the result to x."""
@@ -54,7 +66,7 @@ cdef class ForwardPass(NetworkPass):
         self._rotate_and_store(members, layer, index)
         self._attend_to_stored(members, layer, index)
         self._output(members, &layer.output, layer, index, self._gate_attended(members, layer, index),
-                     self.shape.num_heads * self.shape.value_dim)
+                     layer.query_width)
 
     cdef void _mix_tokens(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Add what a layer with a state makes of each token and those before it to x (N14), and attention beside it."""
@@ -64,32 +76,14 @@ cdef class ForwardPass(NetworkPass):
             self._rotate_and_store(members, layer, index)
             self._attend_to_stored(members, layer, index)
             self._multiply_last(members, &layer.output, layer.output_scale, index, self.attended,
-                                self.shape.num_heads * self.shape.value_dim, self.beside)
+                                layer.query_width, self.beside)
             self._round(members, self.normed, self.step.rows, self.hidden)
         self.mixer.run(self, members, layer.state_at, index)
         self._output(members, &layer.mixer_output, layer, index, self.mixer.mixed, self.mixer.features)
 
-    cdef void _attend_to_stored(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Attention of the rotated queries to what the cache holds."""
-        cdef long rows = self.step.rows, i
-        cdef const span *sequence
-        cdef heads shape = self.shape
-        shape.window, shape.sinks, shape.chunk = layer.window, layer.sinks, layer.chunk
-        shape.stored = self.cache.kernel_dtype
-        shape.keys, shape.values = self.cache.layer_keys(layer.pages_at), self.cache.layer_values(layer.pages_at)
-        shape.sink_scores = layer.sink_scores
-        self.show(index, b"rotated query", self.queries, rows, shape.num_heads * shape.head_dim)
-        self.show(index, b"rotated key", self.keys, rows, self.key_width)
-        for i in range(self.step.num_spans):
-            sequence = &self.step.spans[i]
-            self.show_cached(index, layer.pages_at, self.step.pages + sequence.page,
-                             self.step.positions[sequence.row] + sequence.tokens, self.cache)
-        self._attend(members, &shape)
-        self.show(index, b"attention", self.attended, rows, shape.num_heads * shape.value_dim)
-
     cdef float *_gate_attended(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """What the heads made, times the sigmoid of its gates where the family has them (N8)."""
-        cdef long rows = self.step.rows, width = self.shape.num_heads * self.shape.value_dim, start, stop
+        cdef long rows = self.step.rows, width = layer.query_width, start, stop
         cdef product gates = product(&layer.attention_gate, self.normed, &self.rounded.c, rows, self.gates)
         if layer.attention_gate.weights == NULL:
             return self.attended
@@ -113,10 +107,14 @@ cdef class ForwardPass(NetworkPass):
             self._add(members, layer.attention_out_norm, following.first_norm, following.first_norm_bias,
                       index + 1 < self.num_layers, self.residual_scale)
             return
-        self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel,
-                  self.residual_scale)
+        self._join(members, layer, index)
         if self.is_parallel:  # the feed-forward network takes the rows that attention took
             self._round(members, self.normed, self.step.rows, self.hidden)
+
+    cdef void _join(self, team *members, const layer_weights *layer, long index) noexcept nogil:
+        """Add what attention gave to x, and norm x for the feed-forward network."""
+        self._add(members, layer.attention_out_norm, layer.mlp_norm, layer.mlp_norm_bias, not self.is_parallel,
+                  self.residual_scale)
 
     cdef void _multiply_last(self, team *members, const matrix *last, float scale, long index, float *rows, long width,
                              float *y) noexcept nogil:
@@ -140,79 +138,24 @@ cdef class ForwardPass(NetworkPass):
         finish_phase(members)
 
     cdef void _project(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Queries, keys and values of the normed rows."""
+        """Queries, keys and values of the normed rows, as far as the layer makes them."""
         cdef long rows = self.step.rows
+        cdef bint makes_values = layer.value.weights != NULL
         cdef product[3] products
         products[0] = product(&layer.query, self.normed, &self.rounded.c, rows, self.queries)
         products[1] = product(&layer.key, self.normed, &self.rounded.c, rows, self.keys)
         products[2] = product(&layer.value, self.normed, &self.rounded.c, rows, self.values)
-        self._multiply_adapted(members, products, 3, index, QUERY)
-        self.show(index, b"query", self.queries, rows, self.shape.num_heads * self.shape.head_dim)
-        self.show(index, b"key", self.keys, rows, self.key_width)
-        self.show(index, b"value", self.values, rows, self.key_width)
+        self._multiply_adapted(members, products, 1 + layer.makes_keys + makes_values, index, QUERY)
+        self.show(index, b"query", self.queries, rows, layer.query_width)
+        if layer.makes_keys:
+            self.show(index, b"key", self.keys, rows, layer.key_width)
+            if not makes_values:
+                self._copy_keys(members, layer)
+            self.show(index, b"value", self.values, rows, layer.key_width)
 
-    cdef void _rotate_and_store(self, team *members, const layer_weights *layer, long index) noexcept nogil:
-        """Norm queries and keys where the family does (N5), rotate them (N6), store keys and values in the cache.
-
-        In some families norms come after rotation.
-        """
-        cdef long query_width = self.shape.num_heads * self.shape.head_dim, start, stop, row
-        cdef const span *sequence = self.step.spans
+    cdef void _copy_keys(self, team *members, const layer_weights *layer) noexcept nogil:
+        """Take what keys are made of for values, too."""
+        cdef long start, stop, width = layer.key_width
         while claim_rows(members, self.step.rows, &start, &stop):
-            if not self.norms_rotated:
-                self._norm_queries_and_keys(layer.query_norm, layer.key_norm, start, stop)
-            for row in range(start, stop):
-                self._rotate(layer, self.queries + row * query_width, self.shape.num_heads, self.step.positions[row])
-                self._rotate(layer, self.keys + row * self.key_width, self.shape.num_kv_heads, self.step.positions[row])
-            if self.norms_rotated:
-                self._norm_queries_and_keys(layer.query_norm, layer.key_norm, start, stop)
-            for row in range(start, stop):
-                self._scale_query(layer, self.queries + row * query_width, query_width, self.step.positions[row])
-                while row >= sequence.row + sequence.tokens:
-                    sequence += 1
-                self.cache.store(layer.pages_at, self.step.pages + sequence.page, self.step.positions[row],
-                                 self.keys + row * self.key_width, self.values + row * self.key_width)
+            memcpy(self.values + start * width, self.keys + start * width, (stop - start) * width * sizeof(float))
         finish_phase(members)
-
-    cdef void _attend(self, team *members, const heads *shape) noexcept nogil:
-        """Attention; a work item is some rows of one sequence and key-value head."""
-        cdef long total = self.step.num_items, index = claim_along(members, total)
-        cdef work_item item, following
-        while index < total:
-            self._make_item(shape, index, &item)
-            if index + 1 < total:
-                self._make_item(shape, index + 1, &following)
-            table().attend(shape, &item, &following if index + 1 < total else NULL)
-            index = claim_along(members, total)
-        finish_phase(members)
-
-    cdef void _make_item(self, const heads *shape, long index, work_item *item) noexcept nogil:
-        """Work item `index` of the batch's attention; a binary search finds its sequence."""
-        cdef long query_width = shape.num_heads * shape.head_dim, shared_by = shape.num_heads // shape.num_kv_heads
-        cdef long width = shape.num_heads * shape.value_dim
-        cdef long low = 0, high = self.step.num_spans, middle, first
-        cdef const span *sequence
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.step.spans[middle].item <= index:
-                low = middle
-            else:
-                high = middle
-        sequence = &self.step.spans[low]
-        index -= sequence.item
-        first = index // shape.num_kv_heads * self.item_rows
-        item[0] = work_item(self.queries + sequence.row * query_width, self.attended + sequence.row * width,
-                            self.step.pages + sequence.page, self.step.positions + sequence.row,
-                            index % shape.num_kv_heads, first, min(first + self.item_rows, sequence.tokens * shared_by))
-
-    cdef void _rotate(self, const layer_weights *layer, float *x, long num_heads, long position) noexcept nogil:
-        cdef long at = position * layer.half
-        if layer.cosines != NULL:
-            table().rotate(x, num_heads, self.shape.head_dim, layer.half, layer.cosines + at, layer.sines + at)
-
-    cdef void _scale_query(self, const layer_weights *layer, float *x, long width, long position) noexcept nogil:
-        """Multiply a token's rotated queries by the factor of its position, where the layer has one (N8)."""
-        cdef long i
-        if self.query_scales != NULL and not (self.only_scales_unrotated and layer.cosines != NULL):
-            for i in range(width):
-                x[i] *= self.query_scales[position]

@@ -7,6 +7,7 @@ from verbatim.fastpath.numerics.packed cimport PackedMatrix
 from libc.stdlib cimport calloc, free
 
 from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.model.attention import query_scale
 from verbatim.fastpath.numerics.packed import pack
 from verbatim.reference.numerics.rotary import rotary_table
 
@@ -31,6 +32,7 @@ cdef class Layers:
             self.layers[<long>index].pages_at, self.layers[<long>index].state_at = config.places_in_cache(index)
             self.layers[<long>index].output_scale = config.attention_out_scale
             self.layers[<long>index].mixer_scale = config.mixer.output_scale if config.mixer is not None else 1
+            self._load_heads(&self.layers[<long>index], config, index)
             self._load(&self.layers[<long>index], layer, tables.get(layer.config.rope), quantization)
         self.norm, self.norm_bias = self._vector(checkpoint.norm), self._vector(checkpoint.norm_bias, 0)
         if checkpoint.head is not None:  # an eagle head has none
@@ -44,6 +46,14 @@ cdef class Layers:
                 free(self.layers[index].latent.key_up)
         free(self.layers)
 
+    cdef _load_heads(self, layer_weights *into, config, long index):
+        """The shape of a layer's heads, and what follows from it."""
+        into.num_kv_heads, into.head_dim = config.heads_of(index)
+        into.value_dim = config.latent.rank if config.latent else into.head_dim
+        into.query_width, into.key_width = config.num_heads * into.head_dim, into.num_kv_heads * into.head_dim
+        into.query_scale = query_scale(into.head_dim, config.attention_scale, config.attention_softcap)
+        into.span_set = config.kv_head_counts.index(into.num_kv_heads)
+
     cdef _load(self, layer_weights *into, layer, rope_table, quantization):
         into.attention_norm, into.mlp_norm = self._vector(layer.attention_norm), self._vector(layer.mlp_norm)
         into.attention_norm_bias = self._vector(layer.attention_norm_bias, 0)
@@ -53,6 +63,8 @@ cdef class Layers:
         into.score_bias = self._vector(layer.score_bias, 0)
         if layer.query is not None:
             self._load_attention(into, layer, quantization)
+        self._load_residuals(into, layer, quantization)
+        into.has_cutoff, into.cutoff = layer.config.cutoff is not None, layer.config.cutoff or 0
         if layer.mixer is not None:
             into.has_mixer, into.mixer_output = True, self._matrix(layer.mixer.out, quantization)
         into.has_network = layer.config.has_feed_forward
@@ -81,14 +93,40 @@ cdef class Layers:
     cdef _load_attention(self, layer_weights *into, layer, quantization):
         into.has_attention, into.sink_scores = True, self._vector(layer.sink_scores, 0)
         into.query_norm, into.key_norm = self._vector(layer.query_norm), self._vector(layer.key_norm)
-        into.query, into.key = self._matrix(layer.query, quantization), self._matrix(layer.key, quantization)
-        into.output = self._matrix(layer.output, quantization)
+        into.value_norm, into.makes_keys = self._vector(layer.value_norm), layer.key is not None
+        into.query, into.output = self._matrix(layer.query, quantization), self._matrix(layer.output, quantization)
         if layer.attention_gate is not None:
             into.attention_gate = self._matrix(layer.attention_gate, quantization)
-        if layer.latent is None:
+        if layer.key is not None:
+            into.key = self._matrix(layer.key, quantization)
+        if layer.value is not None:
             into.value = self._matrix(layer.value, quantization)
-        else:
+        if layer.latent is not None:
             self._load_latent(&into.latent, layer.latent, quantization)
+
+    cdef _load_residuals(self, layer_weights *into, layer, quantization):
+        """Experts beside a dense network, inputs of the layer, streams, and what the layer's result is multiplied by."""
+        if layer.branch is not None:
+            into.branch = branch_weights(
+                self._vector(layer.branch.router_norm), self._vector(layer.branch.norm),
+                self._vector(layer.branch.out_norm), self._vector(layer.branch.dense_out_norm),
+                self._vector(layer.branch.factors, 0),
+            )
+        if layer.inputs is not None:
+            into.inputs.gate = self._matrix(layer.inputs.gate, quantization)
+            into.inputs.projection = self._matrix(layer.inputs.projection, quantization)
+            into.inputs.norm = self._vector(layer.inputs.norm)
+        if layer.streams is not None:
+            into.streams.router_norm = self._vector(layer.streams.router_norm)
+            into.streams.norm = self._vector(layer.streams.norm)
+            into.streams.router = self._matrix(layer.streams.router, None)
+            into.streams.predictions = self._matrix(layer.streams.predictions, None)
+            into.streams.corrections = self._matrix(layer.streams.corrections, None)
+            into.streams.scale = self._vector(layer.streams.scale, 0)
+            into.streams.left = self._matrix(layer.streams.left, quantization)
+            into.streams.right = self._matrix(layer.streams.right, quantization)
+        if layer.scale is not None:
+            into.has_scale, into.scale = True, layer.scale.float32()[0]
 
     cdef _load_latent(self, latent_weights *into, latent, quantization):
         cdef long index, count = len(latent.key_up)

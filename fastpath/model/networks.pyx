@@ -3,8 +3,10 @@
 from verbatim.fastpath.machine.dispatch cimport SIGMOID, table
 from verbatim.fastpath.machine.threads cimport claim, finish_phase, team
 from verbatim.fastpath.model.experts cimport expert_weights, routing, sparsemixer_weights
-from verbatim.fastpath.model.layers cimport layer_weights
+from verbatim.fastpath.model.adapters cimport DOWN, GATE
+from verbatim.fastpath.model.layers cimport gated, layer_weights
 from verbatim.fastpath.model.phases cimport Phases, claim_rows
+from verbatim.fastpath.model.sparse_gate cimport keep_above
 from verbatim.fastpath.numerics.packed cimport product
 from libc.string cimport memcpy, memset
 
@@ -15,8 +17,8 @@ cdef class NetworkPass(Phases):
     cdef void _feed_forward(self, team *members, const layer_weights *layer, long index) noexcept nogil:
         """Add the feed-forward network of the normed rows, dense or a mixture of experts, to x."""
         cdef long rows = self.step.rows
-        cdef bint is_last = index + 1 == self.num_layers
-        cdef const layer_weights *following = layer if is_last else &self.weights.layers[index + 1]
+        cdef bint ends = index + 1 == self.num_layers or self.has_tail
+        cdef const layer_weights *following = layer if ends else &self.weights.layers[index + 1]
         cdef product router = product(&layer.router, self.normed, NULL, rows, self.scores)
         self.show(index, b"mlp norm", self.normed, rows, self.hidden)
         if layer.num_experts:
@@ -27,8 +29,34 @@ cdef class NetworkPass(Phases):
         else:
             self._gate(members, layer.parts, self.normed, rows, self.projected, index)
             self.show(index, b"mlp", self.projected, rows, self.hidden)
-        self._add(members, layer.mlp_out_norm, following.first_norm, following.first_norm_bias, not is_last,
+        self._add(members, layer.mlp_out_norm, following.first_norm, following.first_norm_bias, not ends,
                   self.network_scale)
+
+    cdef void _gate(self, team *members, const gated *part, const float *x, long rows, float *y,
+                    long layer) noexcept nogil:
+        """The network as Phases has it, or with a sparse gate where the layer has one."""
+        if layer >= 0 and self.weights.layers[layer].has_cutoff:
+            self._gate_sparse(members, part, x, rows, y, layer)
+        else:
+            Phases._gate(self, members, part, x, rows, y, layer)
+
+    cdef void _gate_sparse(self, team *members, const gated *part, const float *x, long rows, float *y,
+                           long layer) noexcept nogil:
+        """The network where only those numbers of a gate count that lie far above their row's mean (N9a)."""
+        cdef long width = part.up.outputs, start, stop, row
+        cdef float cutoff = self.weights.layers[layer].cutoff
+        cdef product[2] products
+        products[0] = product(&part.gate, x, &self.rounded.c, rows, self.gated)
+        products[1] = product(&part.up, x, &self.rounded.c, rows, self.ups)
+        self._multiply_adapted(members, products, 2, layer, GATE)
+        while claim_rows(members, rows, &start, &stop):
+            for row in range(start, stop):
+                keep_above(self.gated + row * width, width, cutoff)
+            table().gate(self.gated + start * width, self.ups + start * width, (stop - start) * width, self.activation)
+            self._round_gated(self.gated, width, start, stop)
+        finish_phase(members)
+        products[0] = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
+        self._multiply_adapted(members, products, 1, layer, DOWN)
 
     cdef void _mix(self, team *members, const layer_weights *layer) noexcept nogil:
         """Run each expert on the rows that chose it; add weighted outputs in ascending id from +0 (N9)."""
@@ -50,11 +78,15 @@ cdef class NetworkPass(Phases):
     cdef void _weigh(self, float *scores, const layer_weights *layer) noexcept nogil:
         """Replace a token's scores by its experts' weights, as the family chooses them."""
         cdef routing rule = self.rule
+        cdef long i
         rule.bias = layer.score_bias
         if self.is_sparsemixer:
             sparsemixer_weights(scores, rule.num_experts, rule.num_per_token, self.tolerance)
         else:
             expert_weights(scores, &rule)
+        if layer.branch.factors != NULL:
+            for i in range(layer.num_experts):
+                scores[i] *= layer.branch.factors[i]
 
     cdef void _add_shared(self, team *members, const layer_weights *layer) noexcept nogil:
         """Add the output of the expert that every token takes, times its own weight where it has a gate."""

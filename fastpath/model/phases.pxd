@@ -19,8 +19,8 @@ cdef struct span:
 # The rows of a batch: x (rows, hidden), and each row's position.
 cdef struct batch_rows:
     float *x
-    long rows, num_spans, num_items
-    const span *spans
+    long rows, num_spans
+    const span *spans  # num_spans and one after the last, for each number of key-value heads that layers have
     const int32_t *positions
     const int32_t *pages
 
@@ -35,7 +35,7 @@ cdef class Phases(Watched):
     cdef readonly object config
     cdef readonly Adapters adapters
     cdef Layers weights
-    cdef long num_layers, hidden, intermediate, key_width, vocab_size, num_positions, capacity
+    cdef long num_layers, hidden, intermediate, query_width, key_width, vocab_size, num_positions, capacity
     cdef long num_experts, item_rows, widest  # rows of an attention work item; inputs of the widest matrix of attention
     cdef routing rule  # without a layer's bias
     cdef heads shape
@@ -43,13 +43,14 @@ cdef class Phases(Watched):
     cdef bint has_beside
     cdef int activation
     cdef bint norms_heads, weighs_heads, norms_rotated, has_layer_norms, is_parallel, is_sparsemixer, weighs_inputs
-    cdef bint only_scales_unrotated
+    cdef bint only_scales_unrotated, has_tail  # whether there is more to a layer than its two halves
+    cdef bint has_cutoffs
     cdef float tolerance, gate_alpha, gate_limit  # a limit of 0: the gate is not clamped
     cdef const float *query_scales
     cdef object owner
     cdef Activations rounded, rounded_gated
     cdef dict scratch
-    cdef floats normed, queries, keys, values, attended, projected, beside, gated
+    cdef floats normed, queries, keys, values, attended, projected, beside, gated, ups
     cdef floats gates, scores, shared_scores, gathered, expert_output
     cdef batch_rows step
     cdef PagedCache cache
@@ -62,9 +63,7 @@ cdef class Phases(Watched):
                          float *y) noexcept nogil
     cdef void _norm_sized(self, const float *x, const float *weight, const float *bias, long rows, long size,
                           float *y) noexcept nogil
-    cdef void _norm_queries_and_keys(self, const float *query_norm, const float *key_norm, long start,
-                                     long stop) noexcept nogil
-    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil
+    cdef void _round_gated(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil

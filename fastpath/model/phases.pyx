@@ -15,7 +15,7 @@ from verbatim.fastpath.numerics.packed cimport multiply_strip, num_strips, share
 from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
-from verbatim.fastpath.model.attention import LOG2E, query_scale
+from verbatim.fastpath.model.attention import LOG2E
 from verbatim.reference.numerics.quantization import MIXED
 from verbatim.reference.numerics.rotary import position_scales
 
@@ -38,12 +38,12 @@ cdef class Phases(Watched):
         self.config = config
         self.hidden, self.intermediate = config.hidden_size, config.intermediate_size
         self.num_layers, self.vocab_size, self.num_positions = config.num_layers, config.vocab_size, config.context_size
+        shapes = [config.heads_of(index) for index in range(config.num_layers)]
         self.shape.num_heads, self.shape.num_kv_heads = config.num_heads, config.num_kv_heads
-        self.shape.head_dim, self.key_width = config.head_dim, config.num_kv_heads * config.head_dim
-        self.shape.value_dim, self.item_rows = config.head_dim, ITEM_ROWS
-        self.widest = max(config.hidden_size, config.num_heads * config.head_dim)
-        cap = config.attention_softcap
-        self.shape.scale = query_scale(config.head_dim, config.attention_scale, cap)
+        self.shape.head_dim, self.shape.value_dim, self.item_rows = config.head_dim, config.head_dim, ITEM_ROWS
+        self.query_width = config.num_heads * max([head_dim for _, head_dim in shapes])
+        self.key_width = max([num_kv_heads * head_dim for num_kv_heads, head_dim in shapes])
+        self.widest, cap = max(config.hidden_size, self.query_width), config.attention_softcap
         self.shape.cap, self.shape.cap_factor = cap or 0, (cap or 0) * LOG2E
         self.epsilon, self.residual_scale = config.norm_epsilon, config.residual_scale
         self.network_scale, self.gate_scale = config.residual_scale * config.feed_forward_scale, config.gate_scale
@@ -69,19 +69,24 @@ cdef class Phases(Watched):
             self.tolerance = config.experts.tolerance
             self.intermediate = max(config.intermediate_size, config.experts.intermediate_size,
                                     config.experts.shared_size)
+        self.has_cutoffs = any([layer.cutoff is not None for layer in config.layers])
+        self.intermediate = max(self.intermediate, max([layer.intermediate_size or 0 for layer in config.layers]))
         self.weights, self.adapters = Layers(config, checkpoint, quantization, model_lib), Adapters(config.layers)
         self.is_quantized, self.is_mixed = quantization is not None, quantization in MIXED
 
     cdef _reserve(self, long rows):
         """Allocate scratch buffers for that many rows."""
-        cdef bint keeps_gated = not self.is_quantized or self.is_mixed or self.adapters.has_any()
+        cdef bint keeps_gated = (
+            not self.is_quantized or self.is_mixed or self.has_cutoffs or self.adapters.has_any()
+        )
         if rows <= self.capacity and (self.keeps_gated or not keeps_gated):
             return
         rows, self.keeps_gated = max(rows, self.capacity), keeps_gated
-        query_width = self.shape.num_heads * self.shape.head_dim
-        widths = {"normed": self.hidden, "queries": query_width, "keys": self.key_width, "values": self.key_width,
-                  "attended": query_width, "projected": self.hidden, "beside": self.hidden if self.has_beside else 0,
-                  "gates": query_width if self.config.has_output_gate else 0,
+        widths = {"normed": self.hidden, "queries": self.query_width, "keys": self.key_width,
+                  "values": self.key_width, "attended": self.query_width, "projected": self.hidden,
+                  "beside": self.hidden if self.has_beside else 0,
+                  "gates": self.query_width if self.config.has_output_gate else 0,
+                  "ups": self.intermediate if self.has_cutoffs else 0,
                   "gated": self.intermediate if keeps_gated else 0,
                   "scores": self.num_experts, "shared_scores": 1 if self.num_experts else 0,
                   "gathered": self.hidden if self.num_experts else 0,
@@ -95,7 +100,7 @@ cdef class Phases(Watched):
         self.gates = <float *>address(self.scratch["gates"])
         self.projected = <float *>address(self.scratch["projected"])
         self.beside = <float *>address(self.scratch["beside"])
-        self.gated = <float *>address(self.scratch["gated"])
+        self.gated, self.ups = <float *>address(self.scratch["gated"]), <float *>address(self.scratch["ups"])
         self.scores = <float *>address(self.scratch["scores"])
         self.shared_scores = <float *>address(self.scratch["shared_scores"])
         self.gathered = <float *>address(self.scratch["gathered"])
@@ -132,24 +137,6 @@ cdef class Phases(Watched):
         else:
             table().rms_norm(x, weight, self.epsilon, rows, size, y)
 
-    cdef void _norm_queries_and_keys(self, const float *query_norm, const float *key_norm, long start,
-                                     long stop) noexcept nogil:
-        """Norm some rows of queries and keys, where the family does."""
-        cdef long query_width = self.shape.num_heads * self.shape.head_dim
-        self._norm_heads(self.queries + start * query_width, query_norm, stop - start, query_width)
-        self._norm_heads(self.keys + start * self.key_width, key_norm, stop - start, self.key_width)
-
-    cdef void _norm_heads(self, float *x, const float *weight, long rows, long width) noexcept nogil:
-        """Norm queries or keys in place: each head, perhaps with weights of its own, or all of a token together."""
-        cdef long size = self.shape.head_dim if self.norms_heads else width, i
-        if weight == NULL:
-            return
-        if not self.weighs_heads:
-            self._norm_sized(x, weight, NULL, rows * width // size, size, x)
-            return
-        for i in range(rows * width // size):
-            self._norm_sized(x + i * size, weight + i * size % width, NULL, 1, size, x + i * size)
-
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
         """Round x to integers, for quantised weights (N4)."""
         cdef long start, stop
@@ -163,6 +150,13 @@ cdef class Phases(Watched):
         cdef quantized part
         if self.is_quantized:
             part = rows_of(&self.rounded.c, start, (width + GROUP - 1) // GROUP)
+            table().quantize(x + start * width, stop - start, width, &part)
+
+    cdef void _round_gated(self, const float *x, long width, long start, long stop) noexcept nogil:
+        """The same in the buffer for what comes before a network's last matrix, which is no wider."""
+        cdef quantized part
+        if self.is_quantized:
+            part = rows_of(&self.rounded_gated.c, start, (width + GROUP - 1) // GROUP)
             table().quantize(x + start * width, stop - start, width, &part)
 
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil:

@@ -3,7 +3,8 @@
 A sequence holds page numbers; position p lies in its page p // 16, row p % 16. A page that two sequences
 share is copied before one of them writes to it (copy-on-write). Stored narrower than float32, keys and values are
 rounded as they are written and widened as they are read (N1). Of latent attention (N8a) keys alone are stored, whose
-last part is the values. Paging follows vLLM (https://arxiv.org/abs/2309.06180).
+last part is the values. A layer that attends to another one's keys reads theirs; layers whose heads have the same shape
+are a group, an array for keys and one for values (records/cache_layout.py). Paging follows vLLM (https://arxiv.org/abs/2309.06180).
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ import numpy as np
 
 from verbatim.reference.cache.states import make_states
 from verbatim.reference.numerics.arithmetic import narrow, widen
+from verbatim.reference.records.cache_layout import cache_layout
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES
-from verbatim.reference.records.page_data import check_export, check_import, check_without_states
+from verbatim.reference.records.page_data import check_export, check_without_states, joined, parted
 
 PAGE_SIZE = 16
 NO_PAGE = -1  # stands in a list of pages for one that was given back, as no token attends to it any more
@@ -26,27 +28,32 @@ def pages_for(num_tokens: int) -> int:
 
 
 class PagedCache:
-    """The pages of all layers with attention, and who uses them. Storage is (layers, pages, 16, kv_heads, head_dim).
+    """The pages of all layers with attention, and who uses them.
+
+    A group's storage is (layers, pages, 16, kv_heads, head_dim).
 
     `states` are `num_slots` slots for the states of the model's other layers; None if there are no such layers.
     """
 
     def __init__(self, config: ModelConfig, num_pages: int, dtype: str = "float32", num_slots: int = 0):
         latent = getattr(config, "latent", None)  # a cache can be made of sizes alone
-        num_layers = getattr(config, "num_paged_layers", config.num_layers)
-        shape = (num_layers, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
         self.states = make_states(config, num_slots)
-        self.keys = np.zeros(shape, KV_CACHE_DTYPES[dtype])
-        self.values = self.keys[..., latent.rotated_dim :] if latent else np.zeros(shape, KV_CACHE_DTYPES[dtype])
+        layout, stored = cache_layout(config), KV_CACHE_DTYPES[dtype]
+        self._places, self._groups = layout.places, []
+        for group in layout.groups:
+            shape = (group.num_layers, num_pages, PAGE_SIZE, group.num_kv_heads, group.head_dim)
+            keys = np.zeros(shape, stored)
+            self._groups.append((keys, keys[..., latent.rotated_dim :] if latent else np.zeros(shape, stored)))
+        self.keys, self.values = self._groups[0]
         self.has_latents = latent is not None
         self.num_pages, self.dtype = num_pages, dtype
         self._users = [0] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))
 
     @property
-    def _stored(self) -> tuple[np.ndarray, ...]:
-        """Keys and values, or keys that hold the values."""
-        return (self.keys,) if self.has_latents else (self.keys, self.values)
+    def _stored(self) -> list[tuple[np.ndarray, ...]]:
+        """Keys and values of each group, or keys that hold the values."""
+        return [group[:1] if self.has_latents else group for group in self._groups]
 
     @property
     def num_free(self) -> int:
@@ -83,7 +90,7 @@ class PagedCache:
     def copy(self, page: int) -> int:
         """A new page with the same content: one free page less, one user less of the old page."""
         own = self.allocate()
-        for stored in self._stored:
+        for stored in (part for group in self._stored for part in group):
             stored[:, own] = stored[:, page]
         self.release([page])
         return own
@@ -104,9 +111,10 @@ class PagedCache:
         Of latent attention the keys hold the values: `values` is None.
         """
         page, row = _place(pages, np.arange(start, start + len(keys)))
-        self.keys[layer, page, row] = narrow(keys, self.dtype)
+        group, place = self._places[layer]
+        self._groups[group][0][place, page, row] = narrow(keys, self.dtype)
         if values is not None:
-            self.values[layer, page, row] = narrow(values, self.dtype)
+            self._groups[group][1][place, page, row] = narrow(values, self.dtype)
 
     def read(self, layer: int, pages, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
         """Keys and values at positions 0 to num_tokens - 1, each float32 (num_tokens, kv_heads, head_dim).
@@ -114,25 +122,27 @@ class PagedCache:
         Of latent attention the values are the latents, (num_tokens, 1, rank).
         """
         page, row = _place(pages, np.arange(num_tokens))
-        return widen(self.keys[layer, page, row]), widen(self.values[layer, page, row])
+        group, place = self._places[layer]
+        keys, values = (stored[place, page, row] for stored in self._groups[group])
+        return widen(keys), widen(values)
 
     def export_pages(self, pages) -> np.ndarray:
         """The content of pages in the layout of records/page_data.py. IndexError for a page that is not there."""
         check_without_states(self.states)
         pages = check_export(pages, self.num_pages)
-        stored = np.stack([part[:, pages] for part in self._stored])  # (2 or 1, layers, pages, 16, kv_heads, head_dim)
-        return np.ascontiguousarray(np.moveaxis(stored, 2, 0))
+        # Each part is (pages, 2 or 1, layers, 16, kv_heads, head_dim).
+        return joined([np.moveaxis(np.stack([part[:, pages] for part in group]), 2, 0) for group in self._stored])
 
     def import_pages(self, pages, data: np.ndarray) -> None:
         """Fill pages that the caller alone holds with an export. IndexError or ValueError if it does not fit."""
         check_without_states(self.states)
-        layers, rest = len(self.keys), self.keys.shape[2:]
-        pages = check_import(
-            pages, data, num_pages=self.num_pages, shape=(len(self._stored), layers, *rest), dtype=self.keys.dtype,
-            num_users=self.num_users,
-        )  # fmt: skip
-        for stored, part in zip(self._stored, np.moveaxis(data, 0, 2), strict=True):
-            stored[:, pages] = part
+        shapes = [(len(group), len(group[0]), *group[0].shape[2:]) for group in self._stored]
+        pages, parts = parted(
+            pages, data, shapes, dtype=self.keys.dtype, num_pages=self.num_pages, num_users=self.num_users
+        )
+        for group, part in zip(self._stored, parts, strict=True):
+            for stored, own in zip(group, np.moveaxis(part, 0, 2), strict=True):
+                stored[:, pages] = own
 
     def check(self, holdings) -> None:
         """Compare the counts with who holds what: `holdings` are the page lists of all living sequences."""

@@ -26,6 +26,9 @@ INTEGERS = {  # least and greatest
     "conv_L_cache": (1, MOST), "block_multiple_of": (1, MOST), "block_ff_dim": (1, MOST), "num_dense_layers": (0, MOST),
     "full_attention_interval": (1, MOST), "linear_num_key_heads": (1, MOST), "linear_num_value_heads": (1, MOST),
     "linear_key_head_dim": (1, 1024), "linear_value_head_dim": (1, MOST), "linear_conv_kernel_dim": (1, MOST),
+    "hidden_size_per_layer_input": (0, MOST), "vocab_size_per_layer_input": (1, MOST), "global_head_dim": (1, MOST),
+    "num_global_key_value_heads": (1, MOST), "num_kv_shared_layers": (0, MOST), "top_k_experts": (1, MOST),
+    "altup_active_idx": (0, MOST), "altup_num_inputs": (1, 64), "laurel_rank": (1, MOST),
     "no_rope_layer_interval": (0, MOST), "sliding_window_pattern": (1, MOST), "_sliding_window_pattern": (1, MOST),
 }  # fmt: skip
 ABOVE_ZERO = frozenset((
@@ -44,6 +47,7 @@ BOOLEANS = frozenset((
     "tie_word_embeddings", "attention_bias", "mlp_bias", "attention_out_bias", "lm_head_bias", "qkv_bias", "use_bias",
     "use_qkv_bias", "use_parallel_residual", "norm_topk_prob", "use_sliding_window", "rope_interleave", "use_qk_norm",
     "conv_bias", "block_auto_adjust_ff_dim",
+    "attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp", "altup_correct_scale",
 ))  # fmt: skip
 LISTS: dict[str, tuple[type, ...]] = {
     "layers_block_type": (str,), "attn_layer_indices": (int,),
@@ -51,7 +55,7 @@ LISTS: dict[str, tuple[type, ...]] = {
     "mlp_layer_types": (str,), "moe_layers": (int,), "full_attn_idxs": (int,),
 }  # fmt: skip
 TEXTS = frozenset(("mlp_hidden_act", "hidden_act", "hidden_activation", "model_type", "topk_method", "scoring_func"))
-OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config"))
+OBJECTS = frozenset(("rope_scaling", "rope_parameters", "text_config", "per_layer_config"))
 
 
 def check_values(raw: dict, names: Collection[str]) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verbatim.reference.checkpoint.tensors import LayerReader, Matrix
+from verbatim.reference.checkpoint.layer_reader import LayerReader
+from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.gated_delta import GatedDelta

@@ -7,8 +7,9 @@ the space of latents, transposed, and what makes a value of a latent. Both stay 
 
 import numpy as np
 
+from verbatim.reference.checkpoint.layer_reader import LayerReader
 from verbatim.reference.checkpoint.quantized.matrices import RoundedTensor
-from verbatim.reference.checkpoint.tensors import LatentMatrices, LayerReader, Matrix
+from verbatim.reference.checkpoint.tensors import LatentMatrices, Matrix
 from verbatim.reference.checkpoint.weights import FLOATS, Tensor
 from verbatim.reference.numerics.quantization import GGUF
 from verbatim.reference.records.config import ModelConfig

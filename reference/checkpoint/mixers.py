@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from verbatim.reference.checkpoint.gated_delta import read_gated_delta
+from verbatim.reference.checkpoint.layer_reader import LayerReader
 from verbatim.reference.checkpoint.mamba import read_mamba
 from verbatim.reference.checkpoint.short_convolution import read_short_convolution
-from verbatim.reference.checkpoint.tensors import LayerReader, MixerTensors
+from verbatim.reference.checkpoint.tensors import MixerTensors
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.gated_delta import GatedDelta
 from verbatim.reference.records.mamba import Mamba

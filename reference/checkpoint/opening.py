@@ -13,13 +13,13 @@ from verbatim.reference.checkpoint.grouped_queries import split_gates, split_gro
 from verbatim.reference.checkpoint.head_rows import in_halves, norm_in_halves, num_paired, unit_norm
 from verbatim.reference.checkpoint.interleaved_experts import InterleavedExperts
 from verbatim.reference.checkpoint.latent_matrices import read_latent
+from verbatim.reference.checkpoint.layer_reader import LayerReader, dtypes_of, matrix_of
 from verbatim.reference.checkpoint.mixers import read_mixer
-from verbatim.reference.checkpoint.quantized.matrices import COMPUTED, MadeTensor, check_zero
+from verbatim.reference.checkpoint.residual_matrices import read_branch, read_model, read_residuals
 from verbatim.reference.checkpoint.stems import STEMS
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer, Matrix
-from verbatim.reference.checkpoint.weights import FLOATS, Tensor, Weights
-from verbatim.reference.numerics.blocks import BLOCK_FORMATS
-from verbatim.reference.numerics.quantization import GGUF, MIXED, MXFP4, SCALES, STORED_DTYPES, stored_shape
+from verbatim.reference.checkpoint.weights import Tensor, Weights
+from verbatim.reference.numerics.quantization import GGUF, MIXED, MXFP4
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.experts import Experts
 
@@ -31,14 +31,14 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
     names = family_named(config.family).names
     stem = _stem(config, weights)
     embedding_name = f"{stem}{names.get('embed_tokens', 'embed_tokens')}.weight"
-    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size), dtypes=_dtypes(config)).plain()
+    embedding = weights.get(embedding_name, (config.vocab_size, config.hidden_size), dtypes=dtypes_of(config)).plain()
     layers = tuple(_Reader(config, weights, i, stem).layer() for i in range(config.num_layers))
     head_name = head_name_of(config, weights)
     # A quantised checkpoint has a head of its own even where the two are tied: the embedding's rows stay float (N4).
     # A head that is stored counts whatever config.json says; the text part of a multimodal model may lack one silently.
     may_tie = (config.tie_embeddings or stem in STEMS[1:]) and config.quantization in (None, *MIXED)
     is_tied = may_tie and head_name not in weights
-    head = _matrix(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
+    head = matrix_of(config, weights, embedding_name if is_tied else head_name, (config.vocab_size, config.hidden_size))
     if config.head_bias:
         head = replace(head, bias=weights.get(head_name.replace(".weight", ".bias"), (config.vocab_size,)))
     norm = f"{stem}{names.get('norm', 'norm')}"
@@ -48,6 +48,7 @@ def open_checkpoint(config: ModelConfig, weights: Weights) -> Checkpoint:
         norm=weights.get(f"{norm}.weight", (config.hidden_size,)),
         norm_bias=weights.get(f"{norm}.bias", (config.hidden_size,)) if config.norm_bias else None,
         head=head,
+        **read_model(config, weights, stem),
     )
 
 
@@ -78,39 +79,17 @@ def _stem(config: ModelConfig, weights: Weights) -> str:
     return next((stem for stem in stems if f"{stem}{name}.weight" in weights), STEMS[0])
 
 
-def _dtypes(config: ModelConfig) -> tuple[str, ...]:
-    """What a matrix that stands for floats may be stored as."""
-    return (*FLOATS, *BLOCK_FORMATS, *COMPUTED) if config.quantization in MIXED else FLOATS
-
-
-def _matrix(config: ModelConfig, weights: Weights, name: str, shape: tuple[int, int], *, count: int = 0) -> Matrix:
-    """A matrix without its bias, float or as the integers that the configuration promises.
-
-    With `count`, that many matrices lie in one tensor (count, outputs, inputs); they are returned below each other.
-    """
-    below = (count or 1) * shape[0], shape[1]
-    if config.quantization in (None, *MIXED):
-        stored = weights.get(name, (count, *shape) if count else shape, dtypes=_dtypes(config))
-        stored = replace(stored, bits=stored.bits.reshape(below)) if count else stored
-        return Matrix(weight=stored, num_inputs=shape[1])
-    integers_shape = stored_shape(config.quantization, *below)
-    return Matrix(
-        weight=weights.get(name, integers_shape, dtypes=(STORED_DTYPES[config.quantization],)),
-        scales=weights.get(name + SCALES, integers_shape[:2], dtypes=("F16",)),
-        num_inputs=shape[1],
-    )
-
-
-class _Reader:
+class _Reader(LayerReader):
     """Reads one layer."""
 
     def __init__(self, config: ModelConfig, weights: Weights, index: int, stem: str):
-        self.config, self.weights, self.layer_config = config, weights, config.layers[index]
-        self.family = EAGLE if config.family == "eagle" else family_named(config.family)
-        self.prefix = f"{stem}layers.{index}."
-        self.num_queries, self.num_keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.num_values = config.num_heads * config.value_dim
-        self.num_paired = num_paired(config, index)
+        family = EAGLE if config.family == "eagle" else family_named(config.family)
+        super().__init__(config, weights, family, f"{stem}layers.{index}.")
+        self.layer_config, self.num_paired = config.layers[index], num_paired(config, index)
+        self.num_kv_heads, self.head_dim = config.heads_of(index)
+        self.num_queries, self.num_keys = config.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        self.makes_keys = self.layer_config.keys_of is None
+        self.num_values = config.num_heads * (config.value_dim if config.latent else self.head_dim)
 
     def layer(self) -> Layer:
         config, hidden = self.config, self.config.hidden_size
@@ -118,6 +97,7 @@ class _Reader:
         norms = [None if name is None else self.vector(name, hidden) for name in names]
         biases = [self.bias(name, hidden) if name and config.norm_bias else None for name in names]
         experts = config.experts if self.layer_config.has_experts else None
+        dense = self.feed_forward() if self.layer_config.has_dense_network else None
         return Layer(
             config=self.layer_config,
             attention_norm=norms[0],
@@ -128,8 +108,8 @@ class _Reader:
             mlp_norm=norms[2],
             mlp_norm_bias=biases[2],
             mlp_out_norm=norms[3],
-            mlp=self.feed_forward() if self.layer_config.has_dense_network else None,
-            **({"router": None, "experts": ()} if experts is None else self.mixture(experts)),
+            **({"mlp": dense, "router": None, "experts": ()} if experts is None else self.mixture(experts)),
+            **read_residuals(config, self),
         )
 
     def attention(self) -> dict:
@@ -138,7 +118,8 @@ class _Reader:
         return self.attention_inputs() | {
             "output": self.matrix("self_attn.o_proj", config.hidden_size, self.num_values, has_bias=config.output_bias),
             "query_norm": self.head_norm("self_attn.q_norm", config.num_heads),
-            "key_norm": self.head_norm("self_attn.k_norm", config.num_kv_heads),
+            "key_norm": self.head_norm("self_attn.k_norm", self.num_kv_heads) if self.makes_keys else None,
+            "value_norm": unit_norm(self.head_dim) if config.norms_values and self.makes_keys else None,
             "sink_scores": self.tensor("self_attn.sinks", config.num_heads) if config.has_sink_scores else None,
         }
 
@@ -148,20 +129,30 @@ class _Reader:
             return read_latent(self.config, self.config.latent, self)
         hidden, queries = self.config.hidden_size, self.num_queries * (1 + self.config.has_output_gate)
         sizes = queries, self.num_keys, self.num_keys
-        matrices: tuple[Matrix, ...]
         if self.family.groups_queries:
             matrices = split_groups(self.config, self.matrix("self_attn.qkv_proj", sum(sizes), hidden))
         elif self.config.has_fused_matrices:
-            matrices = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            query, key, value = self.split(self.matrix("self_attn.qkv_proj", sum(sizes), hidden), sizes)
+            matrices = query, key, value
         else:
-            pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
-            *found, value = (self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
-            matrices = (*(in_halves(matrix, self.config.head_dim, self.num_paired) for matrix in found), value)
-        found = dict(zip(("query", "key", "value"), matrices, strict=True))
-        return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
+            found = self.apart(sizes)
+            return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
+        return dict(zip(("query", "key", "value"), matrices, strict=True))
+
+    def apart(self, sizes: tuple[int, int, int]) -> dict:
+        """Queries, keys and values of matrices of their own; a layer may lack those of keys and of values."""
+        is_there = True, self.makes_keys, self.makes_keys and self.layer_config.has_values
+        hidden, has_bias = self.config.hidden_size, self.config.query_bias
+        query, key, value = (
+            self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) if there else None
+            for x, size, there in zip("qkv", sizes, is_there, strict=True)
+        )
+        query, key = (matrix and in_halves(matrix, self.head_dim, self.num_paired) for matrix in (query, key))
+        return {"query": query, "key": key, "value": value}
 
     def feed_forward(self) -> FeedForward:
-        hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
+        hidden, has_bias = self.config.hidden_size, self.config.mlp_bias
+        inner = self.layer_config.intermediate_size or self.config.intermediate_size
         down = self.matrix("mlp.down_proj", hidden, inner, has_bias=has_bias)
         is_fused = self.config.has_fused_matrices or self.family.has_fused_gate
         if is_fused and not (self.config.quantization == GGUF and self.family.experts.is_shared_network):
@@ -176,7 +167,8 @@ class _Reader:
         """The router, the experts, and the expert of every token where there is one."""
         known = self.family.experts
         router = f"{known.part}{known.router}"
-        found: dict = {"router": self.float_matrix(router, experts.num_experts, has_bias=experts.has_biases)}
+        scores = self.float_matrix(router, experts.num_experts, has_bias=experts.has_biases)
+        found: dict = {"mlp": None, "router": scores}
         parts = self.all_experts(experts)
         if experts.routing == "sigmoid" or experts.has_score_bias:
             rows = (1,) if known.score_bias_rows else ()
@@ -184,6 +176,8 @@ class _Reader:
         if experts.shared_size:
             size, is_network = experts.shared_size, known.is_shared_network
             found["shared"] = self.feed_forward() if is_network else self.expert(f"{known.shared}.", size)
+        if experts.beside:
+            found |= {"branch": read_branch(experts, self), "mlp": self.feed_forward()}
         if experts.has_shared_gate:
             found["shared_gate"] = self.float_matrix(f"{known.part}{known.shared_gate}", 1)
         return found | {"experts": tuple(parts)}
@@ -210,51 +204,14 @@ class _Reader:
 
     def stacked_experts(self, experts: Experts, up: str, down: str) -> list[FeedForward]:
         hidden, inner, count = self.config.hidden_size, experts.intermediate_size, experts.num_experts
-        stem, read = self.prefix + self.family.experts.part, partial(_matrix, self.config, self.weights, count=count)
+        stem, read = self.prefix + self.family.experts.part, partial(matrix_of, self.config, self.weights, count=count)
         parts = self.split(read(stem + up, (2 * inner, hidden)), (inner,) * (2 * count))
         downs = self.split(read(stem + down, (hidden, inner)), (hidden,) * count)
-        return [FeedForward(*parts[2 * i : 2 * i + 2], downs[i]) for i in range(count)]
-
-    def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
-        """Float in every checkpoint (N9)."""
-        hidden, bias = self.config.hidden_size, self.bias(name, outputs) if has_bias else None
-        stored = self.weights.get(f"{self.prefix}{name}.weight", (outputs, hidden))
-        return Matrix(weight=stored, bias=bias, num_inputs=hidden)
-
-    def tensor(self, name: str, *shape: int) -> Tensor:
-        return self.weights.get(self.stored(name), shape)
+        return [FeedForward(parts[2 * i], parts[2 * i + 1], downs[i]) for i in range(count)]
 
     def head_norm(self, name: str, num_heads: int) -> Tensor | None:
-        size, form = self.config.head_dim, self.config.query_key_norm
+        size, form = self.head_dim, self.config.query_key_norm
         if form in (None, "unit"):
             return unit_norm(size) if form and self.layer_config.rope else None
         shape = {"head": (size,), "heads": (num_heads, size), "all": (num_heads * size,)}[form]
         return norm_in_halves(self.weights.get(f"{self.stored(name)}.weight", shape), self.num_paired)
-
-    def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self.weights.get(f"{self.stored(name)}.weight", shape, dtypes=_dtypes(self.config))
-
-    def vector(self, name: str, size: int) -> Tensor:
-        return self.weights.get(f"{self.stored(name)}.weight", (size,))
-
-    def bias(self, name: str, size: int) -> Tensor:
-        return self.weights.get(f"{self.stored(name)}.bias", (size,))
-
-    def stored(self, name: str) -> str:
-        return self.prefix + self.family.names.get(name, name)
-
-    def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False, count: int = 0) -> Matrix:
-        found = _matrix(self.config, self.weights, f"{self.stored(name)}.weight", (outputs, inputs), count=count)
-        if has_bias:
-            return replace(found, bias=self.bias(name, outputs))
-        if isinstance(found.weight, MadeTensor) and f"{self.stored(name)}.bias" in self.weights:
-            check_zero(self.bias(name, outputs))
-        return found
-
-    def split(self, fused: Matrix, sizes: tuple[int, ...]) -> tuple[Matrix, ...]:
-        """Cut one stored matrix into several by its outputs."""
-        parts, start = [], 0
-        for size in sizes:
-            parts.append(fused.rows(start, start + size))
-            start += size
-        return tuple(parts)

@@ -10,10 +10,10 @@ from typing import Any
 from verbatim.reference.checkpoint.config_keys import is_neutral
 from verbatim.reference.checkpoint.config_values import check_values, is_number
 from verbatim.reference.numerics.rotary import natural_log
-from verbatim.reference.records.config import Rope, RopeScaling
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import Rope, RopeScaling
 
-ROPE_TYPES = ("default", "linear", "llama3", "yarn", "longrope", "dynamic")
+ROPE_TYPES = ("default", "linear", "llama3", "yarn", "longrope", "dynamic", "proportional")
 KNOWN = frozenset((
     "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings",
     "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor", "attn_factor", "truncate",
@@ -23,17 +23,21 @@ KNOWN = frozenset((
 ))  # fmt: skip
 
 
-def read_rope(raw: dict, layer_type: str) -> Rope:
-    """The rotary settings of "full_attention" or "sliding_attention" layers."""
+def read_rope(raw: dict, layer_type: str, head_dim: int | None = None) -> Rope:
+    """The rotary settings of "full_attention" or "sliding_attention" layers, perhaps with heads of their own size."""
     settings = _settings(raw, layer_type)
     _check(settings)
-    head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
+    head_dim = head_dim or raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     share = settings.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0
     theta = settings.get("rope_theta") or raw["rope_theta"]
     found = {"rope_theta": theta, "partial_rotary_factor": share}
     check_values(found, found.keys())
     rotary_dim = int(head_dim * share)
     rope_type = _type(settings)
+    if rope_type == "proportional":  # the whole head is rotated, most of it by nothing
+        factor, count = float(settings.get("factor") or 1), int(head_dim * share // 2)
+        proportional = RopeScaling(rope_type=rope_type, factor=factor, num_frequencies=count)
+        return Rope(theta=float(theta), rotary_dim=head_dim, scaling=proportional)
     scaling = None if rope_type == "default" else _scaling(rope_type, settings, raw, rotary_dim)
     return Rope(theta=float(theta), rotary_dim=rotary_dim, scaling=scaling)
 

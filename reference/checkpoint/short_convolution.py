@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from verbatim.reference.checkpoint.tensors import LayerReader, Matrix
+from verbatim.reference.checkpoint.layer_reader import LayerReader
+from verbatim.reference.checkpoint.tensors import Matrix
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.mixer import ShortConvolution

@@ -7,12 +7,13 @@ from typing import Protocol
 import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
-from verbatim.reference.checkpoint.weights import Tensor, Weights
+from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack, unpack_mxfp4
 from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored, quantize
 from verbatim.reference.records.config import LayerConfig
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # in most families
+LAYER_INPUTS = "model.embed_tokens_per_layer.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,23 +112,55 @@ class MixerTensors(Protocol):
         """Those that are never quantised."""
 
 
-class LayerReader(Protocol):
-    """What reads the tensors of one layer by their names in it, behind the prefix of the layer (opening.py)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputMatrices:
+    """What adds a layer's own inputs (N9b): `gate` (size, hidden), `projection` (hidden, size), and a norm behind."""
 
-    weights: Weights
-    prefix: str
+    gate: Matrix
+    projection: Matrix
+    norm: Tensor
 
-    def matrix(self, name: str, outputs: int, inputs: int, *, has_bias: bool = False) -> Matrix:
-        """A matrix, perhaps of integers."""
 
-    def tensor(self, name: str, *shape: int) -> Tensor:
-        """Any other numbers, under their full name in the layer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMatrices:
+    """What a layer does with n streams (N9c).
 
-    def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A matrix that this project never makes integers of, in any format of another tool."""
+    `router_norm` and `router` (n, hidden) make n numbers of a stream, `predictions` (n * n, n) and `corrections` (n, n)
+    make weights of them; all are floats. `scale` (hidden,) multiplies what is combined with the layer's inputs. `left`
+    (rank, hidden), `right` (hidden, rank) and `norm` are the residual of low rank.
+    """
 
-    def vector(self, name: str, size: int) -> Tensor:
-        """A norm's weight."""
+    router_norm: Tensor
+    router: Matrix
+    predictions: Matrix
+    corrections: Matrix
+    scale: Tensor | None
+    left: Matrix
+    right: Matrix
+    norm: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchTensors:
+    """What experts beside a dense network have (N9): norms before and behind both, and factors of the weights."""
+
+    router_norm: Tensor
+    norm: Tensor
+    out_norm: Tensor
+    dense_out_norm: Tensor
+    factors: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInputs:
+    """What makes all layers' inputs (N9b) of a token's id and of its embedding.
+
+    `embedding` (vocabulary, layers * size), `projection` (layers * size, hidden), `norm` (size,); floats.
+    """
+
+    embedding: Tensor
+    projection: Matrix
+    norm: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +170,9 @@ class Layer:
     `sink_scores` (heads,) are learned scores without a key. `score_bias` (experts,) takes part in their choice.
     `shared` is the expert of every token, `shared_gate` (1, hidden) the float matrix of its weight. With `latent`, the
     outputs of `key` are a rotated part and a latent, shared by all heads, and there is no `value`. A layer without
-    attention has none of its matrices; `mixer` is there where the layer has a state. `attention_gate` makes the gates of
-    what heads made (N8), as many as queries have features.
+    attention has none of its matrices, one that attends to another one's keys has neither `key` nor `value`; `mixer` is
+    there where the layer has a state. `attention_gate` makes the gates of what heads made (N8), as many as queries have
+    features. `scale` (1,) multiplies what a layer gives.
     """
 
     config: LayerConfig
@@ -150,6 +184,7 @@ class Layer:
     output: Matrix | None = None
     query_norm: Tensor | None = None
     key_norm: Tensor | None = None
+    value_norm: Tensor | None = None
     attention_gate: Matrix | None = None
     sink_scores: Tensor | None = None
     mlp_norm: Tensor | None
@@ -164,21 +199,33 @@ class Layer:
     mlp_norm_bias: Tensor | None = None
     latent: LatentMatrices | None = None
     mixer: MixerTensors | None = None
+    branch: BranchTensors | None = None
+    inputs: InputMatrices | None = None
+    streams: StreamMatrices | None = None
+    scale: Tensor | None = None
 
     def parts(self) -> tuple[FeedForward, ...]:
-        """The feed-forward networks: the dense one, or all experts, the shared one last."""
-        chosen = self.experts if self.mlp is None else (self.mlp,)
+        """The feed-forward networks: all experts, or the dense one, or both; the shared one last."""
+        chosen = self.experts if self.mlp is None else (*self.experts, self.mlp)
         return chosen if self.shared is None else (*chosen, self.shared)
 
     def attention_matrices(self) -> tuple[Matrix, ...]:
         """The matrices of attention, and of what is in its place, that may be integers."""
         down = self.latent.query_down if self.latent else None
-        found = (down, self.query, self.attention_gate, self.key, self.value, self.output, *(self.mixer.matrices() if self.mixer else ()))
-        return tuple(matrix for matrix in found if matrix is not None)
+        found = (down, self.query, self.attention_gate, self.key, self.value, self.output)
+        mixed = self.mixer.matrices() if self.mixer else ()
+        return (*(matrix for matrix in found if matrix is not None), *mixed)
+
+    def residual_matrices(self) -> tuple[Matrix, ...]:
+        """The matrices beside attention and networks that may be integers."""
+        found = (self.inputs.gate, self.inputs.projection) if self.inputs else ()
+        return found + ((self.streams.left, self.streams.right) if self.streams else ())
 
     def float_matrices(self) -> tuple[Matrix, ...]:
-        """Those that are never quantised: of the choice of experts (N9), and each head's of latent attention (N8a)."""
+        """Those that are never quantised: of the choice of experts (N9), of streams (N9c), of latent heads (N8a)."""
         found = tuple(matrix for matrix in (self.router, self.shared_gate) if matrix is not None)
+        if self.streams:
+            found += (self.streams.router, self.streams.predictions, self.streams.corrections)
         found += self.latent.key_up + self.latent.value_up if self.latent else ()
         return found + (self.mixer.float_matrices() if self.mixer else ())
 
@@ -187,7 +234,8 @@ class Layer:
 class Checkpoint:
     """Everything a forward pass needs. `head` shares the embedding's tensor where the model ties the two.
 
-    An eagle head has neither `norm` nor `head`, but `fusion`, which makes one row of a token's and a state's.
+    An eagle head has neither `norm` nor `head`, but `fusion`, which makes one row of a token's and a state's. Of
+    several streams, `streams_in` (hidden, hidden) make all but the first of the embedding, `streams_out` end them.
     """
 
     embedding: Tensor
@@ -196,6 +244,9 @@ class Checkpoint:
     norm_bias: Tensor | None = None
     head: Matrix | None = None
     fusion: Matrix | None = None
+    inputs: TokenInputs | None = None
+    streams_in: tuple[Matrix, ...] = ()
+    streams_out: tuple[Matrix, ...] = ()
 
     def quantized_matrices(self) -> Iterator[Matrix]:
         """The matrices that N4 makes integers of: all but `float_matrices`."""
@@ -203,5 +254,6 @@ class Checkpoint:
             yield from layer.attention_matrices()
             for part in layer.parts():
                 yield from part.matrices()
+            yield from layer.residual_matrices()
         if self.head is not None:
             yield self.head

@@ -11,14 +11,16 @@ from verbatim.reference.records.experts import Experts
 
 
 def mix(
-    x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts, score_bias: np.ndarray | None = None
-) -> np.ndarray:
+    x: np.ndarray, scores: np.ndarray, experts: list, settings: Experts, score_bias: np.ndarray | None = None,
+    factors: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """The weighted sum of the chosen experts' outputs, or that of weighted inputs, added in ascending id from +0.
 
     x (tokens, hidden), scores (tokens, experts) of the router; each expert maps (rows, hidden) to (rows, hidden).
-    `score_bias` (experts,) takes part in the choice alone.
+    `score_bias` (experts,) takes part in the choice alone, `factors` (experts,) multiply the weights.
     """
     weights = expert_weights(scores, settings, score_bias)
+    weights = weights if factors is None else weights * factors
     total = np.zeros_like(x)
     for index, expert in enumerate(experts):
         rows = np.flatnonzero(weights[:, index])

@@ -7,6 +7,7 @@ from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.model.adapters import Delta
 from verbatim.reference.numerics.arithmetic import (
     ACTIVATIONS,
+    above_cutoff,
     clamped_gate,
     layer_norm,
     linear,
@@ -67,11 +68,11 @@ class Norm:
 class Network:
     """The feed-forward network, or one expert (N9a): down(activation(gate(x)) * up(x)), without a gate: of up(x)."""
 
-    def __init__(self, stored: FeedForward, config: ModelConfig, quantization: str | None):
+    def __init__(self, stored: FeedForward, config: ModelConfig, quantization: str | None, cutoff: float | None = None):
         self.gate = Linear(stored.gate, quantization) if stored.gate else None
         self.up, self.down = Linear(stored.up, quantization), Linear(stored.down, quantization)
         self.activate, self.clamped = ACTIVATIONS[config.activation], config.clamped_gate
-        self.gate_scale = np.float32(config.gate_scale)
+        self.gate_scale, self.cutoff = np.float32(config.gate_scale), cutoff
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Rows float32 (rows, hidden) to rows of the same shape."""
@@ -80,4 +81,5 @@ class Network:
         if self.clamped:
             return self.down(clamped_gate(self.gate(x), self.up(x), self.clamped.alpha, self.clamped.limit))
         gate = self.gate(x) if self.gate_scale == 1 else self.gate(x) * self.gate_scale
+        gate = gate if self.cutoff is None else above_cutoff(gate, self.cutoff)
         return self.down(self.activate(gate) * self.up(x))

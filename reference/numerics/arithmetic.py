@@ -240,4 +240,13 @@ def clamped_gate(gate: np.ndarray, up: np.ndarray, alpha: float, limit: float) -
     return (up + np.float32(1)) * (gate * sigmoid(gate * np.float32(alpha)))
 
 
+def above_cutoff(gate: np.ndarray, cutoff: float) -> np.ndarray:
+    """max(gate - (mean + deviation * cutoff), 0) over the last axis (N9a): what lies far above its row's mean."""
+    size = np.float32(gate.shape[-1])
+    mean = lane_sum(gate) / size
+    centred = gate - mean[..., None]
+    deviation = np.sqrt(lane_sum(centred * centred) / size)
+    return np.maximum(gate - (mean + deviation * np.float32(cutoff))[..., None], np.float32(0))
+
+
 ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "relu2": relu2}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from verbatim.reference.records.config import PositionScale, Rope, RopeScaling
+from verbatim.reference.records.rope import PositionScale, Rope, RopeScaling
 
 LN2 = 0.6931471805599453
 PI = 3.141592653589793
@@ -80,7 +80,15 @@ def _longrope(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.n
     return frequencies / np.array(scaling.factors)
 
 
-SCALINGS = {"linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+def _proportional(frequencies: np.ndarray, rope: Rope, scaling: RopeScaling) -> np.ndarray:
+    """Keep the first frequencies, those of the whole head, and turn the rest by nothing (Gemma 4)."""
+    return np.where(np.arange(len(frequencies)) < scaling.num_frequencies, frequencies / scaling.factor, 0.0)
+
+
+SCALINGS = {
+    "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope,
+    "proportional": _proportional,
+}  # fmt: skip
 
 
 def natural_log(value: float) -> float:

@@ -4,14 +4,16 @@
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.experts import ClampedGate, Experts
 from verbatim.reference.records.latent import LatentAttention
 from verbatim.reference.records.mixer import Mixer
-from verbatim.reference.records.told import LATER, UNTOLD
+from verbatim.reference.records.residuals import LayerInputs, Streams
+from verbatim.reference.records.rope import PositionScale, Rope
+from verbatim.reference.records.told import LATER
 
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
@@ -20,71 +22,15 @@ SIZES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """How rotary frequencies are stretched beyond the context that a model was first trained on (lengths in tokens).
-
-    `rope_type` is "linear", "dynamic", "llama3", "yarn" or "longrope"; each uses some of the numbers.
-    `attention_factor` multiplies cosines and sines. `factors` are longrope's, one a frequency; where those are the long
-    ones, `short` is what takes their place in a context of at most `short.original_context`. `truncates` is yarn's:
-    whether the range of blended frequencies has whole bounds. `context` is the served one, which dynamic depends on.
-    """
-
-    rope_type: str
-    factor: float = 1.0
-    original_context: int = 0
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float = 1.0
-    factors: tuple[float, ...] = ()
-    truncates: bool = field(default=True, metadata=LATER)
-    context: int = field(default=0, metadata=LATER)
-    short: "RopeScaling | None" = field(default=None, metadata=UNTOLD)
-
-    def served(self, context: int) -> "RopeScaling":
-        """The stretch for a server whose context is so many tokens: one choice, whatever the length of a text.
-
-        Keys are cached, so they must not depend on what follows them.
-        """
-        if self.short is not None and context <= self.short.original_context:
-            return replace(self.short, original_context=0)
-        return replace(self, context=context) if self.rope_type == "dynamic" else self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
-    """Rotary positions of a layer: the base, how many features of a head turn, and the stretch if there is one."""
-
-    theta: float = 10000.0
-    rotary_dim: int
-    scaling: RopeScaling | None = None
-
-    def served(self, context: int) -> "Rope":
-        """The positions for a server whose context is so many tokens."""
-        return self if self.scaling is None else replace(self, scaling=self.scaling.served(context))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PositionScale:
-    """Factors of the queries that grow with the position p: 1 + beta * log(1 + floor((p + offset) / length)) (N8).
-
-    In Ministral 3 all layers have them, with `only_unrotated` (Llama 4) those without rotary positions.
-    """
-
-    beta: float
-    length: int
-    offset: int = field(default=0, metadata=LATER)
-    only_unrotated: bool = field(default=False, metadata=LATER)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerConfig:
     """What may differ from layer to layer: positions (None for none), sliding window in tokens, experts or not.
 
     Behind a window every token still attends to the first `sinks` (attention sinks, https://arxiv.org/abs/2309.17453).
     With a `chunk` (Llama 4), a token attends to those before it in its own chunk of so many positions. A layer with a
-    state (N14) `has_mixer`, in the place of attention or beside it.
+    state (N14) `has_mixer`, in the place of attention or beside it. `head_dim`, `num_kv_heads` and `intermediate_size`
+    are the layer's own where they differ from the model's. A layer with `keys_of` makes no keys and values: it attends
+    to those of that layer. Without `has_values` (Gemma 4) values are made of what keys are made of. `cutoff` (Gemma
+    3n): how many standard deviations above its row's mean a number of the gate must lie to count.
     """
 
     rope: Rope | None
@@ -95,6 +41,12 @@ class LayerConfig:
     has_attention: bool = field(default=True, metadata=LATER)
     has_mixer: bool = field(default=False, metadata=LATER)
     has_feed_forward: bool = field(default=True, metadata=LATER)
+    head_dim: int | None = field(default=None, metadata=LATER)
+    num_kv_heads: int | None = field(default=None, metadata=LATER)
+    intermediate_size: int | None = field(default=None, metadata=LATER)
+    keys_of: int | None = field(default=None, metadata=LATER)
+    has_values: bool = field(default=True, metadata=LATER)
+    cutoff: float | None = field(default=None, metadata=LATER)
 
     @property
     def has_dense_network(self) -> bool:
@@ -110,8 +62,10 @@ class ModelConfig:
     "between" the two (an eagle head), or once for both, which are "parallel" (Phi 2). `norm_type` is "rms" or "layer".
     `query_key_norm` is None, "head" (each head by itself), "heads" (so, but each with weights of its own), "all" (all
     heads of a token together) or "unit" (each head, without weights, in layers with positions). With `norms_rotated`
-    queries and keys are normed after rotation. With `latent` there is one key-value head, whose `head_dim` is that of
-    the shared key: the rotated part, then the latent. `mixer` has the sizes of the layers with a state.
+    queries and keys are normed after rotation, with `norms_values` values are normed, each head without weights. With
+    `latent` there is one key-value head, whose `head_dim` is that of the shared key: the rotated part, then the latent.
+    With `has_layer_scale` what a layer gives is multiplied by a number of its own. `mixer` has the sizes of the layers
+    with a state.
     """
 
     family: str = "llama"
@@ -131,6 +85,7 @@ class ModelConfig:
     norm_offset: float = 0.0  # Gemma stores norm weights less one
     query_key_norm: str | None = None
     norms_rotated: bool = field(default=False, metadata=LATER)
+    norms_values: bool = field(default=False, metadata=LATER)
     activation: str = "silu"
     tie_embeddings: bool = False
     query_bias: bool = False  # on query, key and value
@@ -148,6 +103,9 @@ class ModelConfig:
     position_scale: PositionScale | None = field(default=None, metadata=LATER)
     latent: LatentAttention | None = field(default=None, metadata=LATER)
     mixer: Mixer | None = field(default=None, metadata=LATER)
+    layer_inputs: LayerInputs | None = field(default=None, metadata=LATER)
+    streams: Streams | None = field(default=None, metadata=LATER)
+    has_layer_scale: bool = field(default=False, metadata=LATER)
     final_softcap: float | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
@@ -165,21 +123,32 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ModelError(f"config.json: {name} must be a positive integer, not {value!r}")
-        if self.num_heads % self.num_kv_heads:
-            raise ModelError(
-                f"config.json: {self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly"
-            )
-        if self.head_dim % 2 and self.latent is None:
-            raise ModelError(f"config.json: head_dim must be even for rotary positions, not {self.head_dim}")
         if len(self.layers) != self.num_layers:
             raise ModelError(f"config.json: describes {len(self.layers)} layers, num_layers is {self.num_layers}")
         if self.mixer is None and any(layer.has_mixer for layer in self.layers):
             raise ModelError("config.json: has layers with a state and no sizes for them")
+        for num_kv_heads, head_dim in {self.heads_of(index) for index in range(self.num_layers)}:
+            if self.num_heads % num_kv_heads:
+                raise ModelError(
+                    f"config.json: {self.num_heads} heads cannot share {num_kv_heads} key-value heads evenly"
+                )
+            if head_dim % 2 and self.latent is None:
+                raise ModelError(f"config.json: head_dim must be even for rotary positions, not {head_dim}")
         for layer in self.layers:
             if layer.rope and layer.rope.rotary_dim % 2:
                 raise ModelError(f"config.json: the rotated part of a head must be even, not {layer.rope.rotary_dim}")
             if not isinstance(layer.sinks, int) or layer.sinks < 0:
                 raise ModelError(f"config.json: attention_sink_size must be at least 0, not {layer.sinks!r}")
+
+    def heads_of(self, index: int) -> tuple[int, int]:
+        """A layer's key-value heads, and the features of each of its heads."""
+        layer = self.layers[index]
+        return layer.num_kv_heads or self.num_kv_heads, layer.head_dim or self.head_dim
+
+    @property
+    def kv_head_counts(self) -> list[int]:
+        """The numbers of key-value heads that layers have, each once, in the order of the first such layer."""
+        return list(dict.fromkeys(self.heads_of(index)[0] for index in range(self.num_layers)))
 
     @property
     def query_dim(self) -> int:
@@ -193,8 +162,8 @@ class ModelConfig:
 
     @property
     def num_paged_layers(self) -> int:
-        """Layers with attention: those that store keys and values."""
-        return sum(layer.has_attention for layer in self.layers)
+        """Layers that store keys and values: those with attention, but to keys of their own."""
+        return sum(layer.has_attention and layer.keys_of is None for layer in self.layers)
 
     @property
     def num_stateful_layers(self) -> int:
@@ -208,8 +177,10 @@ class ModelConfig:
 
     def places_in_cache(self, index: int) -> tuple[int, int]:
         """Which of the cache's layers of pages, and which of its states, are those of a layer that has such."""
-        before = self.layers[:index]
-        return sum(layer.has_attention for layer in before), sum(layer.has_mixer for layer in before)
+        source = self.layers[index].keys_of
+        storing = self.layers[: index if source is None else source]
+        pages_at = sum(layer.has_attention and layer.keys_of is None for layer in storing)
+        return pages_at, sum(layer.has_mixer for layer in self.layers[:index])
 
     @property
     def longest_context(self) -> int:

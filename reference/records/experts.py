@@ -16,7 +16,8 @@ class Experts:
     of which a token takes the `num_groups_per_token` best ones; weights are multiplied by `scale`. A shared expert of
     `shared_size`, 0 for none, serves every token, behind a gate of its own where `has_shared_gate`. With `has_biases`
     the router and each expert's matrices have them; with `has_score_bias` (Ernie 4.5) the choice by softmax goes by the
-    share plus a learned bias. `least_sum` is added to the sum that weights are divided by, where it may be 0.
+    share plus a learned bias. `least_sum` is added to the sum that weights are divided by, where it may be 0. Experts
+    that are `beside` the dense network (Gemma 4) have norms of their own and a learned factor of each one's weight.
     """
 
     num_experts: int
@@ -33,6 +34,7 @@ class Experts:
     num_groups_per_token: int = field(default=1, metadata=LATER)
     scale: float = field(default=1.0, metadata=LATER)
     least_sum: float = field(default=1e-20, metadata=LATER)
+    beside: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self):
         """Refuse groups that do not hold the experts that a token takes."""

@@ -2,10 +2,12 @@
 
 An export is an array (pages, 2, layers, 16, kv_heads, head_dim), C-contiguous, keys before values, in the dtype that
 the cache stores: float32, float16, or uint16 for the bits of bfloat16. Of latent attention (N8a) it is (pages, 1,
-layers, 16, 1, head_dim): a key holds its value. A page is one stretch of bytes. Its bits do not
-depend on the engine that computed it (N8). Rows to which no token was written hold anything.
+layers, 16, 1, head_dim): a key holds its value. Where heads of some layers have another shape, it is (pages, numbers):
+a page's part of each group of layers (cache_layout.py), arranged like that, one after the other. A page is one stretch
+of bytes. Its bits do not depend on the engine that computed it (N8). Rows to which no token was written hold anything.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -45,3 +47,26 @@ def check_import(
         if num_users(page) != 1 or pages.count(page) != 1:
             raise ValueError(f"page {page} must have one user, who imports into it once")
     return pages
+
+
+def joined(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The export of each group's pages (pages, ...) as one: the first one as it is where there is no other."""
+    if len(groups) == 1:
+        return np.ascontiguousarray(groups[0])
+    return np.concatenate([group.reshape(len(group), -1) for group in groups], axis=1)
+
+
+def parted(
+    pages: Sequence[int], data: np.ndarray, shapes: Sequence[tuple[int, ...]], *, num_pages: int, dtype: np.dtype,
+    num_users: Callable[[int], int],
+) -> tuple[list[int], list[np.ndarray]]:  # fmt: skip
+    """The page numbers, checked as by `check_import`, and the part of an export that is each group's.
+
+    `shapes` are those of a page in the groups.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    shape = shapes[0] if len(shapes) == 1 else (sum(sizes),)
+    pages = check_import(pages, data, num_pages=num_pages, shape=shape, dtype=dtype, num_users=num_users)
+    ends = np.cumsum(sizes).tolist()
+    parts = np.split(data.reshape(len(pages), -1), ends[:-1], axis=1)
+    return pages, [part.reshape(len(pages), *shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -86,10 +86,11 @@ class Debugger:
             self.tracer.clear()
         engine.check()
 
-    def load_adapter(self, name: str, path: str) -> None:
-        """Load a LoRA adapter under a name, and tell all workers."""
-        self.loop.adapters.load(name, Path(path))
+    def load_adapter(self, name: str, path: str) -> str | None:
+        """Load a LoRA adapter under a name, and tell all workers; returns a warning if it names another model."""
+        warning = self.loop.adapters.load(name, Path(path))
         self._tell_adapters()
+        return warning
 
     def unload_adapter(self, name: str) -> None:
         """Take a LoRA adapter's name away, and tell all workers."""

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from verbatim.reference.checkpoint.lora.adapter import A_MATRIX, WEIGHTS
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor, RoundedTensor
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.checkpoint.stems import text_tensors
-from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD
-from verbatim.reference.checkpoint.weights import STORED_AS, Tensor
+from verbatim.reference.checkpoint.tensors import EMBEDDING, HEAD, LAYER_INPUTS
+from verbatim.reference.checkpoint.weights import STORED_AS, Tensor, map_file
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.numerics.quantization import MIXED, MXFP4
+from verbatim.reference.records.cache_layout import cache_layout
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.server.engine.cgroups import rest_of_limits
@@ -99,11 +101,9 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
             token += _cache_bytes(open_source(options.draft).config(), options.kv_cache_dtype)
         elif options.speculative_mode == "eagle":  # its head is one layer
             token += _cache_bytes(config, options.kv_cache_dtype) // config.num_layers
-    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    width = 4 * config.hidden_size + 3 * queries + 2 * keys + 4 * config.intermediate_size + config.vocab_size
-    if config.latent:  # each head's queries and values, which are not those that attention takes
-        width += config.latent.query_rank + config.num_heads * (config.query_dim + config.value_dim)
-    scratch = 4 * chunk * width + 16 * sequences * config.vocab_size + PROCESSES_BYTES
+    adapters, rank = _adapters(options)
+    weights += adapters
+    scratch = 4 * chunk * (_width(config) + 3 * rank) + 16 * sequences * config.vocab_size + PROCESSES_BYTES
     limits = EngineLimits(
         max_num_sequence=sequences, prefill_chunk_size=max(chunk, sequences), max_history_size=options.max_history_size,
         prefix_cache_mode=options.prefix_cache_mode, speculative_mode=options.speculative_mode,
@@ -111,6 +111,22 @@ def estimate(options: Options, config: ModelConfig, sequences: int, chunk: int) 
     )  # fmt: skip
     scratch += limits.num_slots(config) * config.state_bytes
     return Needs(weights=weights, scratch=scratch, token=token)
+
+
+def _width(config: ModelConfig) -> int:
+    """Numbers that a step keeps of a token."""
+    shapes = [config.heads_of(index) for index in range(config.num_layers)]
+    queries = config.num_heads * max(head_dim for _, head_dim in shapes)
+    keys = max(num_kv_heads * head_dim for num_kv_heads, head_dim in shapes)
+    inner = max(layer.intermediate_size or config.intermediate_size for layer in config.layers)
+    width = 4 * config.hidden_size + 3 * queries + 2 * keys + 4 * inner + config.vocab_size
+    if config.latent:  # each head's queries and values, which are not those that attention takes
+        width += config.latent.query_rank + config.num_heads * (config.query_dim + config.value_dim)
+    if config.layer_inputs:  # while they are made, there are three of them
+        width += 3 * config.num_layers * config.layer_inputs.size
+    if config.streams:
+        width += (3 * config.streams.count + 1) * config.hidden_size
+    return width
 
 
 def free_bytes() -> int:
@@ -122,17 +138,31 @@ def free_bytes() -> int:
 
 def _cache_bytes(config: ModelConfig, dtype: str) -> int:
     """Keys and values of a token as they are stored, values filled up to sixteen; of latent attention keys alone."""
-    padded = 0 if config.latent else -(-config.head_dim // 16) * 16
-    return KV_CACHE_DTYPES[dtype].itemsize * config.num_paged_layers * config.num_kv_heads * (config.head_dim + padded)
+    numbers = 0
+    for group in cache_layout(config).groups:
+        padded = 0 if config.latent else -(-group.head_dim // 16) * 16
+        numbers += group.num_layers * group.num_kv_heads * (group.head_dim + padded)
+    return KV_CACHE_DTYPES[dtype].itemsize * numbers
 
 
 def _weights(directory: Path | str, backend: str, quantization: str | None) -> int:
-    """All tensors; the embedding's rows as they are stored, and once more as the head where there is no other."""
+    """All tensors; embeddings' rows as they are stored, and once more as the head where there is no other."""
     tensors = dict(text_tensors(open_source(directory).tensors()))
     is_tied = EMBEDDING in tensors and HEAD not in tensors
-    rows = tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None)
+    embedded = [tensors[EMBEDDING] if is_tied else tensors.pop(EMBEDDING, None), tensors.pop(LAYER_INPUTS, None)]
     total = sum(_tensor_bytes(tensor, backend, quantization) for tensor in tensors.values())
-    return total + (_rows_bytes(rows) if rows else 0)
+    return total + sum(_rows_bytes(rows) for rows in embedded if rows)
+
+
+def _adapters(options: Options) -> tuple[int, int]:
+    """The bytes of the LoRA adapters of `--lora`, each directory once, and their largest rank."""
+    total, rank = 0, 0
+    for place in {Path(place) for place in options.adapters.values()}:
+        if (file := place / WEIGHTS).is_file():
+            for name, tensor in map_file(file).items():
+                total += _tensor_bytes(tensor, options.backend, None)
+                rank = max(rank, tensor.shape[0] if A_MATRIX in name else 0)
+    return total, rank
 
 
 def _rows_bytes(rows: Tensor) -> int:

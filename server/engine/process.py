@@ -236,11 +236,12 @@ def main() -> None:
         options = Options.from_environment()
         journal.set_up_engine(options.log_format)
         engine = load_engine(options)
-        adapters = NamedAdapters(engine, options.adapters)
+        path = Path(os.environ[SOCKET])
+        names = (*options.names, Path(options.model).name)
+        adapters = NamedAdapters(engine, options.adapters, kept=path.with_suffix(".adapters"), model_names=names)
     except (VerbatimError, ValueError) as error:
         sys.stderr.write(f"verbatim: {error}\n")
         sys.exit(CANNOT_START)
-    path = Path(os.environ[SOCKET])
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

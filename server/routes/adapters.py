@@ -28,8 +28,9 @@ def adapter_routes() -> Blueprint:
         if models.has(name):
             raise RequestError(f"lora_name {name!r} is the name of a model or of an adapter", field="lora_name")
         place = await asyncio.to_thread(_fetch, path)
-        await request.app.ctx.engines[model.engine_id].debug("load_lora_adapter", name=name, path=str(place))
-        return json(models.find(name).describe())
+        engine = request.app.ctx.engines[model.engine_id]
+        warning = await engine.debug("load_lora_adapter", name=name, path=str(place))
+        return json(models.find(name).describe() | ({"warning": warning} if warning else {}))
 
     @blueprint.route("/v1/unload_lora_adapter", methods=["POST"])
     async def unload(request: Request) -> HTTPResponse:

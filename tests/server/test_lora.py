@@ -170,14 +170,16 @@ def test_what_cannot_be_loaded_is_named(lora, adapters, body, message):
     assert "\n" not in response.json()["error"]["message"]
 
 
-def test_an_engine_that_is_restarted_has_those_of_the_command_line(lora, adapters):
+def test_an_engine_that_is_restarted_has_those_that_it_had(lora, adapters):
     before = words_of(complete(lora, "sql"))
     assert load(lora, "later", adapters / "later").status_code == 200
+    later = words_of(complete(lora, "later"))
     pid = lora.engine_pid()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: lora.engine_pid() not in (None, pid) and lora.is_ready())
     assert words_of(complete(lora, "sql")) == before
-    assert lora.http.post("/v1/completions", json={"model": "later", "prompt": "x"}).status_code == 404
+    assert words_of(complete(lora, "later")) == later
+    assert unload(lora, "later").status_code == 200
 
 
 def test_a_router_finds_the_server_that_has_the_adapter(adapters, tmp_path):

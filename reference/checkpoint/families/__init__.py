@@ -16,9 +16,10 @@ from verbatim.reference.checkpoint.families.family import DEFAULTS, Family, same
 from verbatim.reference.checkpoint.quantized.settings import read_settings
 from verbatim.reference.checkpoint.rope_settings import read_rope
 from verbatim.reference.numerics.quantization import MXFP4, read_entry
-from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope, read_json
+from verbatim.reference.records.config import LayerConfig, ModelConfig, read_json
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.experts import Experts
+from verbatim.reference.records.rope import Rope
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "relu2": "relu2"}
 LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -43,10 +44,18 @@ def read_config(raw: dict, generation: dict, **changes) -> ModelConfig:
     family = _family(raw)
     raw, known = same_in_all_layers(raw, family.listed), _known_keys(family)
     for part in (raw, raw.get("text_config") or {}):
-        check_values(part, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
+        for values in _values_of_layers(part, family):
+            check_values(values, known | {"text_config", "num_experts", "norm_eps", "rope_pct"})
     whole = _complete(raw, family)
     check_keys(whole, known, family.name)
     return _config({name: value for name, value in whole.items() if name in known}, generation, family, **changes)
+
+
+def _values_of_layers(raw: dict, family: Family) -> list[dict]:
+    """config.json, and what it lists for each layer as one value each."""
+    lists = {name: raw[name] for name in family.per_layer if isinstance(raw.get(name), list)}
+    rest = {name: value for name, value in raw.items() if name not in lists}
+    return [rest, *({name: value} for name, values in lists.items() for value in values)]
 
 
 def make_config(raw: dict, generation: dict, **changes) -> ModelConfig:
@@ -182,16 +191,15 @@ def _layers(raw: dict, family: Family) -> tuple[LayerConfig, ...]:
     windows = [raw.get("sliding_window") if slides else None for slides in _sliding(raw, family, num_layers)]
     dense, step = raw.get("mlp_only_layers") or [], raw.get("decoder_sparse_step") or 1
     chunk, is_chunked = raw.get("attention_chunk_size"), raw.get("chunked_layers") or [False] * num_layers
-    types = (raw.get("layer_types") if family.layer_types else None) or [""] * num_layers
-    own = [family.layer_types.get(name, {}) for name in types]
-    ropes: dict[str, Rope] = {}
-    for layer_type in {"sliding_attention" if window else "full_attention" for window in windows}:
-        ropes[layer_type] = read_rope(raw, layer_type)
+    listed = (raw.get("layer_types") if family.layer_types else None) or [""] * num_layers
+    own = [family.layer_types.get(name, {}) | more for name, more in zip(listed, family.layer_fields(raw), strict=True)]
+    types = ["sliding_attention" if window else "full_attention" for window in windows]
+    ropes: dict[tuple[str, int | None], Rope] = {}
+    for layer_type, head_dim in {(types[i], own[i].get("head_dim")) for i in range(num_layers)}:
+        ropes[layer_type, head_dim] = read_rope(raw, layer_type, head_dim)
     return tuple(
         LayerConfig(
-            rope=ropes["sliding_attention" if window else "full_attention"]
-            if turns[i] and own[i].get("has_attention", True)
-            else None,
+            rope=ropes[types[i], own[i].get("head_dim")] if turns[i] and own[i].get("has_attention", True) else None,
             window=window,
             sinks=raw.get("attention_sink_size") or 0,
             has_experts=_experts(raw, family) is not None and i not in dense and (i + 1) % step == 0,

@@ -54,6 +54,11 @@ def no_fields(raw: dict) -> dict[str, Any]:
     return {}
 
 
+def same_layers(raw: dict) -> list[dict[str, Any]]:
+    """Nothing of a layer's own but positions, window and experts."""
+    return [{}] * raw["num_hidden_layers"]
+
+
 def as_it_is(raw: dict) -> dict[str, Any]:
     """config.json in the common spelling already."""
     return raw
@@ -118,9 +123,9 @@ class ExpertNames:
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
     and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
     has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py); `joined` the same with gate's
-    outputs before up's; `stacked` those that some files have in the place of a matrix for each expert, (experts, outputs,
-    inputs), gate's outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared` and `shared_gate` belong
-    to the expert of every token.
+    outputs before up's; `stacked` those that some files have in the place of a matrix for each expert, (experts,
+    outputs, inputs), gate's outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared`
+    and `shared_gate` belong to the expert of every token.
     """
 
     part: str = "mlp."
@@ -148,9 +153,9 @@ class Family:
     fields of ModelConfig that hold whatever config.json says, `defaults` fields of config.json that its files may leave
     out, beside DEFAULTS, `reads` those that it reads beside what all families do (`config_keys.py`). `scales` are the
     constant factors as ModelConfig names them, `fields` what else it makes of config.json, `routing` the same of
-    Experts. `slides` says which layers have the window, where config.json does not list them itself. `names` maps names
-    of tensors within a layer or the model, as Llama has them, to the family's own. `layer_types` maps what the family
-    alone says in `layer_types` of config.json to fields of LayerConfig.
+    Experts, `layer_fields` that of each LayerConfig. `slides` says which layers have the window, where config.json
+    does not list them itself. `names` maps names of tensors within a layer or the model, as Llama has them, to the
+    family's own. `layer_types` maps what the family alone says in `layer_types` of config.json to LayerConfig's fields.
     """
 
     name: str
@@ -162,10 +167,12 @@ class Family:
     defaults: dict[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()  # keys of config.json that may have a list, of equal values, one for each layer
+    per_layer: tuple[str, ...] = ()  # the same with values that may differ
     scales: Callable[[dict], dict[str, float]] = no_scales
     fields: Callable[[dict], dict[str, Any]] = no_fields
     routing: Callable[[dict], dict[str, Any]] = no_fields
     slides: Callable[[dict, int], list[bool]] = every_layer
+    layer_fields: Callable[[dict], list[dict[str, Any]]] = same_layers
     names: dict[str, str] = field(default_factory=dict)
     stems: tuple[str, ...] = ()  # what may stand before the names of layers in place of stems.py's
     layer_types: dict[str, dict[str, bool]] = field(default_factory=dict)

@@ -7,8 +7,8 @@ Of the models with images the text part is read.
 from typing import Any
 
 from verbatim.reference.checkpoint.families.family import ExpertNames, Family, no_layer, text_part
-from verbatim.reference.records.config import PositionScale
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import PositionScale
 
 LAYER_TYPES = ("chunked_attention", "full_attention")
 DEFAULTS: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 
 from verbatim.reference.checkpoint.config_values import is_number
 from verbatim.reference.checkpoint.families.family import Family, text_part
-from verbatim.reference.records.config import PositionScale
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import PositionScale
 
 TEXT_TYPES = ("mistral", "ministral3")
 SIZES = {  # what a text_config may leave out besides

@@ -14,8 +14,9 @@ from verbatim.reference.checkpoint.gguf.header import Entry
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.shapes import biases, raw_config
 from verbatim.reference.numerics.rotary import inverse_frequencies
-from verbatim.reference.records.config import LayerConfig, ModelConfig, Rope, RopeScaling
+from verbatim.reference.records.config import LayerConfig, ModelConfig
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.rope import Rope, RopeScaling
 
 NAMES = {  # family -> `general.architecture`
     "llama": "llama", "mistral": "llama", "mixtral": "llama", "internlm2": "llama", "qwen2": "qwen2", "qwen3": "qwen3",

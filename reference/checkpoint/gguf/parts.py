@@ -82,9 +82,7 @@ class _Layer:
             yield from self.mixture(layer)
 
     def attention(self, layer: Layer) -> Iterator[Part]:
-        assert (
-            layer.query is not None and layer.key is not None and layer.value is not None and layer.output is not None
-        )
+        assert layer.query and layer.key and layer.value and layer.output  # no family that is written lacks one
         heads, keys = self.config.num_heads, self.config.num_kv_heads
         if self.is_fused:
             yield from self.matrix("attn_qkv", layer.query, layer.key, layer.value)

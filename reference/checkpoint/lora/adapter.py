@@ -26,6 +26,7 @@ from verbatim.reference.records.errors import ModelError
 WEIGHTS = "adapter_model.safetensors"
 FILES = (CONFIG, WEIGHTS)
 PREFIX = "base_model.model."
+A_MATRIX = ".lora_A."  # in the names of matrices (rank, inputs)
 TENSOR = re.compile(r"(.{1,200})\.lora_([AB])(?:\.default)?\.weight")
 
 
@@ -171,7 +172,7 @@ def _low_ranks(
 
 def _parts(config: ModelConfig, module: Module, b: Matrix) -> tuple[Matrix, ...]:
     if module.places in (("query",), ("key",)):
-        return (in_halves(b, config.head_dim, num_paired(config, module.layer)),)
+        return (in_halves(b, config.heads_of(module.layer)[1], num_paired(config, module.layer)),)
     if len(module.places) == 1:
         return (b,)
     if family_named(config.family).groups_queries:
