@@ -12,10 +12,10 @@ PARTS = {"reference", "fastpath", "server", "router", "conformance", "demo"}  # 
 OURS = {*PARTS, "benchmarks", "cli", "cuda", "tests"}
 MIRRORED = {
     "backend", "cache.pages", "cache.prefix_cache", "engine.answer", "engine.holdings", "engine.scheduler",
-    "model.adapters", "model.attention", "model.decoder", "model.experts", "model.latent_attention", "model.layers",
-    "model.mixers", "model.short_convolution", "numerics.arithmetic", "numerics.recurrence", "sampling.rng",
-    "sampling.rules", "speculation.eagle", "speculation.medusa", "speculation.speculators", "text.detokenizer",
-    "text.stopping",
+    "model.adapters", "model.attention", "model.decoder", "model.experts", "model.gated_delta",
+    "model.latent_attention", "model.layers", "model.mamba", "model.mixers", "model.short_convolution",
+    "numerics.arithmetic", "numerics.recurrence", "sampling.rng", "sampling.rules", "speculation.eagle",
+    "speculation.medusa", "speculation.speculators", "text.detokenizer", "text.stopping",
 }  # fmt: skip
 MAX_LINES = {".py": 260, ".pyx": 260, ".c": 350, ".h": 350, ".cu": 350}
 MAY_IMPORT = {

@@ -32,7 +32,7 @@ cdef class GatedDeltaNets(Mixer):
         self.size, self.features, self.owners, self.scratch = sizes.state_size, sizes.values, [], {}
         self.num_key_heads, self.num_heads = sizes.num_key_heads, sizes.num_value_heads
         self.key_dim, self.value_dim = sizes.key_dim, sizes.value_dim
-        self.channels, self.tail = sizes.channels, sizes.tail
+        self.channels, self.tail, self.is_tiled = sizes.channels, sizes.tail, sizes.is_tiled
         self.epsilon, self.query_scale = config.norm_epsilon, query_scale(sizes.key_dim)
         self.layers = <delta_weights *>calloc(len(stored), sizeof(delta_weights))
         if self.layers == NULL:
@@ -49,7 +49,8 @@ cdef class GatedDeltaNets(Mixer):
         into.mixed, into.gate = weights._matrix(tensors.mixed, quantization), weights._matrix(tensors.gate, quantization)
         into.rates, into.steps = weights._matrix(tensors.rates, None), weights._matrix(tensors.steps, None)
         into.step_bias, into.norm = weights._vector(tensors.step_bias, 0), weights._vector(tensors.norm, 0)
-        decays = np.ascontiguousarray(exp2(tensors.decays.float32() * LOG2E) * LOG2E)
+        decays = tensors.decays.float32()
+        decays = np.ascontiguousarray((-decays if tensors.has_negatives else exp2(decays * LOG2E)) * LOG2E)
         weight = np.ascontiguousarray(tensors.weight.float32().reshape(self.channels, width).T)
         self.owners.append((decays, weight))
         into.decays = <const float *><size_t>address(decays)
@@ -144,7 +145,8 @@ cdef class GatedDeltaNets(Mixer):
                          long tokens, long head) noexcept nogil:
         """One head: each save continues from the one before it."""
         cdef long numbers = self.key_dim * self.value_dim, at = place + self.tail + head * numbers, i, done = 0
-        cdef long key_head = head // (self.num_heads // self.num_key_heads)
+        cdef long shared_by = self.num_heads // self.num_key_heads
+        cdef long key_head = head % self.num_key_heads if self.is_tiled else head // shared_by
         cdef const float *now = NULL if chunk.begin == NULL else chunk.begin + at
         cdef const float *x = self.convolved + row * self.channels
         cdef const float *values = x + 2 * self.num_key_heads * self.key_dim + head * self.value_dim

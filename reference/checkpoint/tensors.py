@@ -137,8 +137,8 @@ class Layer:
     `sink_scores` (heads,) are learned scores without a key. `score_bias` (experts,) takes part in their choice.
     `shared` is the expert of every token, `shared_gate` (1, hidden) the float matrix of its weight. With `latent`, the
     outputs of `key` are a rotated part and a latent, shared by all heads, and there is no `value`. A layer without
-    attention has none of its matrices; `mixer` is there where the layer has a state. `attention_gate` makes the gates of
-    what heads made (N8), as many as queries have features.
+    attention has none of its matrices; `mixer` is there where the layer has a state. `attention_gate` makes the gates
+    of what heads made (N8), as many as queries have features.
     """
 
     config: LayerConfig
@@ -173,7 +173,8 @@ class Layer:
     def attention_matrices(self) -> tuple[Matrix, ...]:
         """The matrices of attention, and of what is in its place, that may be integers."""
         down = self.latent.query_down if self.latent else None
-        found = (down, self.query, self.attention_gate, self.key, self.value, self.output, *(self.mixer.matrices() if self.mixer else ()))
+        attention = (down, self.query, self.attention_gate, self.key, self.value, self.output)
+        found = (*attention, *(self.mixer.matrices() if self.mixer else ()))
         return tuple(matrix for matrix in found if matrix is not None)
 
     def float_matrices(self) -> tuple[Matrix, ...]:

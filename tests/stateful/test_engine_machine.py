@@ -49,7 +49,11 @@ RECURRENT = SHAPE | {
     "num_hidden_layers": 2, "num_heads": 4, "head_dim": 8, "state_size": 6, "n_groups": 2, "time_step_limit": [0.0, 0.9],
     "num_attention_heads": None, "num_key_value_heads": None,
 }  # fmt: skip
-STATEFUL = ("hybrid", "recurrent")
+DELTA = SHAPE | {
+    "num_hidden_layers": 3, "full_attention_interval": 2, "partial_rotary_factor": 0.5, "linear_key_head_dim": 6,
+    "linear_value_head_dim": 5, "num_experts": 4, "num_experts_per_tok": 2,
+}  # fmt: skip
+STATEFUL = ("hybrid", "recurrent", "delta")
 MANY_STEPS = 3000  # a scenario that takes more goes round in circles
 EVENTS = (
     "answers", "aborts", "preemptions", "evictions", "cache hits", "accepted drafts", "rejected drafts",
@@ -89,7 +93,9 @@ class Workshop:
         latent = write_family(directory / "latent", "deepseek_v3", **LATENT)
         hybrid = write_family(directory / "hybrid", "lfm2", **HYBRID)
         recurrent = write_family(directory / "recurrent", "mamba2", **RECURRENT)
+        delta = write_family(directory / "delta", "qwen3_next", **DELTA)
         paths = {"plain": model, "slides": slides, "latent": latent, "hybrid": hybrid, "recurrent": recurrent}
+        paths["delta"] = delta
         self.models = {name: backend.load_model(path) for name, path in paths.items()}
         self.keys = {name: self._adapters(self.models[name], path) for name, path in paths.items()}
         sizes = {"hidden_size": SHAPE["hidden_size"], "vocab_size": VOCAB}
@@ -258,7 +264,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests = {}
 
     @initialize(
-        name=st.sampled_from(["plain", "slides", "slides", "latent", "hybrid", "recurrent"]),
+        name=st.sampled_from(["plain", "slides", "slides", "latent", "hybrid", "recurrent", "delta"]),
         limits=limits,
         first=st.lists(requests, min_size=1, max_size=4),
     )

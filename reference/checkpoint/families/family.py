@@ -118,9 +118,9 @@ class ExpertNames:
     Where `is_stacked`, one tensor (experts, outputs, inputs) holds a matrix of all experts: `up` has each expert's gate
     and up one after the other, `down` has down. `interleaved` names two tensors of a model directory (of GGUF files it
     has no meaning): outputs of gate and up in turn, and down (interleaved_experts.py); `joined` the same with gate's
-    outputs before up's; `stacked` those that some files have in the place of a matrix for each expert, (experts, outputs,
-    inputs), gate's outputs before up's. `score_bias` is what experts are chosen by beside the scores. `shared` and `shared_gate` belong
-    to the expert of every token.
+    outputs before up's; `stacked` those that some files have in the place of a matrix for each expert, (experts,
+    outputs, inputs), gate's outputs before up's. `score_bias` is what experts are chosen by beside the scores.
+    `shared` and `shared_gate` belong to the expert of every token.
     """
 
     part: str = "mlp."
