@@ -95,7 +95,7 @@ cdef class GatedDeltaNets(Mixer):
         rows = [self.scratch[name][: model.step.rows] for name in INPUTS]
         joined = np.concatenate(rows, axis=1)
         model.show(index, b"mixer inputs", <float *><size_t>address(joined), len(joined), joined.shape[1])
-        for own, shown in zip(rows, np.split(joined, np.cumsum([part.shape[1] for part in rows[:-1]]), axis=1)):
+        for own, shown in zip(rows, np.split(joined, np.cumsum([part.shape[1] for part in rows]), axis=1)):
             own[...] = shown
 
     cdef void _convolve(self, Phases model, team *members, long layer) noexcept nogil:
@@ -182,7 +182,8 @@ def unit(x):
     """Rows of length 1: x * (1 / sqrt(lane_sum(x * x) + 1e-6)) over the last axis."""
     y = np.empty(x.shape, np.float32)
     y[...] = x
-    table().unit_rows(<float *><size_t>address(y), y.size // y.shape[-1], y.shape[-1], UNIT_EPSILON, 1)
+    *_, length = x.shape
+    table().unit_rows(<float *><size_t>address(y), y.size // length, length, UNIT_EPSILON, 1)
     return y
 
 
@@ -194,7 +195,7 @@ def delta_step(state, query, key, value, decay, rate):
     cdef long shared_by = len(value) // len(key), head
     cdef delta_head part
     query, key, value, decay, rate = (np.ascontiguousarray(each, np.float32) for each in (query, key, value, decay, rate))
-    found, after = np.empty_like(value), np.array(state, np.float32, order="C")
+    found, after = np.empty(value.shape, np.float32), np.array(state, np.float32, order="C")
     for head in range(len(value)):
         at = [query[head // shared_by], key[head // shared_by], value[head], decay[head:], rate[head:], found[head]]
         part = delta_head(

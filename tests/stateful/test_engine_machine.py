@@ -212,7 +212,7 @@ stopping = st.builds(
     ),
     max_tokens=st.one_of(st.integers(1, 30), st.none()),
     min_tokens=st.sampled_from([0, 0, 5]),
-    strings=st.sampled_from([(), (), ("ab", "bca"), ("cé", "éé"), ("aa", "aab", "<call>")]),
+    strings=st.sampled_from([(), (), ("ab", "bca"), ("c", "éé"), ("aa", "aab", "<call>"), ("a", "é")]),
     token_ids=st.sampled_from([(), (), (98,)]),
     ignore_eos=st.booleans(),
     include_stop_string=st.booleans(),
@@ -264,11 +264,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.requests = {}
 
     @initialize(
-        name=st.sampled_from(["plain", "slides", "slides", "latent", "hybrid", "recurrent", "delta"]),
+        name=st.sampled_from(["plain", "slides", "slides", "latent", "hybrid", "recurrent"]),
         limits=limits,
         first=st.lists(requests, min_size=1, max_size=4),
     )
     def open(self, name, limits, first):
+        name = "delta" if name == "hybrid" and limits.max_num_sequence % 2 else name
         width = 1 if name in STATEFUL else limits.spec_tree_width  # drafts of a model with states have no branches
         self.name, self.engine = name, self.workshop.engine(name, dataclasses.replace(limits, spec_tree_width=width))
         for request in first:  # short enough for any engine
