@@ -264,7 +264,8 @@ PUBLISHED = {
         "shared_expert_intermediate_size": 40, "use_sliding_window": False,
     }),
     "qwen3_5, text part": ("Qwen3_5ForConditionalGeneration", {
-        "image_token_id": 90, "vision_config": {"depth": 1}, "tie_word_embeddings": False, "text_config": SIZES | DELTA | {
+        "image_token_id": 90, "tie_word_embeddings": False, "vision_config": {"depth": 1}, "text_config": SIZES | {
+            **DELTA,
             "model_type": "qwen3_5_text", "mtp_num_hidden_layers": 1, "mtp_use_dedicated_embeddings": False,
             "output_gate_type": "swish", "rope_parameters": MROPE, "layer_types": [
                 "linear_attention", "linear_attention", "full_attention", "linear_attention", "linear_attention",

@@ -33,9 +33,17 @@ ARCHITECTURES = {
     "Ernie4_5_MoeForCausalLM": "ernie4_5-moe", "MiniMaxM2ForCausalLM": "minimax-m2",
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense", "HunYuanMoEV1ForCausalLM": "hunyuan-moe",
     "Mamba2ForCausalLM": "mamba2", "GraniteMoeHybridForCausalLM": "granitehybrid", "FalconH1ForCausalLM": "falcon-h1",
+    "Qwen3NextForCausalLM": "qwen3next", "Qwen3_5ForCausalLM": "qwen35", "Qwen3_5MoeForCausalLM": "qwen35moe",
     "NemotronHForCausalLM": "nemotron_h", "DeepseekV2ForCausalLM": "deepseek2", "DeepseekV3ForCausalLM": "deepseek2",
 }  # fmt: skip
 PAIRED = ("llama", "granite", "granitemoe", "granitehybrid", "smollm3")
+DELTA_NETS = ("qwen3next", "qwen35", "qwen35moe")
+DELTA_NAMES = {
+    "in_proj_qkv.weight": "attn_qkv.weight", "in_proj_z.weight": "attn_gate.weight",
+    "in_proj_ba.weight": "ssm_ba.weight", "in_proj_b.weight": "ssm_beta.weight",
+    "in_proj_a.weight": "ssm_alpha.weight", "conv1d.weight": "ssm_conv1d.weight", "A_log": "ssm_a",
+    "dt_bias": "ssm_dt.bias", "norm.weight": "ssm_norm.weight", "out_proj.weight": "ssm_out.weight",
+}  # fmt: skip
 STATE_SPACE = ("A_log", "D", "conv1d.weight", "mixer.norm.weight", "mamba.norm.weight")
 
 
@@ -125,6 +133,11 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
         if "shared_mlp" in stored and name == "granitehybrid":
             found |= _shared(stored, values, has_experts=bool(raw["num_local_experts"]))
             continue
+        if ".linear_attn." in stored:
+            found |= _of_delta_nets(stored, values, raw, name)
+            continue
+        if name in DELTA_NETS and "norm" in stored:
+            values = values + np.float32(1)
         if any(stored.endswith(f".{part}") for part in STATE_SPACE):
             values = _of_states(stored, values, raw)
         stored = stored.replace(".dt_bias", ".dt_proj.bias")
@@ -137,6 +150,9 @@ def _tensors(name: str, raw: dict, tensors: dict) -> dict[str, np.ndarray]:
             values = values[0]  # llama.cpp drops dimensions of 1
         if name == "gpt-oss" and ".experts." in stored:
             found |= _apart(stored, values, names)
+            continue
+        if ".experts." in stored and values.ndim == 3:
+            found |= _in_one(stored, values)
             continue
         if ".experts." in stored:
             before, _, after = stored.partition(".experts.")
@@ -172,6 +188,35 @@ def _of_states(stored: str, values: np.ndarray, raw: dict) -> np.ndarray:
     if stored.endswith("norm.weight"):
         return values.reshape(raw.get("n_groups") or raw.get("mamba_n_groups"), -1)
     return values.reshape(len(values), -1)
+
+
+def _in_one(stored: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Experts in one tensor: gate's outputs before up's, or down."""
+    block, middle = f"blk.{stored.split('.')[2]}.ffn_", values.shape[1] // 2
+    if "down" in stored:
+        return {f"{block}down_exps.weight": values}
+    return {f"{block}gate_exps.weight": values[:, :middle], f"{block}up_exps.weight": values[:, middle:]}
+
+
+def _of_delta_nets(stored: str, values: np.ndarray, raw: dict, name: str) -> dict[str, np.ndarray]:
+    """Gated delta nets: the matrix of key heads apart, or the heads of values in the order of ggml."""
+    block, part = f"blk.{stored.split('.')[2]}.", stored.partition(".linear_attn.")[2]
+    num_keys, num_values = raw["linear_num_key_heads"], raw["linear_num_value_heads"]
+    key_dim, value_dim, shared_by = raw["linear_key_head_dim"], raw["linear_value_head_dim"], num_values // num_keys
+    if part == "in_proj_qkvz.weight":
+        rows = values.reshape(num_keys, -1, values.shape[1])
+        *mixed, gates = np.split(rows, [key_dim, 2 * key_dim, 2 * key_dim + shared_by * value_dim], axis=1)
+        mixed = np.concatenate([each.reshape(-1, values.shape[1]) for each in mixed])
+        return {f"{block}attn_qkv.weight": mixed, f"{block}attn_gate.weight": gates.reshape(-1, values.shape[1])}
+    values = -exp2(values * LOG2E) if part == "A_log" else values
+    values = values.reshape(len(values), -1) if "conv1d" in part else values
+    first = 2 * num_keys * key_dim if part in ("in_proj_qkv.weight", "conv1d.weight") else 0
+    if name != "qwen3next" and part not in ("norm.weight", "out_proj.weight"):
+        heads = values[first:].reshape(num_keys, shared_by, -1, *values.shape[1:]).swapaxes(0, 1)
+        values = np.concatenate([values[:first], heads.reshape(-1, *values.shape[1:])])
+    if name != "qwen3next" and part == "out_proj.weight":
+        values = values.reshape(-1, num_keys, shared_by, value_dim).swapaxes(1, 2).reshape(values.shape)
+    return {f"{block}{DELTA_NAMES[part]}": np.ascontiguousarray(values)}
 
 
 def _apart(stored: str, values: np.ndarray, names) -> dict[str, np.ndarray]:

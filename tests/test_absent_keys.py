@@ -33,7 +33,7 @@ def mapping():
 def known_types():
     names = [name for family in families() for name in family.model_types or (family.name,)]
     missing = ("internlm2", "stablelm_epoch", "kimi_k2", "gemma3", "mistral3", "llama4", "gemma3n", "gemma4",
-               "gemma4_unified")  # fmt: skip
+               "gemma4_unified", "qwen3_5", "qwen3_5_moe")  # fmt: skip
     return [name for name in names if name not in missing]
 
 

@@ -13,7 +13,8 @@ OURS = {*PARTS, "benchmarks", "cli", "cuda", "tests"}
 MIRRORED = {
     "backend", "cache.pages", "cache.prefix_cache", "engine.answer", "engine.holdings", "engine.scheduler",
     "model.adapters", "model.attention", "model.decoder", "model.expert_branch", "model.experts",
-    "model.latent_attention", "model.layer_inputs", "model.layers", "model.mixers", "model.short_convolution",
+    "model.gated_delta", "model.latent_attention", "model.layer_inputs", "model.layers", "model.mamba", "model.mixers",
+    "model.short_convolution",
     "model.streams", "numerics.arithmetic", "numerics.recurrence", "sampling.rng", "sampling.rules",
     "speculation.eagle", "speculation.medusa", "speculation.speculators", "text.detokenizer", "text.stopping",
 }  # fmt: skip

@@ -28,6 +28,10 @@ PLAIN_FALCON = dict.fromkeys(  # its factors are in the matrices of such files
     ("attention_in_multiplier", "attention_out_multiplier", "embedding_multiplier", "key_multiplier",
      "lm_head_multiplier", "ssm_in_multiplier", "ssm_out_multiplier")
 ) | {"mlp_multipliers": None, "ssm_multipliers": None, "rope_theta": 1e10}  # fmt: skip
+DELTA = {"ssm__conv_kernel": 4, "ssm__inner_size": 40, "ssm__state_size": 12, "ssm__time_step_rank": 2,
+         "ssm__group_count": 2, "rope__dimension_count": 4}  # fmt: skip
+DELTA_CONFIG = {"head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 12,
+                "linear_value_head_dim": 20, "num_hidden_layers": 4}  # fmt: skip
 LATENTS = {"attention__kv_lora_rank": 40, "attention__key_length_mla": 20, "attention__value_length_mla": 10,
            "rope__dimension_count": 8, "expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 24,
            "leading_dense_block_count": 1, "attention.head_count_kv": 1, "attention.key_length": 48,
@@ -100,6 +104,15 @@ FAMILIES = {
                            {"rope__dimension_count": 6, "use_parallel_residual": True}),
     "starcoder2": ("starcoder2", "Starcoder2", {"sliding_window": None, "tie_word_embeddings": True}, {}),
     "seed_oss": ("seed_oss", "SeedOss", {}, {}),
+    "qwen3_next": ("qwen3_next", "Qwen3Next", {}, DELTA | {
+        "ssm__inner_size": 288, "ssm__state_size": 16, "ssm__time_step_rank": 4, "expert_count": 8,
+        "expert_used_count": 3, "expert_feed_forward_length": 24, "expert_shared_feed_forward_length": 40,
+    }),
+    "qwen3_5": ("internlm2", "Qwen3_5", DELTA_CONFIG | {"full_attention_interval": 2},
+                DELTA | {"full_attention_interval": 2}),
+    "qwen3_5_moe": ("internlm2", "Qwen3_5Moe", DELTA_CONFIG | EXPERTS | {"shared_expert_intermediate_size": 40},
+                    DELTA | {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32,
+                             "expert_shared_feed_forward_length": 40}),
     "mamba2": ("mamba2", "Mamba2", {"max_position_embeddings": 1 << 20}, STATES | {
         "attention__head_count": 0, "attention__head_count_kv": 0, "feed_forward_length": 0, "ssm__state_size": 19,
         "ssm__group_count": 2, "context_length": 1 << 20,
@@ -129,6 +142,17 @@ def test_a_family_gives_the_bits_of_its_directory(tmp_path, name):
     expected = logits_of(reference, directory, IDS)
     np.testing.assert_array_equal(logits_of(reference, file, IDS), expected)
     np.testing.assert_array_equal(logits_of(fastpath, file, IDS), expected)
+
+
+def test_the_value_heads_of_qwen3_5_lie_in_another_order(tmp_path):
+    """Sums over all heads are then in another order, too: nearly the numbers of the directory."""
+    changes = DELTA_CONFIG | {"linear_num_value_heads": 6, "architectures": ["Qwen3_5ForCausalLM"]}
+    directory = write_family(tmp_path / "model", "internlm2", **changes)
+    metadata = DELTA | {"ssm__time_step_rank": 6, "ssm__inner_size": 120}
+    file = write_gguf(tmp_path / "m.gguf", directory, "F32", **metadata)
+    expected, found = (logits_of(reference, path, IDS) for path in (directory, file))
+    assert 0 < np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+    np.testing.assert_array_equal(logits_of(fastpath, file, IDS), found)
 
 
 @pytest.mark.parametrize(

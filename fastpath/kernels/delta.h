@@ -1,7 +1,7 @@
 /* Gated delta nets (N16): one head's matrix (key_dim, value_dim) over the tokens of a chunk, in order.
  *
- * Columns of the matrix never meet, so a stripe of them, in vector lanes, takes all tokens before the next stripe begins.
- * Where there are several tokens it lies in a buffer meanwhile, side by side, which the first cache holds.
+ * Columns of the matrix are independent, so a stripe of them, in vector lanes, takes all tokens before the next stripe
+ * begins. Where there are several tokens it lies in a buffer meanwhile, side by side, which the first cache holds.
  */
 enum { STRIPE_VECTORS = 4, STRIPE = STRIPE_VECTORS * WIDTH };
 

@@ -16,6 +16,7 @@ cdef class GatedDeltaNets(Mixer):
     cdef delta_weights *layers
     cdef list owners
     cdef long num_key_heads, num_heads, key_dim, value_dim, channels, tail
+    cdef bint is_tiled
     cdef float epsilon, query_scale
     cdef floats inputs, gates, rates, steps, convolved
     cdef void _show_inputs(self, Phases model, long index) noexcept nogil

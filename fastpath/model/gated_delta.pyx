@@ -32,7 +32,7 @@ cdef class GatedDeltaNets(Mixer):
         self.size, self.features, self.owners, self.scratch = sizes.state_size, sizes.values, [], {}
         self.num_key_heads, self.num_heads = sizes.num_key_heads, sizes.num_value_heads
         self.key_dim, self.value_dim = sizes.key_dim, sizes.value_dim
-        self.channels, self.tail = sizes.channels, sizes.tail
+        self.channels, self.tail, self.is_tiled = sizes.channels, sizes.tail, sizes.is_tiled
         self.epsilon, self.query_scale = config.norm_epsilon, query_scale(sizes.key_dim)
         self.layers = <delta_weights *>calloc(len(stored), sizeof(delta_weights))
         if self.layers == NULL:
@@ -49,7 +49,8 @@ cdef class GatedDeltaNets(Mixer):
         into.mixed, into.gate = weights._matrix(tensors.mixed, quantization), weights._matrix(tensors.gate, quantization)
         into.rates, into.steps = weights._matrix(tensors.rates, None), weights._matrix(tensors.steps, None)
         into.step_bias, into.norm = weights._vector(tensors.step_bias, 0), weights._vector(tensors.norm, 0)
-        decays = np.ascontiguousarray(exp2(tensors.decays.float32() * LOG2E) * LOG2E)
+        decays = tensors.decays.float32()
+        decays = np.ascontiguousarray((-decays if tensors.has_negatives else exp2(decays * LOG2E)) * LOG2E)
         weight = np.ascontiguousarray(tensors.weight.float32().reshape(self.channels, width).T)
         self.owners.append((decays, weight))
         into.decays = <const float *><size_t>address(decays)
@@ -94,7 +95,7 @@ cdef class GatedDeltaNets(Mixer):
         rows = [self.scratch[name][: model.step.rows] for name in INPUTS]
         joined = np.concatenate(rows, axis=1)
         model.show(index, b"mixer inputs", <float *><size_t>address(joined), len(joined), joined.shape[1])
-        for own, shown in zip(rows, np.split(joined, np.cumsum([part.shape[1] for part in rows[:-1]]), axis=1)):
+        for own, shown in zip(rows, np.split(joined, np.cumsum([part.shape[1] for part in rows]), axis=1)):
             own[...] = shown
 
     cdef void _convolve(self, Phases model, team *members, long layer) noexcept nogil:
@@ -144,7 +145,8 @@ cdef class GatedDeltaNets(Mixer):
                          long tokens, long head) noexcept nogil:
         """One head: each save continues from the one before it."""
         cdef long numbers = self.key_dim * self.value_dim, at = place + self.tail + head * numbers, i, done = 0
-        cdef long key_head = head // (self.num_heads // self.num_key_heads)
+        cdef long shared_by = self.num_heads // self.num_key_heads
+        cdef long key_head = head % self.num_key_heads if self.is_tiled else head // shared_by
         cdef const float *now = NULL if chunk.begin == NULL else chunk.begin + at
         cdef const float *x = self.convolved + row * self.channels
         cdef const float *values = x + 2 * self.num_key_heads * self.key_dim + head * self.value_dim
@@ -180,7 +182,8 @@ def unit(x):
     """Rows of length 1: x * (1 / sqrt(lane_sum(x * x) + 1e-6)) over the last axis."""
     y = np.empty(x.shape, np.float32)
     y[...] = x
-    table().unit_rows(<float *><size_t>address(y), y.size // y.shape[-1], y.shape[-1], UNIT_EPSILON, 1)
+    *_, length = x.shape
+    table().unit_rows(<float *><size_t>address(y), y.size // length, length, UNIT_EPSILON, 1)
     return y
 
 
@@ -192,7 +195,7 @@ def delta_step(state, query, key, value, decay, rate):
     cdef long shared_by = len(value) // len(key), head
     cdef delta_head part
     query, key, value, decay, rate = (np.ascontiguousarray(each, np.float32) for each in (query, key, value, decay, rate))
-    found, after = np.empty_like(value), np.array(state, np.float32, order="C")
+    found, after = np.empty(value.shape, np.float32), np.array(state, np.float32, order="C")
     for head in range(len(value)):
         at = [query[head // shared_by], key[head // shared_by], value[head], decay[head:], rate[head:], found[head]]
         part = delta_head(

@@ -22,13 +22,14 @@ class GatedDeltaMixer:
     """What stands in attention's place in a layer, with its weights in memory."""
 
     def __init__(self, config: ModelConfig, stored: DeltaTensors, quantization: str | None):
-        assert isinstance(sizes := config.mixer, GatedDelta)
-        self.sizes, self.size, self.epsilon = sizes, sizes.state_size, config.norm_epsilon
+        assert isinstance(config.mixer, GatedDelta)
+        self.sizes, self.size, self.epsilon = config.mixer, config.mixer.state_size, config.norm_epsilon
         self.mixed, self.gate = Linear(stored.mixed, quantization), Linear(stored.gate, quantization)
         self.rates, self.steps = Linear(stored.rates), Linear(stored.steps)
         self.out = Linear(stored.out, quantization)
-        self.weight = stored.weight.float32().reshape(sizes.channels, sizes.width)
-        self.decays = exp2(stored.decays.float32() * LOG2E) * LOG2E  # exp(stored), for powers of two
+        self.weight = stored.weight.float32().reshape(self.sizes.channels, self.sizes.width)
+        decays = stored.decays.float32()
+        self.decays = (-decays if stored.has_negatives else exp2(decays * LOG2E)) * LOG2E  # for powers of two
         self.step_bias, self.norm = stored.step_bias.float32(), stored.norm.float32()
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
@@ -45,14 +46,18 @@ class GatedDeltaMixer:
         queries, keys, values = np.split(silu(mixed), [sizes.keys, 2 * sizes.keys], axis=1)
         queries = unit(queries.reshape(count, -1, sizes.key_dim)) * query_scale(sizes.key_dim)
         keys, values = unit(keys.reshape(count, -1, sizes.key_dim)), values.reshape(count, -1, sizes.value_dim)
+        if sizes.is_tiled:
+            shared_by = sizes.num_value_heads // sizes.num_key_heads
+            queries, keys = (np.tile(rows, (1, shared_by, 1)) for rows in (queries, keys))
         decays, rates = exp2(-(self.decays * softplus(steps + self.step_bias))), sigmoid(rates)
-        found, after = np.empty_like(values), {}
+        found, after = np.empty_like(values), []
         for i in range(count):
             found[i], matrices = delta_step(matrices, queries[i], keys[i], values[i], decays[i], rates[i])
-            after[i + 1] = matrices if i + 1 in counts else None
+            if i + 1 in counts:
+                after.append(matrices.reshape(-1))
         gates = gates.reshape(found.shape)
         gated = gated_norm(found, gates, self.norm, self.epsilon, norms_first=True)
-        states = [np.concatenate([t.reshape(-1), after[c].reshape(-1)]) for t, c in zip(tails, counts, strict=True)]
+        states = [np.concatenate([kept.reshape(-1), own]) for kept, own in zip(tails, after, strict=True)]
         return gated.reshape(count, -1), states
 
     def output(self, rows: np.ndarray) -> np.ndarray:

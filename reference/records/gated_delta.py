@@ -16,7 +16,8 @@ class GatedDelta(Mixer):
     """A gated delta net (N16): heads of a state (key_dim, value_dim) that each token decays and corrects.
 
     Queries and keys have `num_key_heads` heads, each of which serves an equal run of the `num_value_heads` heads of
-    values. A causal convolution over `width` tokens goes before. Files have the matrices of queries, keys, values and
+    values, or with `is_tiled` (GGUF files of Qwen 3.5) every `num_key_heads`-th one from its own number on. A causal
+    convolution over `width` tokens goes before. Files have the matrices of queries, keys, values and
     gates in one, with the rows of each key head together, where `is_grouped`, or else in two.
     """
 
@@ -26,6 +27,7 @@ class GatedDelta(Mixer):
     value_dim: int
     width: int
     is_grouped: bool
+    is_tiled: bool = False
 
     def __post_init__(self):
         """Refuse heads that cannot be shared evenly."""

@@ -10,7 +10,7 @@ from verbatim.reference.records.sequence import Chunk
 IDS = tuple(np.random.default_rng(3).integers(0, 96, 40).tolist())
 
 
-@pytest.fixture(scope="module", params=["lfm2", "mamba2", "falcon h1", "nemotron h"])
+@pytest.fixture(scope="module", params=["lfm2", "mamba2", "falcon h1", "nemotron h", "qwen3_next"])
 def model(backend, tmp_path_factory, request):
     return backend.load_model(write_family(tmp_path_factory.mktemp("states"), request.param))
 
@@ -49,6 +49,7 @@ def test_a_model_has_pages_for_attention_and_states_for_the_rest(model, cache):
         "mamba2": (0, 2, 3 * (96 + 2 * 2 * 19) + 4 * 19 * 24),
         "falcon_h1": (2, 2, 3 * (64 + 2 * 20) + 4 * 20 * 16),
         "nemotron_h": (1, 2, 3 * (80 + 2 * 2 * 17) + 4 * 17 * 20),
+        "qwen3_next": (1, 3, 3 * (2 * 2 * 16 + 4 * 72) + 4 * 16 * 72),
     }[model.config.family]
     assert len(cache.keys) == paged
     assert cache.states.numbers.shape == (4, stateful, size)

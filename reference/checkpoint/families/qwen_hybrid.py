@@ -1,7 +1,7 @@
 """Qwen3-Next and Qwen 3.5: gated delta nets (N16) in most layers, attention with a gate behind it in the others.
 
 Of Qwen 3.5, whose published models have images, the text part is read. Layers of multi-token prediction (`mtp.`) are
-left aside. For text alone the three positions of a token are one, so `mrope_section` and `mrope_interleaved` mean nothing.
+left aside. For text alone the three positions of a token are one, whatever `mrope_section` says.
 """
 
 from typing import Any
@@ -20,10 +20,13 @@ DEFAULTS: dict[str, Any] = {
     "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
     "linear_conv_kernel_dim": 4, "bos_token_id": None, "eos_token_id": None,
 }  # fmt: skip
-EXPERTS: dict[str, Any] = {"num_key_value_heads": 2, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512}
+EXPERTS: dict[str, Any] = {
+    "num_key_value_heads": 2, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+}  # fmt: skip
 TEXT = {"vocab_size": 248320, "num_attention_heads": 16}  # what a text_config may leave out
 DENSE_TEXT = TEXT | {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 32}
 EXPERTS_TEXT = TEXT | {"hidden_size": 2048, "num_hidden_layers": 40}
+TILED = "linear_is_tiled"  # of GGUF files; no config.json says it
 MIXER = {"has_attention": False, "has_mixer": True}
 
 
@@ -50,12 +53,12 @@ def _mixture(raw: dict) -> dict[str, Any]:
     found = (EXPERTS_TEXT if "text_config" in raw else {}) | text_part(raw)
     check_known(found, ALL_LAYERS, "'qwen3_5_moe'")
     size = found.get("moe_intermediate_size") or EXPERTS["moe_intermediate_size"]
-    return _prepare({"intermediate_size": size} | found, "'qwen3_5_moe'")
+    return _prepare(found | {"intermediate_size": found.get("intermediate_size") or size}, "'qwen3_5_moe'")
 
 
 def _fields(raw: dict, *, is_grouped: bool) -> dict[str, Any]:
     sizes = {field: raw[name] for field, name in SIZES.items()}
-    mixer = GatedDelta(**sizes, is_grouped=is_grouped)
+    mixer = GatedDelta(**sizes, is_grouped=is_grouped, is_tiled=bool(raw.get(TILED)))
     return {"query_key_norm": "head", "norm_offset": 1.0, "has_output_gate": True, "mixer": mixer}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from verbatim.reference.checkpoint.gguf import state_spaces
+from verbatim.reference.checkpoint.gguf.delta_nets import delta_config
 from verbatim.reference.checkpoint.gguf.latents import READS, latent_config
 from verbatim.reference.checkpoint.gguf.metadata import Metadata
 from verbatim.reference.checkpoint.gguf.rope import Tensors, rope_settings
@@ -182,6 +183,9 @@ ARCHITECTURES = {
     "qwen2moe": Architecture(name="Qwen2MoeForCausalLM", more=_qwen2_moe),
     "qwen3": Architecture(name="Qwen3ForCausalLM"),
     "qwen3moe": Architecture(name="Qwen3MoeForCausalLM", more=_llama),
+    "qwen3next": Architecture(name="Qwen3NextForCausalLM", more=delta_config),
+    "qwen35": Architecture(name="Qwen3_5ForCausalLM", more=delta_config),
+    "qwen35moe": Architecture(name="Qwen3_5MoeForCausalLM", more=delta_config),
     "gemma": Architecture(name="GemmaForCausalLM", more=_gemma),
     "gemma2": Architecture(name="Gemma2ForCausalLM", more=_gemma2),
     "gemma3": Architecture(name="Gemma3ForCausalLM", more=_gemma3),

@@ -7,6 +7,7 @@ import numpy as np
 
 from verbatim.reference.checkpoint.families import family_named
 from verbatim.reference.checkpoint.families.family import NORM_NAMES
+from verbatim.reference.checkpoint.gguf.delta_nets import delta_tensor
 from verbatim.reference.checkpoint.gguf.header import Entry
 from verbatim.reference.checkpoint.gguf.latents import MATRICES as LATENT_MATRICES
 from verbatim.reference.checkpoint.gguf.shapes import EMBEDDING
@@ -14,6 +15,7 @@ from verbatim.reference.checkpoint.gguf.state_spaces import state_space_tensor
 from verbatim.reference.checkpoint.weights import Tensor
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.gated_delta import GatedDelta
 
 LAYER = re.compile(r"blk\.(\d{1,6})\.(.+)\.(weight|bias)")
 BARE_NORM = re.compile(r"blk\.\d{1,6}\.ffn_norm")  # of Falcon H1, whose name has no ending
@@ -56,7 +58,8 @@ class _Names:
         }
         norms = zip(NORMS, NORM_NAMES[config.norms], strict=True)
         self.inner = MATRICES | {theirs: ours for theirs, ours in norms if ours}
-        if config.family in ("seed_oss", "gpt_oss"):  # llama.cpp's name for it in these families
+        self.has_delta_nets = isinstance(config.mixer, GatedDelta)
+        if config.family in ("seed_oss", "gpt_oss") or self.has_delta_nets:  # llama.cpp's name for it in these families
             self.inner["post_attention_norm"] = self.inner.pop("ffn_norm")
         if config.has_fused_matrices or (self.family.has_fused_gate and not experts.is_shared_network):
             self.inner["ffn_up"] = "mlp.gate_up_proj"
@@ -78,7 +81,8 @@ class _Names:
         if name in self.outer:
             yield Tensor(self.outer[name], entry.format, entry.bits())
             return
-        if found := state_space_tensor(name, entry, self.family.names):
+        of_states = delta_tensor(name, entry) if self.has_delta_nets else None
+        if found := of_states or state_space_tensor(name, entry, self.family.names):
             yield found
             return
         match = LAYER.fullmatch(f"{name}.weight" if BARE_NORM.fullmatch(name) else name)
