@@ -1,7 +1,7 @@
 """The router as a Sanic app: a few pages of its own, and everything else passed on to the endpoints.
 
-It is a single process, so that its counts are complete. It checks no key: the endpoints do, to which all
-headers are passed on. `/health`, `/ready` and `/metrics` are therefore open to everyone who reaches the router.
+It is a single process, so that its counts are complete. Without keys of its own it leaves them to the endpoints, to
+which all headers are passed on; `/health`, `/ready` and `/metrics` are then open to everyone who reaches the router.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import aiohttp
 from sanic import Blueprint, Config, HTTPResponse, Request, Sanic
 from sanic import json as json_response
 
+from verbatim.router.access import KnownCredentials
 from verbatim.router.children import Children
 from verbatim.router.client_request import read_request
 from verbatim.router.endpoint import Endpoint
@@ -24,32 +25,34 @@ from verbatim.router.metrics import RouterMetrics
 from verbatim.router.models import list_models
 from verbatim.router.relay import Relay
 from verbatim.router.routing import NoEndpointError, Router
+from verbatim.router.settings import Settings
 from verbatim.server.api.registry import shape_error
-from verbatim.server.http import application, journal
+from verbatim.server.http import application, journal, strict
 from verbatim.server.http.application import GET
 from verbatim.server.http.browsers import check_host, is_from_browser
 from verbatim.server.http.error_answers import OpenAIErrorHandler
+from verbatim.server.http.keys import load_keys, reload_on_hangup
 
 CONNECT_SECONDS = 5
-LONG_BODY_BYTES = 64 << 10
+LONG_BODY_BYTES = 16 << 10
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # aiohttp would add them where a client has none
 
 
-def create_app(router: Router, children: Children, failover_seconds: float, allow_hosts: tuple[str, ...] = ()) -> Sanic:
-    """An app in front of the router's endpoints; it ends `children`, the servers that were started for it.
-
-    `allow_hosts` are names of this machine beyond its own, for browsers: endpoints see the names that the router uses.
-    """
+def create_app(router: Router, children: Children, settings: Settings) -> Sanic:
+    """An app in front of the router's endpoints; it ends `children`, the servers that were started for it."""
+    strict.install()
     dumps = partial(json.dumps, separators=(",", ":"))
     config, handler = Config(application.CONFIGURATION), OpenAIErrorHandler(shape_error)
     app = Sanic("verbatim-router", config=config, error_handler=handler, dumps=dumps)
     app.ctx.router, app.ctx.children, app.ctx.locations = router, children, KeptLocations()
-    app.ctx.allow_hosts = {host.lower() for host in allow_hosts}
-    app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), failover_seconds
+    app.ctx.allow_hosts = {host.lower() for host in settings.allow_hosts}
+    app.ctx.metrics, app.ctx.failover_seconds = RouterMetrics(router), settings.failover_seconds
+    app.ctx.settings, app.ctx.keys, app.ctx.known = settings, load_keys(settings), KnownCredentials()
     app.blueprint(own_routes())
     app.add_route(pass_on, "/<path:path>", methods=METHODS, name="pass_on", unquote=False)
     app.add_route(pass_on, "/", methods=METHODS, name="pass_on_root")
+    app.add_signal(strict.check_head, "http.lifecycle.request")
     app.add_signal(admit, "http.routing.before")
     app.add_signal(write_line, "http.lifecycle.response")
     app.on_request(application.limit_answering)
@@ -103,7 +106,7 @@ async def pass_on(request: Request, path: str = "") -> HTTPResponse | None:
     request_id = journal.request_id(request)
     is_long = len(request.body) > LONG_BODY_BYTES
     read = partial(read_request, request, request_id)
-    asked = await asyncio.to_thread(read) if is_long else read()
+    asked = await application.beside(request, read) if is_long else read()
     try:
         asked = await locate(asked, ctx.router, ctx.locations, ctx.session)
         return await Relay(request, asked).run()
@@ -116,11 +119,16 @@ async def pass_on(request: Request, path: str = "") -> HTTPResponse | None:
 
 
 async def admit(request: Request) -> None:
-    """Before the body is read."""
+    """Before the body is read: nobody's is without a key, where one is needed."""
+    ctx = request.app.ctx
     journal.begin(request)
     await application.limit_reading(request)
+    ctx.keys.check(request)
     if is_from_browser(request):
-        check_host(request, request.app.ctx.allow_hosts)
+        check_host(request, ctx.allow_hosts)
+    application.refuse_long(request)
+    if ctx.keys.is_empty:
+        await ctx.known.check(request, ctx.router, ctx.session)
 
 
 async def write_line(request: Request, response: HTTPResponse) -> None:
@@ -135,9 +143,11 @@ async def name_request(request: Request, response: HTTPResponse) -> None:
 
 async def connect(app: Sanic) -> None:
     """Probe the endpoints from now on, and see to it that those of our own live."""
+    application.prepare(app, app.ctx.settings.max_body_bytes)
+    reload_on_hangup(app, app.ctx.settings)
     app.ctx.session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=app.config.RESPONSE_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=NOT_OURS,
         auto_decompress=False,

@@ -132,6 +132,7 @@ def arguments_of(settings: Settings, place: tuple[str, int], device: str) -> lis
     """The command line of one server; what the user hands on comes last and so counts most."""
     model = ["--model", settings.model] if settings.model else []
     model += ["--model-lib", settings.model_lib] if settings.model_lib else []
+    model += ["--api-key-file", str(settings.api_key_file)] if settings.api_key_file else []
     cache = "radix" if settings.enable_prefix_cache else "disable"
     where = ["--host", place[0], "--port", str(place[1]), "--device", device]
     return [*model, *where, "--prefix-cache-mode", cache, *settings.server_arguments]

@@ -17,10 +17,12 @@ from verbatim.reference.records.errors import RequestError
 from verbatim.router.kept import KeptLocation
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.registry import adapter_of
+from verbatim.server.http.json_body import check_shape
 from verbatim.server.models.served import TAG
 
 SEED_BITS = 63
 MODELS = "/v1/models/"
+MOST_VALUES = 1 << 19  # of a body; each server has a bound of its own, mostly a lower one
 HOP_BY_HOP = frozenset({  # headers that hold between two neighbours only (RFC 9110, section 7.6.1)
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade", "host", "content-length", "expect", "x-request-id",
@@ -71,7 +73,7 @@ def read_request(request: Request, request_id: str) -> ClientRequest:
     """The request as it came. A body that is no JSON object is passed on as it is, for an endpoint to refuse."""
     path = request.path
     _check_headers(request)
-    fields = _fields_of(request.body) if request.method == "POST" else {}
+    fields = _fields_of(request) if request.method == "POST" else {}
     headers = [pair for pair in request.headers.items() if pair[0].lower() not in HOP_BY_HOP]
     model = unquote(path.removeprefix(MODELS)) if path.startswith(MODELS) else fields.get("model")
     if path.startswith("/api/") and isinstance(model, str):  # an Ollama client's
@@ -94,12 +96,19 @@ def _check_headers(request: Request) -> None:
         raise RequestError("The headers must be UTF-8.", code="invalid_header") from None
 
 
-def _fields_of(body: bytes) -> dict[str, Any]:
+def _fields_of(request: Request) -> dict[str, Any]:
+    """Those of a JSON object. RequestError if it is beyond the bounds of all servers here, and takes long to read."""
     try:
-        fields = orjson.loads(body)
+        check_shape(request.body, MOST_VALUES)
+    except RequestError:
+        if "json" in request.headers.get("content-type", ""):
+            raise
+        return {}
+    try:
+        fields = orjson.loads(request.body)
     except ValueError:  # it has no integers beyond 64 bits
         try:
-            fields = json.loads(body.decode())
+            fields = json.loads(request.body.decode())
         except (ValueError, RecursionError):
             return {}
     return fields if isinstance(fields, dict) else {}

@@ -3,7 +3,7 @@
 `GET /ready` of a verbatim server tells whether it would take a request, and names its models with their fingerprints.
 A server of another make, which has no such page, is ready if it lists its models at `/v1/models`; if it wants a key for
 that, it may have any. A server that refuses connections or answers 503 is ejected at once; a server that does not
-answer, after three probes, and then its running requests are abandoned as well.
+answer, after three probes. Then, or if it says that its engine makes no progress, its running requests are abandoned.
 """
 
 import asyncio
@@ -13,7 +13,10 @@ import aiohttp
 import orjson
 from sanic.log import logger
 
+from verbatim.router.bounded import TooLongError, get, read
 from verbatim.router.endpoint import Endpoint
+from verbatim.server.errors import EngineStalledError
+from verbatim.server.http.error_answers import describe
 
 READY_SECONDS = 2.0
 FIRST_SECONDS = 0.1
@@ -22,6 +25,7 @@ TIMEOUT_SECONDS = 3.0
 MAX_TIMEOUTS = 3
 HAS_NO_SUCH_PAGE = (404, 405, 501)
 WANTS_A_KEY = (401, 403)
+STALLED = describe(EngineStalledError())[1]["error"]["code"].encode()
 WRONG_FORM = (ValueError, KeyError, TypeError)
 
 
@@ -39,7 +43,7 @@ async def watch(endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
             if num_timeouts >= MAX_TIMEOUTS:
                 endpoint.is_ready, reason = False, "it does not answer"
                 endpoint.give_up()
-        except (aiohttp.ClientError, OSError, *WRONG_FORM) as error:
+        except (aiohttp.ClientError, OSError, TooLongError, *WRONG_FORM) as error:
             endpoint.is_ready, reason = False, type(error).__name__
         if endpoint.is_ready != was_ready:
             logger.info("Endpoint %s is %s", endpoint.url, "ready." if endpoint.is_ready else f"ejected: {reason}.")
@@ -57,16 +61,19 @@ async def _wait(endpoint: Endpoint, seconds: float) -> None:
 
 async def _probe(endpoint: Endpoint, session: aiohttp.ClientSession) -> bool:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        async with session.get(endpoint.url + "/ready") as answer:
+        async with get(session, endpoint.url + "/ready") as answer:
             is_ready = answer.status == 200
-            if is_ready and (models := _models_of(await answer.read())) is not None:
+            body = await read(answer)
+            if is_ready and (models := _models_of(body)) is not None:
                 endpoint.models = models
                 return True
             if not is_ready and answer.status not in HAS_NO_SUCH_PAGE:
+                if STALLED in body:
+                    endpoint.give_up()
                 return False
-        async with session.get(endpoint.url + "/v1/models") as answer:
+        async with get(session, endpoint.url + "/v1/models") as answer:
             if answer.status == 200:
-                listed = orjson.loads(await answer.read())
+                listed = orjson.loads(await read(answer))
                 endpoint.models = {model["id"]: None for model in listed["data"]}
             return is_ready or answer.status == 200 or answer.status in WANTS_A_KEY
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import aiohttp
 
+from verbatim.router.bounded import get
 from verbatim.router.client_request import ClientRequest
 from verbatim.router.kept import KeptLocation, KeptLocations
 from verbatim.router.routing import Router
@@ -35,7 +36,7 @@ async def _find(
         if not endpoint.is_ready:
             continue
         try:
-            async with session.get(endpoint.url + path, headers=headers, timeout=timeout) as answer:
+            async with get(session, endpoint.url + path, headers=headers, timeout=timeout) as answer:
                 if answer.status == 200:
                     return KeptLocation(endpoint)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):

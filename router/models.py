@@ -6,6 +6,7 @@ import aiohttp
 import orjson
 from sanic import HTTPResponse, json
 
+from verbatim.router.bounded import TooLongError, get, read
 from verbatim.router.client_request import ClientRequest
 from verbatim.router.endpoint import Endpoint
 from verbatim.router.health import WRONG_FORM
@@ -39,10 +40,10 @@ async def _list(
     """What an endpoint lists, or its refusal; None if it does neither."""
     try:
         timeout = aiohttp.ClientTimeout(total=SECONDS)
-        async with session.get(endpoint.url + request.path, headers=request.headers, timeout=timeout) as answer:
-            body = await answer.read()
+        async with get(session, endpoint.url + request.path, headers=request.headers, timeout=timeout) as answer:
+            body = await read(answer)
             if answer.status != 200:
                 return HTTPResponse(body, answer.status, content_type=answer.headers.get("content-type"))
             return [model for model in orjson.loads(body)["data"] if model["id"]]
-    except (aiohttp.ClientError, OSError, *WRONG_FORM):
+    except (aiohttp.ClientError, OSError, TooLongError, *WRONG_FORM):
         return None

@@ -17,6 +17,7 @@ from sanic.log import logger
 from yarl import URL
 
 from verbatim.reference.records.errors import RequestError
+from verbatim.router.bounded import MAX_ANSWER_BYTES, TooLongError, read
 from verbatim.router.client_request import HOP_BY_HOP, ClientRequest
 from verbatim.router.endpoint import Endpoint
 from verbatim.router.kept import KeptLocation, KeptLocations
@@ -70,6 +71,11 @@ class Relay:
                     return answer
             except DivergedError as diverged:
                 await self._diverge(endpoint, diverged)
+                return None
+            except TooLongError as too_long:
+                if not self.begun:
+                    raise
+                await self.begun.fail(too_long)
                 return None
             except FAILURES as failure:
                 error = failure
@@ -149,13 +155,16 @@ class Relay:
 
     async def _whole(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> HTTPResponse:
         """The answer read to its end, so that it can still be asked for elsewhere if that does not come."""
-        body = await response.read()
+        body = await read(response, MAX_ANSWER_BYTES)
         if self.asked.kept_at:
             body = self.asked.kept_at.outward(body, is_itself=self.asked.is_for_kept)
         if response.status == 200:
             self._keep_location(endpoint, self._kept_id(body))
         media_type = response.headers.get("content-type")
-        return HTTPResponse(body, response.status, passed_on(response.headers), media_type)
+        headers = passed_on(response.headers)
+        if self.asked.method == "HEAD" and "content-length" in response.headers:
+            headers["content-length"] = response.headers["content-length"]  # of the body that GET would have
+        return HTTPResponse(body, response.status, headers, media_type)
 
     def _kept_id(self, body: bytes) -> str | None:
         """The id under which a whole answer can be asked for later."""

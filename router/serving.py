@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from verbatim.router.app import create_app
@@ -12,6 +13,7 @@ from verbatim.router.children import CannotStartError, Children
 from verbatim.router.endpoint import Endpoint
 from verbatim.router.routing import Router
 from verbatim.router.settings import Settings, url_of
+from verbatim.server.http.keys import load_keys
 
 
 def serve(
@@ -32,6 +34,9 @@ def serve(
     start_seconds: float = 600.0,
     failover_seconds: float = 20.0,
     allow_hosts: Sequence[str] = (),
+    api_key: Sequence[str] = (),
+    api_key_file: Path | str | None = None,
+    max_body_bytes: int = 32 << 20,
 ) -> None:
     """Start a server for each endpoint and a router in front of them; returns when it has been stopped.
 
@@ -43,13 +48,15 @@ def serve(
         endpoint_num_gpus=tuple(endpoint_num_gpus), enable_prefix_cache=enable_prefix_cache, router_mode=router_mode,
         pd_balance_factor=pd_balance_factor, endpoint_urls=tuple(endpoint_urls),
         server_arguments=tuple(server_arguments), start_seconds=start_seconds, failover_seconds=failover_seconds,
-        allow_hosts=tuple(allow_hosts),
+        allow_hosts=tuple(allow_hosts), api_key=tuple(api_key), max_body_bytes=max_body_bytes,
+        api_key_file=None if api_key_file is None else Path(api_key_file).absolute(),
     )  # fmt: skip
     run(settings, router_type)
 
 
 def run(settings: Settings, router_type: type[Router] = Router) -> None:
     """The same for settings. CannotStartError if a server cannot be started, or its port is taken."""
+    load_keys(settings)  # for its errors
     children = Children(settings)
     for number in (signal.SIGTERM, signal.SIGINT):  # until Sanic listens to them
         signal.signal(number, lambda heard, _frame: sys.exit(128 + heard))
@@ -58,7 +65,7 @@ def run(settings: Settings, router_type: type[Router] = Router) -> None:
         stack.callback(children.stop)
         children.start(settings.start_seconds, report)
         endpoints = map(Endpoint, settings.urls)
-        app = create_app(router_type(endpoints), children, settings.failover_seconds, settings.allow_hosts)
+        app = create_app(router_type(endpoints), children, settings)
         report(f"listening on {url_of(settings.router_host, settings.router_port)}, {len(settings.urls)} endpoints")
         app.run(sock=listener, single_process=True, motd=False, access_log=False)
 

@@ -5,6 +5,7 @@ by name. ValueError names the option, its value and what is allowed.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from verbatim.reference.records.request import MAX_TIMEOUT_SECONDS
@@ -18,6 +19,7 @@ OF_STARTED_SERVERS = (
 )  # fmt: skip
 OURS_TO_GIVE = {"--host": "--endpoint-hosts", "--port": "--endpoint-ports", "-H": "--endpoint-hosts"}
 OURS_TO_GIVE |= {"-p": "--endpoint-ports", "--model": "--model", "--model-lib": "--model-lib"}
+BODY_BYTES = (1 << 10, 1 << 30)
 NO_TRANSFER = "no engine here hands keys and values to another one"
 
 
@@ -40,6 +42,9 @@ class Settings:
     start_seconds: float = 600.0
     failover_seconds: float = 20.0
     allow_hosts: tuple[str, ...] = ()
+    api_key: tuple[str, ...] = ()
+    api_key_file: Path | None = None
+    max_body_bytes: int = 32 << 20
 
     def __post_init__(self):
         """Refuse what cannot be done."""
@@ -49,6 +54,8 @@ class Settings:
         factor = self.pd_balance_factor
         _require(factor == 0, "pd_balance_factor", factor, f"0: it belongs to disagg, and {NO_TRANSFER}")
         _check_port("router_port", self.router_port)
+        low, high = BODY_BYTES
+        _require(low <= self.max_body_bytes <= high, "max_body_bytes", self.max_body_bytes, f"{low} to {high}")
         for name in ("start_seconds", "failover_seconds"):
             seconds = getattr(self, name)
             _require(0 <= seconds <= MAX_TIMEOUT_SECONDS, name, seconds, f"0 to {MAX_TIMEOUT_SECONDS}")

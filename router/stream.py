@@ -14,6 +14,7 @@ import aiohttp
 from sanic import Request
 from sanic.compat import Header
 
+from verbatim.router.bounded import MAX_EVENT_BYTES, TooLongError
 from verbatim.router.client_request import ClientRequest
 from verbatim.server.api.adapter import Adapter, Resumption
 from verbatim.server.api.replay_buffer import DivergedError
@@ -139,12 +140,17 @@ def of_our_form() -> Iterator[None]:
 
 
 async def events_of(content: aiohttp.StreamReader, *, keeps_rest: bool) -> AsyncGenerator[list[bytes]]:
-    """The events of a stream, those together that have come together; half an event at its end only if wanted."""
+    """The events of a stream, those together that have come together; half an event at its end only if wanted.
+
+    TooLongError for an event that is longer than `MAX_EVENT_BYTES`.
+    """
     rest = b""
     async for data in content.iter_any():
         data = rest + data
         end = b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n"
         *events, rest = data.split(end)
+        if len(rest) > MAX_EVENT_BYTES:
+            raise TooLongError(f"An event of the endpoint has more than the {MAX_EVENT_BYTES} bytes that are read.")
         if events:
             yield [event + end for event in events]
     if rest and keeps_rest:

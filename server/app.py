@@ -9,11 +9,9 @@ import gc
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -25,13 +23,17 @@ from verbatim.server.api.policy import HEADER
 from verbatim.server.api.registry import shape_error
 from verbatim.server.engine.backends import check_backend, choose_backend
 from verbatim.server.engine.client import EngineClient
+from verbatim.server.engine.manager import pass_on_hangup, patch_manager, watch_workers
 from verbatim.server.engine.parent import end_with_parent
-from verbatim.server.engine.supervise import EngineSupervisor, patch_manager, watch_workers
-from verbatim.server.http import application, journal
+from verbatim.server.engine.place import Place
+from verbatim.server.engine.supervise import EngineSupervisor
+from verbatim.server.engine.worker_beat import beat_path, keep_beating
+from verbatim.server.http import application, journal, strict
 from verbatim.server.http.browsers import BrowserCheck
 from verbatim.server.http.cors import CrossOrigin
 from verbatim.server.http.error_answers import OpenAIErrorHandler
-from verbatim.server.http.keys import load_keys
+from verbatim.server.http.json_body import MAX_VALUES
+from verbatim.server.http.keys import load_keys, reload_on_hangup
 from verbatim.server.http.metrics import Metrics, make_directory
 from verbatim.server.models import lineup, start_lines
 from verbatim.server.models.served import ServedModels, load_served_model
@@ -64,6 +66,7 @@ ROUTES = (
 def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     """A new app for the options in the environment. Sanic passes its parsed arguments when it calls a factory."""
     patch_manager()
+    strict.install()
     os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "true")  # a terminal would get that as its first line
     dumps = partial(json.dumps, separators=(",", ":"))
     options = Options.from_environment()
@@ -77,6 +80,7 @@ def create_app(_arguments: object = None, *, name: str = "verbatim") -> Sanic:
     )
     for make_routes in (*ROUTES, debug_routes, adapter_routes) if options.enable_debug else ROUTES:
         app.blueprint(make_routes())
+    app.add_signal(strict.check_head, "http.lifecycle.request")
     app.add_signal(admit, "http.routing.before")
     app.add_signal(count, "http.lifecycle.response")
     app.on_request(application.limit_answering)
@@ -122,6 +126,7 @@ async def admit(request: Request) -> None:
     await application.limit_reading(request)
     request.app.ctx.keys.check(request)
     request.app.ctx.browsers.check(request)
+    application.refuse_long(request)
 
 
 async def count(request: Request, response: HTTPResponse) -> None:
@@ -148,9 +153,12 @@ async def add_headers(request: Request, response: HTTPResponse) -> None:
 
 def start_engines(app: Sanic) -> None:
     """Start an engine process for each model, on sockets that only this user can reach; much else lies beside them."""
-    place = Path(tempfile.mkdtemp(prefix="verbatim-"))
-    os.environ[PLACE] = str(place)
-    make_directory(place / "metrics")
+    try:
+        app.ctx.place = Place()
+        os.environ[PLACE] = str(app.ctx.place.path)
+        make_directory(app.ctx.place.path / "metrics")
+    except OSError as error:
+        sys.exit(f"verbatim: there is no place for the server's own files: {error}")
     models = lineup.read()
     app.ctx.supervisors = [EngineSupervisor(model, path) for model, path in zip(models, sockets(models), strict=True)]
     for supervisor in app.ctx.supervisors:
@@ -166,7 +174,11 @@ def sockets(models: list[Options]) -> list[str]:
 async def start_beside_workers(app: Sanic) -> None:
     """In the main process: the engines, and the watch over the workers."""
     start_engines(app)
-    watch_workers(app.manager, partial(setattr, app.ctx, "has_lost_workers", True))
+    give_up = partial(setattr, app.ctx, "has_lost_workers", True)
+    options = Options.from_environment()
+    watch_workers(app.manager, give_up, options.engine_timeout)
+    if options.api_key_file:
+        pass_on_hangup(app.manager)
 
 
 async def stop_engines(app: Sanic) -> None:
@@ -176,8 +188,8 @@ async def stop_engines(app: Sanic) -> None:
         supervisor.ask_to_stop()
     for supervisor in supervisors:
         supervisor.stop(app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
-    if place := os.environ.pop(PLACE, None):
-        shutil.rmtree(place, ignore_errors=True)
+    if os.environ.pop(PLACE, None):
+        app.ctx.place.remove()
     if any(supervisor.has_failed for supervisor in supervisors) or getattr(app.ctx, "has_lost_workers", False):
         sys.exit(1)
 
@@ -187,6 +199,11 @@ async def connect(app: Sanic) -> None:
     options, models = Options.from_environment(), lineup.read()
     app.ctx.options, app.ctx.models = options, ServedModels(map(load_served_model, models))
     app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
+    context_size = max(model.config.context_size for model in app.ctx.models)
+    most_bytes = options.max_body_bytes or application.body_limit(context_size)
+    application.prepare(app, most_bytes, options.reader_timeout)
+    app.ctx.most_values = max(MAX_VALUES, 2 * context_size)
+    reload_on_hangup(app, options)
     app.ctx.browsers = BrowserCheck(app.ctx.cross_origin, options.allow_hosts)
     if hasattr(app, "multiplexer"):
         end_with_parent()
@@ -200,12 +217,16 @@ async def connect(app: Sanic) -> None:
             model.model_id,
             load_wait=options.load_wait,
             take_adapters=partial(app.ctx.models.set_adapters, model.model_id),
+            request_timeout=options.request_timeout,
+            engine_timeout=options.engine_timeout,
         )
         for model, path in zip(models, sockets(models), strict=True)
     }
     app.ctx.is_stopping = False
     # Sanic cancels its own tasks before answers end.
     app.ctx.readers = [asyncio.create_task(engine.run()) for engine in app.ctx.engines.values()]
+    beats = keep_beating(beat_path(Path(os.environ[PLACE]), os.getpid()))
+    app.ctx.readers.append(asyncio.create_task(beats))
     gc.collect()
     gc.freeze()  # modules, vocabularies and templates stay: garbage collection skips them from now on
 

@@ -7,12 +7,20 @@ class EngineUnavailableError(VerbatimError):
     """The engine is loading, or has died and is being started again."""
 
 
+class EngineStalledError(EngineUnavailableError):
+    """The engine makes no progress; it will be killed and started again."""
+
+
 class EngineFailedError(VerbatimError):
     """The engine gave up a request, with the reason as message; other requests are not concerned."""
 
 
 class EngineTimeoutError(EngineFailedError):
     """The answer took longer than the server lets it."""
+
+
+class SlowReaderError(VerbatimError):
+    """The client has not read what was sent to it for too long, or too much of it."""
 
 
 class UnauthorizedError(VerbatimError):

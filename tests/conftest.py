@@ -23,9 +23,9 @@ LONG = (  # files that take longest, in this order, so that one of several proce
 )  # fmt: skip
 # What an API does with a request is the same for both engines; those files try it with one. The others use both.
 WITH_ONE_ENGINE = (
-    "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "formats", "hostile", "infill",
-    "mlc_examples", "old_http", "prefill", "probes", "rerank", "responses", "structured", "thinking", "token_details",
-    "tokens",
+    "completions", "debug", "docs", "embeddings", "errors", "extensions", "fields", "formats", "hostile", "http_rules",
+    "infill", "mlc_examples", "old_http", "prefill", "probes", "rerank", "responses", "structured", "thinking",
+    "token_details", "tokens",
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ cdef class Scheduler(Holdings):
     cdef readonly object prefill_mode
     cdef readonly long max_num_sequence
     cdef bint _prefills_next
+    cdef long _num_turns
+    cdef dict _latest_turns
 
     @cython.locals(uncomputed=long, budget=long, spare=long, preempted=long, plan=list, decoding=list, prefilling=list)
     cdef list _fill(self, bint decodes, bint prefills)

@@ -69,7 +69,7 @@ class Engine:
         self.adapters.check(request)
         if any(sequence.request.request_id == request.request_id for sequence in self._answers):
             raise RequestError(f"request_id {request.request_id!r} is in use", field="request_id")
-        if len(self.scheduler.waiting) >= self.max_queue:
+        if sum(each.request.owner == request.owner for each in self.scheduler.waiting) >= self.max_queue:
             raise QueueFullError(f"{self.max_queue} sequences wait already; try again later")
         for observer in self._observers:
             observer.on_add(request)

@@ -1,8 +1,9 @@
 """Mirrored. Chooses what the next step computes: decodes first, then prefill fills what is left of the token budget.
 
 That is `hybrid`; in `chunked` mode steps of prefill and steps of decodes take turns. Continuous batching (Orca, OSDI
-2022) with chunked prefill. First come, first served; a prompt begins where the prefix cache leaves off. Where pages or
-slots for states are short, holdings.py frees some. The fast path compiles this file.
+2022) with chunked prefill. First come, first served, but of several owners the one with the fewest running sequences
+comes first; a prompt begins where the prefix cache leaves off. Where pages or slots for states are short, holdings.py
+frees some. The fast path compiles this file.
 """
 
 from verbatim.reference.cache.states import NO_STATE
@@ -24,6 +25,8 @@ class Scheduler(Holdings):
         super().__init__(cache, prefix_cache, prefill_chunk_size, window, sinks)
         self.max_num_sequence, self.prefill_mode = max_num_sequence, prefill_mode
         self._prefills_next = False  # in chunked mode
+        self._num_turns = 0
+        self._latest_turns: dict[str, int] = {}  # by owner
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence at the end."""
@@ -77,15 +80,36 @@ class Scheduler(Holdings):
                 self._trim_drafts(sequence, 0)
                 budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
         while prefills and budget and self.waiting and len(self.running) < self.max_num_sequence:
-            if not self._admit(self.waiting[0]):
+            sequence = self._next_waiting()
+            if not self._admit(sequence):
                 break
-            sequence = self.waiting.popleft()
+            self.waiting.remove(sequence)
+            self._take_turn(sequence)
             self.running.append(sequence)
             budget -= self._plan(sequence, _num_uncomputed(sequence), budget, plan)
         if self._num_preempted == preempted:
             return plan
         latest = {work[0]: work for work in plan}  # a sequence may have been preempted and admitted again
         return [work for sequence, work in latest.items() if sequence in self.running]
+
+    def _next_waiting(self) -> Sequence:
+        """The first waiting sequence of the owner with the fewest running ones, else of the longest without a turn."""
+        num_running: dict[str, int] = {}
+        for sequence in self.running:
+            owner = sequence.request.owner
+            num_running[owner] = num_running.get(owner, 0) + 1
+        first: dict[str, Sequence] = {}
+        for sequence in self.waiting:
+            first.setdefault(sequence.request.owner, sequence)
+        turns = self._latest_turns
+        return min(first.items(), key=lambda item: (num_running.get(item[0], 0), turns.get(item[0], 0)))[1]
+
+    def _take_turn(self, sequence: Sequence) -> None:
+        """Remember when the sequence's owner had its latest turn, for as long as others wait."""
+        self._num_turns += 1
+        self._latest_turns[sequence.request.owner] = self._num_turns
+        if not self.waiting:
+            self._latest_turns.clear()
 
     def _plan(self, sequence: Sequence, uncomputed: int, budget: int, plan: list) -> int:
         """Reserve pages, and slots, for up to `budget` tokens of a sequence, and return how many they are."""

@@ -11,6 +11,7 @@ from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.schema_form import MalformedError, closed, normalised
 
 MAX_GRAMMAR_BYTES = 256 * 1024
+CANNOT_GO_ON = "the grammar cannot go on"  # how the error of an answer begins whose grammar is too wide for the parser
 MAX_DEPTH = 64
 MAX_OPTIONAL = 1000  # the work to compile an object grows with the square of its optional properties
 PREAMBLE = '%llguidance {"no_forcing": true}\n'  # a Lark grammar begins so: tokens are cut as the model likes

@@ -120,7 +120,7 @@ class Request:
     tokens whose name is part of the answer's text. `prompt_logprobs` is how many alternatives to report beside each
     token of the prompt, None for nothing of the kind; with it `max_tokens` may be 0. With `pooling` nothing is
     generated: the answer is a vector (pooling.py). After `timeout` seconds the request is given up. `adapter` is the
-    key of the LoRA adapter that answers, "" for the model itself.
+    key of the LoRA adapter that answers, "" for the model itself. Requests of different `owner`s take turns.
     """
 
     request_id: str
@@ -137,6 +137,7 @@ class Request:
     pooling: str | None = None
     timeout: float | None = None
     adapter: str = ""
+    owner: str = ""
 
     @property
     def page_salt(self) -> str:

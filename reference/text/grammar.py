@@ -12,7 +12,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from verbatim.reference.records.errors import RequestError, UnsupportedError
-from verbatim.reference.records.grammar_text import PREAMBLE, Grammar, GrammarSyntax, json_rule
+from verbatim.reference.records.grammar_text import CANNOT_GO_ON, PREAMBLE, Grammar, GrammarSyntax, json_rule
 from verbatim.reference.text.tokenizer import Tokenizer
 
 MAX_CACHED = 64
@@ -51,7 +51,7 @@ class Guide:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RequestError(f"the grammar cannot go on: {first_line(self._matcher.get_error())}")
+            raise RequestError(f"{CANNOT_GO_ON}: {first_line(self._matcher.get_error())}")
 
 
 class GrammarCompiler:

@@ -29,6 +29,11 @@ class Tokenizer(ABC):
         """The names of control tokens by their ids, in bytes."""
         return {i: name.encode() for name, i in self.control_ids.items()}
 
+    @cached_property
+    def longest_bytes(self) -> int:
+        """The bytes of the longest token."""
+        return max(len(self.token_bytes(i)) for i in range(self.vocab_size))
+
     @abstractmethod
     def encode(self, text: str, *, is_first: bool = True) -> list[int]:
         """The ids of plain text; `is_first` is False for text that goes on after a control token."""

@@ -138,6 +138,7 @@ def read_inputs(
 def input_ids(value: Any, path: str, model: ServedModel) -> tuple[int, ...]:
     """The ids of one input. RequestError if there are none, or too many, or some that are none."""
     if type(value) is str:
+        model.check_text((value,), path)
         ids = tuple(model.tokenizer.encode_prompt(value)) if value else ()
     else:
         check_token_ids(path, of_type(path, value, list), model.config.vocab_size)

@@ -6,29 +6,13 @@ ones (foreign_fields.py): those that clients of other servers send, and that hav
 declared is left to the policy of `--unknown-fields`.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from verbatim.reference.records.errors import RequestError
 from verbatim.server.api import policy
 from verbatim.server.api.value_types import AnyType, of_type, or_null
-
-
-def parse_json(body: bytes) -> object:
-    """The value of a JSON text (RFC 8259). RequestError for anything else, NaN and lone surrogates included."""
-    try:
-        value = json.loads(body.decode(), parse_constant=_refuse_constant)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair
-        return value
-    except (ValueError, RecursionError):
-        raise RequestError("The body cannot be read: it must be valid JSON in UTF-8.") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def never() -> bool:

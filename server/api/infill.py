@@ -77,6 +77,7 @@ class InfillAdapter(Adapter):
         wanted["stop"] = list(wanted.get("stop", ()))
         is_stream, salt = fields["stream"], fields["prompt_cache_key"]
         fields.done()
+        model.check_text((prefix, suffix, *(text for pair in extra for text in pair)), "input_prefix")
         ids = model.infill.encode(model.tokenizer, prefix, suffix, extra)
         wanted |= {"prompt": ids, "stop_token_ids": list(model.infill.stop_ids), "prompt_cache_key": salt}
         wanted |= {"model": model.model_id}

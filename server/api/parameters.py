@@ -14,17 +14,18 @@ from verbatim.server.api.builder import Streaming
 from verbatim.server.api.fields import Field, Fields, Object
 from verbatim.server.api.value_types import (
     BOOLEAN,
-    SOME_TEXT,
     STRING,
     TOKEN_ID,
     Extended,
     ValueType,
     array,
+    check_length,
     check_token_ids,
     integer,
     number,
     of_type,
     or_none,
+    text,
     type_error,
 )
 from verbatim.server.models.served import ServedModel
@@ -34,6 +35,7 @@ OPENAI_TEMPERATURE = 2
 NO_BOUND = -1  # of tokens: how other servers write it
 MAX_TOKEN_ID_DIGITS = 12
 MAX_STOP_IDS = 1024
+NAME_TEXT, STOP_TEXT = text(1 << 10), text(1 << 12)
 METADATA_LIMITS = (16, 64, 512)  # pairs, characters of a key, characters of a value
 DEFAULTS = {row.name: row.default for row in fields_of(SamplingParams)}
 
@@ -43,7 +45,7 @@ def _is_model_needed() -> bool:
 
 
 def _read_model(value: Any, path: str) -> str:
-    if not of_type(path, value, str) and _is_model_needed():
+    if not NAME_TEXT.read(value, path) and _is_model_needed():
         raise RequestError(f"{path} must not be empty", field=path, code="missing_required_parameter")
     return value
 
@@ -51,20 +53,21 @@ def _read_model(value: Any, path: str) -> str:
 def _stop(max_strings: int) -> ValueType:
     def read(value: Any, path: str) -> tuple[str, ...]:
         if type(value) is str:
-            return (value,)
+            return (STOP_TEXT.read(value, path),)
         if type(value) is not list:
             raise type_error(path, value, "a string or an array of strings")
         if len(value) > max_strings:
             message = f"{path} must have at most {max_strings} strings, not {len(value)}"
             raise RequestError(message, field=path, code="array_above_max_length")
-        return tuple(of_type(f"{path}[{index}]", item, str) for index, item in enumerate(value))
+        return tuple(STOP_TEXT.read(item, f"{path}[{index}]") for index, item in enumerate(value))
 
-    return ValueType(read, {"anyOf": [SOME_TEXT.schema, array(SOME_TEXT, max_strings).schema]})
+    some = ValueType(STOP_TEXT.read, STOP_TEXT.schema | {"minLength": 1})
+    return ValueType(read, {"anyOf": [some.schema, array(some, max_strings).schema]})
 
 
 def _some_stops(type_: ValueType) -> ValueType:
     """The same without empty strings, which other servers take for none."""
-    schema = {"anyOf": [STRING.schema, array(STRING, MAX_STOP_STRINGS).schema]}
+    schema = {"anyOf": [STOP_TEXT.schema, array(STOP_TEXT, MAX_STOP_STRINGS).schema]}
     return ValueType(lambda value, path: tuple(filter(None, type_.read(value, path))), schema)
 
 
@@ -76,11 +79,10 @@ def _read_metadata(value: Any, path: str) -> dict:
     if any(len(key) > key_length for key in value):
         message = f"{path} keys must have at most {key_length} characters"
         raise RequestError(message, field=path, code="property_name_above_max_length")
-    for key, text in value.items():
+    for key, item in value.items():
         where = f"{path}.{key}"
-        if text is not None and len(of_type(where, text, str)) > value_length:
-            message = f"{where} must have at most {value_length} characters, not {len(text)}"
-            raise RequestError(message, field=where, code="string_above_max_length")
+        if item is not None:
+            check_length(where, of_type(where, item, str), value_length)
     return value
 
 
@@ -89,7 +91,7 @@ def _number(name: str, description: str, example: float) -> Field:
 
 
 MODEL = Field(
-    "model", ValueType(_read_model, STRING.schema), "The name of a model; it may be left out where one is served.",
+    "model", ValueType(_read_model, NAME_TEXT.schema), "The name of a model; it may be left out where one is served.",
     example="verbatim-demo", is_needed=_is_model_needed,
 )  # fmt: skip
 CHOICES = Field("n", integer(1, MAX_CHOICES), "How many answers to give.", default=1, example=2)
@@ -144,16 +146,16 @@ STREAM_OPTIONS = Object(
 )
 STREAMING = (STREAM, Field("stream_options", STREAM_OPTIONS, "What a stream holds beside the answer."))
 TOKEN_IDS = Field("return_token_ids", BOOLEAN, "Give the ids of the prompt and of the answer, too.", default=False)
-USER = Field("user", STRING, "Without effect.", example="ada")
+USER = Field("user", NAME_TEXT, "Without effect.", example="ada")
 CACHE_KEY = Field(
-    "prompt_cache_key", STRING, "Prompts with another key share no cached beginning.", default="", example="ada"
+    "prompt_cache_key", NAME_TEXT, "Prompts with another key share no cached beginning.", default="", example="ada"
 )
 PAIRS = ValueType(_read_metadata, {
     "type": "object", "additionalProperties": STRING.schema, "maxProperties": METADATA_LIMITS[0],
 })  # fmt: skip
 ACCOUNT = (
     USER,
-    Field("safety_identifier", STRING, "Without effect.", example="ada"),
+    Field("safety_identifier", NAME_TEXT, "Without effect.", example="ada"),
     Field("metadata", PAIRS, "Without effect; responses repeat it.", example={"topic": "demo"}),
     CACHE_KEY,
 )

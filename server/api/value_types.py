@@ -133,6 +133,13 @@ def is_same(value: Any, other: Any) -> bool:
     return isinstance(value, bool) is isinstance(other, bool) and value == other
 
 
+def check_length(path: str, value: str, max_length: int) -> None:
+    """Refuse a string with more characters."""
+    if len(value) > max_length:
+        message = f"{path} must have at most {max_length} characters, not {len(value)}"
+        raise RequestError(message, field=path, code="string_above_max_length")
+
+
 @dataclass(frozen=True, slots=True)
 class Extended:
     """A type with OpenAI's bounds under `--unknown-fields refuse`, and with wider ones, those of peers, else."""
@@ -182,6 +189,16 @@ def array(items: AnyType, max_length: int = MAX_ITEMS, min_length: int = 0) -> V
     return ValueType(
         read, {"type": "array", "items": items.schema} | {name: size for name, size in lengths.items() if size}
     )
+
+
+def text(max_length: int) -> ValueType:
+    """A string of at most so many characters."""
+
+    def read(value: Any, path: str) -> str:
+        check_length(path, of_type(path, value, str), max_length)
+        return value
+
+    return ValueType(read, {"type": "string", "maxLength": max_length})
 
 
 def _read_name(value: Any, path: str) -> str:

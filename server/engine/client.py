@@ -8,46 +8,36 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import astuple
+from pathlib import Path
 
 from sanic.log import logger
 
-from verbatim.reference.records.errors import VerbatimError
+from verbatim.reference.records.errors import RequestError, VerbatimError
+from verbatim.reference.records.grammar_text import CANNOT_GO_ON
 from verbatim.reference.records.request import FinishReason, Output, Request
 from verbatim.server.engine import wire
-from verbatim.server.errors import EngineFailedError, EngineTimeoutError, EngineUnavailableError
+from verbatim.server.engine.heartbeat import SUFFIX, Beat, read_beat
+from verbatim.server.engine.inbox import Inbox, Unread
+from verbatim.server.errors import (
+    EngineFailedError,
+    EngineStalledError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from verbatim.server.http.key_file import Key, Limits
 from verbatim.server.http.metrics import Metrics, Stopwatch
 
 RECONNECT_SECONDS = 0.2
 FRAME_LIMIT_BYTES = 256 << 20
+MAX_UNSENT_BYTES = 64 << 20  # to an engine that does not read
 STATS_TIMEOUT_SECONDS = 20
+TIMEOUT_GRACE_SECONDS = 0.5  # in which the engine itself says that time is up
 
 
 FAILURES = {FinishReason.ERROR: EngineFailedError, FinishReason.TIMEOUT: EngineTimeoutError}
-
-
-class Inbox:
-    """What has come for one HTTP request and has not been taken yet: outputs, or what ends them."""
-
-    def __init__(self):
-        self._items: list[Output | VerbatimError] = []
-        self._waiter: asyncio.Future | None = None
-
-    def put(self, item: Output | VerbatimError) -> None:
-        """One more."""
-        self._items.append(item)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def take(self) -> list[Any]:
-        """All outputs that are there, as soon as there is something; a VerbatimError ends them."""
-        if not self._items:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        items, self._items = self._items, []
-        return items
 
 
 class EngineClient:
@@ -59,11 +49,14 @@ class EngineClient:
     def __init__(
         self, path: str, metrics: Metrics, model_id: str, *, load_wait: float = 0,
         take_adapters: Callable[[list[dict]], None] = lambda adapters: None,
+        request_timeout: float | None = None, engine_timeout: float = 0,
     ):  # fmt: skip
         self.take_adapters = take_adapters
+        self.request_timeout, self.engine_timeout = request_timeout, engine_timeout
         self.path, self.metrics, self.model_id, self.load_wait = path, metrics, model_id, load_wait
         self._loaded = asyncio.Event()  # also set when there is nothing to wait for any more
         self._writer: asyncio.StreamWriter | None = None
+        self.unread = Unread()
         self._inboxes: dict[str, Inbox] = {}  # request id: where its outputs go
         self._waiters: dict[str, deque[asyncio.Future]] = {"stats": deque(), "debugged": deque()}  # oldest first
 
@@ -73,10 +66,16 @@ class EngineClient:
         return self._writer is not None and not self._writer.is_closing()  # closing: dead, but not yet noticed
 
     def check_connected(self) -> None:
-        """Raise EngineUnavailableError unless an engine answers."""
+        """Raise EngineUnavailableError unless an engine answers, EngineStalledError if it makes no progress."""
         if not self.is_connected:
             message = f"The engine of {self.model_id!r} is not ready; it is loading or being restarted."
             raise EngineUnavailableError(message)
+        if (beat := self.heartbeat()) and beat.is_late(self.engine_timeout):
+            raise EngineStalledError(f"The engine of {self.model_id!r} makes no progress; it will be restarted.")
+
+    def heartbeat(self) -> Beat | None:
+        """The engine's latest; None if there never was any."""
+        return read_beat(Path(self.path).with_suffix(SUFFIX))
 
     async def wait_loaded(self) -> None:
         """Until the engine has loaded for the first time; EngineUnavailableError if it is not there after `load_wait`.
@@ -84,8 +83,9 @@ class EngineClient:
         An engine that is restarted is not waited for: other servers may be there to answer instead.
         """
         if not self._loaded.is_set():
+            seconds = min(self.load_wait, self.request_timeout or self.load_wait)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._loaded.wait(), self.load_wait)
+                await asyncio.wait_for(self._loaded.wait(), seconds)
         self.check_connected()
 
     def stop_waiting(self) -> None:
@@ -100,7 +100,7 @@ class EngineClient:
                 self._loaded.set()
                 try:
                     while line := await reader.readline():
-                        self._receive(wire.decode_answer(line))
+                        self._receive(wire.decode_answer(line), len(line))
                 except (ValueError, KeyError, TypeError):  # must not end the line for good
                     logger.exception("A frame from the engine cannot be read; connecting again.")
                 finally:
@@ -114,19 +114,25 @@ class EngineClient:
                 for output in batch:
                     yield output
 
-    async def batches(self, requests: Sequence[Request]) -> AsyncGenerator[list[Output]]:
+    async def batches(self, requests: Sequence[Request], key: Key | None = None) -> AsyncGenerator[list[Output]]:
         """The outputs of all `requests`, until each choice has finished; closing it early aborts them.
+
+        They are held to the limits of `key`, and counted for it.
 
         Those that have come since the last batch was taken come together. Requests wait while the engine loads. Raises
         what the engine raised on `add` (then none of them runs), EngineUnavailableError, or EngineFailedError when a
-        choice ends in error, EngineTimeoutError when time is up.
+        choice ends in error, EngineTimeoutError when time is up, whatever the engine does.
         """
+        came = asyncio.get_running_loop().time()
         await self.wait_loaded()
-        inbox = Inbox()
-        watch = Stopwatch(self.metrics, self.model_id, requests)
+        self._check_unsent()
         num_open = {request.request_id: request.n for request in requests}
+        inbox = Inbox(self.unread, lambda: self._abort(num_open))
+        limit = self._start_limit(inbox, came)
+        watch = Stopwatch(self.metrics, self.model_id, requests, key.label if key else "")
         self._inboxes.update(dict.fromkeys(num_open, inbox))
-        self._send({"add": [wire.request_to_json(request) for request in requests]})
+        limits = {"limits": astuple(key.limits)} if key and key.limits != Limits() else {}
+        self._send({"add": [wire.request_to_json(request) for request in requests]} | limits)
         try:
             while any(num_open.values()):
                 batch: list[Output] = []
@@ -148,10 +154,29 @@ class EngineClient:
                 if failure:
                     raise failure
         finally:
+            if limit:
+                limit.cancel()
             watch.stop()
+            inbox.close()
             for request_id in num_open:
                 self._inboxes.pop(request_id, None)
-            self._send({"abort": [request_id for request_id, count in num_open.items() if count]})
+            self._abort(num_open)
+
+    def _abort(self, num_open: Mapping[str, int]) -> None:
+        """Let the engine give up the requests with open choices."""
+        self._send({"abort": [request_id for request_id, count in num_open.items() if count]})
+
+    def _check_unsent(self) -> None:
+        if self._writer is not None and self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            raise EngineStalledError(f"The engine of {self.model_id!r} does not read its requests.")
+
+    def _start_limit(self, inbox: Inbox, came: float) -> asyncio.TimerHandle | None:
+        """The engine ends what takes too long; this is for an engine that does not come to it. `came`: by the loop."""
+        if self.request_timeout is None:
+            return None
+        message = f"timeout: the answer took longer than the {self.request_timeout} seconds that it may"
+        until = came + self.request_timeout + TIMEOUT_GRACE_SECONDS
+        return asyncio.get_running_loop().call_at(until, inbox.put, EngineTimeoutError(message))
 
     async def stats(self) -> dict:
         """The engine's own counts. EngineUnavailableError if it is not there or does not answer in time."""
@@ -189,10 +214,12 @@ class EngineClient:
         if self._writer is not None and self.is_connected and message.get("abort") != []:
             self._writer.write(wire.encode(message))
 
-    def _receive(self, message: dict) -> None:
-        for values in message.get("outputs", ()):
+    def _receive(self, message: dict, size: int) -> None:
+        """Pass on a frame of so many bytes."""
+        outputs = message.get("outputs", ())
+        for values in outputs:
             if inbox := self._inboxes.get(values[0]):  # by the id of its request; else aborted a moment ago
-                inbox.put(wire.output_from_json(values))
+                inbox.put(wire.output_from_json(values), size // len(outputs))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
         if "adapters" in message:
@@ -212,7 +239,9 @@ class EngineClient:
 
 
 def _failure(output: Output) -> VerbatimError | None:
-    """What the end of a choice says has gone wrong."""
+    """What the end of a choice says has gone wrong; with a grammar, it is the request's fault."""
+    if output.finish_reason is FinishReason.ERROR and (output.error or "").startswith(CANNOT_GO_ON):
+        return RequestError(f"The answer was given up: {output.error}", code="invalid_grammar")
     if output.finish_reason in FAILURES:
         return FAILURES[output.finish_reason](output.error or "The engine failed on this request.")
     return None

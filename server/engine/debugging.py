@@ -74,12 +74,12 @@ class Debugger:
     def reset_engine(self) -> None:
         """End all requests with an error, and forget what the prefix cache and the trace know."""
         engine = self.loop.engine
-        for request_id, (connection, _) in list(self.loop.owners.items()):
+        for request_id, known in list(self.loop.requests.items()):
             output = Output(
                 request_id=request_id, choice=0, finish_reason=FinishReason.ERROR, error="The engine was reset."
             )
             self.loop.abort([request_id])
-            self.loop.send(connection, {"outputs": [wire.output_to_json(output)]})
+            self.loop.send(known.connection, {"outputs": [wire.output_to_json(output)]})
         if engine.prefix_cache is not None:
             engine.prefix_cache.clear()
         if self.tracer is not None:
@@ -87,7 +87,12 @@ class Debugger:
         engine.check()
 
     def load_adapter(self, name: str, path: str) -> str | None:
-        """Load a LoRA adapter under a name, and tell all workers; returns a warning if it names another model."""
+        """Load a LoRA adapter under a name, and tell all workers; returns a warning if it names another model.
+
+        It may take as long as loading a model may.
+        """
+        if self.loop.heartbeat:
+            self.loop.heartbeat.beat(self.loop.num_steps, is_loading=True)
         warning = self.loop.adapters.load(name, Path(path))
         self._tell_adapters()
         return warning

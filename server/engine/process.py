@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verbatim.reference.records.errors import QueueFullError, RequestError, VerbatimError
@@ -22,8 +22,11 @@ from verbatim.server.engine import wire
 from verbatim.server.engine.adapters import NamedAdapters
 from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.compiling import Preparer
+from verbatim.server.engine.connection import Connection
 from verbatim.server.engine.debugging import Debugger
+from verbatim.server.engine.heartbeat import SUFFIX, Heartbeat
 from verbatim.server.engine.parent import end_with_parent
+from verbatim.server.engine.quotas import Quotas
 from verbatim.server.engine.report import LoadReport
 from verbatim.server.engine.tracing import Tracer
 from verbatim.server.http import journal
@@ -31,40 +34,16 @@ from verbatim.server.settings.options import SOCKET, Options
 
 CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again would fail again
 POLL_SECONDS = 0.5
-RECEIVE_BYTES = 1 << 20
 UNREAD_LIMIT_BYTES = 64 << 20  # a worker that reads this slowly is taken for dead
 
 
-class Connection:
-    """One worker's socket, with what has come in part and what could not be sent yet."""
+@dataclass(slots=True)
+class Open:
+    """A request that has not ended: the worker that it came from, the owner of its key, and its open choices."""
 
-    def __init__(self, sock: socket.socket):
-        self.socket = sock
-        self.received = bytearray()
-        self.unsent = bytearray()
-
-    def receive(self) -> list[bytearray] | None:
-        """All complete lines that are there now; None once the worker has hung up."""
-        try:
-            while data := self.socket.recv(RECEIVE_BYTES):
-                self.received += data
-        except BlockingIOError:
-            *lines, rest = self.received.split(b"\n")
-            self.received = rest
-            return lines
-        except ConnectionError:
-            pass
-        return None
-
-    def flush(self) -> None:
-        """Send what the socket takes without waiting."""
-        try:
-            while self.unsent:
-                del self.unsent[: self.socket.send(self.unsent)]
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self.unsent.clear()  # the next receive reports the end
+    connection: Connection
+    owner: str
+    num_open: int
 
 
 class EngineLoop:
@@ -78,8 +57,10 @@ class EngineLoop:
         tracer: Tracer | None = None,
         report: LoadReport | None = None,
         adapters: NamedAdapters | None = None,
+        heartbeat: Heartbeat | None = None,
     ):
-        self.engine, self.adapters = engine, adapters or NamedAdapters(engine)
+        self.engine, self.adapters, self.heartbeat = engine, adapters or NamedAdapters(engine), heartbeat
+        self.num_steps = 0
         self.report = report or LoadReport("", 0, engine.stats)
         self.debugger = Debugger(self, tracer)
         if tracer:
@@ -91,15 +72,19 @@ class EngineLoop:
         self.preparer = Preparer(engine.prepare)
         self.selector.register(self.preparer.socket, selectors.EVENT_READ)
         self.connections: set[Connection] = set()
-        self.owners: dict[str, tuple[Connection, int]] = {}  # request id: whose it is, choices still open
+        self.requests: dict[str, Open] = {}  # by their ids
+        self.quotas = Quotas()
         self.is_draining = False
 
     def run(self) -> None:
         """Until told to stop, and then until the last worker has hung up."""
         while self.connections or not self.is_draining:
+            if self.heartbeat:
+                self.heartbeat.beat(self.num_steps)
             self.take_commands(0 if self.engine.has_work() else POLL_SECONDS)
             if self.engine.has_work():
                 outputs = self.engine.step(now=time.monotonic())
+                self.num_steps += 1
                 self.deliver(outputs)
                 self.report.take(outputs)
                 if not self.engine.has_work():
@@ -144,7 +129,7 @@ class EngineLoop:
         for line in lines:
             message = wire.decode(line)
             if "add" in message:
-                self.add(connection, message["add"])
+                self.add(connection, message["add"], message.get("limits"))
             elif "abort" in message:
                 self.abort(message["abort"])
             elif "debug" in message:
@@ -152,23 +137,35 @@ class EngineLoop:
             else:
                 self.send(connection, {"stats": self.engine.stats()})
 
-    def add(self, connection: Connection, values: list[dict]) -> None:
-        """Add the requests of one HTTP request; those that need a guide have it made first, beside the loop."""
+    def add(self, connection: Connection, values: list[dict], limits: list[int | None] | None = None) -> None:
+        """Add the requests of one HTTP request; those that need a guide have it made first, beside the loop.
+
+        `limits` are those of the owner's key, as quotas.py has them.
+        """
         try:
             requests = [replace(wire.request_from_json(value), timeout=self.timeout) for value in values]
-        except RequestError as error:
+            if limits:
+                self.check_limits(requests, limits)
+        except (RequestError, QueueFullError) as error:
             self.refuse(connection, [value["request_id"] for value in values], error)
             return
-        self.owners |= {request.request_id: (connection, request.n) for request in requests}
+        self.requests |= {request.request_id: Open(connection, request.owner, request.n) for request in requests}
         if any(request.needs_guide for request in requests):
             self.preparer.submit(requests)
         else:
             self.start(requests)
 
+    def check_limits(self, requests: list[Request], limits: list[int | None]) -> None:
+        """Count the requests for their owner; QueueFullError if that is more than the key may."""
+        owner, num_prompt = requests[0].owner, sum(len(request.prompt_ids) for request in requests)
+        open_now = sum(each.num_open for each in self.requests.values() if each.owner == owner)
+        num = sum(request.n for request in requests)
+        self.quotas.admit(owner, limits, num_prompt, open_now, num, time.monotonic())
+
     def start(self, requests: list[Request], error: Exception | None = None) -> None:
         """Hand them to the engine: all, or none and a refusal. A client may have gone in between."""
-        connection, _ = self.owners.get(requests[0].request_id, (None, 0))
-        if connection is None:
+        known = self.requests.get(requests[0].request_id)
+        if known is None:
             return
         try:
             if error:
@@ -176,7 +173,7 @@ class EngineLoop:
             for request in requests:
                 self.engine.add(request, now=time.monotonic())
         except (RequestError, QueueFullError) as refusal:
-            self.refuse(connection, [request.request_id for request in requests], refusal)
+            self.refuse(known.connection, [request.request_id for request in requests], refusal)
 
     def refuse(self, connection: Connection, ids: list[str], error: VerbatimError) -> None:
         """Say why these requests cannot be done; none of them runs."""
@@ -186,21 +183,22 @@ class EngineLoop:
     def abort(self, ids: list[str]) -> None:
         """Forget these requests; those that have ended already are no matter."""
         for request_id in ids:
-            if self.owners.pop(request_id, None):
+            if self.requests.pop(request_id, None):
                 self.engine.abort(request_id)
 
     def deliver(self, outputs) -> None:
         """Send each worker its part of one step's outputs, as one frame."""
         frames = defaultdict(list)
         for output in outputs:
-            if output.request_id not in self.owners:
+            if (known := self.requests.get(output.request_id)) is None:
                 continue
-            connection, open_choices = self.owners[output.request_id]
-            frames[connection].append(wire.output_to_json(output))
+            frames[known.connection].append(wire.output_to_json(output))
+            if known.owner:
+                self.quotas.count_tokens(known.owner, len(output.token_ids), time.monotonic())
             if output.finish_reason:
-                self.owners[output.request_id] = connection, open_choices - 1
-                if open_choices == 1:
-                    del self.owners[output.request_id]
+                known.num_open -= 1
+                if not known.num_open:
+                    del self.requests[output.request_id]
         for connection, values in frames.items():
             self.send(connection, {"outputs": values})
 
@@ -225,12 +223,15 @@ class EngineLoop:
             self.connections.remove(connection)
             self.selector.unregister(connection.socket)
             connection.socket.close()
-            self.abort([name for name, (owner, _) in self.owners.items() if owner is connection])
+            self.abort([name for name, known in self.requests.items() if known.connection is connection])
 
 
 def main() -> None:
     """Load the engine, listen, and serve until told to stop. Exits with 78 if it can never start."""
     end_with_parent(sys.stdin.fileno())
+    path = Path(os.environ[SOCKET])
+    heartbeat = Heartbeat(path.with_suffix(SUFFIX))
+    heartbeat.beat(is_loading=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but our parent says when to stop
     try:
         options = Options.from_environment()
@@ -248,7 +249,7 @@ def main() -> None:
         listener.listen()
         tracer = Tracer() if options.enable_tracing else None
         report = LoadReport(options.model_id, options.stats_interval, engine.stats)
-        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report, adapters)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report, adapters, heartbeat)
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()
 

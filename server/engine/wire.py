@@ -1,7 +1,7 @@
 """What the HTTP workers and the engine process say to each other: one JSON object a line, over a unix socket.
 
-    worker -> engine    {"add": [request, ...]}    all of them or none; {"abort": [id, ...]}; {"stats": null};
-                        {"debug": command, "with": arguments}
+    worker -> engine    {"add": [request, ...]}    all of them or none, perhaps with "limits" of their owner's key;
+                        {"abort": [id, ...]}; {"stats": null}; {"debug": command, "with": arguments}
     engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
                         {"stats": counts}; {"debugged": {"result": any} or {"refused": error}};
                         {"adapters": [{name, path, key}, ...]} first, and whenever they change

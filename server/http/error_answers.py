@@ -18,18 +18,20 @@ from sanic.log import error_logger
 from verbatim.reference.records.errors import QueueFullError, RequestError
 from verbatim.server.errors import (
     EngineFailedError,
+    EngineStalledError,
     EngineTimeoutError,
     EngineUnavailableError,
     ForbiddenError,
     ModelNotFoundError,
     NotOfferedError,
     ResponseNotFoundError,
+    SlowReaderError,
     UnauthorizedError,
 )
-from verbatim.server.http import journal
+from verbatim.server.http import application, journal
 
 RETRY_SECONDS = "1"
-DISCARDED_BYTES = 256 << 20  # of a body that is too long: who is cut off while still sending never sees the answer
+DISCARDED_BYTES = 64 << 20  # of a body that is too long: who is cut off while still sending never sees the answer
 CHALLENGE = "WWW-Authenticate"  # a line for each scheme: browsers read no second one in a line
 SANIC_CODES = {404: "unknown_url", 405: "method_not_supported", 408: "request_timeout", 413: "request_too_large"}
 
@@ -48,10 +50,14 @@ def describe(error: BaseException) -> tuple[int, dict, Any]:
             return 404, _body(error, "invalid_request_error", error.field, error.code), {}
         case RequestError():
             return 400, _body(error, "invalid_request_error", error.field, error.code), {}
+        case SlowReaderError():
+            return 408, _body(error, "invalid_request_error", code="reader_too_slow"), {}
         case NotOfferedError():
             return 501, _body(error, "invalid_request_error", code="not_implemented"), {}
         case QueueFullError():
             return 429, _body(error, "rate_limit_error", code="rate_limit_exceeded"), {"Retry-After": RETRY_SECONDS}
+        case EngineStalledError():
+            return 503, _body(error, "server_error", code="engine_stalled"), {"Retry-After": RETRY_SECONDS}
         case EngineUnavailableError():
             return 503, _body(error, "server_error", code="engine_unavailable"), {"Retry-After": RETRY_SECONDS}
         case EngineTimeoutError():
@@ -89,6 +95,7 @@ class OpenAIErrorHandler(ErrorHandler):
             exception = RequestTimeout("The body of the request did not come in time.")
             request.stream.request_body = None  # Sanic would go on waiting for it
         if isinstance(exception, PayloadTooLarge) and request.stream.request_body:
+            exception = PayloadTooLarge(application.too_long(request))
             request.stream.request_max_size = request.protocol.request_max_size = DISCARDED_BYTES
         status, body, headers = describe(exception)
         if status == 500 and not isinstance(exception, asyncio.CancelledError):  # that is a client who left

@@ -1,8 +1,9 @@
 """The log: a line for each event and for each request, as text or as JSON; never a prompt or an answer.
 
 A request's line has its id, which is in the answer's `x-request-id` as well, its path without the query, its status,
-its duration, and the names of fields that had no effect. Keys, prompts and answers are in no line. Probes, which come
-every few seconds, have a line only where `--debug` shows everything, as do Sanic's own lines about its workers.
+its duration, the name of its API key, and the names of fields that had no effect. Keys, prompts and answers are in no
+line. Probes, which come every few seconds, have a line only where `--debug` shows everything, as do Sanic's own lines
+about its workers.
 """
 
 import json
@@ -72,8 +73,11 @@ def write(request: Request, status: int) -> None:
         "status": status,
         "seconds": round(time.monotonic() - came, 6) if came else None,
     }
+    if key := getattr(request.ctx, "key", None):
+        facts["key"] = key.label
     level = logging.DEBUG if request.path in PROBES and status in PROBE_ANSWERS else logging.INFO
     line = "%(method)s %(path)s %(status)s in %(seconds)s s, request %(request_id)s"
+    line += ", key %(key)s" if key else ""
     if names := ignored(request):
         facts["ignored"] = names
         line += ", without effect: %(ignored)s"

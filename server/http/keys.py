@@ -7,67 +7,90 @@ password, and the key is that (RFC 7617).
 """
 
 import binascii
+import signal
 from base64 import b64decode
 from collections.abc import Sequence
-from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
+from typing import Protocol
 
-from sanic import Request
+from sanic import Request, Sanic
+from sanic.log import logger
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.server.errors import UnauthorizedError
 from verbatim.server.http.cors import is_preflight
-from verbatim.server.settings.options import Options
+from verbatim.server.http.key_file import Key, digest_of, read_keys
 
-OWNER_DIGITS = 32
 OPEN_PATHS = ("/health", "/ready", "/ping", "/version", "/load")
 
 
 class KeyRing:
     """The keys that clients may send; without any, everybody may ask."""
 
-    def __init__(self, keys: Sequence[str]):
-        self._digests = [_digest(key) for key in keys]
+    def __init__(self, keys: Sequence[Key]):
+        self.keys = tuple(keys)
 
     @property
     def is_empty(self) -> bool:
         """Whether requests need no key."""
-        return not self._digests
+        return not self.keys
 
     def check(self, request: Request) -> None:
-        """Raise UnauthorizedError unless the request may proceed; `request.ctx.owner` is then whose it is."""
-        request.ctx.owner = ""
-        if not self._digests or request.path in OPEN_PATHS or is_preflight(request):
+        """Raise UnauthorizedError unless the request may proceed; `request.ctx.key` is then its key, if it has one."""
+        request.ctx.key = None
+        if not self.keys or request.path in OPEN_PATHS or is_preflight(request):
             return
         sent = (_key_in(request.headers.get("authorization", "")), request.headers.get("x-api-key"))
-        keys = [key for key in sent if key is not None]
-        if not keys:
+        digests = [digest_of(text) for text in sent if text is not None]
+        if not digests:
             raise UnauthorizedError("This server wants an API key, in a header: Authorization: Bearer KEY")
-        matches = [digest for digest in map(_digest, keys) for known in self._digests if compare_digest(digest, known)]
+        matches = [key for digest in digests for key in self.keys if compare_digest(digest, key.digest)]
         if not matches:
             raise UnauthorizedError("The API key of this request is not one of this server's.")
-        request.ctx.owner = sha256(matches[0]).hexdigest()[:OWNER_DIGITS]
+        request.ctx.key = matches[0]
 
 
-def load_keys(options: Options) -> KeyRing:
+def owner_of(request: Request) -> str:
+    """Whose request it is: the owner of its key, "" without one."""
+    key: Key | None = request.ctx.key
+    return key.owner if key else ""
+
+
+class HasKeys(Protocol):
+    """Options or settings that name keys."""
+
+    @property
+    def api_key(self) -> tuple[str, ...]:
+        """Keys as they are."""
+
+    @property
+    def api_key_file(self) -> Path | None:
+        """A file with more of them."""
+
+
+def load_keys(options: HasKeys) -> KeyRing:
     """The keys of the command line or environment, and those of the file."""
-    keys = list(options.api_key)
+    keys = [Key(digest=digest_of(text)) for text in options.api_key]
     if options.api_key_file:
-        keys += _read_keys(options.api_key_file)
+        keys += read_keys(options.api_key_file)
     return KeyRing(keys)
 
 
-def _read_keys(path: Path) -> list[str]:
-    """One key a line; empty lines and those that begin with # do not count."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"--api-key-file {path} cannot be read: {type(error).__name__}") from None
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys:  # an empty file must not open the server to everybody
-        raise ModelError(f"--api-key-file {path} holds no key")
-    return keys
+def reload_on_hangup(app: Sanic, options: HasKeys) -> None:
+    """Read the file of keys again at SIGHUP; a file that cannot be used changes nothing. Called in a running loop."""
+    if options.api_key_file is None:
+        return
+
+    def reload() -> None:
+        try:
+            app.ctx.keys = load_keys(options)
+        except ModelError as error:
+            logger.error("The keys stay as they were: %s", error)
+        else:
+            logger.info("%d keys have been read.", len(app.ctx.keys.keys))
+
+    app.loop.add_signal_handler(signal.SIGHUP, reload)
 
 
 def _key_in(header: str) -> str | None:
@@ -80,7 +103,3 @@ def _key_in(header: str) -> str | None:
         except (binascii.Error, ValueError):
             pass
     return None
-
-
-def _digest(key: str) -> bytes:
-    return sha256(key.encode("utf-8", "surrogateescape")).digest()

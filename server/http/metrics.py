@@ -8,7 +8,7 @@ right now is asked of the engine when somebody wants to know.
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram  # reads the environment on import
 
+        from verbatim.server.http.metric_files import use_reserved_files
+
+        use_reserved_files()
         own: dict[str, Any] = {"registry": CollectorRegistry()}
         self.http = Counter("verbatim_http_requests", "Answers by status code.", ("method", "path", "code"), **own)
         text = "Answers that ended, by how; abort: the client left."
@@ -57,6 +60,10 @@ class Metrics:
         self.prompt = Counter("verbatim_prompt_tokens", "Tokens of prompts.", **own)
         self.cached = Counter("verbatim_prompt_cached_tokens", "Tokens of prompts that the prefix cache knew.", **own)
         self.completion = Counter("verbatim_completion_tokens", "Tokens of answers.", **own)
+        of_key: dict[str, Any] = own | {"labelnames": ("model", "key")}
+        self.key_requests = Counter("verbatim_key_requests", "Requests by API key.", **of_key)
+        self.key_prompt = Counter("verbatim_key_prompt_tokens", "Tokens of prompts by API key.", **of_key)
+        self.key_completion = Counter("verbatim_key_completion_tokens", "Tokens of answers by API key.", **of_key)
         text = "From a request's coming to the first token of an answer."
         self.first_token = Histogram("verbatim_time_to_first_token_seconds", text, buckets=FIRST_TOKEN_SECONDS, **own)
         text = "From a token of an answer to its next; several that come at once share the time."
@@ -66,18 +73,34 @@ class Metrics:
         """One HTTP answer; `path` is the route's, so that there are only so many, and so for methods."""
         self.http.labels(method if method in METHODS else "other", path, code).inc()
 
-    def exposition(self, stats: dict[str, dict[str, int] | None]) -> tuple[bytes, str]:
+    def exposition(
+        self, stats: dict[str, dict[str, int] | None], shows: Callable[[str], bool] = lambda label: True
+    ) -> tuple[bytes, str]:
         """All workers' numbers with the engines' as text, and its content type.
 
-        `stats` are by model; None for an engine that is away.
+        `stats` are by model; None for an engine that is away. Of numbers by key those that it `shows`, by its label.
         """
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        registry.register(OfKeys(MultiProcessCollector(None), shows))
         registry.register(EngineReport(stats, {model: _hit_rate(registry, model) for model in stats}))
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class OfKeys:
+    """The workers' numbers without those of keys that somebody else uses."""
+
+    def __init__(self, collector, shows: Callable[[str], bool]):
+        self.collector, self.shows = collector, shows
+
+    def collect(self) -> Iterator:
+        """Called by prometheus_client."""
+        for family in self.collector.collect():
+            family.samples = [each for each in family.samples if self.shows(each.labels.get("key", ""))]
+            if family.samples:
+                yield family
 
 
 class EngineReport:
@@ -117,8 +140,10 @@ class Stopwatch:
     Writing goes to a file that all workers share, and costs more than a token may.
     """
 
-    def __init__(self, metrics: Metrics, model: str, requests: Sequence[Request]):
-        self.metrics, self.model = metrics, model
+    def __init__(self, metrics: Metrics, model: str, requests: Sequence[Request], key: str = ""):
+        self.metrics, self.model, self.key = metrics, model, key
+        if key:
+            metrics.key_requests.labels(model, key).inc()
         self._started = self._written = time.monotonic()
         self._open = {(request.request_id, choice) for request in requests for choice in range(request.n)}
         self._latest: dict[tuple[str, int], float] = {}
@@ -143,6 +168,8 @@ class Stopwatch:
             if output.choice == 0:  # choices share one prefill, so it counts once
                 metrics.prompt.labels(self.model).inc(output.num_prompt_tokens)
                 metrics.cached.labels(self.model).inc(output.num_cached_tokens)
+                if self.key:
+                    metrics.key_prompt.labels(self.model, self.key).inc(output.num_prompt_tokens)
         if now - self._written > 1:
             self._written = now
             self._write()
@@ -161,6 +188,8 @@ class Stopwatch:
                 bucket.inc(count)
         histogram._sum.inc(self._gaps_seconds)
         self.metrics.completion.labels(self.model).inc(self._num_tokens)
+        if self.key:
+            self.metrics.key_completion.labels(self.model, self.key).inc(self._num_tokens)
         self._gaps = [0] * len(self._gaps)
         self._gaps_seconds, self._num_tokens = 0.0, 0
 

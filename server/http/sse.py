@@ -16,8 +16,10 @@ from typing import Any, ClassVar, Protocol
 import orjson
 from sanic import HTTPResponse, Request
 from sanic.compat import Header
+from sanic.log import logger
 
-from verbatim.server.http import application
+from verbatim.server.errors import SlowReaderError
+from verbatim.server.http import application, journal
 from verbatim.server.http.error_answers import describe, log
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
@@ -102,8 +104,21 @@ class Line:
         self._latest = time.monotonic()
         if events:
             protocol: Any = self.request.protocol  # Sanic's own type has no `send`
+            if not protocol._can_write.is_set():
+                await self._wait_for_reader(protocol)
             chunks = events if self._is_plain else [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
             await protocol.send(b"".join(chunks))
+
+    async def _wait_for_reader(self, protocol: Any) -> None:
+        """Until what was sent has been read; a client that reads nothing of it for too long is cut off."""
+        try:
+            async with asyncio.timeout(self.request.app.ctx.reader_timeout or None):
+                await protocol._can_write.wait()
+        except TimeoutError:
+            message = f"The client has read nothing for {self.request.app.ctx.reader_timeout:g} s; it is cut off."
+            logger.warning("%s Request %s.", message, journal.request_id(self.request))
+            protocol.transport.abort()
+            raise SlowReaderError(message) from None
 
     async def _begin_plain(self, response: HTTPResponse) -> None:
         """The headers for a client of HTTP/1.0, which knows no chunks: the answer ends with the connection."""

@@ -19,6 +19,7 @@ from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.models.identity import DIGITS, fingerprint_of
 from verbatim.server.settings.options import Options
 
+LONG_TEXT, SHORTENING = 1 << 16, 4  # characters; how much shorter a text may become before it is encoded
 TAG = ":latest"  # Ollama's clients put it behind names
 
 
@@ -50,13 +51,20 @@ class ServedModel:
         return self.dialect.mark_ids(self.tokenizer.control_ids)
 
     def check_prompt(self, token_ids: Sequence[int], field: str) -> None:
-        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less.
-
-        Clients (LiteLLM, for example) know this error by the beginning of its message.
-        """
+        """Refuse a prompt that cannot fit, before the engine has to read it; the engine itself may hold less."""
         if len(token_ids) >= self.config.context_size:
-            message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"
-            raise ContextLengthError(f"{message}; the prompt has {len(token_ids)}.", field=field)
+            raise self._too_long(f"the prompt has {len(token_ids)}", field)
+
+    def check_text(self, pieces: Sequence[str | int], field: str) -> None:
+        """Refuse text that cannot fit whatever its tokens are, before it is encoded. Normal forms may shorten it."""
+        length = sum(len(piece) for piece in pieces if isinstance(piece, str))
+        if length > LONG_TEXT and length > SHORTENING * self.config.context_size * self.tokenizer.longest_bytes:
+            raise self._too_long(f"the prompt has {length} characters", field)
+
+    def _too_long(self, found: str, field: str) -> ContextLengthError:
+        """Clients (LiteLLM, for example) know this error by the beginning of its message."""
+        message = f"This model's maximum context length is {self.config.context_size} tokens with the answer"
+        return ContextLengthError(f"{message}; {found}.", field=field)
 
     @property
     def engine_id(self) -> str:

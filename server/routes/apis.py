@@ -6,6 +6,7 @@ from sanic.models.handler_types import RouteHandler
 from verbatim.server.api import registry
 from verbatim.server.api.adapter import Adapter, Page
 from verbatim.server.http.application import GET
+from verbatim.server.http.keys import owner_of
 from verbatim.server.http.owner import owned_by
 from verbatim.server.routes.respond import read_body, respond
 
@@ -40,7 +41,7 @@ def _compute(page: Page) -> RouteHandler:
 
 def _show(page: Page) -> RouteHandler:
     async def handle(request: Request, **place: str) -> HTTPResponse:
-        with owned_by(request.ctx.owner):
+        with owned_by(owner_of(request)):
             return json(page.handle(next(iter(place.values())), request.args))
 
     return handle

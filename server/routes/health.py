@@ -2,12 +2,14 @@
 
 `model` and `engine` are those of the main model.
 
-GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping. It names the models
-with their fingerprints, for a router in front of several servers.
+GET /ready asks less: 200 if a request would be taken now, 503 also while the server is stopping or an engine makes no
+progress (`engine_stalled`). It names the models with their fingerprints, for a router in front of several servers, and
+shows each engine's heartbeat.
 """
 
 from sanic import Blueprint, json
 
+from verbatim.server.engine.heartbeat import Beat
 from verbatim.server.errors import EngineUnavailableError
 from verbatim.server.http.application import GET
 
@@ -28,6 +30,12 @@ def health_routes() -> Blueprint:
             raise EngineUnavailableError("The server is shutting down.")
         for engine in request.app.ctx.engines.values():
             engine.check_connected()
-        return json({"status": "ready", "models": request.app.ctx.models.fingerprints()})
+        beats = {name: describe(engine.heartbeat()) for name, engine in request.app.ctx.engines.items()}
+        return json({"status": "ready", "models": request.app.ctx.models.fingerprints(), "engines": beats})
 
     return blueprint
+
+
+def describe(beat: Beat | None) -> dict | None:
+    """An engine's heartbeat for people: its steps so far, and how many seconds ago it was seen to work."""
+    return None if beat is None else {"steps": beat.steps, "seconds_ago": round(beat.age(), 3)}

@@ -1,4 +1,7 @@
-"""GET /metrics: the server's numbers for Prometheus, also while there is no engine."""
+"""GET /metrics: the server's numbers for Prometheus, also while there is no engine.
+
+Of the use by API key, a key sees its own; one that is marked `admin` sees that of all.
+"""
 
 from sanic import Blueprint, HTTPResponse
 
@@ -14,7 +17,9 @@ def metrics_routes() -> Blueprint:
     @blueprint.route("/metrics", methods=GET)
     async def metrics(request):
         stats = {name: await _stats(engine) for name, engine in request.app.ctx.engines.items()}
-        text, content_type = request.app.ctx.metrics.exposition(stats)
+        key = request.ctx.key
+        shows = (lambda label: label in ("", key.label)) if key and not key.is_admin else (lambda label: True)
+        text, content_type = request.app.ctx.metrics.exposition(stats, shows)
         return HTTPResponse(text, content_type=content_type)
 
     return blueprint

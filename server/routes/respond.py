@@ -13,15 +13,18 @@ from verbatim.reference.records.request import Output
 from verbatim.reference.records.request import Request as EngineRequest
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder
-from verbatim.server.api.fields import parse_json
 from verbatim.server.api.policy import reading
 from verbatim.server.engine.client import EngineClient
 from verbatim.server.errors import ModelNotFoundError
 from verbatim.server.http import application, journal, sse
+from verbatim.server.http.json_body import parse_json
+from verbatim.server.http.key_file import Key
+from verbatim.server.http.keys import owner_of
 from verbatim.server.http.owner import owned_by
 from verbatim.server.models.served import ServedModel, ServedModels
+from verbatim.server.settings.options import Options
 
-LONG_BODY_BYTES = 64 << 10
+LONG_BODY_BYTES = 16 << 10
 CURL_PREFIX = "/api/"
 T = TypeVar("T")
 
@@ -31,9 +34,7 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
     model, builder = await read_body(request, adapter.read)
     adapter.check_model(model)
     engine = request.app.ctx.engines[model.engine_id]
-    options = request.app.ctx.options
-    owner = "" if options.share_prefix_cache else request.ctx.owner
-    batches = _batches(engine, builder, options.max_queue, model.adapter, owner)
+    batches = _batches(engine, builder, request.app.ctx.options, model.adapter, request.ctx.key)
     with answering(request, adapter.prompt_field):
         if builder.streaming.is_stream:
             await sse.stream(request, _events(engine, builder, batches), adapter, builder.fail)
@@ -85,13 +86,13 @@ async def _read_body(request: Request, read: Callable[[object, ServedModel], T])
     models: ServedModels = request.app.ctx.models
 
     def read_all() -> tuple[ServedModel, T]:
-        body = parse_json(request.body)
+        body = parse_json(request.body, request.app.ctx.most_values)
         model = models.of(body)
         return model, read(body, model)
 
     policy, is_single = request.app.ctx.options.unknown_fields, len(models) == 1
-    with owned_by(request.ctx.owner), reading(policy, is_model_optional=is_single) as under_way:
-        made = read_all() if len(request.body) < LONG_BODY_BYTES else await asyncio.to_thread(read_all)
+    with owned_by(owner_of(request)), reading(policy, is_model_optional=is_single) as under_way:
+        made = read_all() if len(request.body) < LONG_BODY_BYTES else await application.beside(request, read_all)
     request.ctx.ignored = under_way.names()
     return made
 
@@ -103,30 +104,33 @@ def _is_from_curl(request: Request, media_type: str) -> bool:
 
 
 def _batches(
-    engine: EngineClient, builder: Builder, max_queue: int, adapter: str, owner: str
+    engine: EngineClient, builder: Builder, options: Options, adapter: str, key: Key | None
 ) -> AsyncGenerator[Sequence[Output]]:
     """The outputs of all requests; no generator around those of the engine in the usual case, as it costs 3%.
 
-    Requests of one owner share no cached beginning with those of another: its length would tell what others have sent.
+    Requests of one key share no cached beginning with those of another: its length would tell what others have sent.
     """
-    waves = list(builder.waves(max_queue))
+    waves = list(builder.waves(options.max_queue))
     if adapter:
         waves = [[replace(each, adapter=adapter) for each in wave] for wave in waves]
-    if owner:
-        waves = [[replace(each, cache_salt=f"{owner} {each.cache_salt}") for each in wave] for wave in waves]
+    if key:
+        apart = "" if options.share_prefix_cache else f"{key.owner} "
+        waves = [
+            [replace(each, owner=key.owner, cache_salt=apart + each.cache_salt) for each in wave] for wave in waves
+        ]
     if builder.known_outputs or len(waves) != 1:
-        return _in_waves(engine, waves, builder.known_outputs)
-    return engine.batches(waves[0])
+        return _in_waves(engine, waves, builder.known_outputs, key)
+    return engine.batches(waves[0], key)
 
 
 async def _in_waves(
-    engine: EngineClient, waves: list[Sequence[EngineRequest]], known: Sequence[Output]
+    engine: EngineClient, waves: list[Sequence[EngineRequest]], known: Sequence[Output], key: Key | None
 ) -> AsyncGenerator[Sequence[Output]]:
     if known:
         yield known
         return
     for wave in waves:
-        async with aclosing(engine.batches(wave)) as batches:
+        async with aclosing(engine.batches(wave, key)) as batches:
             async for outputs in batches:
                 yield outputs
 

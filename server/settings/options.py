@@ -155,7 +155,15 @@ class Options:
     config: Path | None = option("Operation", FILE, "a TOML file of these options, and of host and port")
     max_queue: int = option("Operation", integer(1, 1 << 20), "sequences that may wait; more get 429", default=256)
     request_timeout: float | None = option("Operation", seconds(), "give up what takes longer (default: never)")
-
+    engine_timeout: float = option(
+        "Operation", seconds(or_none=True), "restart an engine or a worker without progress for so long", default=60.0
+    )
+    max_body_bytes: int | None = option(
+        "Operation", integer(1 << 10, 1 << 30), "of a request (default: by the context, 4 MiB at least)"
+    )
+    reader_timeout: float = option(
+        "Operation", seconds(or_none=True), "cut off who reads nothing of a stream for so long; 0: never", default=120.0
+    )
     load_wait: float = option(
         "Operation",
         seconds(or_none=True),

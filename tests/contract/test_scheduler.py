@@ -147,3 +147,22 @@ def test_everyone_is_served_however_few_the_pages(part):
             break
     assert unfinished == []
     assert scheduler.cache.num_free == 6
+
+
+def owned(name, owner, num_prompt=2):
+    return Sequence(request=Request(request_id=name, prompt_ids=tuple(range(num_prompt)), owner=owner))
+
+
+def test_owners_take_turns_and_each_of_theirs_in_order(part):
+    """The owner with the fewest running sequences comes next: one with many makes nobody else wait."""
+    scheduler = new_scheduler(part, sequences=2)
+    sequences = [owned(f"a{index}", "a") for index in range(5)] + [owned("b0", "b"), owned("b1", "b"), owned("c0", "c")]
+    for each in sequences:
+        scheduler.add(each)
+    started = []
+    while scheduler.running or scheduler.waiting:
+        for name, start, *_ in step(scheduler):
+            if start == 0:
+                started.append(name)
+        scheduler.remove(scheduler.running[0])
+    assert started == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"], "c does not wait for the crowd of a and b"

@@ -193,7 +193,7 @@ LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
         ("POST", {"sec-fetch-site": "same-origin", "host": "evil.example"}, 403),
         ("POST", {"sec-fetch-site": "same-origin", "host": "127.0.0.1.evil.example:8000"}, 403),
         ("POST", {"sec-fetch-site": "same-origin", "host": "app.localhost:8000"}, 200),
-        ("POST", {"sec-fetch-site": "same-origin", "host": "[::1"}, 403),
+        ("POST", {"sec-fetch-site": "same-origin", "host": "[::1"}, 400),
         ("POST", {"sec-fetch-site": "same-origin", "host": "[::1]:8000"}, 200),
         ("POST", {"origin": "http://[::1"}, 403),
         ("POST", {"host": "evil.example"}, 200),

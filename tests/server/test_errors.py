@@ -289,7 +289,7 @@ def test_no_prompt_reaches_the_log(server):
         ("chat/completions", {"stop_token_ids": [5] * 1025}, "stop_token_ids", 1024),
         ("chat/completions", {"messages": [{"role": "user", "content": "a"}] * 65_537}, "messages", 65_536),
         ("chat/completions", {"logit_bias": {f"{i:012}": 1 for i in range(3000)}}, "logit_bias", 896),
-        ("completions", {"prompt": [5] * ((1 << 21) + 1)}, "prompt", 1 << 21),
+        ("completions", {"prompt": [5] * ((1 << 18) + 1)}, "The body", 1 << 18),
         ("responses", {"input": [{"role": "user", "content": "a"}] * 65_537}, "input", 65_536),
         ("messages", {"messages": [{"role": "user", "content": "a"}] * 65_537, "max_tokens": 1}, "messages", 65_536),
         ("messages", {"tools": [{"name": "f", "input_schema": {}}] * 1025, "max_tokens": 1}, "tools", 1024),

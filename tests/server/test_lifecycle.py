@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from live_server import Reader, chat_body, command_line, family, wait_until
-from verbatim.server.engine.supervise import WORKER_RESTARTS
+from verbatim.server.engine.manager import WORKER_RESTARTS
 
 
 def test_engine_killed_is_seen_and_healed(start):

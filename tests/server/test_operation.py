@@ -125,7 +125,9 @@ def test_ready_means_that_a_request_would_be_taken(start):
 
     wait_until(is_ready)
     fingerprint = server.chat(max_tokens=1).json()["system_fingerprint"]
-    assert answers[-1].json() == {"status": "ready", "models": {"verbatim-demo": fingerprint}}
+    ready = answers[-1].json()
+    assert ready.pop("engines")["verbatim-demo"].keys() == {"steps", "seconds_ago"}
+    assert ready == {"status": "ready", "models": {"verbatim-demo": fingerprint}}
     os.kill(server.engine_pid(), signal.SIGKILL)
     wait_until(lambda: not is_ready())
     assert answers[-1].status_code == 503 and answers[-1].headers["retry-after"]

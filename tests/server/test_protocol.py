@@ -13,10 +13,10 @@ from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.request import Candidate, FinishReason, Output, TokenLogprob
 from verbatim.reference.text.template import ChatTemplate
 from verbatim.server.api.chat.request import read_chat
-from verbatim.server.api.fields import parse_json
 from verbatim.server.api.logprobs import IMPOSSIBLE, CompletionLogprobs, chat_entry, entries_of
 from verbatim.server.api.messages import read_messages
 from verbatim.server.http.error_answers import describe
+from verbatim.server.http.json_body import parse_json
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
 from verbatim.server.settings.value_types import JSON_OBJECT

@@ -9,7 +9,7 @@ import pytest
 from sanic.worker.constants import ProcessState
 from sanic.worker.manager import MonitorCycle, WorkerManager
 
-from verbatim.server.engine.supervise import RestartBudget, patch_manager
+from verbatim.server.engine.manager import RestartBudget, patch_manager
 
 SIGNALS = 300
 

@@ -119,8 +119,10 @@ class JsonTokenizer(Tokenizer):
 
         It looks for a `normalized` mark by its name in normal form, which may begin with a space ("Prepend").
         """
-        spans = [span for i, span in zip(encoded.ids, encoded.offsets, strict=True) if i in self._real_ids]
         places = {at: mark for at, mark in enumerate(parts) if isinstance(mark, int) and mark in self._aliases}
+        if not places:
+            return {}
+        spans = [span for i, span in zip(encoded.ids, encoded.offsets, strict=True) if i in self._real_ids]
         if len(spans) == len(places):
             return {}
         starts = list(accumulate(map(len, names), initial=0))

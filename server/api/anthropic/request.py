@@ -32,19 +32,18 @@ from verbatim.server.api.value_types import (
     ValueType,
     array,
     integer,
-    of_type,
     one_of,
 )
 from verbatim.server.models.served import ServedModel
 
 
 def _read_stop(value: Any, path: str) -> str:
-    if not of_type(path, value, str):
+    if not parameters.STOP_TEXT.read(value, path):
         raise RequestError(f"{path} must not be empty", field=path, code="invalid_value")
     return value
 
 
-STOP = ValueType(_read_stop, {"type": "string", "minLength": 1})
+STOP = ValueType(_read_stop, parameters.STOP_TEXT.schema | {"minLength": 1})
 SYSTEM = Field("system", ValueType(read_system, content_schema(*OF_SYSTEM)), "Instructions.", example="Be brief.")
 FORMAT = Object(
     required("type", one_of("json_schema"), "The type of the format."),
@@ -151,7 +150,9 @@ def encode(messages: list[dict], tools: ToolUse, model: ServedModel, variables: 
         raise RequestError("This model has no chat template; use /v1/completions.", field="messages")
     messages = with_history(messages, model.template)
     templating = Templating(is_opened=not is_continued, is_continued=is_continued, variables=variables)
-    return tuple(model.tokenizer.encode_pieces(templating.render(model.template, messages, list(tools.tools) or None)))
+    pieces = templating.render(model.template, messages, list(tools.tools) or None)
+    model.check_text(pieces, "messages")
+    return tuple(model.tokenizer.encode_pieces(pieces))
 
 
 def _take_format(fields: Fields, config: Fields | None) -> Grammar | None:

@@ -183,6 +183,7 @@ def encode_chat(
         raise RequestError("This model has no chat template; use /v1/completions.", field=field)
     messages = with_history(messages, model.template)
     pieces = (templating or Templating()).render(model.template, messages, list(tools.tools) or None)
+    model.check_text(pieces, field)
     prompt_ids = tuple(model.tokenizer.encode_pieces(pieces))
     model.check_prompt(prompt_ids, field)
     return prompt_ids

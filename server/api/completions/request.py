@@ -162,6 +162,8 @@ def _take_suffix(fields: Fields, echo: bool, model: ServedModel) -> str:
 
 
 def _read_prompt(prompt: Any, path: str, model: ServedModel, suffix: str = "") -> Prompt:
+    if type(prompt) is str:
+        model.check_text((prompt, suffix), path)
     if suffix and model.infill:
         ids = tuple(model.infill.encode(model.tokenizer, of_type(path, prompt, str), suffix))
         model.check_prompt(ids, path)

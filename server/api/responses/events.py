@@ -162,7 +162,8 @@ class ItemBuilder(Builder):
         else:
             self._response["completed_at"] = int(time.time())
         if self._store is not None:
-            self._store.put(self._response["id"], {"response": self._response, "items": self._items})
+            is_kept = self._store.put(self._response["id"], {"response": self._response, "items": self._items})
+            self._response["store"] = is_kept
         return [*events, self._lifecycle(self._response["status"])]
 
     def _usage(self, output: Output) -> dict:

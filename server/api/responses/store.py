@@ -4,10 +4,13 @@ Each is a file in the server's own temporary directory, which only this user can
 A new response may evict the oldest.
 """
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
+
+from sanic.log import logger
 
 MAX_RESPONSES = 1000
 MAX_BYTES = 256 << 20
@@ -20,13 +23,20 @@ class ResponseStore:
     def __init__(self, directory: Path):
         self.directory = directory
 
-    def put(self, response_id: str, record: dict) -> None:
-        """Keep a record under its id; others see all of it or nothing."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def put(self, response_id: str, record: dict) -> bool:
+        """Keep a record under its id; others see all of it or nothing. False if the disk has no space for it."""
         part = self._path(response_id).with_suffix(".part")
-        part.write_text(json.dumps(record), encoding="utf-8")
-        part.rename(self._path(response_id))
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.write_text(json.dumps(record), encoding="utf-8")
+            part.rename(self._path(response_id))
+        except OSError as error:
+            logger.error("A response is not kept, as it cannot be written: %s", error)
+            with contextlib.suppress(OSError):
+                part.unlink()
+            return False
         self._evict_oldest()
+        return True
 
     def get(self, response_id: str) -> dict | None:
         """The record, or None if there is none, or no longer."""

@@ -11,6 +11,7 @@ from importlib import import_module
 COMMANDS = {
     "serve": ("verbatim.cli.serving:serve", "Serve a model behind OpenAI's API."),
     "router": ("verbatim.cli.routing:router", "Put one address in front of several servers."),
+    "key": ("verbatim.cli.keys:key", "Make an API key, by whose digest a server knows it: verbatim key new NAME."),
     "chat": ("verbatim.cli.chat.command:chat", "Chat in the terminal, with a local model or any server."),
     "run": ("verbatim.cli.answers:run", "Answer one prompt or more in the terminal."),
     "explain": ("verbatim.cli.answers:explain", "Show for every token of an answer how it was chosen."),

@@ -1,6 +1,7 @@
 """`verbatim router`: options with the names that MLC LLM gives them; what follows `--` is for the servers."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -39,6 +40,8 @@ def read_command_line(words: list[str]) -> Settings | None:
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
     }
+    if "api_key_file" in given:
+        given["api_key_file"] = given["api_key_file"].absolute()
     try:
         return Settings(**given, server_arguments=tuple(words[at + 1 :]))
     except ValueError as error:
@@ -88,6 +91,13 @@ def _values(
     allow_hosts: Annotated[
         list[str] | None, Words, Parameter(help="names of the router, for browsers behind a proxy on its machine, A,B")
     ] = None,
+    api_key: Annotated[
+        list[str] | None, Words, Parameter(help="keys to ask clients for, A,B (default: endpoints check keys)")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, Parameter(help="more keys, one a line; servers that are started get it, too")
+    ] = None,
+    max_body_bytes: Annotated[int | None, Parameter(help="of a request (default: 33554432)")] = None,
 ) -> dict:
     """Put one address in front of several servers."""
     values = dict(locals())
