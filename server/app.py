@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sanic import Config, HTTPResponse, Request, Sanic
 
+from verbatim.reference.receipts.signing import load_signer
 from verbatim.reference.records.errors import BackendError, VerbatimError
 from verbatim.server.api.anthropic import models as anthropic
 from verbatim.server.api.policy import HEADER
@@ -107,6 +108,7 @@ def check_start() -> None:
         options = choose_backend(Options.from_environment())
         check_backend(options)
         load_keys(options)
+        load_signer(options.receipt_key)
         CrossOrigin(options)
         os.environ.pop(LINEUP, None)
         models = lineup.settle(options)
@@ -187,6 +189,7 @@ async def connect(app: Sanic) -> None:
     options, models = Options.from_environment(), lineup.read()
     app.ctx.options, app.ctx.models = options, ServedModels(map(load_served_model, models))
     app.ctx.keys, app.ctx.cross_origin = load_keys(options), CrossOrigin(options)
+    app.ctx.sign_receipt = load_signer(options.receipt_key)
     app.ctx.browsers = BrowserCheck(app.ctx.cross_origin, options.allow_hosts)
     if hasattr(app, "multiplexer"):
         end_with_parent()
@@ -200,6 +203,7 @@ async def connect(app: Sanic) -> None:
             model.model_id,
             load_wait=options.load_wait,
             take_adapters=partial(app.ctx.models.set_adapters, model.model_id),
+            take_facts=partial(app.ctx.models.take_facts, model),
         )
         for model, path in zip(models, sockets(models), strict=True)
     }
