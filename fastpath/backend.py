@@ -3,6 +3,7 @@
 Importing it without the extensions says why they are not there, and what to do; nothing falls back to the reference.
 """
 
+import logging
 from pathlib import Path
 
 from verbatim.fastpath.device import gpu_free_bytes, gpu_of, gpu_plan
@@ -18,7 +19,7 @@ try:
     from verbatim.fastpath.cache import prefix_cache
     from verbatim.fastpath.engine import answer, scheduler
     from verbatim.fastpath.model import decoder as model
-    from verbatim.fastpath.model.model_lib import open_model_lib
+    from verbatim.fastpath.model.model_lib import DamagedError, open_model_lib
     from verbatim.fastpath.sampling import rules as sampling
     from verbatim.fastpath.speculation import eagle, medusa
     from verbatim.fastpath.speculation import speculators as speculation
@@ -32,6 +33,7 @@ except ImportError as error:
         "or use --backend reference, which is slow"
     ) from error
 
+logger = logging.getLogger("verbatim")
 __all__ = ["PARTS", "gpu_free_bytes", "gpu_of", "gpu_plan", "load_engine", "load_model", "parts_for"]
 PARTS = Parts(
     name="fastpath",
@@ -83,7 +85,15 @@ def load_engine(
         if model_lib is not None:
             raise BackendError(f"--model-lib {model_lib} is for the processor: weights are packed anew for {gpu}")
         return on_gpu.load_engine(directory, device=gpu, **options)
-    return load_parts(PARTS, directory, model_lib=open_model_lib(directory, quantization, model_lib), **options)
+    lib = open_model_lib(directory, quantization, model_lib)
+    try:
+        return load_parts(PARTS, directory, model_lib=lib, **options)
+    except DamagedError as error:
+        if lib.is_named:
+            raise
+        logger.warning("%s; it is packed anew now", error)
+        lib.path.unlink(missing_ok=True)
+        return load_parts(PARTS, directory, model_lib=open_model_lib(directory, quantization), **options)
 
 
 def load_model(directory, *, device: str = "auto", quantization: str | None = None):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sanic import Config, HTTPResponse, Request, Sanic
 
+from verbatim.reference.receipts.signing import load_signer
 from verbatim.reference.records.errors import BackendError, VerbatimError
 from verbatim.server.api.anthropic import models as anthropic
 from verbatim.server.api.policy import HEADER
@@ -111,6 +112,7 @@ def check_start() -> None:
         options = choose_backend(Options.from_environment())
         check_backend(options)
         load_keys(options)
+        load_signer(options.receipt_key)
         CrossOrigin(options)
         os.environ.pop(LINEUP, None)
         models = lineup.settle(options)
@@ -204,6 +206,7 @@ async def connect(app: Sanic) -> None:
     application.prepare(app, most_bytes, options.reader_timeout)
     app.ctx.most_values = max(MAX_VALUES, 2 * context_size)
     reload_on_hangup(app, options)
+    app.ctx.sign_receipt = load_signer(options.receipt_key)
     app.ctx.browsers = BrowserCheck(app.ctx.cross_origin, options.allow_hosts)
     if hasattr(app, "multiplexer"):
         end_with_parent()
@@ -219,6 +222,7 @@ async def connect(app: Sanic) -> None:
             take_adapters=partial(app.ctx.models.set_adapters, model.model_id),
             request_timeout=options.request_timeout,
             engine_timeout=options.engine_timeout,
+            take_facts=partial(app.ctx.models.take_facts, model),
         )
         for model, path in zip(models, sockets(models), strict=True)
     }

@@ -30,7 +30,7 @@ MAY_IMPORT = {
 FOLDERS = {  # each folder may import those to its left; "" is a package's own files, which put it together
     "reference": (
         "records", "numerics", "text", "checkpoint", "dialects", "cache", "model", "sampling", "speculation", "engine",
-        "commands", "",
+        "receipts", "commands", "",
     ),
     "fastpath": (
         "machine", "numerics", "cache", "model", "sampling", "text", "speculation", "engine", "gpu", "", "commands",

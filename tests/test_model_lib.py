@@ -4,6 +4,7 @@ import json
 import logging
 import os
 
+import numpy as np
 import pytest
 
 from small_models import write_chat_model
@@ -14,6 +15,7 @@ from verbatim.reference.backend import load_engine as load_reference
 from verbatim.reference.commands.quantize import quantize_directory
 from verbatim.reference.records.errors import BackendError, ModelError
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
+from verbatim.server.engine.weight_watch import WeightWatch, sealed_weights
 
 WHOLE = "model.safetensors"
 MODELS = {
@@ -126,3 +128,41 @@ def test_the_reference_refuses_the_option(tmp_path):
     directory = write_chat_model(tmp_path / "model")
     with pytest.raises(BackendError, match="has no --model-lib"):
         load_reference(directory, model_lib=tmp_path / "packed")
+
+
+def flip(file, place):
+    """Change one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 4
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_is_named_or_packed_anew(tmp_path, monkeypatch, caplog):
+    directory, file = write_chat_model(tmp_path / "model", dtype="BF16"), tmp_path / "packed.safetensors"
+    expected = words(directory, model_lib=file)
+    flip(file, file.stat().st_size // 2)
+    with pytest.raises(ModelError, match=r"packed\.safetensors is damaged: model\.\S+ has other bits than were packed"):
+        words(directory, model_lib=file)
+    (damaged,) = model_lib.open_model_lib(directory, None, file).check()
+    assert damaged.startswith("model.")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_lib, "LEAST_BYTES", 1000)
+    assert words(directory) == expected
+    (made,) = model_lib.cache_folder().iterdir()
+    for place in (made.stat().st_size // 2, 30, 300, 900):  # a matrix, and the header
+        flip(made, place)
+        with caplog.at_level(logging.WARNING, "verbatim"):
+            assert words(directory) == expected, place
+        assert model_lib.open_model_lib(directory, None).check() == []
+    assert "it is packed anew now" in caplog.text
+
+
+def test_packed_weights_are_watched_in_memory(tmp_path):
+    engine = backend.load_engine(write_chat_model(tmp_path / "model"))
+    seals, found = sealed_weights(engine), []
+    assert len(seals) == 15 and len({seal.name for seal in seals}) == 15, "seven matrices a layer, and the head"
+    seals[3].array.view(np.uint8).reshape(-1)[777] ^= 1
+    watch = WeightWatch(seals, round_seconds=0.01, end=found.append)
+    watch.start()
+    watch.join(60)
+    assert found == [seals[3].name]

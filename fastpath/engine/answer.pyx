@@ -116,23 +116,24 @@ cdef class Answer:
         if finish_reason is not None:
             text += self.detokenizer.finish()
         shown = self._release(len(<bytes>released), finish_reason is not None)
-        return self._output(text, (token_id,), finish_reason, stop_reason, None, shown, ())
+        own = () if scored is None else (scored.logprob,)
+        return self._output(text, (token_id,), finish_reason, stop_reason, None, shown, (), own)
 
     def score(self, scored):
         """Log-probabilities of the next tokens of the prompt."""
         entries = tuple([self._logprob(token, self._bytes(token.token_id)) for token in scored])
-        return self._output("", (), None, None, None, (), entries)
+        return self._output("", (), None, None, None, (), entries, ())
 
     def end(self, reason, message=None):
         """The end without another token: none was asked for, an error, a deadline."""
-        return self._output("", (), reason, None, message, (), ())
+        return self._output("", (), reason, None, message, (), (), ())
 
-    cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, tuple logprobs, tuple scores):
+    cdef _output(self, str text, tuple token_ids, finish_reason, stop_reason, error, logprobs, scores, token_logprobs):
         sequence = self.sequence
         return tuple.__new__(Output, (
             self._request_id, self._choice, text, token_ids, self._num_prompt, sequence.num_cached,
             len(<list>sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason,
-            error, logprobs, scores, (),
+            error, logprobs, scores, (), token_logprobs,
         ))
 
     cdef tuple _release(self, long count, bint is_end):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 from verbatim.reference.checkpoint.weights import release
+from verbatim.reference.records.checksums import Seal
 
 CHUNK_BYTES, PART_BYTES = 64 << 20, 16 << 20
 LINE_BYTES = 64  # a cache line
@@ -21,6 +22,12 @@ class HugePages:
 
     def __init__(self):
         self._buffer = np.empty(0, np.uint8)
+        self.seals: list[Seal] = []
+
+    def seal(self, name: str, array: np.ndarray) -> Seal:
+        """Keep the checksum of an array that lies here and is not to change any more."""
+        self.seals.append(Seal(name, array))
+        return self.seals[-1]
 
     def copy(self, array: np.ndarray) -> np.ndarray:
         """A contiguous copy that begins at a cache line."""

@@ -40,6 +40,10 @@ cdef class Model(StreamPass):
         self.mixer = make_mixer(config, checkpoint, quantization, self.weights)
         self.widest = max(self.widest, self.mixer.features if self.mixer is not None else 0)
 
+    def sealed(self):
+        """The packed matrices with the checksums that they had when they were packed (records/checksums.py)."""
+        return list(self.weights.memory.seals)
+
     def forward(self, chunks, PagedCache cache):
         """Run a batch of chunks; returns logits float32 (wanted rows, vocab), chunk after chunk."""
         return self.score(self._normed(self._run(chunks, cache)[wanted_rows(chunks)]))

@@ -60,7 +60,7 @@ def pack_integers(tensor, bias=None) -> PackedMatrix:
 def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix:
     """Pack a checkpoint's Matrix, perhaps quantised, or copy it from a complete model library.
 
-    The result lies in `memory`, HugePages that other matrices share.
+    The result lies in `memory`, HugePages that other matrices share, and is sealed there.
     """
     memory = memory or HugePages()
     bias = None if source.bias is None else np.ascontiguousarray(source.bias.float32())
@@ -69,6 +69,7 @@ def pack(source, quantization=None, model_lib=None, memory=None) -> PackedMatrix
     else:
         weights = memory.copy(arrange(source, quantization))
         release(source.weight.bits)
+        memory.seal(source.weight.name, weights)
     form = source.format(quantization) or source.weight.dtype
     return _wrap(weights, bias, source.weight.shape[0], source.num_inputs, form)
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from verbatim.reference.checkpoint.mlc.files import CACHES, CHAT_CONFIG
 from verbatim.reference.records.errors import ModelError
+from verbatim.reference.records.file_text import check_ordinary
 
 WANTED = (
     "give a directory with config.json and safetensors files, an artifact of MLC LLM, a GGUF file, or HF://user/repo"
 )
+MAX_FILE_BYTES = 1 << 50
+MAX_TEXT_BYTES = {".json": 64 << 20, ".jinja": 4 << 20, ".txt": 64 << 20, ".model": 64 << 20}  # by the names' ends
 PICKLED = (".bin", ".pt", ".pth")
 COMPILED = (".so", ".dylib", ".dll", ".tar", ".wasm")
 
@@ -28,6 +31,13 @@ def check_readable(path: Path) -> None:
             f"{path} has pickled weights ({found[0].name}), which may run code when they are read: "
             "save them as safetensors (transformers: model.save_pretrained(directory))"
         )
+
+
+def check_files(path: Path) -> None:
+    """Raise ModelError if a file of a model directory is none that can be read: a pipe, a device, a giant text."""
+    if path.is_dir():
+        for file in path.iterdir():
+            check_ordinary(file, MAX_TEXT_BYTES.get(file.suffix, MAX_FILE_BYTES))
 
 
 def check_model_lib(path: Path) -> None:

@@ -1,18 +1,24 @@
 """What every kind of source gives: a model's shape, words, weights and identity, wherever they lie on disk."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.records.config import ModelConfig
+from verbatim.reference.records.errors import ModelError
 from verbatim.reference.text.template import ChatTemplate
 from verbatim.reference.text.tokenizer import Tokenizer
 
 READ_BYTES = 64 << 20  # of all files together, at most, for a digest
 BLOCK_BYTES = 64 << 10  # each may be a movement of a disk's head
+# What a file of another form than any that was foreseen ends in; named with the file's directory, in one line.
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+MAX_REASON = 200  # characters
 
 
 class ModelSource(ABC):
@@ -20,6 +26,13 @@ class ModelSource(ABC):
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+
+    def __init_subclass__(cls, **settings: Any):
+        """Let no method end in anything but a ModelError, whatever the files hold."""
+        super().__init_subclass__(**settings)
+        for name, method in list(vars(cls).items()):
+            if name in READERS:
+                setattr(cls, name, _in_one_line(method))
 
     @abstractmethod
     def config(self) -> ModelConfig:
@@ -81,6 +94,25 @@ class ModelSource(ABC):
     def weights(self, *, is_checked: bool = False) -> Weights:
         """The tensors, each checked as it is taken; `is_checked` spares the search for values that are not finite."""
         return Weights(self.tensors(), is_checked=is_checked)
+
+
+READERS = frozenset(
+    name for name, method in vars(ModelSource).items() if callable(method) and not name.startswith("_")
+)  # fmt: skip
+
+
+def _in_one_line(method: Callable) -> Callable:
+    """A method of a source whose unforeseen errors become ModelErrors."""
+
+    @wraps(method)
+    def read(source: ModelSource, *words: Any, **settings: Any) -> Any:
+        try:
+            return method(source, *words, **settings)
+        except UNFORESEEN as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_REASON]}"
+            raise ModelError(f"{source.path}: its {method.__name__} cannot be read: {reason}") from error
+
+    return read
 
 
 def digest_of(paths: Iterable[Path], beginning: bytes) -> str:

@@ -11,7 +11,7 @@ from verbatim.reference.checkpoint.families import (
     read_generation_defaults,
     unread_keys,
 )  # fmt: skip
-from verbatim.reference.checkpoint.foreign import check_readable
+from verbatim.reference.checkpoint.foreign import check_files, check_readable
 from verbatim.reference.checkpoint.gguf.files import find_file
 from verbatim.reference.checkpoint.gguf.source import GgufSource
 from verbatim.reference.checkpoint.medusa import MedusaCheckpoint, load_medusa
@@ -117,6 +117,7 @@ def open_source(path: str | Path) -> ModelSource:
     A GGUF file is one, and so is a directory that holds a single model in GGUF files and no config.json. One
     with mlc-chat-config.json and no safetensors is an artifact of MLC.
     """
+    check_files(Path(path))
     if is_artifact(Path(path)):
         return MlcSource(path)
     file = find_file(Path(path))

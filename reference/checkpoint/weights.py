@@ -6,7 +6,6 @@ shape and byte range for each tensor, then the bytes (https://huggingface.co/doc
 checked before it is believed.
 """
 
-import json
 import math
 import mmap
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from verbatim.reference.checkpoint.safetensors_header import Entry, check_overlaps, read_header
 from verbatim.reference.numerics import blocks
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS
 from verbatim.reference.records.config import read_json
@@ -23,7 +23,6 @@ from verbatim.reference.records.errors import ModelError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"(.+)-(\d{2,})-of-(\d{2,})\.safetensors")
-MAX_HEADER_BYTES = 100_000_000
 CHECKED_AT_ONCE = 1 << 20  # numbers: the memory that the check takes stays small
 FLOATS = ("F32", "F16", "BF16")
 STORED_AS: dict[str, np.dtype[Any]] = {
@@ -219,27 +218,18 @@ def map_bytes(path: Path) -> np.ndarray:
 def map_file(path: Path) -> dict[str, Tensor]:
     """Map one safetensors file: its tensors by name. ModelError if its header does not fit its length."""
     content = map_bytes(path)
-    header_size = int.from_bytes(content[:8].tobytes(), "little") if len(content) >= 8 else 0
-    if not 2 <= header_size <= min(MAX_HEADER_BYTES, len(content) - 8):
-        raise ModelError(
-            f"{path} is truncated or not a safetensors file: its header has {header_size} bytes of {len(content)}"
-        )
-    try:
-        header = json.loads(content[8 : 8 + header_size].tobytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} has a damaged header: {error}") from None
-    data = content[8 + header_size :]
-    return {name: _map_tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"}
+    header = read_header(path, content)
+    data = content[header.size :]
+    tensors = {name: _map_tensor(path, name, entry, data) for name, entry in header.entries.items()}
+    check_overlaps(path, header.entries)
+    return tensors
 
 
-def _map_tensor(path: Path, name: str, entry: dict, data: np.ndarray) -> Tensor:
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        size = math.prod(shape)
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f"{path}: the header entry of tensor {name} is damaged: {entry!r}") from None
+def _map_tensor(path: Path, name: str, entry: Entry, data: np.ndarray) -> Tensor:
+    dtype, shape, begin, end = entry
+    size = math.prod(shape)
     if dtype not in STORED_AS:
-        raise ModelError(f"{path}: tensor {name} is stored as {dtype}; supported: {', '.join(STORED_AS)}")
+        raise ModelError(f"{path}: tensor {name} is stored as {dtype[:20]}; supported: {', '.join(STORED_AS)}")
     stored = STORED_AS[dtype]
     if not 0 <= begin <= end <= len(data):
         raise ModelError(f"{path} is truncated: tensor {name} ends at byte {end} of {len(data)}")

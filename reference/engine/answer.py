@@ -86,8 +86,9 @@ class Answer:
         if decision.finish_reason is not None:
             text += self.detokenizer.finish()
         return self._output(
-            text, (sampled.token_id,), decision.finish_reason, decision.stop_reason, None, self._release(decision)
-        )
+            text, (sampled.token_id,), decision.finish_reason, decision.stop_reason, None, self._release(decision),
+            token_logprobs=() if sampled.logprob is None else (sampled.logprob,),
+        )  # fmt: skip
 
     def score(self, scored) -> Output:
         """Log-probabilities of the next tokens of the prompt."""
@@ -99,13 +100,14 @@ class Answer:
         return self._output(finish_reason=reason, error=message)
 
     def _output(
-        self, text="", token_ids=(), finish_reason=None, stop_reason=None, error=None, logprobs=(), prompt_logprobs=()
-    ) -> Output:
+        self, text="", token_ids=(), finish_reason=None, stop_reason=None, error=None, logprobs=(), prompt_logprobs=(),
+        token_logprobs=(),
+    ) -> Output:  # fmt: skip
         sequence, request = self.sequence, self.sequence.request
         return Output(  # by place: one is made for every token, and names cost as much again
             request.request_id, sequence.choice, text, token_ids, len(request.prompt_ids), sequence.num_cached,
             len(sequence.output_ids), sequence.num_drafted, sequence.num_accepted, finish_reason, stop_reason, error,
-            logprobs, prompt_logprobs,
+            logprobs, prompt_logprobs, (), token_logprobs,
         )  # fmt: skip
 
     def _release(self, decision) -> tuple[TokenLogprob, ...]:

@@ -6,6 +6,7 @@ process. One over several ranks would send each call to all of them, and give th
 
 from typing import Any
 
+from verbatim.reference.records.page_data import SealedPages, sealed
 from verbatim.reference.records.protocols import Model, PagedCache
 from verbatim.reference.records.sequence import Chunk
 
@@ -28,13 +29,13 @@ class LocalExecutor:
         """Logits float32 (rows, vocab) of normed states (rows, hidden)."""
         return self.model.score(states)
 
-    def export_pages(self, pages) -> Any:
-        """The content of these pages: an array of the cache's dtype, as `PagedCache.export_pages` describes it."""
-        return self.cache.export_pages(pages)
+    def export_pages(self, pages) -> SealedPages:
+        """The content of these pages, as `PagedCache.export_pages` describes it, with a checksum of each."""
+        return sealed(self.cache.export_pages(pages))
 
-    def import_pages(self, pages, data) -> None:
-        """Fill these pages, which the caller alone holds, with what `export_pages` gave."""
-        self.cache.import_pages(pages, data)
+    def import_pages(self, pages, exported: SealedPages) -> None:
+        """Fill these pages, which the caller alone holds, with what `export_pages` gave; ValueError if damaged."""
+        self.cache.import_pages(pages, exported.unsealed())
 
     def copy_page(self, page: int) -> int:
         """A new page with the same content; gives up one use of the old one."""

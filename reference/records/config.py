@@ -9,6 +9,7 @@ from pathlib import Path
 
 from verbatim.reference.records.errors import ModelError
 from verbatim.reference.records.experts import ClampedGate, Experts
+from verbatim.reference.records.file_text import MAX_JSON_BYTES, check_json, check_ordinary
 from verbatim.reference.records.latent import LatentAttention
 from verbatim.reference.records.mixer import Mixer
 from verbatim.reference.records.residuals import LayerInputs, Streams
@@ -204,8 +205,11 @@ class ModelConfig:
 
 def read_json(path: Path) -> dict:
     """Read a JSON object from a model directory; a ModelError names the file and what is wrong with it."""
+    check_ordinary(path, MAX_JSON_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        check_json(path, text)
+        content = json.loads(text.decode("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (ValueError, RecursionError, OSError) as error:

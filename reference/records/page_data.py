@@ -9,8 +9,32 @@ of bytes. Its bits do not depend on the engine that computed it (N8). Rows to wh
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from verbatim.reference.records.checksums import checksum
+
+
+class SealedPages(NamedTuple):
+    """Pages on their way elsewhere: their content as `export_pages` gives it, and the checksum of each page."""
+
+    data: np.ndarray
+    checksums: tuple[str, ...]
+
+    def unsealed(self) -> np.ndarray:
+        """The content; ValueError names the page that has other bits than when it was sealed."""
+        if len(self.data) != len(self.checksums):
+            raise ValueError(f"{len(self.data)} pages have {len(self.checksums)} checksums")
+        for number, (page, expected) in enumerate(zip(self.data, self.checksums, strict=True)):
+            if checksum(page) != expected:
+                raise ValueError(f"page {number} of {len(self.data)} is damaged: its checksum is not the one it had")
+        return self.data
+
+
+def sealed(data: np.ndarray) -> SealedPages:
+    """An export with its checksums."""
+    return SealedPages(data, tuple(map(checksum, data)))
 
 
 def check_without_states(states: object) -> None:

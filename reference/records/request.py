@@ -121,6 +121,8 @@ class Request:
     token of the prompt, None for nothing of the kind; with it `max_tokens` may be 0. With `pooling` nothing is
     generated: the answer is a vector (pooling.py). After `timeout` seconds the request is given up. `adapter` is the
     key of the LoRA adapter that answers, "" for the model itself. Requests of different `owner`s take turns.
+    `draft_answers` are token ids that the choices are said to have: they are verified as draft tokens are, and change
+    no answer.
     """
 
     request_id: str
@@ -138,6 +140,7 @@ class Request:
     timeout: float | None = None
     adapter: str = ""
     owner: str = ""
+    draft_answers: tuple[tuple[int, ...], ...] = ()
 
     @property
     def page_salt(self) -> str:
@@ -176,6 +179,7 @@ def check_request(request: Request, vocab_size: int, context_size: int) -> None:
         ("logit_bias", request.sampling.logit_bias),
         ("stop_token_ids", request.stopping.token_ids),
         ("visible_ids", request.visible_ids),
+        *(("draft_answers", ids) for ids in request.draft_answers),
     ):
         for token_id in ids:
             require(0 <= token_id < vocab_size, name, token_id, f"token ids below the vocabulary's size, {vocab_size}")
@@ -213,7 +217,8 @@ class Output(NamedTuple):
     `text` is new text only: deltas joined are the whole answer. `token_ids` are the tokens sampled in this step,
     also those whose text is still held back or was cut. `logprobs` cover the tokens of the returned text, so they
     may come a step late. `prompt_logprobs` are those of the next tokens of the prompt, from its second one on, and
-    hold for all choices. `embedding` is the vector of a request with pooling. The counts are totals so far, of this
+    hold for all choices. `embedding` is the vector of a request with pooling. `token_logprobs` are those of
+    `token_ids`, also of tokens without text, where the request asks for some. The counts are totals so far, of this
     choice.
     """
 
@@ -232,6 +237,7 @@ class Output(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     embedding: tuple[float, ...] = ()
+    token_logprobs: tuple[float, ...] = ()
 
 
 def joined(outputs: list[Output], **counts: Any) -> Output:
@@ -240,5 +246,6 @@ def joined(outputs: list[Output], **counts: Any) -> Output:
         text="".join(output.text for output in outputs),
         token_ids=tuple(token_id for output in outputs for token_id in output.token_ids),
         logprobs=tuple(entry for output in outputs for entry in output.logprobs),
+        token_logprobs=tuple(logprob for output in outputs for logprob in output.token_logprobs),
         **counts,
     )

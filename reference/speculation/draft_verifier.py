@@ -1,6 +1,7 @@
 """Speculative decoding in the engine's loop: one pass verifies draft tokens, and those that the model samples too stay.
 
-Every engine shares this module; without a speculator it does nothing.
+Every engine shares this module. Draft tokens come from a speculator, if there is one, or with a request that is to be
+verified (`Request.draft_answers`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from verbatim.reference.records.request import Output, joined
 from verbatim.reference.records.sequence import Chunk, Sequence, wanted_rows
 from verbatim.reference.speculation.tree import side_chunks
+
+MOST_GIVEN = 128  # draft tokens in a step for requests that bring them: each has a row of logits
 
 
 class DraftVerifier:
@@ -23,10 +26,15 @@ class DraftVerifier:
         self._sides: dict[Sequence, list[Chunk]] = {}
 
     def propose(self, running: Iterable[Sequence], max_tokens: Callable[[Sequence], int]) -> None:
-        """Let the speculator propose draft tokens for the running sequences that decode."""
+        """Set the draft tokens of the running sequences that decode: their requests' own, or what is proposed."""
+        given = [sequence for sequence in running if sequence.request.draft_answers]
+        for sequence in given:
+            count = min(MOST_GIVEN // len(given), self.history)
+            sequence.draft_ids = _given(sequence, count, max_tokens(sequence))
         if self.speculator is None:
             return
         decoding = [sequence for sequence in running if sequence.output_ids and sequence.num_uncomputed == 1]
+        decoding = [sequence for sequence in decoding if not sequence.request.draft_answers] if given else decoding
         length = min(self.spec_draft_length or self.adaptive_length(len(decoding)), self.history)
         self.speculator.propose(
             {sequence: min(length, max_tokens(sequence) - len(sequence.output_ids) - 1) for sequence in decoding}
@@ -119,3 +127,14 @@ class DraftVerifier:
         """Raise AssertionError if the speculator lost pages or used them twice."""
         if self.speculator is not None:
             self.speculator.check()
+
+
+def _given(sequence: Sequence, count: int, max_tokens: int) -> list[int]:
+    """At most `count` of the tokens that the request says come next; none once the answer has another."""
+    known, answers = sequence.output_ids, sequence.request.draft_answers
+    if not known or sequence.num_uncomputed != 1 or sequence.choice >= len(answers):
+        return []
+    start, answer = len(known), answers[sequence.choice]
+    if answer[:start] != tuple(known):
+        return []
+    return list(answer[start : start + min(count, max_tokens - start - 1)])

@@ -72,6 +72,7 @@ class Builder:
     known_outputs: Sequence[Output] = ()
     streaming = Streaming()
     wants_metrics = False
+    wants_receipt = ""  # "digest" or "full", with which the receipt shows the request (receipts.py)
 
     def waves(self, max_queue: int) -> Iterable[Sequence[Request]]:
         """The requests, as many at a time as the engine should have to queue where it queues `max_queue` in all."""

@@ -16,6 +16,7 @@ from verbatim.server.api.ollama.adapters import (
 )
 from verbatim.server.api.rerank import PlainRerankAdapter, PlainScoreAdapter, RerankAdapter, ScoreAdapter
 from verbatim.server.api.responses.adapter import ResponseAdapter
+from verbatim.server.api.verify import VerifyAdapter
 
 ADAPTERS: tuple[Adapter, ...] = (
     ChatAdapter(),
@@ -32,6 +33,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     OllamaGenerateAdapter(),
     OllamaEmbedAdapter(),
     OllamaEmbeddingAdapter(),
+    VerifyAdapter(),
 )
 
 

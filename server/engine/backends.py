@@ -74,6 +74,12 @@ class Place:
         return cls(text=text, free=free_bytes(), needs_of=estimate)
 
 
+def device_of(options: Options) -> str:
+    """The device that computes: cpu, or cuda:0 and so on."""
+    gpu = _import(options.backend).gpu_of(options.device)
+    return gpu or "cpu"
+
+
 def _needs_on_gpu(backend) -> Callable[[Options, ModelConfig, int, int], Needs]:
     """What a model takes of a GPU, by the plan of the engine itself."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sanic.log import logger
 
+from verbatim.reference.receipts.receipt import EngineFacts
 from verbatim.reference.records.errors import RequestError, VerbatimError
 from verbatim.reference.records.grammar_text import CANNOT_GO_ON
 from verbatim.reference.records.request import FinishReason, Output, Request
@@ -43,15 +44,17 @@ FAILURES = {FinishReason.ERROR: EngineFailedError, FinishReason.TIMEOUT: EngineT
 class EngineClient:
     """Connects to the engine at `path`, and shares the connection among requests, which `metrics` count by model.
 
-    `take_adapters` is told of the engine's LoRA adapters, as `NamedAdapters.describe` has them.
+    `take_facts` is told what an engine has loaded, whenever one has, `take_adapters` of its LoRA adapters, as
+    `NamedAdapters.describe` has them.
     """
 
     def __init__(
         self, path: str, metrics: Metrics, model_id: str, *, load_wait: float = 0,
         take_adapters: Callable[[list[dict]], None] = lambda adapters: None,
-        request_timeout: float | None = None, engine_timeout: float = 0,
+        take_facts: Callable[[EngineFacts], None] = lambda facts: None, request_timeout: float | None = None,
+        engine_timeout: float = 0,
     ):  # fmt: skip
-        self.take_adapters = take_adapters
+        self.take_facts, self.take_adapters = take_facts, take_adapters
         self.request_timeout, self.engine_timeout = request_timeout, engine_timeout
         self.path, self.metrics, self.model_id, self.load_wait = path, metrics, model_id, load_wait
         self._loaded = asyncio.Event()  # also set when there is nothing to wait for any more
@@ -222,6 +225,8 @@ class EngineClient:
                 inbox.put(wire.output_from_json(values), size // len(outputs))
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
+        if "facts" in message:
+            self.take_facts(EngineFacts(**message["facts"]))
         if "adapters" in message:
             self.take_adapters(message["adapters"])
         for name in self._waiters.keys() & message.keys():

@@ -213,3 +213,12 @@ def load_shape(options: Options) -> ModelConfig:
         attention_sink_size=options.attention_sink_size,
     )
     return limits.reshape(open_source(options.model).config())
+
+
+def served_shape(options: Options) -> ModelConfig:
+    """The model as clients see it: what the cache cannot hold, no answer can have."""
+    config = load_shape(options)
+    most = options.max_total_seq_length
+    if most is None or config.window is not None:
+        return config
+    return replace(config, context_size=min(config.context_size, most))

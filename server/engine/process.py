@@ -13,9 +13,10 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from verbatim.reference.receipts.receipt import EngineFacts
 from verbatim.reference.records.errors import QueueFullError, RequestError, VerbatimError
 from verbatim.reference.records.request import Request
 from verbatim.server.engine import wire
@@ -24,11 +25,13 @@ from verbatim.server.engine.backends import load_engine
 from verbatim.server.engine.compiling import Preparer
 from verbatim.server.engine.connection import Connection
 from verbatim.server.engine.debugging import Debugger
+from verbatim.server.engine.facts import FilesChangedError, load_with_facts
 from verbatim.server.engine.heartbeat import SUFFIX, Heartbeat
 from verbatim.server.engine.parent import end_with_parent
 from verbatim.server.engine.quotas import Quotas
 from verbatim.server.engine.report import LoadReport
 from verbatim.server.engine.tracing import Tracer
+from verbatim.server.engine.weight_watch import WeightWatch, sealed_weights
 from verbatim.server.http import journal
 from verbatim.server.settings.options import SOCKET, Options
 
@@ -58,8 +61,10 @@ class EngineLoop:
         report: LoadReport | None = None,
         adapters: NamedAdapters | None = None,
         heartbeat: Heartbeat | None = None,
+        facts: EngineFacts | None = None,
     ):
         self.engine, self.adapters, self.heartbeat = engine, adapters or NamedAdapters(engine), heartbeat
+        self.facts = {"facts": asdict(facts)} if facts else {}
         self.num_steps = 0
         self.report = report or LoadReport("", 0, engine.stats)
         self.debugger = Debugger(self, tracer)
@@ -118,7 +123,7 @@ class EngineLoop:
         connection.socket.setblocking(False)
         self.connections.add(connection)
         self.selector.register(connection.socket, selectors.EVENT_READ, connection)
-        self.send(connection, {"adapters": self.adapters.describe()})
+        self.send(connection, self.facts | {"adapters": self.adapters.describe()})
 
     def read(self, connection: Connection) -> None:
         """Obey the commands that a worker has sent."""
@@ -236,20 +241,21 @@ def main() -> None:
     try:
         options = Options.from_environment()
         journal.set_up_engine(options.log_format)
-        engine = load_engine(options)
+        engine, facts = load_with_facts(options, load_engine)
         path = Path(os.environ[SOCKET])
         names = (*options.names, Path(options.model).name)
         adapters = NamedAdapters(engine, options.adapters, kept=path.with_suffix(".adapters"), model_names=names)
     except (VerbatimError, ValueError) as error:
         sys.stderr.write(f"verbatim: {error}\n")
-        sys.exit(CANNOT_START)
+        sys.exit(1 if isinstance(error, FilesChangedError) else CANNOT_START)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
         tracer = Tracer() if options.enable_tracing else None
         report = LoadReport(options.model_id, options.stats_interval, engine.stats)
-        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report, adapters, heartbeat)
+        loop = EngineLoop(engine, listener, options.request_timeout, tracer, report, adapters, heartbeat, facts)
+        WeightWatch(sealed_weights(engine)).start()
         signal.signal(signal.SIGTERM, loop.drain)
         loop.run()
 

@@ -4,7 +4,8 @@
                         {"abort": [id, ...]}; {"stats": null}; {"debug": command, "with": arguments}
     engine -> worker    {"outputs": [output, ...]} at most one frame a step; {"refused": error, "ids": [id, ...]};
                         {"stats": counts}; {"debugged": {"result": any} or {"refused": error}};
-                        {"adapters": [{name, path, key}, ...]} first, and whenever they change
+                        {"facts": what is loaded, "adapters": [{name, path, key}, ...]} first; the adapters again
+                        whenever they change
 
 A float survives exactly, since `repr` and back is the identity. Fields that hold their default are left out. An output,
 of which there is one for every token, is the list of its fields in their order, up to the last that is no default.
@@ -39,8 +40,8 @@ ERRORS = {error.__name__: error for error in (RequestError, ContextLengthError, 
 
 DEFAULTS = [Output._field_defaults.get(name) for name in Output._fields]
 LOGPROBS = ("logprobs", "prompt_logprobs")  # the fields of an Output that hold them
-TOKEN_IDS, FINISH_REASON, EMBEDDING, *LOGPROBS_AT = map(
-    Output._fields.index, ("token_ids", "finish_reason", "embedding", *LOGPROBS)
+TOKEN_IDS, FINISH_REASON, EMBEDDING, TOKEN_LOGPROBS, *LOGPROBS_AT = map(
+    Output._fields.index, ("token_ids", "finish_reason", "embedding", "token_logprobs", *LOGPROBS)
 )
 
 
@@ -98,7 +99,8 @@ def request_from_json(value: dict) -> Request:
         endings = tuple(Ending(*ending) for ending in value["thinking"]["endings"])
         records["thinking"] = Thinking(**value["thinking"] | {"endings": endings})
     ids = {name: tuple(value.get(name, ())) for name in ("prompt_ids", "visible_ids")}
-    return Request(**value | records | ids)
+    drafts = tuple(map(tuple, value.get("draft_answers", ())))
+    return Request(**value | records | ids | {"draft_answers": drafts})
 
 
 def output_to_json(output: Output) -> list:
@@ -123,6 +125,7 @@ def output_from_json(values: list) -> Output:
     if num_given > FINISH_REASON:
         values[FINISH_REASON] = values[FINISH_REASON] and FinishReason(values[FINISH_REASON])
         values[EMBEDDING] = tuple(values[EMBEDDING])
+        values[TOKEN_LOGPROBS] = tuple(values[TOKEN_LOGPROBS])
         for at in LOGPROBS_AT:
             values[at] = tuple([_token_logprob(entry) for entry in values[at]])
     return tuple.__new__(Output, values)  # as _make does, which checks the number too

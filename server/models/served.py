@@ -5,22 +5,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from verbatim.reference.checkpoint.generation import sampling_defaults
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.dialects import Dialect, choose_dialect
-from verbatim.reference.dialects.thoughts import ThoughtFormat, choose_thoughts
+from verbatim.reference.dialects import Dialect
+from verbatim.reference.dialects.thoughts import ThoughtFormat
+from verbatim.reference.receipts.receipt import EngineFacts
 from verbatim.reference.records.config import ModelConfig
 from verbatim.reference.records.errors import ContextLengthError
 from verbatim.reference.text.infill import Infill, find_infill
 from verbatim.reference.text.template import ChatTemplate
 from verbatim.reference.text.tokenizer import Tokenizer
-from verbatim.server.engine.memory import load_shape
+from verbatim.server.engine.identity import DIGITS, fingerprint_of
+from verbatim.server.engine.memory import served_shape
+from verbatim.server.engine.model_text import read_text
 from verbatim.server.errors import ModelNotFoundError
-from verbatim.server.models.identity import DIGITS, fingerprint_of
 from verbatim.server.settings.options import Options
 
 LONG_TEXT, SHORTENING = 1 << 16, 4  # characters; how much shorter a text may become before it is encoded
 TAG = ":latest"  # Ollama's clients put it behind names
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a model's engine says that it has loaded; None until it has."""
+
+    facts: EngineFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,7 @@ class ServedModel:
     parent: str = ""  # of a LoRA adapter: the id of its model, the engine's key of it, and where its files are
     adapter: str = ""
     root: str = ""
+    loaded: Loaded = field(default_factory=Loaded)
 
     @property
     def mark_ids(self) -> dict[str, int]:
@@ -108,6 +117,15 @@ class ServedModels:
     def __len__(self) -> int:
         return len(self._models)
 
+    def take_facts(self, options: Options, facts: EngineFacts) -> None:
+        """Hear from an engine what it has loaded: if that is not what is known here, read the model's words anew."""
+        known = self._models[options.model_id]
+        known.loaded.facts = facts
+        if known.fingerprint != facts.fingerprint:
+            renewed = replace(load_served_model(options), fingerprint=facts.fingerprint, loaded=known.loaded)
+            self._models[known.model_id] = renewed
+            self._by_name |= dict.fromkeys(renewed.names, renewed)
+
     @property
     def main(self) -> ServedModel:
         """The one that answers where no model is named."""
@@ -161,35 +179,24 @@ class ServedModels:
 
 def load_served_model(options: Options) -> ServedModel:
     """Read what is needed beside the weights. ModelError if the directory or a file in it cannot be used."""
-    config = load_shape(options)
-    if options.max_total_seq_length and config.window is None:  # what the cache cannot hold, no answer can have
-        config = replace(config, context_size=min(config.context_size, options.max_total_seq_length))
-    source = open_source(options.model)
-    tokenizer, pooling = source.tokenizer(), source.pooling()
-    template = source.chat_template(tokenizer, options.chat_template)
+    config, text = served_shape(options), read_text(options)
+    template, thoughts = text.template, text.thoughts
     if template:
         template.context_size = config.context_size
         template.defaults = json.loads(options.chat_template_kwargs or "{}")
-    template_text = template.source if template else ""
-    dialect = choose_dialect(template_text, options.tool_parser)
-    thoughts = choose_thoughts(template_text, options.reasoning_parser)
-    words = [template_text, dialect.name, *([thoughts.name] if thoughts else []), pooling]
-    recommended = sampling_defaults(source.generation_defaults())
-    if recommended and options.generation_config == "none":
-        recommended, words = {}, [*words, "without generation_config"]
     return ServedModel(
         model_id=options.model_id,
-        created=source.created,
-        fingerprint=fingerprint_of(options, config, *words),
+        created=open_source(options.model).created,
+        fingerprint=fingerprint_of(options, config, *text.words),
         config=config,
-        tokenizer=tokenizer,
+        tokenizer=text.tokenizer,
         template=template,
-        dialect=dialect,
+        dialect=text.dialect,
         thoughts=thoughts,
-        thought_ids=thoughts.visible_ids(tokenizer) if thoughts else (),
-        pooling=pooling,
+        thought_ids=thoughts.visible_ids(text.tokenizer) if thoughts else (),
+        pooling=text.pooling,
         is_for_embeddings=options.is_for_embeddings,
-        infill=find_infill(tokenizer),
-        sampling_defaults=recommended,
+        infill=find_infill(text.tokenizer),
+        sampling_defaults=text.sampling_defaults,
         other_names=options.names[1:],
     )

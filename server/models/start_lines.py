@@ -21,9 +21,9 @@ from sanic.worker.constants import ProcessState
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.records.config import ModelConfig
 from verbatim.server.engine.backends import Place
+from verbatim.server.engine.identity import own_version
 from verbatim.server.engine.memory import load_shape
 from verbatim.server.http.keys import load_keys
-from verbatim.server.models.identity import own_version
 from verbatim.server.models.served import ServedModel, load_served_model
 from verbatim.server.settings.options import FALLBACK, Options
 

@@ -9,8 +9,8 @@ from sanic import Blueprint, HTTPResponse, NotFound, Request, html, raw
 from verbatim.server.api.policy import reading
 from verbatim.server.docs.openapi import JSON, document
 from verbatim.server.docs.page import POLICY, File, files, page
+from verbatim.server.engine.identity import own_version
 from verbatim.server.http.application import GET
-from verbatim.server.models.identity import own_version
 
 FOR_A_YEAR = "private, max-age=31536000, immutable"
 

@@ -6,8 +6,8 @@
 
 from sanic import Blueprint, HTTPResponse, json
 
+from verbatim.server.engine.identity import own_version
 from verbatim.server.http.application import GET
-from verbatim.server.models.identity import own_version
 from verbatim.server.models.served import ServedModel
 
 

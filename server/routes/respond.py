@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from sanic import HTTPResponse, Request, json
@@ -11,6 +12,7 @@ from sanic import HTTPResponse, Request, json
 from verbatim.reference.records.errors import ContextLengthError, RequestError
 from verbatim.reference.records.request import Output
 from verbatim.reference.records.request import Request as EngineRequest
+from verbatim.server.api import receipts
 from verbatim.server.api.adapter import Adapter
 from verbatim.server.api.builder import Builder
 from verbatim.server.api.policy import reading
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
     """Answer one POST."""
-    model, builder = await read_body(request, adapter.read)
+    model, builder = await read_body(request, partial(_read, request, adapter))
     adapter.check_model(model)
     engine = request.app.ctx.engines[model.engine_id]
     batches = _batches(engine, builder, request.app.ctx.options, model.adapter, request.ctx.key)
@@ -44,6 +46,16 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
                 for output in outputs:
                     builder.take(output)
         return json(builder.whole())
+
+
+def _read(request: Request, adapter: Adapter, body: object, model: ServedModel) -> Builder:
+    """The builder of an answer, with a receipt where the body or a header asks for one."""
+    builder = adapter.read(body, model)
+    wish = builder.wants_receipt or receipts.wanted(request.headers)
+    if not wish or not adapter.makes_text:
+        return builder
+    sign = request.app.ctx.sign_receipt
+    return receipts.ReceiptBuilder(builder, body, model, has_body=wish == receipts.FULL, sign=sign)
 
 
 @contextmanager

@@ -181,6 +181,8 @@ class Options:
     )
     log_format: str = option("Operation", one_of(LOG_FORMATS), "lines of text, or of JSON", default="text")
 
+    receipt_key: Path | None = option("Operation", FILE, "sign receipts with this private Ed25519 key, a PEM file")
+
     enable_debug: bool = option("Operation", FLAG, "offer /debug, for people whom you trust", default=False)
     enable_tracing: bool = option("Operation", FLAG, "trace the engine, for /debug/dump_event_trace", default=False)
 

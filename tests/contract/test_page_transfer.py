@@ -112,6 +112,14 @@ def test_the_executor_moves_pages(backend, directory):
     pages = tuple(source.cache.allocate() for _ in range(3))
     source.forward([Chunk(token_ids=PROMPT, start=0, pages=pages)])
     own = [target.cache.allocate() for _ in range(3)]
-    target.import_pages(own, source.export_pages(pages))
+    exported = source.export_pages(pages)
+    target.import_pages(own, exported)
     copied = source.copy_page(pages[1])
-    assert np.array_equal(source.export_pages([copied])[0], target.export_pages(own)[1])
+    assert np.array_equal(source.export_pages([copied]).data[0], target.export_pages(own).data[1])
+    before = target.export_pages(own)
+    exported.data[1].reshape(-1).view(np.uint8)[99] ^= 16
+    with pytest.raises(ValueError, match="page 1 of 3 is damaged"):
+        target.import_pages(own, exported)
+    with pytest.raises(ValueError, match="2 pages have 3 checksums"):
+        target.import_pages(own[:2], exported._replace(data=exported.data[:2]))
+    assert target.export_pages(own).checksums == before.checksums, "nothing was written"

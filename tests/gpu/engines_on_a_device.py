@@ -9,10 +9,14 @@ from functools import cache
 
 import pytest
 
+from receipt_maker import changed, make_receipt, read
 from verbatim.demo import DRAFTS, MODEL
 from verbatim.fastpath import backend as fastpath_backend
 from verbatim.fastpath.gpu import sampling as fastpath_gpu_sampling
 from verbatim.reference import backend as reference_backend
+from verbatim.reference.commands.replay import recompute
+from verbatim.reference.receipts.comparison import compare
+from verbatim.reference.receipts.recomputing import limits_for
 from verbatim.reference.records.grammar_text import Grammar, GrammarSyntax
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
@@ -181,3 +185,15 @@ def test_an_engine_whose_pages_and_its_draft_s_are_narrower():
         assert engine.cache.dtype == engine.drafts.speculator.cache.dtype == "bfloat16"
         found.append(answers(engine, requests(engine)[:2]))
     assert found[0] == found[1]
+
+
+def test_a_receipt_of_the_reference_is_verified_on_the_device():
+    """All tokens at once, and a changed one is named."""
+    engine = reference_backend.load_engine(MODEL)
+    wanted = [replace(each, sampling=replace(each.sampling, logprobs=0)) for each in requests(engine)]
+    receipt = make_receipt(engine, [replace(each, prompt_logprobs=None) for each in wanted])
+    for changes, expected in ((receipt, None), (changed(receipt, "answers", 2, "token_ids", 5, value=7), "request 2")):
+        parsed = read(changes)
+        device = fastpath_backend.load_engine(MODEL, device="cuda", limits=limits_for(parsed))
+        found = compare(parsed, recompute(device, parsed, verifies=True))
+        assert str(found or "").startswith(expected or "") and (found is None) == (expected is None)

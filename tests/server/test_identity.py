@@ -9,7 +9,7 @@ from verbatim.demo import MODEL
 from verbatim.reference.checkpoint import model_source
 from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.records.told import told
-from verbatim.server.models import identity
+from verbatim.server.engine import identity
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
 

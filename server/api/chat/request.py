@@ -21,6 +21,7 @@ from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
 from verbatim.server.api.messages import CONTENT, MESSAGES, SCHEMA
+from verbatim.server.api.receipts import RECEIPT
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.templating import FIELDS as TEMPLATING
 from verbatim.server.api.templating import Templating, take_templating
@@ -54,6 +55,7 @@ BODY = Object(
     *parameters.STOPPING,
     *parameters.STREAMING,
     parameters.TOKEN_IDS,
+    RECEIPT,
     DEBUG_CONFIG,
     Field("prompt_logprobs", integer(0, MAX_LOGPROBS), "Report so many alternatives for each token of the prompt.",
           example=2),
@@ -114,7 +116,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
     streaming = parameters.take_streaming(fields)
     debug = take_debug_config(fields, streaming)
     prompt_logprobs = _take_prompt_logprobs(fields, streaming)
-    salt, wants_ids = fields["prompt_cache_key"], fields["return_token_ids"]
+    salt, wants_ids, wants_receipt = fields["prompt_cache_key"], fields["return_token_ids"], fields["receipt"]
     if (prediction := fields["prediction"]) is not None:
         prediction.read_all()
     fields.done()
@@ -130,6 +132,7 @@ def read_chat(body: Any, model: ServedModel) -> ChatBuilder:
         model=model, answer_id=answer_id, requests=() if debug.wants_metrics else (request,), objects=OBJECTS,
         streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
+    builder.wants_receipt = wants_receipt
     for index in range(num_choices):
         parser = answer_parser(tools, model, thinking, is_apart=wishes.is_apart)
         choice = ChatChoice(index, answer_id, parser, wants_logprobs, echo, shows_thought=wishes.is_shown)

@@ -19,6 +19,7 @@ from verbatim.server.api.debug_config import DEBUG_CONFIG, take_debug_config
 from verbatim.server.api.fields import Field, Fields, Object, required
 from verbatim.server.api.foreign_fields import REQUEST
 from verbatim.server.api.guided import GUIDED, only_one, take_guided
+from verbatim.server.api.receipts import RECEIPT
 from verbatim.server.api.response_format import RESPONSE_FORMAT, take_response_format
 from verbatim.server.api.texts import texts
 from verbatim.server.api.value_types import BOOLEAN, STRING, Extended, check_token_ids, integer, of_type
@@ -56,6 +57,7 @@ BODY = Object(
     *parameters.STOPPING,
     *parameters.STREAMING,
     parameters.TOKEN_IDS,
+    RECEIPT,
     Field(
         "best_of",
         integer(1, MAX_BEST_OF),
@@ -111,7 +113,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
         raise RequestError("prompt_logprobs is only allowed when stream is false", field="prompt_logprobs")
     num_candidates = _take_best_of(fields, num_choices, streaming)
     debug, grammar = take_debug_config(fields, streaming), only_one(take_response_format(fields), take_guided(fields))
-    salt, wants_ids = fields["prompt_cache_key"], fields["return_token_ids"]
+    salt, wants_ids, wants_receipt = fields["prompt_cache_key"], fields["return_token_ids"], fields["receipt"]
     fields.done()
     answer_id = new_id("cmpl")
     if num_candidates > num_choices and num_top is None:
@@ -125,6 +127,7 @@ def read_completion(body: Any, model: ServedModel) -> CompletionBuilder:
         num_choices, model=model, answer_id=answer_id, requests=() if debug.wants_metrics else requests,
         objects=OBJECTS, streaming=streaming, wants_metrics=debug.wants_metrics, wants_ids=wants_ids,
     )  # fmt: skip
+    builder.wants_receipt = wants_receipt
     for request, prompt in zip(requests, prompts, strict=True):
         for number in range(num_candidates):
             builder.choices[request.request_id, number] = CompletionChoice(
