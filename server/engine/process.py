@@ -53,16 +53,10 @@ class EngineLoop:
     """Serves one engine to any number of connections, in one thread."""
 
     def __init__(
-        self,
-        engine,
-        listener: socket.socket,
-        timeout: float | None = None,
-        tracer: Tracer | None = None,
-        report: LoadReport | None = None,
-        adapters: NamedAdapters | None = None,
-        heartbeat: Heartbeat | None = None,
+        self, engine, listener: socket.socket, timeout: float | None = None, tracer: Tracer | None = None,
+        report: LoadReport | None = None, adapters: NamedAdapters | None = None, heartbeat: Heartbeat | None = None,
         facts: EngineFacts | None = None,
-    ):
+    ):  # fmt: skip
         self.engine, self.adapters, self.heartbeat = engine, adapters or NamedAdapters(engine), heartbeat
         self.facts = {"facts": asdict(facts)} if facts else {}
         self.num_steps = 0
