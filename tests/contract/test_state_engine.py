@@ -12,9 +12,9 @@ from verbatim.reference.records.request import Request, SamplingParams, Stopping
 PROMPT = tuple((7 * i + 3) % 90 for i in range(40))
 
 
-@pytest.fixture(scope="module")
-def model(backend, tmp_path_factory):
-    return backend.load_model(write_family(tmp_path_factory.mktemp("lfm2"), "lfm2", eos_token_id=None))
+@pytest.fixture(scope="module", params=["lfm2", "mamba2", "falcon h1"])
+def model(backend, tmp_path_factory, request):
+    return backend.load_model(write_family(tmp_path_factory.mktemp("states"), request.param, eos_token_id=None))
 
 
 @pytest.fixture
