@@ -136,6 +136,21 @@ def test_after_a_control_token_no_space_is_added_unless_legacy(stories, tmp_path
     assert modern.decode(modern.encode("the")) == " the"
 
 
+def test_line_breaks_after_a_control_token_stay_what_they_are(tmp_path):
+    """Also where the vocabulary has several of them as one piece; spaces that a text begins with stay, too."""
+    spm = pytest.importorskip("sentencepiece")
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([*CORPUS, "x\n\ny"]), model_prefix=str(tmp_path / "tokenizer"), vocab_size=340,
+        model_type="bpe", byte_fallback=True, minloglevel=2, user_defined_symbols=["\n\n"],
+        normalization_rule_name="identity",
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text('{"legacy": false}')
+    ids = load_tokenizer(tmp_path)
+    for text in ("\nthe", "\n\nthe", "the", " the", "\n"):
+        assert ids.decode(ids.encode(text, is_first=False)) == text
+    assert ids.encode("\n\n", is_first=False) == [ids.encode("a\n\n")[-1]]
+
+
 def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):
     with pytest.raises(
         ModelError,

@@ -16,6 +16,8 @@ from verbatim.reference.text.tokenizers.added_tokens import (
 )
 
 NONE: Mapping[int, AddedToken] = MappingProxyType({})
+# Appended to a model (protobuf merges what is there twice): normalizer_spec { add_dummy_prefix: false }.
+NO_SPACE_IN_FRONT = b"\x1a\x02\x18\x00"
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -45,6 +47,9 @@ class SentencePieceTokenizer(Tokenizer):
         self.vocab_size = max(num_pieces, *(i + 1 for i in self._added)) if self._added else num_pieces
         self._adds_space = processor.id_to_piece(processor.encode("a")[0]).startswith("▁")
         self._is_legacy = settings.get("legacy", True)
+        self._unknown, self._inner = processor.id_to_piece(processor.unk_id()), processor
+        if self._adds_space and not self._is_legacy:
+            self._inner = sentencepiece.SentencePieceProcessor(model_proto=content + NO_SPACE_IN_FRONT)
         self.strips_first_space = self._adds_space
         if settings.get("add_bos_token", True) and processor.bos_id() >= 0:
             self.bos_ids = (processor.bos_id(),)
@@ -87,9 +92,10 @@ class SentencePieceTokenizer(Tokenizer):
         """After a control token only old ("legacy") models put a space in front."""
         if is_first or self._is_legacy or not self._adds_space:
             return self._processor.encode(text)
-        # A mark that the model knows keeps the space away from the text; its own pieces are cut off again.
-        mark = self._processor.encode("\n")
-        return self._processor.encode("\n" + text)[len(mark) :]
+        if not text.startswith((" ", "▁")):
+            return self._inner.encode(text)
+        # Models may cut off spaces where a text begins: it gets another beginning, whose pieces are cut off again.
+        return self._inner.encode(self._unknown + text)[len(self._inner.encode(self._unknown)) :]
 
     def token_bytes(self, token_id: int) -> bytes:
         """The piece's bytes."""
