@@ -145,6 +145,24 @@ static void elements(const struct kernels *table, long rows, long n) {
     free(x), free(y), free(weight), free(weights);
 }
 
+/* A gated convolution of the middle channels, and its tails, with inputs before the text or without. */
+static void convolutions(const struct kernels *table, long tokens, long length, long channels) {
+    float *weight = floats(length * channels), *bias = floats(channels), *x = floats(tokens * 3 * channels);
+    float *tail = floats((length - 1) * channels), *y = malloc(tokens * channels * sizeof(float));
+    long from = channels / 3, rest = channels - from, bytes = rest * sizeof(float);
+    struct convolution c = {weight, tokens & 1 ? bias : NULL, length, channels};
+    for (int has_past = 0; has_past < 2; has_past++) {
+        const float *past = has_past ? tail : NULL;
+        table->multiply_rows(x, 3 * channels, x + 2 * channels, 3 * channels, tokens, from, channels);
+        table->convolve(&c, x, 3 * channels, tokens, past, from, channels, y, channels);
+        for (long t = 0; t < tokens; t++) count_in(y + t * channels + from, bytes);
+    }
+    for (long count = tokens; count >= 0; count -= 1 + tokens / 3)
+        table->keep_tail(&c, x, 3 * channels, count, tail, from, channels, tail);
+    for (long k = 0; k + 1 < length; k++) count_in(tail + k * channels + from, bytes);
+    free(weight), free(bias), free(x), free(tail), free(y);
+}
+
 /* What layers with a state compute: a gated norm, and a head of a state space. */
 static void states(const struct kernels *table, long tokens, long state_rows, long head_dim) {
     long n = head_dim + 2 * state_rows;
@@ -210,6 +228,7 @@ int main(void) {
                     latents(*table, tokens, 100, head_dim, format);
                 }
         rows_apart(*table, 1, 12, 70), rows_apart(*table, 37, 33, 40);
+        convolutions(*table, 1, 3, 70), convolutions(*table, 9, 4, 33), convolutions(*table, 2, 1, 16);
         states(*table, 1, 7, 5), states(*table, 70, 19, 43), states(*table, 3, 16, 64);
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);

@@ -50,7 +50,7 @@ def run(*arguments) -> tuple[int, str]:
         (["--overrides", "max_num_sequence"], ["--overrides", "max_num_sequence", "NAME=VALUE"]),
         (["--overrides", "max_num_sequence=0"], ["--overrides", "max_num_sequence", "'0'", "1 to 4096"]),
         (["--overrides", "tensor_parallel_shards=2"], ["tensor_parallel_shards must be 1, not 2", "one device"]),
-        (["--overrides", "max_history_size=x"], ["--overrides", "max_history_size", "'x'", "whole numbers"]),
+        (["--overrides", "max_history_size=x"], ["--overrides", "max_history_size", "'x'", "0 to 16"]),
         (["--overrides", "max_single_sequence_length=9;context_window_size=8"], ["contradicts", "context_window_size"]),
         (["--overrides", "prefix_cache_max_num_recycling_seqs=-2"], ["recycling_seqs", "'-2'", "-1 to"]),
         (["--overrides", "banana=1"], ["--overrides", "'banana'", "max_num_sequence", "spec_tree_width"]),
