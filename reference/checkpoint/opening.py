@@ -157,8 +157,8 @@ class _Reader:
             pairs, has_bias = zip("qkv", sizes, strict=True), self.config.query_bias
             *found, value = (self.matrix(f"self_attn.{x}_proj", size, hidden, has_bias=has_bias) for x, size in pairs)
             matrices = (*(in_halves(matrix, self.config.head_dim, self.num_paired) for matrix in found), value)
-        found = dict(zip(("query", "key", "value"), matrices, strict=True))
-        return found | split_gates(self.config, found["query"]) if self.config.has_output_gate else found
+        inputs = dict(zip(("query", "key", "value"), matrices, strict=True))
+        return inputs | split_gates(self.config, inputs["query"]) if self.config.has_output_gate else inputs
 
     def feed_forward(self) -> FeedForward:
         hidden, inner, has_bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
@@ -213,7 +213,7 @@ class _Reader:
         stem, read = self.prefix + self.family.experts.part, partial(_matrix, self.config, self.weights, count=count)
         parts = self.split(read(stem + up, (2 * inner, hidden)), (inner,) * (2 * count))
         downs = self.split(read(stem + down, (hidden, inner)), (hidden,) * count)
-        return [FeedForward(*parts[2 * i : 2 * i + 2], downs[i]) for i in range(count)]
+        return [FeedForward(parts[2 * i], parts[2 * i + 1], downs[i]) for i in range(count)]
 
     def float_matrix(self, name: str, outputs: int, *, has_bias: bool = False) -> Matrix:
         """Float in every checkpoint (N9)."""
