@@ -183,6 +183,21 @@ static void states(const struct kernels *table, long tokens, long state_rows, lo
     free(rows), free(gate), free(weight), free(state), free(out), free(steps);
 }
 
+/* A head of a gated delta net, whose rows are a query, a key and a value each. */
+static void delta_nets(const struct kernels *table, long tokens, long key_dim, long value_dim) {
+    long n = 2 * key_dim + value_dim;
+    float *rows = floats(tokens * n), *state = floats(key_dim * value_dim), *out = floats(tokens * value_dim);
+    float *decays = floats(tokens), *rates = floats(tokens), *constants = floats(tokens * 2);
+    table->unit_rows(rows, tokens, n, 1e-6f, 0.25f), count_in(rows, tokens * n * sizeof(float));
+    table->decay_steps(decays, constants, constants + tokens, tokens), count_in(decays, tokens * sizeof(float));
+    struct delta_head head = {.queries = rows, .keys = rows + key_dim, .values = rows + 2 * key_dim, .decays = decays,
+                              .rates = rates, .out = out, .state = state, .row_step = n, .out_step = value_dim,
+                              .head_step = 1, .tokens = tokens, .key_dim = key_dim, .value_dim = value_dim};
+    table->delta_rule(&head), count_in(out, tokens * value_dim * sizeof(float));
+    count_in(state, key_dim * value_dim * sizeof(float));
+    free(rows), free(state), free(out), free(decays), free(rates), free(constants);
+}
+
 struct sums { long items, phases, *counts; };
 
 /* Each phase's items increment counts that the phase before has incremented. */
@@ -230,6 +245,7 @@ int main(void) {
         rows_apart(*table, 1, 12, 70), rows_apart(*table, 37, 33, 40);
         convolutions(*table, 1, 3, 70), convolutions(*table, 9, 4, 33), convolutions(*table, 2, 1, 16);
         states(*table, 1, 7, 5), states(*table, 70, 19, 43), states(*table, 3, 16, 64);
+        delta_nets(*table, 1, 12, 64), delta_nets(*table, 9, 16, 72), delta_nets(*table, 1, 3, 5);
         elements(*table, 3, 70), elements(*table, 1, 16);
         printf("%s %016llx ", (*table)->name, (unsigned long long)digest);
     }
