@@ -106,7 +106,9 @@ def write_gguf(path: Path, directory: Path, choose="F32", *, vocabulary=None, se
     for stored, values in _tensors(name, raw, source.tensors()).items():
         format = choose if isinstance(choose, str) else choose(stored, values.shape)
         size = BLOCK_FORMATS[format].size if format in BLOCK_FORMATS else 1
-        is_float = "ffn_gate_inp" in stored or ("ssm_" in stored and "ssm_in." not in stored and "ssm_out." not in stored)
+        is_float = "ffn_gate_inp" in stored or (
+            "ssm_" in stored and "ssm_in." not in stored and "ssm_out." not in stored
+        )
         if values.ndim == 1 or is_float or values.shape[-1] % size:
             format = "F32"
         writer.add_tensor(stored, encode(random, format, values), raw_dtype=gguf.GGMLQuantizationType[format])

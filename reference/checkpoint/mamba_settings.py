@@ -61,7 +61,7 @@ def check_heads(heads: int, head_dim: Any, inner_size: int) -> None:
 def step_bounds(raw: dict) -> tuple[float, float]:
     """The least and the greatest step."""
     value = raw["time_step_limit"]
-    bounds = [INFINITY.get(str(x), x) for x in value] if isinstance(value, list | tuple) else []
+    bounds: list[Any] = [INFINITY.get(str(x), x) for x in value] if isinstance(value, list | tuple) else []
     if len(bounds) != 2 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in bounds):
         raise ModelError(f"config.json: time_step_limit must be two numbers, not {value!r}")
     return float(bounds[0]), float(bounds[1])

@@ -29,7 +29,7 @@ class MambaMixer:
         self.step_bias, self.skip = stored.step_bias.float32(), stored.skip.float32()
         self.norm = None if stored.norm is None else stored.norm.float32()
         parts = sizes.values, sizes.values, sizes.shared, sizes.shared, sizes.num_heads
-        self.factors = np.repeat(np.float32(sizes.factors), parts) if sizes.factors else None
+        self.factors = np.repeat(np.asarray(sizes.factors, np.float32), parts) if sizes.factors else None
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
         """Of normed rows (tokens, hidden): gates, values, inward and outward vectors, steps, each times its factor."""
@@ -56,7 +56,8 @@ class MambaMixer:
         least, greatest = map(np.float32, sizes.step_bounds)
         steps = np.minimum(np.maximum(softplus(steps + self.step_bias), least), greatest)  # (tokens, heads)
         decays = exp2(-(self.decays * steps))
-        states, saved, found = states.reshape(sizes.num_heads, sizes.state_rows, -1), [], np.empty_like(values)
+        states, found = states.reshape(sizes.num_heads, sizes.state_rows, -1), np.empty_like(values)
+        saved: list[np.ndarray] = []
         for i in range(len(mixed)):
             found[i], states = state_step(states, values[i], inward[i], outward[i], steps[i], decays[i])
             saved.extend(states.reshape(-1) for count in counts if count == i + 1)

@@ -37,14 +37,14 @@ def say(engine, *prompts, max_tokens=12, **fields):
     return heard
 
 
-def test_the_same_prompt_goes_on_behind_its_last_whole_page(new_engine):
+def test_the_same_prompt_resumes_behind_its_last_whole_page(new_engine):
     engine = new_engine()
     first, second = say(engine, PROMPT), say(engine, PROMPT)
     assert (first.pop(("0", "cached")), second.pop(("0", "cached"))) == (0, 32)
     assert first == second
 
 
-def test_a_conversation_goes_on_where_the_answer_ended(new_engine):
+def test_a_conversation_resumes_where_the_answer_ended(new_engine):
     engine = new_engine()
     answer = tuple(token_id for token_id, _ in say(engine, PROMPT)["0", 0])
     longer = (*PROMPT, *answer, 5, 6, 7)

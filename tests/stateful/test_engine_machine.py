@@ -1,10 +1,10 @@
 """Generated scenarios: an answer does not depend on concurrent requests or on the number of pages.
 
-Hypothesis makes an engine of random limits (pages, slots for states, token budget, sequences, prefix cache, prefill mode,
-speculation of every kind), whose model sees everything, looks through a window with sinks, has latent attention and
-experts, or has states in most layers. It adds, steps and aborts at random, on a clock that ends what takes too long. In the end every answer is compared, to the
-bit of its log-probabilities, with what the same request says alone in a fresh engine with plenty of pages, without
-prefix cache and speculation.
+Hypothesis makes an engine of random limits (pages, slots for states, token budget, sequences, prefix cache, prefill
+mode, speculation of every kind), whose model sees everything, looks through a window with sinks, has latent attention
+and experts, or has states in most layers. It adds, steps and aborts at random, on a clock that ends what takes too
+long. In the end every answer is compared, to the bit of its log-probabilities, with what the same request says alone in
+a fresh engine with plenty of pages, without prefix cache and speculation.
 """
 
 import dataclasses
