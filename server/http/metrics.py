@@ -130,8 +130,8 @@ class EngineReport:
                 if counts or not key.endswith("_slots"):  # which only models with states have
                     yield family(family_type, name, text, counts)
         for (part, whole), (name, text) in RATIOS.items():
-            values = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
-            yield family(GaugeMetricFamily, name, text, values)
+            ratios = {model: _ratio(stats[part], stats[whole]) for model, stats in known.items()}
+            yield family(GaugeMetricFamily, name, text, ratios)
 
 
 class Stopwatch:
