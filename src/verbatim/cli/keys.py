@@ -7,7 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from verbatim.cli.main import complain
 from verbatim.cli.options import UsageError, read_words
 from verbatim.reference.records.errors import ModelError
 from verbatim.server.http.key_file import NAME, Key, Limits, digest_of, line_of, read_keys
@@ -16,15 +15,12 @@ PREFIX, NUM_BYTES = "sk-", 32
 
 
 def key(words: list[str]) -> int:
-    """Make a key, as `verbatim key new --help` says; returns the exit code."""
-    if words[:1] == ["new"]:
-        return read_words("key new", _new, words[1:])
-    if words and words[0] not in ("-h", "--help"):
-        return complain("key", f"{words[0]}: there is only verbatim key new NAME")
-    return read_words("key new", _new, ["--help"])
+    """Make a key, as `verbatim key --help` says; returns the exit code."""
+    return read_words("key", _key, words)
 
 
-def _new(
+def _key(
+    action: Annotated[str, Parameter(help="new")],
     name: Annotated[str, Parameter(help="of the key, in metrics and in the log")],
     /,
     *,
@@ -35,6 +31,8 @@ def _new(
     admin: Annotated[bool, Parameter(help="it sees the usage of all keys in /metrics")] = False,
 ) -> int:
     """Print a new key, once, and its line for the file of keys. SIGHUP lets a running server read the file again."""
+    if action != "new":
+        raise UsageError(f"{action[:100]!r}: there is only verbatim key new NAME")
     if not NAME.fullmatch(name):
         raise UsageError(f"NAME must be 1 to 64 letters, digits, dots, underscores or hyphens, not {name[:100]!r}")
     limits = {"requests": requests, "tokens": tokens, "sequences": sequences}
