@@ -17,7 +17,7 @@ OWN = {  # names that one of the two has for itself: what the other has in C, or
     "engine.answer": {"Draws"},
     "model.adapters": {"Delta", "Packed"},
     "model.attention": {"softcap"},
-    "model.decoder": {"DecoderLayer", "scaled"},
+    "model.decoder": {"DecoderLayer", "Model.sealed", "scaled"},
     "model.experts": {"mix", "expert_weights", "sigmoid_weights", "sparsemixer_weights"},
     "model.expert_branch": {"BranchPass", "ExpertBranch"},
     "model.gated_delta": {"GatedDeltaMixer", "GatedDeltaNets"},
