@@ -54,7 +54,8 @@ def test_engines_agree_to_the_bit(tmp_path, name, quantization):
     [("gemma3, text part", "language_model.model."), ("ministral3", "model.language_model."), ("qwen2_moe", "model."),
      ("granitemoe", "model."), ("internlm2", "model."), ("phi", "model."), ("deepseek_v2", "model."),
      ("glm4_moe_lite", "model."), ("gemma4", "model.language_model."), ("gemma4, experts", "model.language_model."),
-     ("gemma3n", "model.language_model.")],
+     ("gemma3n", "model.language_model."), ("qwen3_next", "model."),
+     ("qwen3_5_moe, text part", "model.language_model.")],
 )  # fmt: skip
 def test_quantised_on_disk_and_while_loading_is_the_same(backend, tmp_path, name, stem):
     directory = write_family(tmp_path / "floats", name, stem=stem)
