@@ -1,10 +1,5 @@
 /* Products with integers in blocks of 256 (N4b): a strip at a time, a stretch of its weights for all rows. */
-enum {
-    MULTIPLIED_ROWS = FLOAT_ROWS / 2,
-    STRAIGHT_ROWS = 2 * MULTIPLIED_ROWS,
-    STRETCH_BYTES = 32 * 1024,
-    EXPANDED_BLOCKS = 4
-};
+enum { MULTIPLIED_ROWS = FLOAT_ROWS / 2, STRAIGHT_ROWS = 64, STRETCH_BYTES = 32 * 1024, EXPANDED_BLOCKS = 4 };
 
 /* Few rows take all outputs of a strip at once, so that it is read in one stream. */
 #define VECTORS_OF(count) (count <= FLOAT_ROWS * FLOAT_VECTORS / 4 ? 4 : FLOAT_VECTORS)

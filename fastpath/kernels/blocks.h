@@ -49,11 +49,17 @@ INLINE int pair_at(int word, const int part, const int format) {
     return format == W16A16 ? word : format == W8A16 ? word * 2 + part : word * 2 + part % 2 + part / 2 * 8;
 }
 
-/* The multipliers of WIDTH outputs. */
+/* The multipliers of WIDTH outputs. (Compilers convert bytes lane by lane.) */
 INLINE ivec load_multipliers(const uint8_t *address) {
+#ifdef LEVEL_AVX512
+    return (ivec)_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)address));
+#elif defined LEVEL_AVX2
+    return (ivec)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)address));
+#else
     signed_bytes bytes;
     memcpy(&bytes, address, sizeof bytes);
     return __builtin_convertvector(bytes, ivec);
+#endif
 }
 
 INLINE int32_t sum_of(const int32_t *numbers, long count) {
@@ -69,6 +75,14 @@ INLINE void add_scaled(const ivec *sums, const vec *scales, float x_scale, const
     UNROLL for (int v = 0; v < vectors; v++) /* + 0: a product of -0 becomes +0, also where it is stored */
         products[v] = __builtin_convertvector(sums[v], vec) * (splat(x_scale) * scales[v]) + (vec){0};
     add_block(products, at->left, first, y, is_first, vectors);
+}
+
+/* Few rows wait for memory, more for the second cache. (Zen 4: four rows and fewer 1.1 to 1.3 times as fast with the first,
+ * six rows with the second.) */
+INLINE void prefetch_words(const uint8_t *address, const int bytes, const int rows) {
+    if (rows <= 4) prefetch_weights(address, bytes);
+    else
+        for (int byte = 0; byte < bytes; byte += LINE) __builtin_prefetch(address + byte, 0, 2);
 }
 
 /* The outputs from `first` on of a strip, for some rows of x. */
@@ -126,7 +140,7 @@ INLINE void block_tile(const struct stretch *at, long first, const int format, c
             }
             EACH_ROW(NAME_GROUP)
             ROLLED for (int word = 0; word < words; word++) {
-                prefetch_weights(weights + PREFETCH_DISTANCE + word * STRIP * 4, vectors * WIDTH * 4);
+                prefetch_words(weights + PREFETCH_DISTANCE + word * STRIP * 4, vectors * WIDTH * 4, rows);
                 EACH_VECTOR(LOAD_WORD, )
                 if (is_wide) { EACH_PART(0) EACH_PART(1) EACH_PART(2) EACH_PART(3) }
                 else { EACH_ROW(ADD_ROW_BYTES) }
