@@ -77,7 +77,7 @@ def wide_scales(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _sums(x: np.ndarray) -> np.ndarray:
-    """Sums of (..., 256) in the order of lane_sum (N2)."""
+    """Sums of (..., 256) or (..., 32) in the order of lane_sum (N2)."""
     rounds = x.reshape(*x.shape[:-1], -1, LANES)
     lanes = rounds[..., 0, :]
     for i in range(1, rounds.shape[-2]):
@@ -109,7 +109,10 @@ def _round_w8(blocks: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _round_w4(blocks: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The farthest of each group of 32 becomes -8 times a multiplier; the widest group's multiplier is 15 or -15."""
+    """The farthest of each group of 32 becomes about -8 times a multiplier; the widest group's is 15, 14, -14 or -15.
+
+    Of the nearest multiplier and its two neighbours a group gets the one with the least sum of squared errors.
+    """
     groups = blocks.reshape(*blocks.shape[:-1], GROUPS_PER_BLOCK, GROUP_SIZE)
     place = np.abs(groups).argmax(axis=-1)[..., None]  # ties to the first
     wanted = np.take_along_axis(groups, place, axis=-1)[..., 0] / np.float32(-8)
@@ -117,8 +120,19 @@ def _round_w4(blocks: np.ndarray) -> tuple[np.ndarray, ...]:
     is_zero = widest < SMALLEST
     scales = np.where(is_zero, np.float32(0), widest / np.float32(WIDEST_MULTIPLIER))
     divisors = np.where(is_zero, np.float32(1), scales)[..., None]
-    multipliers = np.where(is_zero[..., None], np.float32(0), np.rint(wanted / divisors))
-    multipliers = np.where(multipliers == 0, np.where(wanted < 0, np.float32(-1), np.float32(1)), multipliers)
-    integers = np.clip(np.rint(groups / (multipliers * divisors)[..., None]), -8, 7)
-    integers = np.where(is_zero[..., None, None], np.float32(0), integers)
-    return integers.astype(np.int8), scales, multipliers.astype(np.int8)
+    nearest = np.where(is_zero[..., None], np.float32(0), np.rint(np.abs(wanted) / divisors))
+    integers, multipliers = np.zeros(groups.shape, np.int8), np.zeros(nearest.shape, np.int8)
+    least = np.full(nearest.shape, np.inf, np.float32)
+    for shift in (0, -1, 1):
+        tried = np.clip(nearest + np.float32(shift), 1, WIDEST_MULTIPLIER) * np.where(wanted < 0, -1, 1).astype(
+            np.float32
+        )
+        steps = (tried * divisors)[..., None]
+        rounded = np.clip(np.rint(groups / steps), -8, 7)
+        with np.errstate(over="ignore"):
+            errors = _sums((rounded * steps - groups) ** 2)
+        is_better = (errors < least) | (multipliers == 0)
+        integers = np.where(is_better[..., None], rounded.astype(np.int8), integers)
+        multipliers = np.where(is_better, tried.astype(np.int8), multipliers)
+        least = np.where(is_better, errors, least)
+    return np.where(is_zero[..., None, None], np.int8(0), integers), scales, multipliers

@@ -136,26 +136,39 @@ def test_weights_stored_in_16_bits_mostly_keep_their_value(dtype):
     assert np.linalg.norm(widened(tensor) - weight) < 1e-4 * np.linalg.norm(weight)
 
 
+def tried(group, wanted, scale, shift):
+    """A multiplier, its integers and their error, number by number."""
+    multiplier = F(min(max(np.rint(F(abs(wanted) / scale)) + shift, 1), 15) * (-1 if wanted < 0 else 1))
+    step = F(multiplier * scale)
+    integers = [min(max(int(np.rint(F(value / step))), -8), 7) for value in group]
+    lanes = [F(F(F(q) * step) - value) for q, value in zip(integers, group, strict=True)]
+    lanes = [F(left * left) for left in lanes]
+    for half in (16, 8, 4, 2, 1):
+        lanes = [F(lanes[i] + lanes[i + half]) for i in range(half)]
+    return multiplier, integers, lanes[0]
+
+
 def test_four_bits_step_by_step():
-    """The farthest of a group becomes -8 times a multiplier, and the widest group's is 15 or -15."""
-    weight = normal(9, 6, 500, spread=1)
+    """The farthest of a group becomes about -8 times a multiplier, the best of three."""
+    weight = normal(9, 6, 512, spread=1)
+    weight[0, 40:60], weight[1, 64:96] = 0, 1e-6
     tensor = quantize_blocks(weight, "w4a16")
     for row in range(6):
         for block in range(2):
-            values = weight[row, block * 256 : block * 256 + 256]
-            groups = [values[i : i + 32] for i in range(0, len(values), 32)]
+            groups = [weight[row, start : start + 32] for start in range(block * 256, block * 256 + 256, 32)]
             wanted = [F(max(group, key=abs) / F(-8)) for group in groups]
             scale = F(max(map(abs, wanted)) / F(15))
             assert tensor.scales[row, block] == scale
             for i, group in enumerate(groups):
-                multiplier = np.rint(F(wanted[i] / scale)) or np.copysign(1, wanted[i])
+                multiplier, integers, _ = min(
+                    (tried(group, wanted[i], scale, d) for d in (0, -1, 1)), key=lambda t: t[2]
+                )
                 assert tensor.multipliers[row, block * 8 + i] == multiplier
-                expected = [min(max(int(np.rint(F(value / F(F(multiplier) * scale)))), -8), 7) for value in group]
-                assert tensor.integers[row, block * 8 + i].tolist()[: len(group)] == expected
-    assert (np.abs(tensor.multipliers).max(axis=1) == 15).all()
+                assert tensor.integers[row, block * 8 + i].tolist() == integers
+    assert (np.abs(tensor.multipliers).max(axis=1) >= 14).all()
 
 
-@pytest.mark.parametrize(("quantization", "bound"), [("w16a16", 3e-4), ("w8a16", 1e-2), ("w4a16", 0.11)])
+@pytest.mark.parametrize(("quantization", "bound"), [("w16a16", 3e-4), ("w8a16", 1e-2), ("w4a16", 0.09)])
 def test_errors_hardly_grow_with_outliers_among_the_activations(part, quantization, bound):
     """One feature in a hundred 40 times larger, as trained models have them."""
     x, weight = normal(1, 32, 768), normal(2, 64, 768)
