@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verbatim.reference.numerics.quantization import GROUP_SIZE, ROWS_AT_ONCE
+from verbatim.reference.numerics.quantization import (
+    BLOCKED_FORMATS,
+    GROUP_SIZE,
+    ROWS_AT_ONCE,
+    QuantizedTensor,
+    quantize,
+)  # fmt: skip
 
 BLOCK, LANES = 256, 32
 GROUPS_PER_BLOCK = BLOCK // GROUP_SIZE
@@ -36,6 +42,15 @@ class BlockedTensor:
         """The integers that are multiplied with activations: int16 or int8 (outputs, padded inputs)."""
         whole = self.integers if self.multipliers is None else self.integers * self.multipliers[..., None]
         return whole.reshape(len(whole), -1)
+
+
+def integers_of(name: str, weight: np.ndarray, quantization: str) -> QuantizedTensor | BlockedTensor:
+    """A float32 matrix (outputs, inputs) in a format of ALL_FORMATS (N4, N4b); `name` is for errors."""
+    return (
+        quantize_blocks(weight, quantization)
+        if quantization in BLOCKED_FORMATS
+        else quantize(name, weight, quantization)
+    )
 
 
 def quantize_blocks(weight: np.ndarray, quantization: str) -> BlockedTensor:
