@@ -31,7 +31,10 @@ from verbatim.fastpath.machine import dispatch, probe, threads
 from verbatim.reference.records.sequence import Chunk
 
 PEER, TORCH = (str(Path(__file__).with_name("cpu_peer.py")),), ("-m", "benchmarks.cpu_torch")
-FORMATS = {"w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16"}
+FORMATS = {  # ours, and the peer's of about the same size
+    "w8a8": "Q8_0", "w4a8": "Q4_0", "bf16": "BF16", "w16a16": "BF16", "w8a16": "Q8_0", "w4a16": "Q4_0",
+    "w8a8-256": "Q8_0", "w4a8-256": "Q4_0",
+}  # fmt: skip
 MIXTURES = ("Q8_0", "Q4_0", "Q4_K_M")  # what --formats gguf stands for
 PROMPT, BATCHES, STEPS = 16, (1, 4, 16), 8
 PASS_TOKENS = TORCH_TOKENS = 512  # of a prompt at most; the prompt that PyTorch takes

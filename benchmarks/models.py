@@ -11,7 +11,8 @@ import numpy as np
 
 from verbatim.reference.checkpoint.tensors import Checkpoint, FeedForward, Layer
 from verbatim.reference.checkpoint.weights import Tensor
-from verbatim.reference.numerics.quantization import GROUP_SIZE, QuantizedTensor
+from verbatim.reference.numerics.block_weights import BlockedTensor
+from verbatim.reference.numerics.quantization import BLOCKED_FORMATS, GROUP_SIZE, QuantizedTensor
 from verbatim.reference.records.config import LayerConfig, ModelConfig
 from verbatim.reference.records.rope import Rope
 
@@ -34,7 +35,11 @@ SHAPES = {
         "num_kv_heads": 2, "head_dim": 16, "context_size": 512,
     },
 }  # fmt: skip
-BYTES_A_GROUP = {None: 2 * GROUP_SIZE, "w8a8": GROUP_SIZE + 2, "w4a8": GROUP_SIZE // 2 + 2}
+BYTES_A_GROUP = {  # a block's float32 scale is half a byte a group
+    None: 2 * GROUP_SIZE, "w8a8": GROUP_SIZE + 2, "w4a8": GROUP_SIZE // 2 + 2, "w16a16": 2 * GROUP_SIZE + 0.5,
+    "w8a16": GROUP_SIZE + 0.5, "w8a8-256": GROUP_SIZE + 0.5, "w4a16": GROUP_SIZE // 2 + 1.5,
+    "w4a8-256": GROUP_SIZE // 2 + 1.5,
+}  # fmt: skip
 
 
 def config_of(name: str) -> ModelConfig:
@@ -56,12 +61,25 @@ class RandomMatrix:
         """As a checkpoint's float matrix."""
         return quantization
 
-    def quantized(self, quantization: str) -> QuantizedTensor:
+    def quantized(self, quantization: str) -> QuantizedTensor | BlockedTensor:
         """Random integers in that format, like Matrix.quantized."""
         outputs, groups = self.weight.shape[0], -(-self.num_inputs // GROUP_SIZE)
+        if quantization in BLOCKED_FORMATS:
+            return self._blocked(quantization, (outputs, groups, GROUP_SIZE))
         low, high = (-127, 127) if quantization == "w8a8" else (-8, 7)
         integers = np.random.default_rng(1).integers(low, high, (outputs, groups, GROUP_SIZE), np.int8, endpoint=True)
         return QuantizedTensor(quantization, integers, np.full((outputs, groups), 1e-3, np.float16), self.num_inputs)
+
+    def _blocked(self, quantization: str, shape: tuple[int, int, int]) -> BlockedTensor:
+        random, bits = np.random.default_rng(1), int(quantization[1 : quantization.index("a")])
+        bound, dtype = (2000, np.int16) if bits == 16 else (2 ** (bits - 1) - 1, np.int8)
+        integers = random.integers(-bound, bound, shape, dtype, endpoint=True)
+        scales = np.full((shape[0], -(-shape[1] // 8)), 0.05 / bound, np.float32)
+        multipliers = random.integers(8, 15, shape[:2], np.int8, endpoint=True) if bits == 4 else None
+        return BlockedTensor(
+            format=quantization, integers=integers, scales=scales / np.float32(12 if bits == 4 else 1),
+            num_inputs=self.num_inputs, multipliers=multipliers,
+        )  # fmt: skip
 
 
 @cache
@@ -98,4 +116,4 @@ def num_weights(config: ModelConfig) -> int:
 
 def num_bytes(config: ModelConfig, quantization: str | None) -> int:
     """Bytes of weights and scales that a step reads."""
-    return num_weights(config) * BYTES_A_GROUP[quantization] // GROUP_SIZE
+    return int(num_weights(config) * BYTES_A_GROUP[quantization]) // GROUP_SIZE

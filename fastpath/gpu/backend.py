@@ -22,6 +22,8 @@ from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.engine.loading import load_engine as load_parts
 from verbatim.reference.engine.loading import load_model as load_model_parts
 from verbatim.reference.engine.loop import Engine
+from verbatim.reference.numerics.quantization import BLOCKED_FORMATS, FORMATS
+from verbatim.reference.records.errors import BackendError
 from verbatim.reference.records.limits import EngineLimits
 from verbatim.reference.records.parts import Parts
 
@@ -53,11 +55,20 @@ def make_parts(device: Device) -> Parts:
     )
 
 
+def check_kernels(quantization: str | None) -> None:
+    """Raise BackendError for a format that no kernel of the GPU computes."""
+    if quantization in BLOCKED_FORMATS:
+        raise BackendError(
+            f"the GPU path does not compute {quantization}; give --device cpu, or {' or '.join(FORMATS)}"
+        )
+
+
 def load_engine(
     directory, *, device: str = "cuda", quantization: str | None = None, limits: EngineLimits | None = None,
     draft_directory=None,
 ) -> Engine:  # fmt: skip
     """The engine over a model directory; raises ModelError, or BackendError for a GPU that is too small."""
+    check_kernels(quantization)
     opened, limits = Device(device), limits or EngineLimits()
     config = limits.reshape(open_source(directory).config())
     places = [directory, draft_directory] if draft_directory else [directory]
@@ -70,6 +81,7 @@ def load_engine(
 
 def load_model(directory, *, device: str = "cuda", quantization: str | None = None) -> Model:
     """Only the model; works without a tokenizer."""
+    check_kernels(quantization)
     parts = make_parts(Device(device))
     model = load_model_parts(parts, directory, quantization=quantization)
     model.parts = parts

@@ -188,7 +188,7 @@ INLINE void quantize_group(const float *x, int8_t *integers, float *scale, int32
     *correction = -128 * (sums[0] + sums[1]);
 }
 
-static void quantize(const float *x, long rows, long n, const struct quantized *out) {
+static void quantize_groups(const float *x, long rows, long n, const struct quantized *out) {
     long groups = (n + GROUP - 1) / GROUP;
     for (long row = 0; row < rows; row++, x += n)
         for (long g = 0; g < groups; g++) {

@@ -15,6 +15,11 @@
  *                                 bits, [2][64][4]: from bit 0 up the two high bits of k, k + 16, k + 4 and k + 20
  *                 [parts][64]     the factors of a group, or of each half of it; then the minimum factors, if it has them
  *       [64]                      the scale, a float16; then the minimum
+ *   W16A16 and the next ones (N4b)  [outputs / 64] times [groups] times
+ *       W16A16             [16][64][2]  integers of 16 bits, of each four inputs 0, 2, 1, 3
+ *       W8A16, W8A8_256    [8][64][4]   integers, of the latter plus 128
+ *       W4A16, W4A8_256    [4][64][4]   as in W4A8, then [64] multipliers
+ *     then [blocks][64]                 the scales of the strip, float32
  * with zeros for outputs and inputs past the last one. The cache is packed 16 positions at a time (N8):
  *   keys   [pages][kv_heads][head_dim][16]      values   [pages][kv_heads][16][value_dim rounded up to 16]
  * as float32, float16 or bfloat16, here not in pairs. Of latent attention (N8a) there are keys alone.
@@ -22,11 +27,31 @@
 #ifndef VERBATIM_KERNELS_H
 #define VERBATIM_KERNELS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { PACK = 16, STRIP = 64, LANES = 32, BLOCK = 256, GROUP = 32, KEY_BLOCK = 64 };
 /* Of a matrix; the first three are dtypes as well. */
-enum format { FLOAT32, BFLOAT16, FLOAT16, W8A8, W4A8, W8A8_SCALE, W8A8_MINIMUM, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS };
+enum format {
+    FLOAT32,
+    BFLOAT16,
+    FLOAT16,
+    W8A8,
+    W4A8,
+    W8A8_SCALE,
+    W8A8_MINIMUM,
+    Q2_K,
+    Q3_K,
+    Q4_K,
+    Q5_K,
+    Q6_K,
+    IQ4_XS,
+    W16A16,
+    W8A16,
+    W4A16,
+    W8A8_256,
+    W4A8_256
+};
 
 struct matrix {
     const void *weights;
@@ -36,12 +61,16 @@ struct matrix {
 };
 
 /* Rows of int8 with a float32 scale a group; `corrections` is -128 times the sum of a group's integers (N4), `sums` the
- * sum of each half. */
+ * sum of each half. For blocks (N4b) the scale is that of the block, at the place of its first group; integers of 16 bits
+ * have corrections of -8 times the sum, and `width` is 2;
+ * the level with tiles has them as bytes as well: in `slices` (rows, 2, groups, 32) the high, then the low ones. */
 struct quantized {
-    int8_t *integers;     /* (rows, groups, 32) */
+    int8_t *integers;     /* (rows, groups, 32) of `width` bytes */
     float *scales;        /* (rows, groups) */
     int32_t *corrections; /* (rows, groups) */
     int32_t *sums;        /* (rows, groups, 2) */
+    int width;
+    int8_t *slices;
 };
 
 /* Of a format from Q2_K on: the bits of an integer, the parts of a group that have a factor each, whether they have a
@@ -53,8 +82,13 @@ static inline int offset_of(int format) {
     return format == Q3_K ? 4 : format == Q6_K ? 32 : format == IQ4_XS ? 128 : 0;
 }
 
+static inline int is_blocked(int format) { return format >= W16A16; }
+static inline int takes_pairs(int format) { return format >= W16A16 && format <= W4A16; } /* 16 bits of activations */
+
 /* Bytes of a group of a strip, without the block's scales. */
 static inline long group_bytes(int format) {
+    if (format == W16A16) return STRIP * GROUP * 2;
+    if (is_blocked(format)) return STRIP * (format == W8A16 || format == W8A8_256 ? GROUP : GROUP / 2 + 1);
     return STRIP * (GROUP / 8 * bits_of_format(format) + parts_of(format) * (1 + has_minimum(format)));
 }
 
@@ -67,6 +101,7 @@ static inline long step_bytes(int format) {
                                [W4A8] = GROUP / 2 + 2,
                                [W8A8_SCALE] = GROUP + 4,
                                [W8A8_MINIMUM] = GROUP + 8};
+    if (is_blocked(format)) return group_bytes(format);
     if (format >= Q2_K) return group_bytes(format) + STRIP / 4 * (1 + has_minimum(format));
     return STRIP * each[format];
 }
@@ -74,7 +109,12 @@ static inline long step_bytes(int format) {
 /* Bytes of a strip. */
 static inline long strip_bytes(const struct matrix *w) {
     long groups = (w->inputs + GROUP - 1) / GROUP, pairs = (w->inputs + 1) / 2;
-    return (w->format >= W8A8 ? groups : w->format == BFLOAT16 ? pairs * 2 : w->inputs) * step_bytes(w->format);
+    long scales = is_blocked(w->format) ? (w->inputs + BLOCK - 1) / BLOCK * STRIP * 4 : 0;
+    return (w->format >= W8A8       ? groups
+            : w->format == BFLOAT16 ? pairs * 2
+                                    : w->inputs) *
+               step_bytes(w->format) +
+           scales;
 }
 
 /* One strip of a matrix as a matrix: up to 64 outputs. */
@@ -137,7 +177,12 @@ struct delta_head {
 /* The rows of x from `row` on. */
 static inline struct quantized rows_of(const struct quantized *x, long row, long groups) {
     long at = row * groups;
-    return (struct quantized){x->integers + at * GROUP, x->scales + at, x->corrections + at, x->sums + at * 2};
+    return (struct quantized){x->integers + at * GROUP * x->width,
+                              x->scales + at,
+                              x->corrections + at,
+                              x->sums + at * 2,
+                              x->width,
+                              x->width == 2 ? x->slices + at * GROUP * 2 : NULL};
 }
 
 enum activation { SILU, GELU_TANH, SIGMOID, RELU2 };
@@ -152,8 +197,9 @@ struct kernels {
     void (*linear)(const struct matrix *w, const float *x, long rows, long from, long to, float *y);
     /* N3; the whole matrix for some rows that are `x_step` and `y_step` apart, as those of one head among others are */
     void (*linear_apart)(const struct matrix *w, const float *x, long x_step, long rows, float *y, long y_step);
-    /* N4 */ void (*quantize)(const float *x, long rows, long n, const struct quantized *out);
-    /* N4; the same strips */
+    /* N4, N4b; `format` is that of the weights */
+    void (*quantize)(const float *x, long rows, long n, int format, const struct quantized *out);
+    /* N4, N4b; the same strips */
     void (*linear_quantized)(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
                              float *y);
     /* N5 */ void (*rms_norm)(const float *x, const float *weight, float epsilon, long rows, long n, float *y);
@@ -207,6 +253,8 @@ struct kernels {
 extern long first_cache_bytes; /* size of the L1 data cache, 0 if unknown; `available_kernels` sets it */
 
 extern const struct kernels plain_kernels, avx2_kernels, avx512_kernels;
+const struct kernels *amx_kernels(void); /* NULL where there are no tiles, or the system does not permit them */
+const struct kernels *avxvnni_kernels(void);
 
 /* The compiled tables that this processor can run, best first; ends with NULL. */
 const struct kernels *const *available_kernels(void);

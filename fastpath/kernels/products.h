@@ -122,8 +122,7 @@ static void linear_apart(const struct matrix *w, const float *x, long x_step, lo
 }
 
 /* A stretch of a strip's weights stays in the L2 cache for all rows of the panel, or in L1 for a few rows. */
-static void linear_quantized(const struct matrix *w, const struct quantized *x, long rows, long from, long to,
-                             float *y) {
+static void linear_grouped(const struct matrix *w, const struct quantized *x, long rows, long from, long to, float *y) {
     long groups = (w->inputs + GROUP - 1) / GROUP, panel = panel_of(groups * GROUP, INTEGER_ROWS), count, end, stop;
     long bytes = step_bytes(w->format);
     for (long top = 0; top < rows; top = end) {

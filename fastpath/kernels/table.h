@@ -7,6 +7,8 @@
 #include "tiles.h"
 #include "superblocks.h"
 #include "products.h"
+#include "blocks.h"
+#include "block_products.h"
 #include "latents.h"
 #include "states.h"
 #include "delta.h"

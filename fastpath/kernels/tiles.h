@@ -84,6 +84,12 @@ enum { TAKES_BYTES = 1 };
 INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int format) {
     return (void)format, (ivec)_mm512_dpbusd_epi32((__m512i)dots, (__m512i)weights, _mm512_set1_epi32(x));
 }
+#elif defined ADD_BYTE_PRODUCTS /* of AVX-VNNI */
+enum { TAKES_BYTES = 1 };
+
+INLINE ivec add_dot(ivec dots, ivec weights, int32_t x, const int format) {
+    return (void)format, (ivec)ADD_BYTE_PRODUCTS((__m256i)dots, (__m256i)weights, _mm256_set1_epi32(x));
+}
 #else
 enum { TAKES_BYTES = 0 };
 

@@ -22,6 +22,11 @@ cdef extern from "kernels.h" nogil:
         Q5_K
         Q6_K
         IQ4_XS
+        W16A16
+        W8A16
+        W4A16
+        W8A8_256
+        W4A8_256
         SILU
         GELU_TANH
         SIGMOID
@@ -38,6 +43,8 @@ cdef extern from "kernels.h" nogil:
         float *scales
         int32_t *corrections
         int32_t *sums
+        int width
+        int8_t *slices
 
     struct mamba_head:
         long tokens, state_rows, head_dim, row_step, out_step, step_step, kept_step
@@ -89,7 +96,7 @@ cdef extern from "kernels.h" nogil:
         float (*lane_sum)(const float *, long) noexcept nogil
         void (*linear)(const matrix *, const float *, long, long, long, float *) noexcept nogil
         void (*linear_apart)(const matrix *, const float *, long, long, float *, long) noexcept nogil
-        void (*quantize)(const float *, long, long, const quantized *) noexcept nogil
+        void (*quantize)(const float *, long, long, int, const quantized *) noexcept nogil
         void (*linear_quantized)(const matrix *, const quantized *, long, long, long, float *) noexcept nogil
         void (*rms_norm)(const float *, const float *, float, long, long, float *) noexcept nogil
         void (*layer_norm)(const float *, const float *, const float *, float, long, long, float *) noexcept nogil
@@ -131,8 +138,11 @@ cdef extern from "kernels.h" nogil:
     int parts_of(int)
     int has_minimum(int)
     int offset_of(int)
+    int is_blocked(int)
+    int takes_pairs(int)
     long group_bytes(int)
     long step_bytes(int)
+    long strip_bytes(const matrix *)
     const kernels *const *available_kernels()
 
 

@@ -1,7 +1,7 @@
 """Dispatch to the best instruction set that the processor has, or to the one that VERBATIM_CPU names.
 
-The choice changes no bit (docs/numerics.md). This extension holds all C kernels, compiled once for each level: avx512,
-avx2, plain. The other extensions call them through `table()`.
+The choice changes no bit (docs/numerics.md). This extension holds all C kernels, compiled once for each level: amx,
+avx512, avxvnni, avx2, plain. The other extensions call them through `table()`.
 """
 
 import os

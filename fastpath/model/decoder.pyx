@@ -71,7 +71,7 @@ cdef class Model(StreamPass):
     cdef void _score(self, const float *states, long rows, float *logits) noexcept:
         with nogil:
             if self.weights.head.format >= W8A8:
-                table().quantize(states, rows, self.hidden, &self.rounded.c)
+                table().quantize(states, rows, self.hidden, self.weights.head.format, &self.rounded.c)
             multiply(&self.weights.head, states, &self.rounded.c, rows, logits)
 
     cdef _normed(self, x):

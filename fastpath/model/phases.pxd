@@ -1,6 +1,6 @@
 # A decoder's shape, weights and scratch buffers, and the rows of a batch.
 from verbatim.fastpath.cache.pages cimport PagedCache
-from verbatim.fastpath.machine.dispatch cimport heads
+from verbatim.fastpath.machine.dispatch cimport heads, quantized
 from verbatim.fastpath.model.adapters cimport Adapters
 from verbatim.fastpath.model.experts cimport routing
 from verbatim.fastpath.model.layers cimport Layers, gated
@@ -55,6 +55,7 @@ cdef class Phases(Watched):
     cdef batch_rows step
     cdef PagedCache cache
     cdef bint is_quantized, is_mixed  # whether some matrices are integers, and perhaps others are not
+    cdef int format  # of the integers that activations are rounded to
     cdef bint keeps_gated  # the floats that a feed-forward network's last matrix takes
     cdef _reserve(self, long rows)
     cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil
@@ -65,6 +66,8 @@ cdef class Phases(Watched):
                           float *y) noexcept nogil
     cdef void _round_gated(self, const float *x, long width, long start, long stop) noexcept nogil
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil
+    cdef void _round_into(self, const quantized *rounded, const float *x, long width, long start,
+                          long stop) noexcept nogil
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil
     cdef void _multiply_adapted(self, team *members, const product *products, long count, long layer,

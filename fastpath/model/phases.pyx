@@ -7,7 +7,8 @@ takes `members` is called by every thread and ends with a barrier.
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    GELU_TANH, GROUP, PACK, RELU2, SILU, STRIP, W8A8, address, matrix, quantized, rows_of, strip_of, table,
+    GELU_TANH, GROUP, PACK, RELU2, SILU, STRIP, W8A8, address, is_blocked, matrix, quantized, rows_of, strip_of,
+    table,
 )
 from verbatim.fastpath.model.adapters cimport DOWN, GATE, UP
 from verbatim.fastpath.model.experts cimport routing
@@ -16,7 +17,8 @@ from verbatim.fastpath.machine.threads cimport claim, claim_along, finish_phase
 from libc.string cimport memcpy
 
 from verbatim.fastpath.model.attention import LOG2E
-from verbatim.reference.numerics.quantization import MIXED
+from verbatim.fastpath.numerics.packed import FORMATS
+from verbatim.reference.numerics.quantization import BLOCKED_FORMATS, MIXED
 from verbatim.reference.numerics.rotary import position_scales
 
 cdef enum:
@@ -73,11 +75,13 @@ cdef class Phases(Watched):
         self.intermediate = max(self.intermediate, max([layer.intermediate_size or 0 for layer in config.layers]))
         self.weights, self.adapters = Layers(config, checkpoint, quantization, model_lib), Adapters(config.layers)
         self.is_quantized, self.is_mixed = quantization is not None, quantization in MIXED
+        self.format = FORMATS[quantization] if quantization in BLOCKED_FORMATS else W8A8
 
     cdef _reserve(self, long rows):
         """Allocate scratch buffers for that many rows."""
         cdef bint keeps_gated = (
-            not self.is_quantized or self.is_mixed or self.has_cutoffs or self.adapters.has_any()
+            not self.is_quantized or self.is_mixed or self.has_cutoffs or is_blocked(self.format)
+            or self.adapters.has_any()
         )
         if rows <= self.capacity and (self.keeps_gated or not keeps_gated):
             return
@@ -105,8 +109,8 @@ cdef class Phases(Watched):
         self.shared_scores = <float *>address(self.scratch["shared_scores"])
         self.gathered = <float *>address(self.scratch["gathered"])
         self.expert_output = <float *>address(self.scratch["expert_output"])
-        self.rounded = Activations(rows, self.widest)
-        self.rounded_gated = Activations(rows if self.is_quantized else 0, self.intermediate)
+        self.rounded = Activations(rows, self.widest, self.format)
+        self.rounded_gated = Activations(rows if self.is_quantized else 0, self.intermediate, self.format)
         self.capacity = rows
 
     cdef void _norm(self, team *members, const float *weight, const float *bias) noexcept nogil:
@@ -138,7 +142,7 @@ cdef class Phases(Watched):
             table().rms_norm(x, weight, self.epsilon, rows, size, y)
 
     cdef void _round(self, team *members, const float *x, long rows, long width) noexcept nogil:
-        """Round x to integers, for quantised weights (N4)."""
+        """Round x to integers, for quantised weights (N4, N4b)."""
         cdef long start, stop
         if not self.is_quantized:
             return
@@ -147,17 +151,18 @@ cdef class Phases(Watched):
         finish_phase(members)
 
     cdef void _round_rows(self, const float *x, long width, long start, long stop) noexcept nogil:
-        cdef quantized part
         if self.is_quantized:
-            part = rows_of(&self.rounded.c, start, (width + GROUP - 1) // GROUP)
-            table().quantize(x + start * width, stop - start, width, &part)
+            self._round_into(&self.rounded.c, x, width, start, stop)
+
+    cdef void _round_into(self, const quantized *rounded, const float *x, long width, long start,
+                          long stop) noexcept nogil:
+        cdef quantized part = rows_of(rounded, start, (width + GROUP - 1) // GROUP)
+        table().quantize(x + start * width, stop - start, width, self.format, &part)
 
     cdef void _round_gated(self, const float *x, long width, long start, long stop) noexcept nogil:
         """The same in the buffer for what comes before a network's last matrix, which is no wider."""
-        cdef quantized part
         if self.is_quantized:
-            part = rows_of(&self.rounded_gated.c, start, (width + GROUP - 1) // GROUP)
-            table().quantize(x + start * width, stop - start, width, &part)
+            self._round_into(&self.rounded_gated.c, x, width, start, stop)
 
     cdef void _multiply(self, team *members, const product *products, long count) noexcept nogil:
         share_products(members, products, count)
@@ -178,7 +183,7 @@ cdef class Phases(Watched):
         Without a gate, y = down(activation(up(x))). `layer` is that of a dense network, whose rows are the batch's and
         may have adapters, or -1.
         """
-        cdef long strips = num_strips(&part.up), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start
+        cdef long strips = num_strips(&part.up), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start, stop
         cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
         layer = layer if self.adapters.num_runs else -1
         if layer >= 0:
@@ -189,6 +194,10 @@ cdef class Phases(Watched):
             self._gate_strip(part, x, start, min(<long>GATED_ROWS, rows - start), item % strips, layer)
             item = claim_along(members, items)
         finish_phase(members)
+        if is_blocked(self.format):  # a block is four strips wide
+            while claim_rows(members, rows, &start, &stop):
+                self._round_gated(self.gated, part.down.inputs, start, stop)
+            finish_phase(members)
         self._multiply_adapted(members, &down, 1, layer, DOWN)
 
     cdef void _gate_strip(self, const gated *part, const float *x, long start, long rows, long strip,
@@ -219,10 +228,10 @@ cdef class Phases(Watched):
         else:
             table().activate(gate, rows * width, self.activation, gate)
         for row in range(rows):
-            if part.down.format >= W8A8:
+            if part.down.format >= W8A8 and not is_blocked(self.format):
                 rounded = rows_of(&self.rounded_gated.c, 1, (start + row) * groups + column // GROUP)
-                table().quantize(gate + row * width, 1, width, &rounded)
-            if part.down.format < W8A8 or layer >= 0:
+                table().quantize(gate + row * width, 1, width, self.format, &rounded)
+            if part.down.format < W8A8 or is_blocked(self.format) or layer >= 0:
                 memcpy(self.gated + (start + row) * intermediate + column, gate + row * width, width * sizeof(float))
 
     cdef void _gate_rows(self, float *gate, const float *up, long count) noexcept nogil:

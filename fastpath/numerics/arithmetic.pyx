@@ -6,7 +6,7 @@ The model calls the same kernels by pointer. reference/numerics/arithmetic.py de
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, RELU2, SIGMOID, SILU, address, quantized, table,
+    BFLOAT16, FLOAT16, FLOAT32, GELU_TANH, RELU2, SIGMOID, SILU, W8A8, address, quantized, table,
 )
 from verbatim.fastpath.numerics.packed cimport Activations, PackedMatrix, multiply
 
@@ -71,7 +71,7 @@ cdef _multiply(x, PackedMatrix weight, Activations rounded=None):
 
 cdef Activations _round(x):
     rounded = Activations(x.shape[0], x.shape[1])
-    table().quantize(<const float *>address(x), x.shape[0], x.shape[1], &rounded.c)
+    table().quantize(<const float *>address(x), x.shape[0], x.shape[1], W8A8, &rounded.c)
     return rounded
 
 

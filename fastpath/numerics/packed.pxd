@@ -18,7 +18,7 @@ cdef class PackedMatrix:
 
 cdef class Activations:
     cdef quantized c
-    cdef object integers, scales, corrections, sums
+    cdef object integers, scales, corrections, sums, slices
 
 
 cdef void multiply(const matrix *w, const float *x, const quantized *rounded, long rows, float *y) noexcept nogil

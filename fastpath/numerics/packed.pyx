@@ -6,14 +6,17 @@ Float weights keep their stored dtype; the kernels widen them in registers (N1).
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    BFLOAT16, FLOAT16, FLOAT32, GROUP, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, STRIP, W4A8, W8A8, W8A8_MINIMUM,
-    W8A8_SCALE, address, bits_of_format, group_bytes, offset_of, step_bytes, table,
+    BFLOAT16, FLOAT16, FLOAT32, GROUP, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, STRIP, W16A16, W4A16, W4A8, W4A8_256, W8A16,
+    W8A8, W8A8_256, W8A8_MINIMUM, W8A8_SCALE, address, bits_of_format, group_bytes, offset_of, step_bytes, table,
+    takes_pairs,
 )
 from verbatim.fastpath.machine.threads cimport claim_along, run, team
 from libc.stdint cimport int8_t, int32_t
 
 from verbatim.fastpath.machine.memory import HugePages
+from verbatim.fastpath.numerics.strips import arrange_blocks, in_strips
 from verbatim.fastpath.numerics.words import words_of
+from verbatim.reference.numerics.block_weights import BlockedTensor
 from verbatim.reference.numerics.quantization import SuperblockTensor, to_stored
 from verbatim.reference.checkpoint.weights import release
 
@@ -21,7 +24,8 @@ STRIP_SIZE = STRIP  # outputs side by side
 FORMATS = {
     "F32": FLOAT32, "F16": FLOAT16, "BF16": BFLOAT16, "w8a8": W8A8, "w4a8": W4A8, "MXFP4": W8A8_SCALE,
     "Q4_1": W8A8_MINIMUM, "Q5_1": W8A8_MINIMUM, "Q2_K": Q2_K, "Q3_K": Q3_K, "Q4_K": Q4_K, "Q5_K": Q5_K, "Q6_K": Q6_K,
-    "IQ4_XS": IQ4_XS, "I8_SCALE": W8A8_SCALE, "I8_MINIMUM": W8A8_MINIMUM,
+    "IQ4_XS": IQ4_XS, "I8_SCALE": W8A8_SCALE, "I8_MINIMUM": W8A8_MINIMUM, "w16a16": W16A16, "w8a16": W8A16,
+    "w4a16": W4A16, "w8a8-256": W8A8_256, "w4a8-256": W4A8_256,
 }
 
 
@@ -52,7 +56,7 @@ def pack_floats(bits, dtype: str, bias=None) -> PackedMatrix:
 
 
 def pack_integers(tensor, bias=None) -> PackedMatrix:
-    """Pack a QuantizedTensor or SuperblockTensor (reference/numerics/quantization.py)."""
+    """Pack a QuantizedTensor or SuperblockTensor (reference/numerics/quantization.py), or a BlockedTensor."""
     weights = HugePages().copy(_arrange_tensor(tensor))
     return _wrap(weights, bias, len(tensor.integers), tensor.num_inputs, tensor.format)
 
@@ -83,6 +87,8 @@ def arrange(source, quantization=None):
 
 
 def _arrange_tensor(tensor):
+    if isinstance(tensor, BlockedTensor):
+        return arrange_blocks(tensor)
     return _arrange_superblocks(tensor) if isinstance(tensor, SuperblockTensor) else _arrange_integers(tensor)
 
 
@@ -92,7 +98,7 @@ def _wrap(weights, bias, long outputs, long inputs, format: str) -> PackedMatrix
 
 
 def _arrange_floats(bits, dtype):
-    strips = _in_strips(bits)
+    strips = in_strips(bits)
     if dtype != "BF16":
         return strips.transpose(0, 2, 1)  # (strips, inputs, 64)
     if strips.shape[2] % 2:
@@ -102,9 +108,9 @@ def _arrange_floats(bits, dtype):
 
 def _arrange_integers(tensor):
     if tensor.format == "w4a8":  # as on disk: two to a byte, the second half of a group in the high halves
-        unsigned = _in_strips(to_stored(tensor))
+        unsigned = in_strips(to_stored(tensor))
     else:
-        unsigned = _in_strips(np.ascontiguousarray(tensor.integers).view(np.uint8) ^ np.uint8(0x80))
+        unsigned = in_strips(np.ascontiguousarray(tensor.integers).view(np.uint8) ^ np.uint8(0x80))
     strips, _, groups, each = unsigned.shape
     numbers = [array for array in (tensor.scales, tensor.minimums) if array is not None]
     size = tensor.scales.dtype.itemsize
@@ -114,7 +120,7 @@ def _arrange_integers(tensor):
         unsigned.reshape(strips, STRIP, groups, each // 4, 4).transpose(0, 2, 3, 1, 4)
     )  # fmt: skip
     for i, array in enumerate(numbers):
-        scales[:, :, STRIP * i : STRIP * (i + 1)] = _in_strips(array).transpose(0, 2, 1)
+        scales[:, :, STRIP * i : STRIP * (i + 1)] = in_strips(array).transpose(0, 2, 1)
     return packed
 
 
@@ -122,7 +128,7 @@ def _arrange_superblocks(tensor):
     """Blocks of 256, each strip's side by side, as kernels.h describes them."""
     cdef int format = FORMATS[tensor.format]
     words = words_of(tensor.integers.view(np.uint8) + np.uint8(offset_of(format)), bits_of_format(format))
-    strips = _in_strips(words)  # (strips, 64, groups, bytes of a group)
+    strips = in_strips(words)  # (strips, 64, groups, bytes of a group)
     blocks = strips.shape[2] // 8
     size, count = group_bytes(format), words.shape[2] // 4
     packed = np.empty((len(strips), blocks, 8 * step_bytes(format)), np.uint8)
@@ -130,31 +136,24 @@ def _arrange_superblocks(tensor):
     by_group = strips.reshape(len(strips), STRIP, blocks, 8, count, 4).transpose(0, 2, 3, 4, 1, 5)
     groups[..., : count * STRIP * 4].reshape(by_group.shape)[...] = by_group
     factors = [array.view(np.uint8) for array in (tensor.factors, tensor.minimum_factors) if array is not None]
-    parts = _in_strips(np.concatenate(factors, axis=2))  # (strips, 64, groups, parts)
+    parts = in_strips(np.concatenate(factors, axis=2))  # (strips, 64, groups, parts)
     by_group = parts.reshape(len(strips), STRIP, blocks, 8, -1).transpose(0, 2, 3, 4, 1)
     groups[..., count * STRIP * 4 :].reshape(by_group.shape)[...] = by_group
     numbers = [array.astype(np.float16) for array in (tensor.scales, tensor.minimums) if array is not None]
-    by_block = _in_strips(np.stack(numbers, axis=2)).transpose(0, 2, 3, 1)  # (strips, blocks, numbers, 64)
+    by_block = in_strips(np.stack(numbers, axis=2)).transpose(0, 2, 3, 1)  # (strips, blocks, numbers, 64)
     packed[:, :, 8 * size :].view(np.float16).reshape(by_block.shape)[...] = by_block
     return packed
 
 
-def _in_strips(rows):
-    """(outputs, ...) to (strips, 64, ...), with zeros past the last output."""
-    num_strips = (len(rows) + STRIP - 1) // STRIP
-    if len(rows) < num_strips * STRIP:
-        padded = np.zeros((num_strips * STRIP, *rows.shape[1:]), rows.dtype)
-        padded[: len(rows)] = rows
-        rows = padded
-    return rows.reshape(num_strips, STRIP, *rows.shape[1:])
-
-
 cdef class Activations:
-    """A buffer for `rows` of `num_inputs` activations rounded to int8 (N4)."""
+    """A buffer for `rows` of `num_inputs` activations rounded to integers for weights of that format (N4, N4b)."""
 
-    def __init__(self, long rows, long num_inputs):
+    def __init__(self, long rows, long num_inputs, int format=W8A8):
         num_groups = (num_inputs + GROUP - 1) // GROUP
-        self.integers = np.empty((rows, num_groups, GROUP), np.int8)
+        self.integers = np.empty((rows, num_groups, GROUP), np.int16 if takes_pairs(format) else np.int8)
+        self.c.width = self.integers.itemsize
+        self.slices = np.empty((rows if self.c.width == 2 else 0, 2, num_groups, GROUP), np.int8)
+        self.c.slices = <int8_t *>address(self.slices)
         self.scales = np.empty((rows, num_groups), np.float32)
         self.corrections = np.empty((rows, num_groups), np.int32)
         self.sums = np.empty((rows, num_groups, 2), np.int32)

@@ -8,8 +8,9 @@ import numpy as np
 
 from verbatim.reference.checkpoint.quantized.matrices import GroupedTensor
 from verbatim.reference.checkpoint.weights import Tensor
+from verbatim.reference.numerics.block_weights import BlockedTensor, integers_of
 from verbatim.reference.numerics.blocks import BLOCK_FORMATS, unpack, unpack_mxfp4
-from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored, quantize
+from verbatim.reference.numerics.quantization import MIXED, QuantizedTensor, SuperblockTensor, from_stored
 from verbatim.reference.records.config import LayerConfig
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # in most families
@@ -40,14 +41,14 @@ class Matrix:
             return "MXFP4"
         return None if quantization in MIXED else quantization
 
-    def quantized(self, quantization: str) -> QuantizedTensor | SuperblockTensor:
-        """The integers of N4 and N4g: as stored, or made from the float weight."""
+    def quantized(self, quantization: str) -> QuantizedTensor | SuperblockTensor | BlockedTensor:
+        """The integers of N4, N4b and N4g: as stored, or made from the float weight."""
         if self.weight.dtype in BLOCK_FORMATS:
             return unpack(self.weight.dtype, self.weight.bits)
         if isinstance(self.weight, GroupedTensor):
             return self.weight.quantized()
         if self.scales is None:
-            return quantize(self.weight.name, self.weight.float32(), quantization)
+            return integers_of(self.weight.name, self.weight.float32(), quantization)
         if self.scales.dtype == "U8":
             return unpack_mxfp4(self.weight.bits, self.scales.bits)
         return from_stored(self.weight.name, quantization, self.weight.bits, self.scales.bits, self.num_inputs)

@@ -20,7 +20,7 @@ from verbatim.reference.cache.states import sole_state
 from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.logits import check_ids
 from verbatim.reference.engine.adapters import LoadedAdapters
-from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.numerics.quantization import ALL_FORMATS
 from verbatim.reference.records.errors import RequestError
 from verbatim.reference.records.sequence import Chunk
 
@@ -61,7 +61,7 @@ def perplexity(
     windows = _windows(model_directory, config, text, list(ids), num_tokens)
     if not windows:
         raise RequestError("nothing to measure: two tokens of text are the least")
-    formats = [config.quantization] if config.quantization else [None, *FORMATS]
+    formats = [config.quantization] if config.quantization else [None, *ALL_FORMATS]
     rows = [(name, kv_cache_dtype) for name in formats]
     rows = rows if kv_cache_dtype == "float32" else [(formats[0], "float32"), *rows]
     title = f"{sum(len(w) - 1 for w in windows)} tokens"

@@ -15,6 +15,8 @@ from verbatim.reference.numerics.arithmetic import (
     linear_superblocks,
     rms_norm,
 )
+from verbatim.reference.numerics.block_products import linear_blocks
+from verbatim.reference.numerics.block_weights import BlockedTensor
 from verbatim.reference.numerics.quantization import SuperblockTensor
 from verbatim.reference.records.config import ModelConfig
 
@@ -37,6 +39,8 @@ class Linear:
         """x times the matrix transposed, plus the bias."""
         if isinstance(self.quantized, SuperblockTensor):
             y = linear_superblocks(x, self.quantized)
+        elif isinstance(self.quantized, BlockedTensor):
+            y = linear_blocks(x, self.quantized)
         elif self.quantized is not None:
             y = linear_quantized(x, self.quantized)
         else:

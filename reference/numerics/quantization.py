@@ -11,7 +11,9 @@ import numpy as np
 from verbatim.reference.records.errors import ModelError
 
 GROUP_SIZE = 32
-FORMATS = ("w8a8", "w4a8")
+FORMATS = ("w8a8", "w4a8")  # of N4, which a checkpoint can be stored in
+BLOCKED_FORMATS = ("w16a16", "w8a16", "w4a16", "w8a8-256", "w4a8-256")  # of N4b: block_weights.py
+ALL_FORMATS = (*FORMATS, *BLOCKED_FORMATS)  # what --quantization makes of a float checkpoint
 GGUF = "gguf"
 MXFP4 = "mxfp4"
 MLC = "mlc"
@@ -63,8 +65,8 @@ class SuperblockTensor:
 
 def check_format(quantization: str | None) -> None:
     """Raise ModelError for a format that no engine has."""
-    if quantization is not None and quantization not in FORMATS:
-        raise ModelError(f"quantization {quantization!r} is not supported; supported: {', '.join(FORMATS)}")
+    if quantization is not None and quantization not in ALL_FORMATS:
+        raise ModelError(f"quantization {quantization!r} is not supported; supported: {', '.join(ALL_FORMATS)}")
 
 
 def choose_format(stored: str | None, wanted: str | None) -> str | None:

@@ -188,7 +188,8 @@ def _tensor_bytes(tensor: Tensor, backend: str, quantization: str | None) -> int
     if tensor.dtype in ("I8", "U8"):
         return count if is_narrow or tensor.dtype == "I8" else 2 * count
     if quantization not in (None, *MIXED) and tensor.bits.ndim == 2:
-        return count // 16 + (count // 2 if quantization == "w4a8" and is_narrow else count)
+        integers = 2 * count if quantization == "w16a16" else count
+        return count // 16 + (count // 2 if quantization.startswith("w4") and is_narrow else integers)
     return tensor.bits.nbytes if is_narrow else 4 * count
 
 

@@ -17,7 +17,7 @@ from verbatim.demo import DRAFTS as DEMO_DRAFTS
 from verbatim.demo import MODEL as DEMO_MODEL
 from verbatim.reference.checkpoint.generation import CHOICES as GENERATION
 from verbatim.reference.dialects import DIALECTS, thoughts
-from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.numerics.quantization import ALL_FORMATS
 from verbatim.reference.records.limits import (
     DRAFT_MODES,
     KV_CACHE_DTYPES,
@@ -78,7 +78,7 @@ class Options:
     model: Path | str = option("Model", MODEL, "the model (default: the demo)", default=DEMO_MODEL.absolute())
     model_lib: Path | None = option("Model", FILE, "its packed weights, made if absent (default: in the cache)")
     device: str = option("Model", DEVICE, "auto, cpu, cuda or cuda:i", default="auto")
-    quantization: str | None = option("Model", one_of(FORMATS), "quantise on loading (default: as stored)")
+    quantization: str | None = option("Model", one_of(ALL_FORMATS), "quantise on loading (default: as stored)")
     kv_cache_dtype: str = option(
         "Model", one_of(tuple(KV_CACHE_DTYPES)), "what keys and values are rounded to and kept as", default="float32"
     )

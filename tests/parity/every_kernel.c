@@ -28,13 +28,30 @@ static float *floats(long count) {
     return values;
 }
 
+/* Integers of N4b within their bounds, multipliers from -15 to 15, scales of about 2^-10. */
+static void fill_blocks(const struct matrix *w, uint8_t *strip) {
+    long groups = (w->inputs + GROUP - 1) / GROUP, step = step_bytes(w->format),
+         blocks = (w->inputs + BLOCK - 1) / BLOCK;
+    for (uint8_t *group = strip, *end = strip + groups * step; group < end; group += step) {
+        for (long i = 0; i < step; i++) group[i] = (uint8_t)(random_bits() >> 9);
+        for (long i = 1; w->format == W16A16 && i < step; i += 2) group[i] = (int8_t)group[i] >> 4;
+        for (long i = step - STRIP; (w->format == W4A16 || w->format == W4A8_256) && i < step; i++)
+            group[i] = (uint8_t)(group[i] % 31 - 15);
+    }
+    uint32_t *scales = (uint32_t *)(strip + groups * step);
+    for (long i = 0; i < blocks * STRIP; i++) scales[i] = 0x3A800000 | (random_bits() >> 12);
+}
+
 static void products(const struct kernels *table, long rows, long inputs, long outputs, int format) {
     long strips = (outputs + STRIP - 1) / STRIP, groups = (inputs + GROUP - 1) / GROUP;
     struct matrix w = {NULL, NULL, inputs, outputs, format};
     long bytes = strips * strip_bytes(&w), step = step_bytes(format);
     uint8_t *weights = malloc(bytes);
     for (long i = 0; i < bytes; i++) weights[i] = format == FLOAT32 || i % 2 ? 0x3C : (uint8_t)(random_bits() >> 9);
-    if (format == W8A8_SCALE || format == W8A8_MINIMUM) { /* float32 scales and minimums of a group: about 2^-10 */
+    if (is_blocked(format)) {
+        for (long strip = 0; strip < strips; strip++) fill_blocks(&w, weights + strip * strip_bytes(&w));
+    } else if (format == W8A8_SCALE ||
+               format == W8A8_MINIMUM) { /* float32 scales and minimums of a group: about 2^-10 */
         for (long end = step; end <= bytes; end += step)
             for (long i = 1; i <= (format == W8A8_MINIMUM ? 2 * STRIP : STRIP); i++)
                 ((uint32_t *)(weights + end))[-i] = 0x3A800000 | (random_bits() >> 12);
@@ -46,10 +63,15 @@ static void products(const struct kernels *table, long rows, long inputs, long o
                 ((uint16_t *)(weights + end))[-i] = 0x1400 | (random_bits() >> 22); /* about 2^-10 */
     }
     float *x = floats(rows * inputs), *y = malloc(rows * outputs * sizeof(float));
-    struct quantized rounded = {malloc(rows * groups * GROUP), malloc(rows * groups * 4), malloc(rows * groups * 4),
-                                malloc(rows * groups * 8)};
+    int width = takes_pairs(format) ? 2 : 1;
+    struct quantized rounded = {malloc(rows * groups * GROUP * width),
+                                malloc(rows * groups * 4),
+                                malloc(rows * groups * 4),
+                                malloc(rows * groups * 8),
+                                width,
+                                malloc(rows * groups * GROUP * 2)};
     w.weights = weights;
-    table->quantize(x, rows, inputs, &rounded);
+    table->quantize(x, rows, inputs, format, &rounded);
     for (long strip = 0; strip < strips; strip++)
         if (format < W8A8) table->linear(&w, x, rows, strip, strip + 1, y);
         else table->linear_quantized(&w, &rounded, rows, strip, strip + 1, y);
@@ -58,6 +80,7 @@ static void products(const struct kernels *table, long rows, long inputs, long o
     count_in(y, rows * outputs * sizeof(float)), count_in(&sum, sizeof sum);
     free(weights), free(x), free(y);
     free(rounded.integers), free(rounded.scales), free(rounded.corrections), free(rounded.sums);
+    free(rounded.slices);
 }
 
 /* Elements in a dtype of the KV cache, and widened again. */
@@ -228,12 +251,14 @@ static void teams(void) {
 }
 
 int main(void) {
-    static const long sizes[][3] = {{1, 1, 1}, {1, 300, 70}, {7, 33, 64}, {13, 600, 130}, {6, 256, 16}, {17, 40, 200}};
+    static const long sizes[][3] = {{1, 1, 1},    {1, 300, 70},  {7, 33, 64},   {13, 600, 130},
+                                    {6, 256, 16}, {17, 40, 200}, {50, 600, 130}};
     for (const struct kernels *const *table = available_kernels(); *table; table++) {
         state = 1, digest = 14695981039346656037u;
-        for (int i = 0; i < 6; i++)
-            for (int format = FLOAT32; format <= IQ4_XS; format++)
-                products(*table, sizes[i][0], format < Q2_K ? sizes[i][1] : (sizes[i][1] + 255) / 256 * 256,
+        for (int i = 0; i < 7; i++)
+            for (int format = FLOAT32; format <= W4A8_256; format++)
+                products(*table, sizes[i][0],
+                         format < Q2_K || is_blocked(format) ? sizes[i][1] : (sizes[i][1] + 255) / 256 * 256,
                          sizes[i][2], format);
         for (long tokens = 1; tokens < 8; tokens += 3)
             for (long head_dim = 2; head_dim < 70; head_dim += 31)

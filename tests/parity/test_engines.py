@@ -20,7 +20,7 @@ from verbatim.reference.checkpoint.families import load_config
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.weights import Tensor, Weights
 from verbatim.reference.engine.loop import Engine
-from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.numerics.quantization import ALL_FORMATS
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
 from verbatim.reference.records.request import POOLINGS, Request, SamplingParams, StoppingParams
 from verbatim.reference.records.sequence import Chunk
@@ -44,7 +44,7 @@ MODELS = st.fixed_dictionaries({
     "mlp_bias": st.booleans(),
     "rope_scaling": st.sampled_from([None, LLAMA3]),
     "dtype": st.sampled_from(["F32", "F16", "BF16"]),
-    "quantization": st.sampled_from([None, *FORMATS]),
+    "quantization": st.sampled_from([None, *ALL_FORMATS]),
     "kv_cache_dtype": st.sampled_from(list(KV_CACHE_DTYPES)),
     "seed": st.integers(0, 2**32 - 1),
 })  # fmt: skip
@@ -186,7 +186,7 @@ def logits(backend, directory, quantization, ids):
     return np.array(model.forward([chunk], pages))
 
 
-@pytest.mark.parametrize("quantization", [None, *FORMATS])
+@pytest.mark.parametrize("quantization", [None, *ALL_FORMATS])
 def test_logits_of_a_wider_model(level, quantization, tmp_path_factory):
     """More inputs than a block of 256, more keys than a block of 64, and every logit compared."""
     shape = {"hidden_size": 600, "intermediate_size": 1100, "num_attention_heads": 10, "head_dim": 64}

@@ -14,7 +14,7 @@ from verbatim.cli.options import read_words
 from verbatim.reference.checkpoint.file_digests import SUMS, expected_digests, write_sums
 from verbatim.reference.checkpoint.opening import open_checkpoint
 from verbatim.reference.checkpoint.source import open_source
-from verbatim.reference.numerics.quantization import FORMATS
+from verbatim.reference.numerics.quantization import ALL_FORMATS
 from verbatim.reference.records.errors import BackendError
 from verbatim.server.models.served import load_served_model
 from verbatim.server.settings.options import Options
@@ -81,7 +81,7 @@ def _add_packed(table: Table, place: Path) -> list[str]:
         return []
     own = open_source(place).config().quantization
     damaged = []
-    for form in (own,) if own else (None, *FORMATS):
+    for form in (own,) if own else (None, *ALL_FORMATS):
         lib: Any = open_model_lib(place, None if own else form)
         if lib is not None and lib.path.exists():
             found = lib.check() if lib.is_complete else ["its header"]
