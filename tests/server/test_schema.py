@@ -22,8 +22,9 @@ CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance",
 )  # fmt: skip
-NEED_MORE = (  # an option, a profiler, another model, adapters on disk
+NEED_MORE = (  # an option, a profiler, another model, adapters on disk, a receipt
     "/debug/dump_event_trace", "/debug/profiler_stop", "/infill", "/v1/load_lora_adapter", "/v1/unload_lora_adapter",
+    "/v1/verify",
 )  # fmt: skip
 MODEL = {"enum": ["verbatim-demo"]}
 VOCAB_SIZE = load_config(DEMO_MODEL).vocab_size
