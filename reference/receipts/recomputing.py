@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from verbatim.reference.receipts import requests
 from verbatim.reference.receipts.receipt import Receipt
-from verbatim.reference.records.limits import EngineLimits
+from verbatim.reference.records.limits import MAX_DRAFT_LENGTH, EngineLimits
 from verbatim.reference.records.request import Request
 
 MOST_AT_ONCE = 16  # sequences
@@ -40,6 +40,7 @@ def limits_for(receipt: Receipt) -> EngineLimits:
     return EngineLimits(
         max_num_sequence=at_once,
         max_queue=len(receipt.requests),
+        max_history_size=MAX_DRAFT_LENGTH,
         prefill_chunk_size=CHUNK_TOKENS,
         max_total_seq_length=sum(largest) + at_once * 32,  # whole pages, and one to copy for each
         **receipt.engine.limits,

@@ -20,6 +20,7 @@ KV_CACHE_DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16),
 }
 MAX_DRAFT_LENGTH = 16
+UNBOUNDED = 1 << 30
 ADAPTIVE_LENGTH = 4  # the most draft tokens of spec_draft_length 0
 MIN_KEPT_STATES = 16  # of earlier texts, for the prefix cache
 MAX_TREE_WIDTH = 8
@@ -124,9 +125,9 @@ class EngineLimits:
     def history(self, config: ModelConfig) -> int:
         """How many draft tokens can be taken back: any number where there are no states."""
         if not config.num_stateful_layers:
-            return MAX_DRAFT_LENGTH
-        if self.speculative_mode == "disable":
-            return 0
+            return UNBOUNDED
+        if self.speculative_mode == "disable":  # requests may bring draft tokens
+            return self.max_history_size or 0
         return self.max_history_size if self.max_history_size is not None else self.spec_draft_length or ADAPTIVE_LENGTH
 
     def num_slots(self, config: ModelConfig) -> int:

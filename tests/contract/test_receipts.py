@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from family_models import write_family
 from receipt_maker import changed, make_receipt, read
-from small_models import write_chat_model
+from small_models import Letters, write_chat_model
+from verbatim.reference.checkpoint.source import open_source
 from verbatim.reference.commands.replay import recompute
+from verbatim.reference.engine.loop import Engine
 from verbatim.reference.receipts.comparison import compare
 from verbatim.reference.receipts.receipt import bits_of, logprobs_of
 from verbatim.reference.receipts.recomputing import limits_for
@@ -174,3 +177,25 @@ def test_draft_answers_must_be_in_the_vocabulary(backend, directory):
     engine = backend.load_engine(directory, limits=EngineLimits(max_num_sequence=1))
     with pytest.raises(RequestError, match="draft_answers"):
         engine.add(Request(request_id="a", prompt_ids=PROMPT, draft_answers=((5000,),)))
+
+
+@pytest.mark.parametrize("family", ["lfm2", "qwen3_next"])
+def test_layers_with_a_state_are_verified_together_too(backend, tmp_path, family):
+    """Several tokens in a step, as many as a state can be taken back."""
+    directory = write_family(tmp_path / "model", family)
+    request = Request(
+        request_id="a", prompt_ids=tuple(range(5, 40)), n=2, sampling=SamplingParams(seed=3, logprobs=0),
+        stopping=StoppingParams(max_tokens=30, ignore_eos=True),
+    )  # fmt: skip
+
+    def new_engine(**limits):
+        limits = EngineLimits(**limits) if limits else limits_for(read(receipt))
+        config, model = open_source(directory).config(), backend.load_model(directory)
+        return Engine(backend.PARTS, config, model, Letters(), limits=limits)
+
+    receipt = make_receipt(new_engine(max_num_sequence=2), [request])
+    other = read(changed(receipt, "answers", 1, "token_ids", 20, value=lambda token: token ^ 1))
+    engine = new_engine()
+    assert compare(read(receipt), recompute(engine, read(receipt), verifies=True)) is None
+    assert engine.stats()["steps"] <= 5
+    assert "choice 1, token 20: token" in str(compare(other, recompute(new_engine(), other, verifies=True)))
