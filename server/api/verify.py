@@ -35,8 +35,13 @@ SCHEMA = answer(
     required("equal", BOOLEAN, "Whether tokens, log-probabilities and ends are the same to the bit.", True),
     required("tokens", integer(0), "How many tokens were checked.", 17),
     required("message", STRING, "The outcome in a line.", "equal: 17 tokens of 1 answers, to the last bit"),
-    required("difference", OR_NULL, "What differs first: request, choice, position, what, receipt, computed.", None),
-    required("signed_by", NULLABLE_STRING, "The public key whose signature the receipt has.", None),
+    required(
+        "difference",
+        OR_NULL,
+        "What differs first: request, choice, position, what, receipt, computed.",
+        {"position": 4},
+    ),
+    required("signed_by", NULLABLE_STRING, "The public key whose signature the receipt has.", "3b6a27bc"),
     required("system_fingerprint", STRING, "What determines the bits here.", "verbatim-0.1.0-0123456789abcdef"),
 )
 

@@ -22,7 +22,8 @@ MODEL = "verbatim-demo"
 CHAT_PATH = "[data-path='/v1/chat/completions']"
 USER = {"role": "user", "content": "Hello"}
 OF_DEBUGGING = ("/debug/", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # test_debug.py, test_lora.py
-OTHERS = (*OF_DEBUGGING, "/infill")  # the latter the demo model refuses; test_infill.py has another one
+# The demo model refuses /infill, test_infill.py has another one; /v1/verify needs a receipt: test_receipts.py.
+OTHERS = (*OF_DEBUGGING, "/infill", "/v1/verify")
 POSTS = [path for path, ways in DOCUMENT["paths"].items() if "post" in ways and not path.startswith(OTHERS)]
 SMALL = {  # a body that each path answers at once
     "/v1/chat/completions": {"model": MODEL, "messages": [USER], "max_tokens": 2},
