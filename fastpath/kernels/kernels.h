@@ -233,10 +233,10 @@ struct kernels {
     /* N8; prefetches the keys and values of `next`, the caller's probable next item, or NULL */
     void (*attend)(const struct heads *shape, const struct work_item *item, const struct work_item *next);
     /* N14a; of channels `from` to `to` - 1, see states.h */
-    void (*convolve)(const struct convolution *c, const float *x, long x_step, long tokens, const float *tail, long from,
-                     long to, float *y, long y_step);
-    void (*keep_tail)(const struct convolution *c, const float *x, long x_step, long count, const float *tail, long from,
-                      long to, float *out);
+    void (*convolve)(const struct convolution *c, const float *x, long x_step, long tokens, const float *tail,
+                     long from, long to, float *y, long y_step);
+    void (*keep_tail)(const struct convolution *c, const float *x, long x_step, long count, const float *tail,
+                      long from, long to, float *out);
     void (*multiply_rows)(float *x, long x_step, const float *y, long y_step, long rows, long from, long to);
     /* N10; the largest logit, and whether all are finite: NaN makes it meaningless, minus infinity does not */
     float (*peak)(const float *logits, long n, int *is_finite);

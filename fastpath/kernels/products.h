@@ -140,9 +140,10 @@ static void linear_grouped(const struct matrix *w, const struct quantized *x, lo
                 for (long row = top, tile = 0; row < end; row += count, tile++) {
                     count = share_of(end - row, INTEGER_ROWS);
                     struct quantized part = rows_of(x, row, groups);
-                    struct prefetch fetch = num_tiles == 1 ? prefetch_own(next, bytes / 64, stop - start, count, w->format)
-                                                           : prefetch_share(next, then * bytes / 64, stop - start, tile,
-                                                                            num_tiles);
+                    struct prefetch fetch = num_tiles == 1
+                                                ? prefetch_own(next, bytes / 64, stop - start, count, w->format)
+                                                : prefetch_share(next, then * bytes / 64, stop - start, tile,
+                                                                 num_tiles);
                     long others = min(count, end - row - count);
                     if (start == 0) prefetch_sums(w, y + (row + count) * w->outputs, others, strip * STRIP);
                     for (long first = strip * STRIP; first < (strip + 1) * STRIP; first += INTEGER_VECTORS * WIDTH)

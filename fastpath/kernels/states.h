@@ -12,8 +12,8 @@ INLINE const float *past_input(const struct convolution *c, const float *x, long
 }
 
 /* N14a; a product with 0 changes no sum that began from +0 */
-static void convolve(const struct convolution *c, const float *x, long x_step, long tokens, const float *tail, long from,
-                     long to, float *y, long y_step) {
+static void convolve(const struct convolution *c, const float *x, long x_step, long tokens, const float *tail,
+                     long from, long to, float *y, long y_step) {
     for (long t = 0; t < tokens; t++) {
         float *out = y + t * y_step;
         for (long i = from; i < to; i++) out[i] = 0.0f;
@@ -26,8 +26,8 @@ static void convolve(const struct convolution *c, const float *x, long x_step, l
 }
 
 /* The tail after `count` tokens of x; `out` may be `tail`. */
-static void keep_tail(const struct convolution *c, const float *x, long x_step, long count, const float *tail, long from,
-                      long to, float *out) {
+static void keep_tail(const struct convolution *c, const float *x, long x_step, long count, const float *tail,
+                      long from, long to, float *out) {
     for (long k = 0; k < c->length - 1; k++) {
         const float *in = past_input(c, x, x_step, tail, count + k);
         for (long i = from; i < to; i++) out[k * c->channels + i] = in ? in[i] : 0.0f;

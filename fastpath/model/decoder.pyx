@@ -115,8 +115,9 @@ cdef class Model(StreamPass):
         self.show(-1, b"embedding", <float *>address(x), len(x), self.hidden)
         self._take_inputs(ids, x)
         self._take_streams(x)
-        self._run_layers(batch_rows(<float *>address(x), len(x), len(chunks), <const span *><size_t>address(spans), <const int32_t *>address(positions),
-                                    <const int32_t *>address(pages)), cache)
+        self._run_layers(
+            batch_rows(<float *>address(x), len(x), len(chunks), <const span *><size_t>address(spans),
+                       <const int32_t *>address(positions), <const int32_t *>address(pages)), cache)
         return self._leave_streams(x)
 
     cdef long _num_items(self, long tokens, long num_kv_heads) except -1:
@@ -140,7 +141,8 @@ cdef class Model(StreamPass):
     cdef _lay_out(self, chunks, PagedCache cache):
         """Ids, positions and pages of the batch's rows, and spans: of each chunk and one after the last.
 
-        There is a list of spans for each number of key-value heads that layers have, with its attention work items. Checks them all: the kernels use these numbers as addresses.
+        There is a list of spans for each number of key-value heads that layers have, with its attention work items.
+        Checks them all: the kernels use these numbers as addresses.
         """
         cdef long num_rows = sum([len(chunk.token_ids) for chunk in chunks]), size = cache.num_pages, held, held_page
         cdef long row = 0, page = 0, start, i, token_id

@@ -1,4 +1,4 @@
-"""Mirrored. Experts beside a dense network (N9), on all threads; reference/model/expert_branch.py has the arithmetic."""
+"""Mirrored. Experts beside a dense network (N9), on all threads; the reference has the arithmetic."""
 
 import numpy as np
 

@@ -46,7 +46,8 @@ cdef class GatedDeltaNets(Mixer):
     def _load(self, long index, tensors, long width, quantization, Layers weights):
         """The weights of a layer."""
         cdef delta_weights *into = &self.layers[index]
-        into.mixed, into.gate = weights._matrix(tensors.mixed, quantization), weights._matrix(tensors.gate, quantization)
+        into.mixed = weights._matrix(tensors.mixed, quantization)
+        into.gate = weights._matrix(tensors.gate, quantization)
         into.rates, into.steps = weights._matrix(tensors.rates, None), weights._matrix(tensors.steps, None)
         into.step_bias, into.norm = weights._vector(tensors.step_bias, 0), weights._vector(tensors.norm, 0)
         decays = tensors.decays.float32()
@@ -105,7 +106,8 @@ cdef class GatedDeltaNets(Mixer):
         while item < model.step.num_spans * blocks:
             row, tokens = model.step.spans[item // blocks].row, model.step.spans[item // blocks].tokens
             if item % blocks < blocks - 1:
-                self._convolve_head(weights, &self.chunks[item // blocks], layer * self.size, row, tokens, item % blocks)
+                self._convolve_head(weights, &self.chunks[item // blocks], layer * self.size, row, tokens,
+                                    item % blocks)
             else:
                 at = row * self.num_heads
                 table().activate(self.rates + at, tokens * self.num_heads, SIGMOID, self.rates + at)
@@ -194,7 +196,8 @@ def delta_step(state, query, key, value, decay, rate):
     """
     cdef long shared_by = len(value) // len(key), head
     cdef delta_head part
-    query, key, value, decay, rate = (np.ascontiguousarray(each, np.float32) for each in (query, key, value, decay, rate))
+    given = query, key, value, decay, rate
+    query, key, value, decay, rate = (np.ascontiguousarray(each, np.float32) for each in given)
     found, after = np.empty(value.shape, np.float32), np.array(state, np.float32, order="C")
     for head in range(len(value)):
         at = [query[head // shared_by], key[head // shared_by], value[head], decay[head:], rate[head:], found[head]]

@@ -105,7 +105,7 @@ cdef class Layers:
             self._load_latent(&into.latent, layer.latent, quantization)
 
     cdef _load_residuals(self, layer_weights *into, layer, quantization):
-        """Experts beside a dense network, inputs of the layer, streams, and what the layer's result is multiplied by."""
+        """Experts beside a dense network, inputs of the layer, streams, and the factor of the layer's result."""
         if layer.branch is not None:
             into.branch = branch_weights(
                 self._vector(layer.branch.router_norm), self._vector(layer.branch.norm),

@@ -97,7 +97,8 @@ cdef class StateSpaces(Mixer):
 
     cdef void _convolve(self, Phases model, team *members, long layer) noexcept nogil:
         """Convolve the channels of each sequence, and save their tails; make steps and what is kept of the states."""
-        cdef long rows = model.step.rows, convolutions = model.step.num_spans * ((self.channels + CHANNELS - 1) // CHANNELS)
+        cdef long rows = model.step.rows
+        cdef long convolutions = model.step.num_spans * ((self.channels + CHANNELS - 1) // CHANNELS)
         cdef long item = claim(members), row, start
         cdef float *steps = self.inputs + self.values + self.channels
         cdef const state_space *own = &self.layers[layer]
@@ -121,8 +122,8 @@ cdef class StateSpaces(Mixer):
         cdef const convolution *weights = &self.layers[layer].weights
         cdef const float *x = self.inputs + row * self.width + self.values
         cdef float *y = self.convolved + row * self.channels
-        table().convolve(weights, x, self.width, tokens, NULL if chunk.begin == NULL else chunk.begin + place, start, stop,
-                         y, self.channels)
+        table().convolve(weights, x, self.width, tokens, NULL if chunk.begin == NULL else chunk.begin + place, start,
+                         stop, y, self.channels)
         for i in range(tokens):
             table().activate(y + i * self.channels + start, stop - start, SILU, y + i * self.channels + start)
         keep_tails(weights, chunk, place, x, self.width, start, stop)

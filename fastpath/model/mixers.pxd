@@ -8,7 +8,8 @@ cdef struct save:
     float *to
 
 # A chunk begins from `begin`, NULL for zeros, and saves its states in ascending order; the last save is after its last
-# token. The first `num_wanted` are those of the chunk. Pointers are those of the first layer with a state, the others' follow; a save may be where the chunk begins.
+# token. The first `num_wanted` are those of the chunk. Pointers are those of the first layer with a state, the others'
+# follow; a save may be where the chunk begins.
 cdef struct chunk_states:
     const float *begin
     long num_saves, num_wanted

@@ -183,7 +183,8 @@ cdef class Phases(Watched):
         Without a gate, y = down(activation(up(x))). `layer` is that of a dense network, whose rows are the batch's and
         may have adapters, or -1.
         """
-        cdef long strips = num_strips(&part.up), items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips, item, start, stop
+        cdef long strips = num_strips(&part.up), item, start, stop
+        cdef long items = (rows + GATED_ROWS - 1) // GATED_ROWS * strips
         cdef product down = product(&part.down, self.gated, &self.rounded_gated.c, rows, y)
         layer = layer if self.adapters.num_runs else -1
         if layer >= 0:

@@ -1,4 +1,4 @@
-"""Attention to the pages of a cache, on all threads (N5, N6, N8): heads are normed, rotated and stored, then attended to.
+"""Attention to the pages of a cache, on all threads (N5, N6, N8): heads are normed, rotated, stored, attended to.
 
 A work item of attention is some rows of one sequence and key-value head.
 """

@@ -143,7 +143,7 @@ cdef class StreamPass(BranchPass):
 
     cdef void _correct(self, team *members, const layer_weights *layer) noexcept nogil:
         """The streams behind the layer; `normed` are the rows that are combined with its inputs."""
-        cdef long rows = self.step.rows, count = self.num_streams, start, stop, row
+        cdef long rows = self.step.rows, start, stop, row
         cdef product work = product(&layer.streams.corrections, self.routed, NULL, rows, self.weights_of_streams)
         self._route(members, layer, self.step.x, self.hidden)
         self._multiply(members, &work, 1)

@@ -6,8 +6,8 @@ Float weights keep their stored dtype; the kernels widen them in registers (N1).
 import numpy as np
 
 from verbatim.fastpath.machine.dispatch cimport (
-    BFLOAT16, FLOAT16, FLOAT32, GROUP, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, STRIP, W16A16, W4A16, W4A8, W4A8_256, W8A16,
-    W8A8, W8A8_256, W8A8_MINIMUM, W8A8_SCALE, address, bits_of_format, group_bytes, offset_of, step_bytes, table,
+    BFLOAT16, FLOAT16, FLOAT32, GROUP, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, STRIP, W16A16, W4A16, W4A8, W4A8_256,
+    W8A16, W8A8, W8A8_256, W8A8_MINIMUM, W8A8_SCALE, address, bits_of_format, group_bytes, offset_of, step_bytes, table,
     takes_pairs,
 )
 from verbatim.fastpath.machine.threads cimport claim_along, run, team

@@ -1,4 +1,4 @@
-"""Mirrored. What layers with a recurrent state have in common, over the C kernels: softplus (N7) and a gated norm (N5) (N14).
+"""Mirrored. What layers with a recurrent state have in common, over the C kernels: softplus (N7), a gated norm (N5).
 
 The model calls the same kernels by pointer. reference/numerics/recurrence.py defines each function.
 """

@@ -193,10 +193,21 @@ static void states(const struct kernels *table, long tokens, long state_rows, lo
     float *state = floats(state_rows * head_dim), *out = floats(tokens * head_dim), *steps = floats(tokens * 2);
     float *kept = steps + tokens;
     for (long t = 0; t < tokens; t++) table->mamba_steps(steps + t, weight, weight, 0.1f, 0.9f, 1, kept + t);
-    struct mamba_head head = {.tokens = tokens, .state_rows = state_rows, .head_dim = head_dim, .row_step = n,
-                              .step_step = 1, .kept_step = 1, .out_step = head_dim, .values = rows, .inward = rows + head_dim,
-                              .outward = rows + head_dim + state_rows, .steps = steps, .kept = kept, .skip = 0.5f,
-                              .state = state, .out = out};
+    struct mamba_head head = {.tokens = tokens,
+                              .state_rows = state_rows,
+                              .head_dim = head_dim,
+                              .row_step = n,
+                              .step_step = 1,
+                              .kept_step = 1,
+                              .out_step = head_dim,
+                              .values = rows,
+                              .inward = rows + head_dim,
+                              .outward = rows + head_dim + state_rows,
+                              .steps = steps,
+                              .kept = kept,
+                              .skip = 0.5f,
+                              .state = state,
+                              .out = out};
     table->mamba_scan(&head), count_in(out, tokens * head_dim * sizeof(float));
     count_in(state, state_rows * head_dim * sizeof(float));
     table->gated_norm(out, gate, weight, 1e-5f, tokens, 1, head_dim, tokens & 1);
@@ -213,9 +224,19 @@ static void delta_nets(const struct kernels *table, long tokens, long key_dim, l
     float *decays = floats(tokens), *rates = floats(tokens), *constants = floats(tokens * 2);
     table->unit_rows(rows, tokens, n, 1e-6f, 0.25f), count_in(rows, tokens * n * sizeof(float));
     table->decay_steps(decays, constants, constants + tokens, tokens), count_in(decays, tokens * sizeof(float));
-    struct delta_head head = {.queries = rows, .keys = rows + key_dim, .values = rows + 2 * key_dim, .decays = decays,
-                              .rates = rates, .out = out, .state = state, .row_step = n, .out_step = value_dim,
-                              .head_step = 1, .tokens = tokens, .key_dim = key_dim, .value_dim = value_dim};
+    struct delta_head head = {.queries = rows,
+                              .keys = rows + key_dim,
+                              .values = rows + 2 * key_dim,
+                              .decays = decays,
+                              .rates = rates,
+                              .out = out,
+                              .state = state,
+                              .row_step = n,
+                              .out_step = value_dim,
+                              .head_step = 1,
+                              .tokens = tokens,
+                              .key_dim = key_dim,
+                              .value_dim = value_dim};
     table->delta_rule(&head), count_in(out, tokens * value_dim * sizeof(float));
     count_in(state, key_dim * value_dim * sizeof(float));
     free(rows), free(state), free(out), free(decays), free(rates), free(constants);
