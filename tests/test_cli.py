@@ -10,6 +10,7 @@ import pytest
 
 from small_models import write_byte_tokenizer, write_chat_model, write_model
 from verbatim.cli.measures import quantize
+from verbatim.reference.numerics.quantization import BLOCKED_FORMATS, FORMATS
 
 
 def python_m(*words, **options):
@@ -156,7 +157,7 @@ def test_perplexity_compares_float_with_every_format(name, tmp_path):
     done = python_m(*command_of("perplexity", name), "--model", tmp_path, "--ids", ids)
     assert done.returncode == 0, done.stderr
     found = {weights: (float(loss), same) for weights, _, loss, same in table_of(done.stdout)}
-    assert list(found) == ["float", "w8a8", "w4a8"]
+    assert list(found) == ["float", *FORMATS, *BLOCKED_FORMATS]
     assert found["float"][1] == "100.0%"
     assert found["w8a8"][0] == pytest.approx(found["float"][0], rel=0.1)
     logits = []
@@ -188,7 +189,7 @@ def test_pages_narrower_than_float32_are_measured_and_looked_into(name, tmp_path
     done = python_m(*command_of("perplexity", name), "--model", tmp_path, "--ids", ids, "--kv-cache-dtype", "bfloat16")
     assert done.returncode == 0, done.stderr
     rows = table_of(done.stdout)
-    narrower = [("w8a8", "bfloat16"), ("w4a8", "bfloat16")]
+    narrower = [(name, "bfloat16") for name in (*FORMATS, *BLOCKED_FORMATS)]
     assert [(row[0], row[1]) for row in rows] == [("float", "float32"), ("float", "bfloat16"), *narrower]
     assert rows[0][2] != rows[1][2] and float(rows[0][2]) == pytest.approx(float(rows[1][2]), rel=0.1)
     for dtype in ("float32", "float16", "bfloat16"):

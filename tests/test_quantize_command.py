@@ -86,10 +86,10 @@ def test_a_damaged_quantised_checkpoint_is_refused(backend, tmp_path):
     quantize_directory(source, target, "w8a8")
     config = json.loads((target / "config.json").read_text())
     for entry, words in (
-        ({"format": "w4a8", "version": 1}, r"q_proj\.weight is stored as I8, not as U8"),
+        ({"format": "w4a8", "version": 1}, r"_proj\.weight is stored as I8, not as U8"),
         ({"format": "w8a8", "version": 2}, "'version': 2} is not supported"),
         ({"group_size": 64, "bits": 4}, "'bits': 4} is not supported"),
-        (None, r"q_proj\.weight is stored as I8, not as F32 or F16 or BF16"),
+        (None, r"_proj\.weight is stored as I8, not as F32 or F16 or BF16"),
     ):
         (target / "config.json").write_text(json.dumps(config | {"quantization": entry}))
         with pytest.raises(ModelError, match=words):

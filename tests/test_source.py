@@ -61,7 +61,7 @@ def test_heads_are_sources_too(tmp_path):
 
 def test_every_family_is_found_by_its_file():
     found = families()
-    assert len({family.name for family in found}) == len({family.architecture for family in found}) == len(found) == 38
+    assert len({family.name for family in found}) == len({family.architecture for family in found}) == len(found) == 51
     assert family_named("mixtral").experts.gate == "w1" and family_named("qwen3_moe").experts.gate == "gate_proj"
 
 

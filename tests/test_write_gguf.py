@@ -25,7 +25,8 @@ from verbatim.reference.records.errors import ModelError
 IDS = list(range(3, 43))
 NOT_WRITTEN = (  # refused by name
     "gpt_oss", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5 moe", "glm", "glm4", "hunyuan",
-    "hunyuan moe", "minimax m2",
+    "hunyuan moe", "minimax m2", "qwen3_next", "qwen3_5", "qwen3_5_moe", "mamba2", "granite 4, experts",
+    "granite 4, dense", "nemotron h", "falcon h1",
 )  # fmt: skip
 
 

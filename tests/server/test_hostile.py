@@ -34,8 +34,8 @@ CIRCLE = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref
 AT_SCHEMA = "response_format.json_schema.schema"
 AT_TOOL = "tools[0].function.parameters"
 HOSTILE = {  # fields, the param that the error names, a part of its message
-    "deep schema": (schema(nested(200)), AT_SCHEMA, "nested deeper than 64 levels"),
-    "ten megabytes": (schema({"description": "x" * 10_000_000}), AT_SCHEMA, "at most 262144"),
+    "deep schema": (schema(nested(100)), AT_SCHEMA, "nested deeper than 64 levels"),
+    "a megabyte": (schema({"description": "x" * 1_000_000}), AT_SCHEMA, "at most 262144"),
     "wide schema": (schema(wide(20_000)), AT_SCHEMA, "20000 optional properties; at most 1000"),
     "circle": (schema(CIRCLE), AT_SCHEMA, "no text fits it"),
     "reference outside": (schema({"$ref": "http://127.0.0.1:9/schema"}), AT_SCHEMA, "cannot be compiled"),
@@ -43,9 +43,9 @@ HOSTILE = {  # fields, the param that the error names, a part of its message
     "no such reference": (schema({"$ref": "#/$defs/gone"}), AT_SCHEMA, "cannot be compiled"),
     "bad pattern": (schema({"type": "string", "pattern": "("}), AT_SCHEMA, "cannot be compiled"),
     "nothing fits": (schema({"type": "integer", "minimum": 5, "maximum": 1}), AT_SCHEMA, "cannot be compiled"),
-    "deep tool": (tools({"properties": {"a": nested(200)}}), AT_TOOL, "nested deeper than 64 levels"),
+    "deep tool": (tools({"properties": {"a": nested(100)}}), AT_TOOL, "nested deeper than 64 levels"),
     "wide tool": (tools(wide(20_000)), AT_TOOL, "20000 optional properties; at most 1000"),
-    "ten megabytes of tool": (tools({"description": "x" * 10_000_000}), AT_TOOL, "at most 204800"),
+    "a megabyte of tool": (tools({"description": "x" * 1_000_000}), AT_TOOL, "at most 204800"),
     "circular tool": (tools({"properties": {"a": CIRCLE}, "required": ["a"]}), AT_TOOL, "cannot be compiled"),
     "unknown tool": (
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice", "not among",

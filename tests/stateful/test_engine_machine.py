@@ -406,7 +406,7 @@ def run_scenarios(workshop, count, capsys, **options):
 
 
 def test_scenarios(workshop, capsys):
-    run_scenarios(workshop, {"reference": 20, "fastpath": 50}[workshop.parts.name], capsys, derandomize=True)
+    run_scenarios(workshop, {"reference": 20, "fastpath": 70}[workshop.parts.name], capsys, derandomize=True)
 
 
 @pytest.mark.slow
