@@ -201,8 +201,8 @@ def test_pages_narrower_than_float32_are_measured_and_looked_into(name, tmp_path
 
 def test_perplexity_of_a_text_and_of_conversations(name, tmp_path):
     text = tmp_path / "text.txt"
-    text.write_text("Hello there, what is two plus three?\n")
-    for source in (["--text", text], ["--tokens", "12"]):
+    text.write_text("Hello there, what is two?\n")
+    for source in (["--text", text], ["--tokens", "12" if name == "fastpath" else "4"]):
         done = python_m(*command_of("perplexity", name), *source)
         assert done.returncode == 0, done.stderr
         assert all(word in done.stdout for word in ("float", "w8a8", "w4a8", "tokens"))

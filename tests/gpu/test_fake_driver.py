@@ -34,20 +34,26 @@ def python(*words, env=None):
     return subprocess.run(command, cwd=ROOT, env=env or os.environ, capture_output=True, text=True)
 
 
-def test_everything_on_the_fake_device(fake_gpu, tmp_path):
-    """More than nine lines in ten of fastpath/gpu run there."""
-    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", "-m", "not slow"]
-    words += [*ON_A_DEVICE, BUILDING]
-    data = f"--data-file={tmp_path / 'coverage'}"
-    if find_spec("coverage"):
-        words = ["-m", "coverage", "run", data, "--source=verbatim.fastpath.gpu", *words]
-    done = python(*words, env=fake_gpu)
+SHORT = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not nvrtc", "-m", "not slow"]
+SHORT += [*ON_A_DEVICE, BUILDING]
+
+
+def test_everything_on_the_fake_device(fake_gpu):
+    done = python(*SHORT, env=fake_gpu)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
     assert "PyCUDA WARNING" not in done.stderr
-    if find_spec("coverage"):
-        report = python("-m", "coverage", "report", data, "--fail-under=90")
-        assert report.returncode == 0, report.stdout
+
+
+@pytest.mark.slow
+def test_nine_lines_in_ten_run_there(fake_gpu, tmp_path):
+    """Three times as slow as the test above, of which it is the measure."""
+    pytest.importorskip("coverage")
+    data = f"--data-file={tmp_path / 'coverage'}"
+    done = python("-m", "coverage", "run", data, "--source=verbatim.fastpath.gpu", *SHORT, env=fake_gpu)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    report = python("-m", "coverage", "report", data, "--fail-under=90")
+    assert report.returncode == 0, report.stdout
 
 
 @pytest.mark.slow
