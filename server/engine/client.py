@@ -220,9 +220,10 @@ class EngineClient:
     def _receive(self, message: dict, size: int) -> None:
         """Pass on a frame of so many bytes."""
         outputs = message.get("outputs", ())
+        size = size // len(outputs) if outputs else size
         for values in outputs:
             if inbox := self._inboxes.get(values[0]):  # by the id of its request; else aborted a moment ago
-                inbox.put(wire.output_from_json(values), size // len(outputs))
+                inbox.put(wire.output_from_json(values), size)
         if "refused" in message and (inbox := self._inboxes.get(message["ids"][0])):
             inbox.put(wire.error_from_json(message["refused"]))
         if "facts" in message:
