@@ -218,7 +218,7 @@ class Output(NamedTuple):
     also those whose text is still held back or was cut. `logprobs` cover the tokens of the returned text, so they
     may come a step late. `prompt_logprobs` are those of the next tokens of the prompt, from its second one on, and
     hold for all choices. `embedding` is the vector of a request with pooling. `token_logprobs` are those of
-    `token_ids`, also of tokens without text, where the request asks for some. The counts are totals so far, of this
+    `token_ids`, also of tokens without text, where the request sets `logprobs`. The counts are totals so far, of this
     choice.
     """
 

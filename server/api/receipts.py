@@ -43,7 +43,7 @@ RECEIPT = Field(
 
 
 def wanted(headers: Mapping[str, str]) -> str:
-    """What the header asks for; RequestError for a value that it cannot have."""
+    """Which receipt the header names; RequestError for a value that it cannot have."""
     text = headers.get(HEADER, "false").strip().lower()
     if text not in OF_HEADER:
         raise RequestError(f"{HEADER} must be one of {', '.join(OF_HEADER)}", field=HEADER, code="invalid_value")

@@ -1,6 +1,6 @@
 """Checks packed weights in memory in the background: a bit that has changed ends the engine, which then starts anew.
 
-A round over all matrices takes a few minutes, piece by piece, so that it takes no bandwidth that answers would notice.
+A round over all matrices takes ten minutes, piece by piece, so that it takes no bandwidth that answers would notice.
 """
 
 import logging

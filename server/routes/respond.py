@@ -49,7 +49,7 @@ async def respond(request: Request, adapter: Adapter) -> HTTPResponse | None:
 
 
 def _read(request: Request, adapter: Adapter, body: object, model: ServedModel) -> Builder:
-    """The builder of an answer, with a receipt where the body or a header asks for one."""
+    """The builder of an answer, with a receipt where the body or a header requires one."""
     builder = adapter.read(body, model)
     wish = builder.wants_receipt or receipts.wanted(request.headers)
     if not wish or not adapter.makes_text:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from answers_in_turn import answers_in_turn
 from family_models import LATENT, write_family
 from quantized_models import awq, float8, quantize_directory
 from small_models import logits_of, write_safetensors
@@ -20,7 +21,6 @@ from verbatim.reference.checkpoint.weights import load_weights
 from verbatim.reference.model.experts import expert_weights
 from verbatim.reference.records.experts import Experts
 from verbatim.reference.records.limits import KV_CACHE_DTYPES, EngineLimits
-from verbatim.reference.records.request import Request, SamplingParams, StoppingParams
 from verbatim.reference.records.sequence import Chunk
 from verbatim.server.engine.memory import estimate
 from verbatim.server.settings.options import Options
@@ -205,21 +205,11 @@ def served(tmp_path_factory):
 
 
 def answers(backend, served, limits, dtype):
-    """Tokens and log-probabilities of two choices each of two requests, the second behind the first one's prompt."""
+    """Those of `answers_in_turn`, and the engine's counts."""
     draft = served[1] if limits.get("speculative_mode") == "small_draft" else None
     limits = EngineLimits(kv_cache_dtype=dtype, **limits)
-    engine, found = backend.load_engine(served[0], limits=limits, draft_directory=draft), {}
-    for seed in (1, 2):  # one after the other: the second begins with cached pages
-        sampling = SamplingParams(seed=seed, logprobs=1, temperature=0.3)
-        prompt = tuple(range(300, 370)) * 2 + (500 + seed,)
-        stopping = StoppingParams(max_tokens=12)
-        engine.add(Request(request_id=str(seed), prompt_ids=prompt, sampling=sampling, stopping=stopping, n=2))
-        while engine.has_work():
-            for output in engine.step():
-                rows = zip(output.token_ids, output.logprobs, strict=True)
-                found.setdefault((output.request_id, output.choice), []).extend(rows)
-            engine.check()
-    return found, engine.stats()
+    engine = backend.load_engine(served[0], limits=limits, draft_directory=draft)
+    return answers_in_turn(engine), engine.stats()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

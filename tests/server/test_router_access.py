@@ -19,7 +19,7 @@ MODELS = json.dumps({"object": "list", "data": [{"id": "theirs", "object": "mode
 
 
 class Locked(Miniature):
-    """A server that wants a key; it may send those who ask for its models elsewhere. `seen` are the headers of GETs."""
+    """A server that requires a key; it may redirect requests for its models. `seen` are the headers of GETs."""
 
     def __init__(self):
         super().__init__()
