@@ -24,10 +24,8 @@ class Unread:
         self.num_bytes = 0
         self.inboxes: set[Inbox] = set()
 
-    def add(self, inbox: "Inbox", size: int) -> None:
-        """So many more bytes wait in an inbox; give up what is too much."""
-        inbox.num_bytes += size
-        self.num_bytes += size
+    def give_up(self, inbox: "Inbox") -> None:
+        """Give up what is too much: this inbox, to which something came, or the fullest of all."""
         if inbox.num_bytes > self.most:
             inbox.give_up(self.most)
         elif self.num_bytes > self.most_together:
@@ -56,7 +54,11 @@ class Inbox:
         self._items.append(item)
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
-        self._unread.add(self, size)
+        unread = self._unread
+        unread.num_bytes += size
+        self.num_bytes += size
+        if self.num_bytes > unread.most or unread.num_bytes > unread.most_together:
+            unread.give_up(self)
 
     async def take(self) -> list[Any]:
         """All outputs that are there, as soon as there is something; a VerbatimError ends them."""
